@@ -1,0 +1,236 @@
+// Package frame tells from the bytes of a captured frame which addresses talk and how many network-layer bytes they moved.
+//
+// It is pure: no I/O, no allocation, no state, no dependency on where a frame came from, and no panic on any input.
+//
+// A frame is followed through its link headers (Ethernet with up to [MaxTags] VLAN tags, MPLS with up to [MaxLabels]
+// labels, PPPoE sessions, PPP, Linux cooked capture, BSD loopback) to the first IP header. That outermost header counts;
+// nothing behind it is looked at, except the transport header of merged segments (see [Segments]).
+//
+// The rules:
+//
+//   - Bytes are those of the network layer on the wire: an IPv4 header's total length, or 40 plus an IPv6 header's payload
+//     length. Neither counts for more than the frame held on the wire after its link headers, and a length of 0 (IPv4 BIG
+//     TCP, an IPv6 jumbogram) stands for all of that.
+//   - An IP header is valid when its version fits, an IPv4 header's IHL is at least 5 and its total length at least the
+//     header's or 0, and its fixed part (20 or 40 bytes) was captured. Otherwise, and where the capture ends inside a link
+//     header, the frame is [Malformed].
+//   - A frame that carries something else than IP is [NonIP].
+package frame
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// How many VLAN tags and MPLS labels are followed. A frame with more is malformed.
+const (
+	MaxTags   = 8
+	MaxLabels = 16
+)
+
+// Outcome says what became of a frame. Every frame has exactly one.
+type Outcome uint8
+
+// Decode gives Counted, NonIP or Malformed; Unmonitored and Excluded are for who then applies subnets.
+const (
+	Counted     Outcome = iota // at least one of its addresses was counted
+	Unmonitored                // neither of its addresses is monitored
+	Excluded                   // one of its addresses is excluded
+	NonIP                      // carries no IP packet
+	Malformed                  // its headers make no sense, or the capture ends inside them
+	Outcomes                   // how many outcomes there are
+)
+
+var outcomeNames = [Outcomes]string{"counted", "unmonitored", "excluded", "non_ip", "malformed"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// Frame is what a capture knows about one frame.
+type Frame struct {
+	Link      Link
+	EtherType uint16   // what Data is, when Link is LinkNone
+	Data      []byte   // the captured bytes, from the link header on
+	Wire      int      // bytes the frame had on the wire from the link header on; less than len(Data) counts as len(Data)
+	Segments  Segments // how the frame was merged from several packets, zero if it was not
+}
+
+// Packet is what a frame counts for.
+type Packet struct {
+	Source, Destination netip.Addr // of the outermost IP header; invalid unless the outcome is Counted
+	Bytes               int64      // network-layer bytes on the wire; the frame's own length if no IP header was found
+	Packets             int64      // packets on the wire: 1, or more for merged segments
+	Outcome             Outcome    // Counted, NonIP or Malformed
+}
+
+// EtherTypes and PPP protocol numbers of what can be followed (IEEE 802 numbers; IANA PPP numbers).
+const (
+	etherTypeIPv4  = 0x0800
+	etherTypeIPv6  = 0x86dd
+	etherTypeVLAN  = 0x8100 // IEEE 802.1Q customer tag
+	etherTypeQinQ  = 0x88a8 // IEEE 802.1Q service tag
+	etherTypeQinQ1 = 0x9100 // service tag of older equipment
+	etherTypeMPLS  = 0x8847
+	etherTypeMPLSM = 0x8848 // MPLS with an upstream-assigned label
+	etherTypePPPoE = 0x8864 // PPPoE session stage
+
+	pppIPv4  = 0x0021
+	pppIPv6  = 0x0057
+	pppMPLS  = 0x0281
+	pppMPLSM = 0x0283
+)
+
+const (
+	ipv4HeaderLen = 20
+	ipv6HeaderLen = 40
+)
+
+// Decode fills p from f. It is safe for concurrent use on distinct values.
+func (p *Packet) Decode(f *Frame) {
+	d := f.Data
+	wire := max(f.Wire, len(d))
+	*p = Packet{Bytes: int64(wire), Packets: 1, Outcome: Malformed}
+
+	// Ethernet with IPv4 inside is what nearly every frame is: one bounds check, no call.
+	if f.Link == LinkEthernet && len(d) >= 14+ipv4HeaderLen && d[12] == 0x08 && d[13] == 0x00 {
+		p.ipv4(f, 14, wire)
+		return
+	}
+	off, etherType, outcome := f.Link.open(d, f.EtherType)
+	if outcome == Counted {
+		off, etherType, outcome = unwrap(d, off, etherType)
+	}
+	if outcome != Counted {
+		p.Outcome = outcome
+		return
+	}
+	if etherType == etherTypeIPv4 {
+		p.ipv4(f, off, wire)
+	} else {
+		p.ipv6(f, off, wire)
+	}
+}
+
+// unwrap follows tags, labels and sessions from off on, where data of etherType begins, to an IP header. On Counted, the
+// returned offset and type are those of the IP header.
+func unwrap(d []byte, off int, etherType uint16) (int, uint16, Outcome) {
+	for tags := 0; ; {
+		switch etherType {
+		case etherTypeIPv4, etherTypeIPv6:
+			return off, etherType, Counted
+		case etherTypeVLAN, etherTypeQinQ, etherTypeQinQ1:
+			// Tag control information, then the type of what follows (IEEE 802.1Q, clause 9).
+			if tags++; tags > MaxTags || len(d) < off+4 {
+				return 0, 0, Malformed
+			}
+			etherType = binary.BigEndian.Uint16(d[off+2:])
+			off += 4
+		case etherTypeMPLS, etherTypeMPLSM:
+			return labels(d, off)
+		case etherTypePPPoE:
+			// Version and type (both 1), code (0 in a session), session, length, then a PPP protocol number (RFC 2516).
+			if len(d) < off+6 {
+				return 0, 0, Malformed
+			}
+			if d[off] != 0x11 || d[off+1] != 0 {
+				return 0, 0, NonIP
+			}
+			return ppp(d, off+6)
+		default:
+			return 0, 0, NonIP
+		}
+	}
+}
+
+// labels follows an MPLS label stack at off to its bottom. What lies there has no type of its own: by common practice
+// (RFC 4928) a first nibble of 4 or 6 is an IP header, and anything else, such as a pseudowire's control word, is not.
+func labels(d []byte, off int) (int, uint16, Outcome) {
+	for range MaxLabels {
+		if len(d) < off+4 {
+			return 0, 0, Malformed
+		}
+		bottom := d[off+2]&1 != 0
+		off += 4
+		if bottom {
+			return byVersion(d, off, NonIP)
+		}
+	}
+	return 0, 0, Malformed
+}
+
+// ppp reads a PPP protocol number of one or two bytes at off (RFC 1661, section 2: the last byte is the odd one).
+func ppp(d []byte, off int) (int, uint16, Outcome) {
+	if len(d) <= off {
+		return 0, 0, Malformed
+	}
+	proto := uint16(d[off])
+	if off++; proto&1 == 0 {
+		if len(d) <= off {
+			return 0, 0, Malformed
+		}
+		proto = proto<<8 | uint16(d[off])
+		off++
+	}
+	switch proto {
+	case pppIPv4:
+		return off, etherTypeIPv4, Counted
+	case pppIPv6:
+		return off, etherTypeIPv6, Counted
+	case pppMPLS, pppMPLSM:
+		return labels(d, off)
+	}
+	return 0, 0, NonIP
+}
+
+// byVersion tells what begins at off by its first nibble; what is neither version of IP has the outcome otherwise.
+func byVersion(d []byte, off int, otherwise Outcome) (int, uint16, Outcome) {
+	if len(d) <= off {
+		return 0, 0, Malformed
+	}
+	switch d[off] >> 4 {
+	case 4:
+		return off, etherTypeIPv4, Counted
+	case 6:
+		return off, etherTypeIPv6, Counted
+	}
+	return 0, 0, otherwise
+}
+
+// ipv4 reads the header at off (RFC 791) of a frame that held wire bytes.
+func (p *Packet) ipv4(f *Frame, off, wire int) {
+	h := f.Data[off:]
+	if len(h) < ipv4HeaderLen || h[0]>>4 != 4 {
+		return
+	}
+	headerLen := int(h[0]&15) * 4
+	total := int(binary.BigEndian.Uint16(h[2:]))
+	if headerLen < ipv4HeaderLen || total != 0 && total < headerLen {
+		return
+	}
+	held := wire - off
+	if total == 0 || total > held {
+		total = held
+	}
+	p.Source, p.Destination = netip.AddrFrom4([4]byte(h[12:16])), netip.AddrFrom4([4]byte(h[16:20]))
+	p.Bytes, p.Outcome = int64(total), Counted
+	if f.Segments.Size > 0 {
+		p.split(f, off, off+headerLen)
+	}
+}
+
+// ipv6 reads the header at off (RFC 8200) of a frame that held wire bytes.
+func (p *Packet) ipv6(f *Frame, off, wire int) {
+	h := f.Data[off:]
+	if len(h) < ipv6HeaderLen || h[0]>>4 != 6 {
+		return
+	}
+	payload := int(binary.BigEndian.Uint16(h[4:]))
+	total, held := ipv6HeaderLen+payload, wire-off
+	if payload == 0 || total > held {
+		total = held
+	}
+	p.Source, p.Destination = netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
+	p.Bytes, p.Outcome = int64(total), Counted
+	if f.Segments.Size > 0 {
+		p.splitIPv6(f, off)
+	}
+}

@@ -1,0 +1,154 @@
+package capture
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Subnets is a set of IP prefixes. The zero value is empty. It is immutable and safe for concurrent use.
+type Subnets struct {
+	prefixes []netip.Prefix
+	v4       []span[uint32] // what the prefixes cover: sorted, disjoint and not adjacent
+	v6       []span[uint128]
+}
+
+// ParseSubnets reads prefixes in CIDR notation, or single addresses, separated by commas. Bits behind the prefix are
+// masked off: 192.168.0.1/24 is 192.168.0.0/24. Space around a prefix is ignored; an empty list is an empty set. The error
+// quotes the prefix that is wrong.
+func ParseSubnets(list string) (Subnets, error) {
+	var prefixes []netip.Prefix
+	if strings.TrimSpace(list) == "" {
+		return Subnets{}, nil
+	}
+	for field := range strings.SplitSeq(list, ",") {
+		field = strings.TrimSpace(field)
+		prefix, err := netip.ParsePrefix(field)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(field)
+			if addrErr != nil || addr.Zone() != "" {
+				return Subnets{}, fmt.Errorf("%q is not a subnet such as 192.168.0.0/24 or fd00::/64", field)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return SubnetsOf(prefixes...), nil
+}
+
+// SubnetsOf makes a set of valid prefixes.
+func SubnetsOf(prefixes ...netip.Prefix) Subnets {
+	s := Subnets{prefixes: prefixes}
+	for _, p := range prefixes {
+		p = p.Masked()
+		if host := p.Addr().BitLen() - p.Bits(); p.Addr().Is4() {
+			first := v4Number(p.Addr())
+			s.v4 = append(s.v4, span[uint32]{first, first | uint32(1<<host-1)})
+		} else {
+			first, ones := v6Number(p.Addr()), hostBits(host)
+			s.v6 = append(s.v6, span[uint128]{first, uint128{first.hi | ones.hi, first.lo | ones.lo}})
+		}
+	}
+	s.v4 = merge(s.v4, cmp.Compare[uint32], func(n uint32) uint32 { return n + 1 })
+	s.v6 = merge(s.v6, uint128.compare, uint128.next)
+	return s
+}
+
+// Prefixes gives the prefixes of the set, masked, as they were listed.
+func (s Subnets) Prefixes() []netip.Prefix { return s.prefixes }
+
+// Empty tells whether no address is in the set.
+func (s Subnets) Empty() bool { return len(s.prefixes) == 0 }
+
+func (s Subnets) String() string {
+	list := make([]string, len(s.prefixes))
+	for i, p := range s.prefixes {
+		list[i] = p.String()
+	}
+	return strings.Join(list, ",")
+}
+
+// Contains tells whether a prefix of the set covers addr. An IPv6 address that maps an IPv4 one is an IPv6 address.
+func (s *Subnets) Contains(addr netip.Addr) bool {
+	if addr.Is4() {
+		n := v4Number(addr)
+		lo, hi := 0, len(s.v4)
+		for lo < hi { // the last span that does not begin after n
+			if mid := (lo + hi) / 2; s.v4[mid].first <= n {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		return lo > 0 && n <= s.v4[lo-1].last
+	}
+	if len(s.v6) == 0 {
+		return false
+	}
+	n := v6Number(addr)
+	lo, hi := 0, len(s.v6)
+	for lo < hi {
+		if mid := (lo + hi) / 2; s.v6[mid].first.compare(n) <= 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo > 0 && n.compare(s.v6[lo-1].last) <= 0
+}
+
+// span is a range of addresses, both ends included.
+type span[T any] struct{ first, last T }
+
+// merge sorts spans and joins those that overlap or touch.
+func merge[T any](spans []span[T], compare func(a, b T) int, next func(T) T) []span[T] {
+	slices.SortFunc(spans, func(a, b span[T]) int { return compare(a.first, b.first) })
+	var out []span[T]
+	for _, s := range spans {
+		if n := len(out) - 1; n >= 0 && (compare(s.first, out[n].last) <= 0 || compare(s.first, next(out[n].last)) == 0) {
+			if compare(s.last, out[n].last) > 0 {
+				out[n].last = s.last
+			}
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+type uint128 struct{ hi, lo uint64 }
+
+func (a uint128) compare(b uint128) int {
+	if a.hi != b.hi {
+		return cmp.Compare(a.hi, b.hi)
+	}
+	return cmp.Compare(a.lo, b.lo)
+}
+
+func (a uint128) next() uint128 {
+	if a.lo++; a.lo == 0 {
+		a.hi++
+	}
+	return a
+}
+
+// hostBits has the low n bits set.
+func hostBits(n int) uint128 {
+	if n >= 64 {
+		return uint128{1<<(n-64) - 1, ^uint64(0)}
+	}
+	return uint128{0, 1<<n - 1}
+}
+
+func v4Number(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func v6Number(a netip.Addr) uint128 {
+	b := a.As16()
+	return uint128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
+}
