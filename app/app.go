@@ -1,0 +1,129 @@
+// Package app is the command line: it owns flags, wires the capture's table to the telemetry's readers, serves HTTP, and
+// ends everything in order.
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/common/version"
+	"github.com/urfave/cli/v2"
+)
+
+// Main runs promflow with the arguments of os.Args and gives its exit status.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := newApp().RunContext(ctx, args); err != nil {
+		fmt.Fprintln(os.Stderr, "promflow:", oneLine(err))
+		return 1
+	}
+	return 0
+}
+
+const helpTemplate = `{{.Name}} - {{.Usage}}
+
+Usage:
+   {{.UsageText}}
+{{if .VisibleCommands}}
+Commands:{{range .VisibleCommands}}
+   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
+{{end}}{{if .Description}}
+{{.Description}}
+{{end}}
+{{range .VisibleFlagCategories}}{{if .Name}}{{.Name}}:
+{{range .Flags}}   {{.}}
+{{end}}
+{{end}}{{end}}Other:
+   --help, -h
+         show this text{{if .Version}}
+   --version, -v
+         print the version{{end}}
+`
+
+func newApp() *cli.App {
+	c := new(config)
+	all := c.settings()
+	version.Version = strings.TrimPrefix(orElse(version.Version, "0.1.0-dev"), "v")
+	return &cli.App{
+		Name:  "promflow",
+		Usage: "counts the bytes that every IP address moves through a network interface",
+		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
+   promflow replay [flags] FILE...    count capture files and print the counts`,
+		Description: `A flag may be written with one dash or two, and its value after a space or "=". Each has the variable that is named with
+it; a flag beats its variable, a variable beats the default, an empty variable counts as unset.`,
+		Version:               fmt.Sprintf("%s (revision %s, %s, %s/%s)", version.Version, version.GetRevision(), version.GoVersion, runtime.GOOS, runtime.GOARCH),
+		CustomAppHelpTemplate: helpTemplate,
+		HideHelpCommand:       true,
+		Flags:                 all.flags(),
+		OnUsageError:          usageError,
+		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
+		Action: func(ctx *cli.Context) error {
+			if ctx.Args().Present() {
+				return fmt.Errorf("unknown command %q: promflow takes flags, or the command replay (see promflow --help)", ctx.Args().First())
+			}
+			log, err := c.prepare(all, os.Stderr)
+			if err != nil {
+				return err
+			}
+			return run(ctx.Context, c, log)
+		},
+		Commands: []*cli.Command{{
+			Name:               "replay",
+			Usage:              "count capture files and print the counts",
+			UsageText:          "promflow replay [flags] FILE...",
+			Description:        "Counts pcap and pcapng files, plain or compressed with gzip or zstd; - is standard input:\n\n   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -",
+			CustomHelpTemplate: helpTemplate,
+			HideHelpCommand:    true,
+			Flags:              all.flags("monitor-subnets", "exclude-subnets", "packets", "max-ips", "log-level", "log-format"),
+			OnUsageError:       usageError,
+			Action: func(ctx *cli.Context) error {
+				log, err := c.prepare(all, os.Stderr)
+				if err != nil {
+					return err
+				}
+				return replayFiles(ctx.Context, c, log, ctx.Args().Slice())
+			},
+		}},
+	}
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error {
+	return fmt.Errorf("%w (see promflow --help)", err)
+}
+
+// prepare completes c with the environment's settings and makes the logger that it asks for.
+func (c *config) prepare(all settings, w io.Writer) (*slog.Logger, error) {
+	if err := all.resolve(); err != nil {
+		return nil, err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), nil
+}
+
+// oneLine joins the lines of joined errors.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"promflow/capture"
+	"promflow/capture/afpacket"
+)
+
+// backends lists the capture backends in the order in which --capture=auto tries them.
+var backends = []capture.Backend{
+	afpacket.Backend,
+}
+
+const automatic = "auto"
+
+func backendNames() []string {
+	names := []string{automatic}
+	for _, b := range backends {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+func backendList() string { return strings.Join(backendNames()[1:], ", ") }
+
+// openSource opens the backend of that name, or the first that works. What did not work, and why, is logged where another
+// did, and returned where none did.
+func openSource(name string, c capture.Config, counter *capture.Counter) (capture.Source, error) {
+	var refused []error
+	for _, b := range backends {
+		if name != automatic && name != b.Name {
+			continue
+		}
+		source, err := b.Open(c, counter)
+		if err == nil {
+			for _, r := range refused {
+				c.Log.Warn("capture backend cannot be used", "reason", r)
+			}
+			c.Log.Info("capturing", "interface", c.Interface, "backend", b.Name, "promiscuous", c.Promiscuous)
+			return source, nil
+		}
+		refused = append(refused, fmt.Errorf("--capture=%s: %w", b.Name, explain(err)))
+	}
+	return nil, errors.Join(refused...)
+}
+
+// explain adds to an error of a backend what its user can do.
+func explain(err error) error {
+	var missing *capture.MissingCapabilityError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	program, pathErr := os.Executable()
+	if pathErr != nil {
+		program = os.Args[0]
+	}
+	return fmt.Errorf("%w: run promflow as root, or once: sudo setcap %s+ep %s", err, missing.Capability, program)
+}

@@ -1,0 +1,138 @@
+package app
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"promflow/capture"
+)
+
+// config is what flags and variables say.
+type config struct {
+	iface       string
+	promiscuous bool
+	backend     string
+
+	monitored, excluded capture.Subnets
+	packets             bool
+	maxIPs              int
+
+	metricsAddress string
+	webConfigFile  string
+
+	otlpEndpoint string
+	otlpInsecure *bool // nil: as the endpoint's scheme says
+	otlpHeaders  string
+	otlpInterval time.Duration // 0: not given
+	otlpTimeout  time.Duration // 0: not given
+
+	logLevel, logFormat string
+}
+
+// settings lists what can be set of c, whose values become the defaults.
+func (c *config) settings() settings {
+	// The contract's defaults are given as users would give them, so that help and parsing agree.
+	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
+	*c = config{
+		iface: "eth0", promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit,
+		metricsAddress: ":9088", logLevel: "info", logFormat: "text",
+	}
+	must(subnets(&c.monitored)(monitored))
+	must(subnets(&c.excluded)(excluded))
+
+	return settings{
+		{category: "Capture", name: "interface", holder: "NAME", deflt: c.iface, parse: text(&c.iface),
+			usage: "the network interface whose packets are counted"},
+		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, parse: choice(&c.backend, backendNames()...),
+			usage: "how packets are captured: " + automatic + " takes the first that works of " + backendList()},
+		{category: "Capture", name: "promiscuous", deflt: "true", parse: boolean(&c.promiscuous),
+			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
+
+		{category: "Counting", name: "monitor-subnets", holder: "LIST", deflt: monitored, parse: someSubnets(&c.monitored),
+			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas;\n0.0.0.0/0,::/0 counts all"},
+		{category: "Counting", name: "exclude-subnets", holder: "LIST", deflt: excluded, parse: subnets(&c.excluded),
+			usage: "packets going to or coming from these are not counted; an empty list excludes nothing"},
+		{category: "Counting", name: "packets", deflt: "false", parse: boolean(&c.packets),
+			usage: "count packets, too"},
+		{category: "Counting", name: "max-ips", holder: "N", deflt: strconv.Itoa(c.maxIPs), parse: number(&c.maxIPs, 1, 1<<30),
+			usage: `how many addresses are kept apart; what further ones move is counted under ip="other"`},
+
+		{category: "Metrics page", name: "metrics-address", holder: "HOST:PORT", deflt: c.metricsAddress, parse: text(&c.metricsAddress),
+			usage: "where to serve /metrics; without a host, on all addresses"},
+		{category: "Metrics page", name: "web-config-file", holder: "FILE", parse: text(&c.webConfigFile),
+			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
+
+		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlpEndpoint),
+			usage: "push to this OpenTelemetry collector, over gRPC: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
+		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlpInsecure),
+			usage: "whether to push in plain text to an endpoint without http:// or https://"},
+		{category: "OTLP", name: "otlp-headers", holder: "LIST", parse: text(&c.otlpHeaders),
+			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
+		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlpInterval),
+			usage: "time between two pushes"},
+		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlpTimeout),
+			usage: "how long a push may take"},
+
+		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: c.logLevel, parse: choice(&c.logLevel, "debug", "info", "warn", "error"),
+			usage: "the least severe messages to log: debug, info, warn or error"},
+		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, parse: choice(&c.logFormat, "text", "json"),
+			usage: "text or json, to standard error"},
+	}
+}
+
+// settings is a list of flags.
+type settings []*setting
+
+// flags makes cli's flags of all settings, or of those that are named.
+func (s settings) flags(names ...string) []cli.Flag {
+	var flags []cli.Flag
+	for _, each := range s {
+		if len(names) == 0 {
+			flags = append(flags, each)
+		}
+		for _, name := range names {
+			if name == each.name {
+				flags = append(flags, each)
+			}
+		}
+	}
+	return flags
+}
+
+// resolve completes the values that the command line gave with those of the environment.
+func (s settings) resolve() error {
+	for _, each := range s {
+		if err := each.resolve(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func subnets(dst *capture.Subnets) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = capture.ParseSubnets(s)
+		return err
+	}
+}
+
+func someSubnets(dst *capture.Subnets) func(string) error {
+	return func(s string) error {
+		if err := subnets(dst)(s); err != nil {
+			return err
+		}
+		if dst.Empty() {
+			return errors.New("expected at least one subnet such as 192.168.0.0/24")
+		}
+		return nil
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

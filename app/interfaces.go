@@ -1,0 +1,86 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"promflow/capture"
+)
+
+// checkInterface gives an error that lists this machine's interfaces if name is not one of them.
+func checkInterface(name string) error {
+	all, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("listing the network interfaces: %w", err)
+	}
+	routed := defaultRoutes()
+	var known []string
+	for _, each := range all {
+		if each.Name == name {
+			return nil
+		}
+		hint := each.Name
+		if routed[each.Name] {
+			hint += " (has the default route)"
+		}
+		known = append(known, hint)
+	}
+	return fmt.Errorf("--interface %q: no such network interface; this machine has %s", name, strings.Join(known, ", "))
+}
+
+// defaultRoutes has the names of the interfaces with a default route, as far as this system tells (proc_net(5)).
+func defaultRoutes() map[string]bool {
+	names := map[string]bool{}
+	for _, route := range tableOf("/proc/net/route") { // device, destination, ..., mask
+		if len(route) > 7 && route[1] == "00000000" && route[7] == "00000000" {
+			names[route[0]] = true
+		}
+	}
+	for _, route := range tableOf("/proc/net/ipv6_route") { // destination, prefix length, ..., device
+		if len(route) > 9 && route[1] == "00" && route[9] != "lo" { // the kernel's own unreachable route is on lo
+			names[route[9]] = true
+		}
+	}
+	return names
+}
+
+// tableOf reads the fields of a file's lines; a file that is not there has none.
+func tableOf(file string) [][]string {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var rows [][]string
+	for line := range strings.Lines(string(content)) {
+		rows = append(rows, strings.Fields(line))
+	}
+	return rows
+}
+
+// addressesOutside gives the interface's addresses if it has some and none of them is monitored: on a mirror port that is
+// as it should be, elsewhere the subnets were forgotten.
+func addressesOutside(name string, monitored capture.Subnets) []string {
+	iface, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil
+	}
+	addrs, err := iface.Addrs()
+	if err != nil {
+		return nil
+	}
+	var outside []string
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil || prefix.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if monitored.Contains(prefix.Addr()) {
+			return nil
+		}
+		outside = append(outside, a.String())
+	}
+	return outside
+}

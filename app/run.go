@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/metric"
+	"golang.org/x/sync/errgroup"
+
+	"promflow/capture"
+	"promflow/telemetry"
+)
+
+// How long the end may take: scrapes that are under way, then the last push. Whoever stops a service waits for 10 s.
+const (
+	drainTimeout = 1 * time.Second
+	flushTimeout = 3 * time.Second
+)
+
+// run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the configuration is found
+// before anything is started.
+func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
+	if err := checkInterface(c.iface); err != nil {
+		return err
+	}
+	page, err := telemetry.NewPrometheus(log)
+	if err != nil {
+		return err
+	}
+	server, err := newServer(c, page, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.close()) }()
+
+	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	provider, err := newProvider(c, m, page, server.port(), log)
+	if err != nil {
+		return err
+	}
+	defer shutdown(provider, log)
+
+	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
+	source, err := openSource(c.backend, capture.Config{Interface: c.iface, Promiscuous: c.promiscuous, Log: log}, counter)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	m.add(source.Status)
+	if outside := addressesOutside(c.iface, c.monitored); len(outside) > 0 {
+		log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
+			"addresses", outside, "monitored", c.monitored)
+	}
+
+	return work(ctx, server, source)
+}
+
+// work serves and captures until ctx ends or one of both fails, which ends the other. When it returns, the capture has
+// counted its last packet.
+func work(ctx context.Context, server *server, source capture.Source) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return source.Run(ctx) })
+	both.Go(server.serve)
+	both.Go(func() error { <-ctx.Done(); return server.close() })
+	return both.Wait()
+}
+
+func newProvider(c *config, m *monitor, page *telemetry.Prometheus, port string, log *slog.Logger) (*metric.MeterProvider, error) {
+	headers, err := telemetry.ParseHeaders(c.otlpHeaders)
+	if err != nil {
+		return nil, fmt.Errorf("--otlp-headers: %w", err)
+	}
+	push, err := telemetry.NewOTLP(telemetry.OTLP{
+		Endpoint: c.otlpEndpoint,
+		Insecure: c.otlpInsecure,
+		Headers:  headers,
+		Interval: c.otlpInterval,
+		Timeout:  c.otlpTimeout,
+	}, log)
+	if err != nil && c.otlpEndpoint != "" {
+		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		log.Warn("this machine has no name", "error", err)
+	}
+	return telemetry.New(telemetry.Config{Instance: net.JoinHostPort(host, port), Packets: c.packets, Log: log}, m.read, page, push)
+}
+
+// shutdown pushes the last counts.
+func shutdown(provider *metric.MeterProvider, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	if err := provider.Shutdown(ctx); err != nil {
+		log.Warn("the last counts may not have arrived at the collector", "error", err)
+	}
+}

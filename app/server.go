@@ -1,0 +1,110 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// server is the HTTP listener: the metrics page, health, and a page that leads there.
+type server struct {
+	http     *http.Server
+	listener net.Listener
+	config   *web.FlagConfig
+	log      *slog.Logger
+}
+
+// newServer binds the listener, so that a port that is taken is an error before anything else begins.
+func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, error) {
+	if err := web.Validate(c.webConfigFile); err != nil {
+		return nil, fmt.Errorf("--web-config-file %q: %w", c.webConfigFile, err)
+	}
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name:        "promflow",
+		Description: "Counts the bytes that every IP address moves through a network interface",
+		Version:     version.Version,
+		Profiling:   "false",
+		Links: []web.LandingLinks{
+			{Address: "/metrics", Text: "Metrics", Description: "for Prometheus to scrape"},
+			{Address: "/-/healthy", Text: "Health"},
+			{Address: "/-/ready", Text: "Readiness"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("landing page: %w", err)
+	}
+	listener, err := listen(c.metricsAddress)
+	if err != nil {
+		return nil, err
+	}
+	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", metrics)
+	mux.HandleFunc("/-/healthy", ok)
+	mux.HandleFunc("/-/ready", ok)
+	mux.Handle("/", landing)
+	return &server{
+		http: &http.Server{
+			Handler: mux,
+			// Slow clients are cut off while they ask and while they idle, but not while they read: a page with a hundred
+			// thousand lines takes its time.
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
+		},
+		listener: listener,
+		config:   &web.FlagConfig{WebConfigFile: &c.webConfigFile},
+		log:      log,
+	}, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-address %q: expected an address and a port such as :9088 or 127.0.0.1:9088", address)
+	}
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--metrics-address %q: port %s is in use by another program, maybe another promflow", address, port)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-address %q: %w", address, err)
+	}
+	return listener, nil
+}
+
+// port is the one that was bound, which the flag may have left open.
+func (s *server) port() string {
+	return strconv.Itoa(s.listener.Addr().(*net.TCPAddr).Port)
+}
+
+// serve serves until close, and returns an error if it cannot.
+func (s *server) serve() error {
+	if err := web.Serve(s.listener, s.http, s.config, s.log); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
+	}
+	return nil
+}
+
+// close lets scrapes that are under way end, for a moment.
+func (s *server) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+	}
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}

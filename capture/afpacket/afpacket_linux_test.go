@@ -1,0 +1,10 @@
+package afpacket_test
+
+import (
+	"testing"
+
+	"promflow/capture/afpacket"
+	"promflow/capture/capturetest"
+)
+
+func TestBackend(t *testing.T) { capturetest.Run(t, afpacket.Backend) }

@@ -1,0 +1,88 @@
+package capturetest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a network namespace that goes away with the test. Its lo is up; it has no IPv6 until it is asked for, so
+// that nothing is on a link but what the test sends.
+type Namespace struct {
+	Name string
+	t    testing.TB
+}
+
+var namespaces atomic.Int32
+
+// NewNamespace needs root and ip(8).
+func NewNamespace(t testing.TB) *Namespace {
+	t.Helper()
+	NeedRoot(t)
+	Need(t, "ip", "sysctl")
+	n := &Namespace{fmt.Sprintf("promflow-%d-%d", os.Getpid(), namespaces.Add(1)), t}
+	run(t, "ip", "netns", "add", n.Name)
+	t.Cleanup(func() { run(t, "ip", "netns", "del", n.Name) })
+	n.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	n.IP("link", "set", "lo", "up")
+	return n
+}
+
+// Veth joins two namespaces: interface a in n, b in peer, both up.
+func (n *Namespace) Veth(a string, peer *Namespace, b string) {
+	n.t.Helper()
+	run(n.t, "ip", "link", "add", a, "netns", n.Name, "type", "veth", "peer", "name", b, "netns", peer.Name)
+	n.IP("link", "set", a, "up")
+	peer.IP("link", "set", b, "up")
+}
+
+// IP runs ip(8) on the namespace.
+func (n *Namespace) IP(args ...string) string {
+	n.t.Helper()
+	return run(n.t, append([]string{"ip", "-n", n.Name}, args...)...)
+}
+
+// Run runs a program in the namespace and returns what it printed; the test fails if the program does.
+func (n *Namespace) Run(args ...string) string {
+	n.t.Helper()
+	return run(n.t, append([]string{"ip", "netns", "exec", n.Name}, args...)...)
+}
+
+// Command prepares a program that will run in the namespace.
+func (n *Namespace) Command(args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", n.Name}, args...)...)
+}
+
+// Do calls f on a thread that is in the namespace: sockets that it opens are in there, wherever they are used later.
+func (n *Namespace) Do(f func() error) error {
+	done := make(chan error)
+	go func() {
+		// The thread is not unlocked, so that it ends with the goroutine.
+		runtime.LockOSThread()
+		fd, err := unix.Open("/run/netns/"+n.Name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func run(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

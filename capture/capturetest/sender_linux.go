@@ -1,0 +1,81 @@
+package capturetest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sender puts frames on an interface as they are.
+type Sender struct {
+	fd int
+	t  testing.TB
+}
+
+// NewSender opens a sender on an interface of the namespace.
+func NewSender(t testing.TB, n *Namespace, name string) *Sender {
+	t.Helper()
+	s := &Sender{t: t}
+	err := n.Do(func() (err error) {
+		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		req, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		if err := unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		// A header in front of each frame may ask the kernel to segment it.
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+			return err
+		}
+		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: int(req.Uint32())})
+	})
+	if err != nil {
+		t.Fatalf("sending on %s: %v", name, err)
+	}
+	t.Cleanup(func() { unix.Close(s.fd) })
+	return s
+}
+
+// Send sends frames.
+func (s *Sender) Send(frames ...[]byte) {
+	s.t.Helper()
+	for _, f := range frames {
+		s.send(make([]byte, 10), f)
+	}
+}
+
+// Merged is a frame with more payload than fits in a packet, for the kernel to segment.
+type Merged struct {
+	Frame     []byte
+	Kind      byte // gsoTCPv4, gsoTCPv6 or gsoUDP
+	Size      int  // payload bytes of a segment
+	Transport int  // offset of the transport header in Frame
+}
+
+// SendMerged sends a frame that the kernel segments where the interface does not take it whole.
+func (s *Sender) SendMerged(m Merged) {
+	s.t.Helper()
+	sum, headers := 16, m.Transport+int(m.Frame[m.Transport+12]>>4)*4 // where TCP has its checksum, and its data offset
+	if m.Kind == gsoUDP {
+		sum, headers = 6, m.Transport+8
+	}
+	h := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, m.Kind}
+	for _, v := range []int{headers, m.Size, m.Transport, sum} {
+		h = binary.NativeEndian.AppendUint16(h, uint16(v))
+	}
+	s.send(h, m.Frame)
+}
+
+func (s *Sender) send(header, f []byte) {
+	s.t.Helper()
+	if _, err := unix.Writev(s.fd, [][]byte{header, f}); err != nil {
+		s.t.Fatalf("sending a frame of %d bytes: %v", len(f), err)
+	}
+}

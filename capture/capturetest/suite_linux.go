@@ -1,0 +1,447 @@
+package capturetest
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// Run has a backend pass the suite.
+func Run(t *testing.T, b capture.Backend) {
+	t.Run("counts every link header and outcome in both directions", func(t *testing.T) { countsFrames(t, b) })
+	t.Run("counts merged segments as their packets", func(t *testing.T) { countsSegments(t, b) })
+	t.Run("counts a packet on lo once", func(t *testing.T) { countsLoopback(t, b) })
+	t.Run("counts packets of an interface without link header", func(t *testing.T) { countsTun(t, b) })
+	t.Run("accounts for packets that it has no room for", func(t *testing.T) { accountsForDrops(t, b) })
+	t.Run("counts the last packets before the end", func(t *testing.T) { countsTheLast(t, b) })
+	t.Run("goes on when the interface was down", func(t *testing.T) { survivesDown(t, b) })
+	t.Run("is not up when the interface is gone", func(t *testing.T) { noticesDeletion(t, b) })
+	t.Run("makes the interface promiscuous on request", func(t *testing.T) { isPromiscuous(t, b) })
+	t.Run("names what it cannot open", func(t *testing.T) { refusesUnknown(t, b) })
+	t.Run("names the capability that it lacks", func(t *testing.T) { refusesUnprivileged(t, b) })
+}
+
+// deadline is how long packets may take to be counted on a busy machine before the test is lost.
+const deadline = 10 * time.Second
+
+var (
+	everything = capture.SubnetsOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+	monitored  = capture.SubnetsOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
+	excluded   = capture.SubnetsOf(netip.MustParsePrefix("10.66.0.0/16"))
+)
+
+// running is a source that is being run.
+type running struct {
+	t       *testing.T
+	source  capture.Source
+	table   *capture.Table
+	counter *capture.Counter
+	cancel  context.CancelFunc
+	ended   chan error
+}
+
+func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
+	t.Helper()
+	r := open(t, b, n, name, monitored, excluded)
+	r.run()
+	return r
+}
+
+// open opens a source that is not run yet.
+func open(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
+	t.Helper()
+	r := &running{t: t, table: capture.NewTable(1000), ended: make(chan error, 1)}
+	r.counter = capture.NewCounter(r.table, monitored, excluded)
+	err := n.Do(func() (err error) {
+		r.source, err = b.Open(capture.Config{Interface: name, Promiscuous: true, Log: slog.New(slog.DiscardHandler)}, r.counter)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("opening %s: %v", name, err)
+	}
+	return r
+}
+
+func (r *running) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() { r.ended <- r.source.Run(ctx) }()
+	r.t.Cleanup(func() { r.stop() })
+}
+
+// stop ends the source and returns its last status.
+func (r *running) stop() capture.Status {
+	r.t.Helper()
+	r.cancel()
+	if err, first := <-r.ended; first {
+		if err != nil {
+			r.t.Errorf("Run ended with %v", err)
+		}
+		close(r.ended)
+		if err := r.source.Close(); err != nil {
+			r.t.Errorf("Close: %v", err)
+		}
+	}
+	return r.source.Status()
+}
+
+// eventually polls until the status is as wanted.
+func (r *running) eventually(what string, wanted func(capture.Status) bool) capture.Status {
+	r.t.Helper()
+	for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		s := r.source.Status()
+		if wanted(s) {
+			return s
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("waited in vain for %s; status %+v", what, s)
+		}
+	}
+}
+
+// seen waits until n packets have been seen.
+func (r *running) seen(n int64) capture.Status {
+	r.t.Helper()
+	return r.eventually("packets", func(s capture.Status) bool { return packets(s) >= n })
+}
+
+func packets(s capture.Status) int64 {
+	var n int64
+	for _, o := range s.Outcomes {
+		n += o.Packets
+	}
+	return n
+}
+
+// expectation is what package frame says of the same frames: it is the reference that has tests of its own.
+type expectation struct {
+	table   *capture.Table
+	counter *capture.Counter
+}
+
+func expect(monitored, excluded capture.Subnets, frames ...frame.Frame) expectation {
+	e := expectation{table: capture.NewTable(1000)}
+	e.counter = capture.NewCounter(e.table, monitored, excluded)
+	e.counter.Lock()
+	defer e.counter.Unlock()
+	var p frame.Packet
+	for i := range frames {
+		p.Decode(&frames[i])
+		e.counter.Count(&p)
+	}
+	return e
+}
+
+func (e expectation) packets() int64 {
+	return packets(capture.Status{Outcomes: e.counter.Outcomes()})
+}
+
+func (e expectation) compare(t *testing.T, r *running) {
+	t.Helper()
+	if got, want := r.counter.Outcomes(), e.counter.Outcomes(); got != want {
+		t.Errorf("outcomes are %v, want %v", got, want)
+	}
+	compareTotals(t, totals(r.table), totals(e.table))
+}
+
+func compareTotals(t *testing.T, got, want map[netip.Addr]capture.Totals) {
+	t.Helper()
+	for addr, w := range want {
+		if got[addr] != w {
+			t.Errorf("%v has %+v, want %+v", addr, got[addr], w)
+		}
+	}
+	for addr, g := range got {
+		if _, ok := want[addr]; !ok {
+			t.Errorf("%v has %+v, want nothing", addr, g)
+		}
+	}
+}
+
+func totals(table *capture.Table) map[netip.Addr]capture.Totals {
+	m := map[netip.Addr]capture.Totals{}
+	for _, h := range table.Snapshot(nil) {
+		m[h.Addr] = h.Totals
+	}
+	return m
+}
+
+// link joins two new namespaces and gives them.
+func link(t *testing.T) (here, there *Namespace) {
+	here, there = NewNamespace(t), NewNamespace(t)
+	here.Veth("here", there, "there")
+	return here, there
+}
+
+func countsFrames(t *testing.T, b capture.Backend) {
+	here, there := link(t)
+	r := start(t, b, here, "here", monitored, excluded)
+	var frames []frame.Frame
+	for _, f := range Frames() {
+		frames = append(frames, frame.Frame{Link: frame.LinkEthernet, Data: f, Wire: len(f)})
+	}
+	both := append(frames, frames...)
+	in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+	for _, f := range frames {
+		in.Send(f.Data)
+		out.Send(f.Data)
+	}
+	want := expect(monitored, excluded, both...)
+	for o, size := range want.counter.Outcomes() {
+		if size.Packets == 0 {
+			t.Errorf("no frame is %v", frame.Outcome(o))
+		}
+	}
+	r.seen(want.packets())
+	r.stop()
+	// A tag that the kernel took out makes a frame shorter, which shows where a frame's own length is counted.
+	got, wanted := r.counter.Outcomes(), want.counter.Outcomes()
+	for o := range got {
+		if frame.Outcome(o) == frame.NonIP || frame.Outcome(o) == frame.Malformed {
+			got[o].Bytes, wanted[o].Bytes = 0, 0
+		}
+	}
+	if got != wanted {
+		t.Errorf("outcomes are %v, want %v", got, wanted)
+	}
+	compareTotals(t, totals(r.table), totals(want.table))
+}
+
+// countsSegments sends the same merged frames over an interface that takes them whole, and over one for which the kernel
+// must segment them first. What is counted must not differ.
+func countsSegments(t *testing.T, b capture.Backend) {
+	Need(t, "ethtool")
+	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
+		here, there := link(t)
+		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
+		r := start(t, b, here, "here", everything, capture.Subnets{})
+		s := NewSender(t, there, "there")
+		want := int64(0)
+		for _, m := range MergedFrames() {
+			s.SendMerged(m)
+			p := frame.Packet{}
+			p.Decode(&frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
+				Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+			want += p.Packets
+		}
+		r.seen(want)
+		return totals(r.table), r.stop()
+	}
+	whole, wholeStatus := count(t, "on")
+	split, splitStatus := count(t, "off")
+	compareTotals(t, whole, split)
+	if wholeStatus.Outcomes != splitStatus.Outcomes {
+		t.Errorf("outcomes of merged frames are %v, of their packets %v", wholeStatus.Outcomes, splitStatus.Outcomes)
+	}
+}
+
+func countsLoopback(t *testing.T, b capture.Backend) {
+	n := NewNamespace(t)
+	r := start(t, b, n, "lo", everything, capture.Subnets{})
+	const count, size = 100, 200
+	err := n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			return err
+		}
+		self, err := unix.Getsockname(fd)
+		if err != nil {
+			return err
+		}
+		for range count {
+			if err := unix.Sendto(fd, make([]byte, size), 0, self); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.seen(count)
+	r.stop()
+	const bytes = count * (20 + 8 + size)
+	compareTotals(t, totals(r.table), map[netip.Addr]capture.Totals{
+		netip.MustParseAddr("127.0.0.1"): {ReceiveBytes: bytes, TransmitBytes: bytes, ReceivePackets: count, TransmitPackets: count},
+	})
+}
+
+func countsTun(t *testing.T, b capture.Backend) {
+	n := NewNamespace(t)
+	var tun *os.File
+	err := n.Do(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		tun = os.NewFile(uintptr(fd), "tun")
+		req, err := unix.NewIfreq("tun0")
+		if err != nil {
+			return err
+		}
+		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		Lacks(t, "/dev/net/tun")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tun.Close() })
+	n.IP("link", "set", "tun0", "up")
+	r := start(t, b, n, "tun0", monitored, excluded)
+	var frames []frame.Frame
+	for _, f := range Frames() {
+		// Those with IP right behind the Ethernet header, without it.
+		if strings.HasPrefix(string(f[12:]), "\x08\x00") || strings.HasPrefix(string(f[12:]), "\x86\xdd") {
+			if ip := f[14:]; len(ip) > 0 && (ip[0]>>4 == 4 || ip[0]>>4 == 6) {
+				frames = append(frames, frame.Frame{Link: frame.LinkRaw, Data: ip, Wire: len(ip)})
+			}
+		}
+	}
+	out := NewSender(t, n, "tun0")
+	var sent []frame.Frame
+	for _, f := range frames {
+		if _, err := tun.Write(f.Data); err != nil {
+			t.Fatalf("writing to the tun device: %v", err)
+		}
+		sent = append(sent, f)
+		if f.Data[0]>>4 == 4 {
+			out.Send(f.Data)
+			sent = append(sent, f)
+		}
+	}
+	want := expect(monitored, excluded, sent...)
+	r.seen(want.packets())
+	r.stop()
+	want.compare(t, r)
+}
+
+func accountsForDrops(t *testing.T, b capture.Backend) {
+	here, there := link(t)
+	r := open(t, b, here, "here", monitored, excluded)
+	const count = 200_000
+	s := NewSender(t, there, "there")
+	f := Frames()[0]
+	for range count {
+		s.Send(f)
+	}
+	r.run()
+	status := r.eventually("packets and drops", func(s capture.Status) bool { return packets(s)+s.Dropped >= count })
+	if seen := packets(status); seen+status.Dropped != count || seen == 0 {
+		t.Errorf("%d packets seen and %d dropped, of %d", seen, status.Dropped, count)
+	}
+	if again := r.stop(); again.Dropped != status.Dropped {
+		t.Errorf("%d dropped at the end, %d before", again.Dropped, status.Dropped)
+	}
+}
+
+func countsTheLast(t *testing.T, b capture.Backend) {
+	here, there := link(t)
+	r := start(t, b, here, "here", monitored, excluded)
+	const count = 1000
+	s := NewSender(t, there, "there")
+	for range count {
+		s.Send(Frames()[0])
+	}
+	if status := r.stop(); packets(status) != count {
+		t.Errorf("%d packets counted of %d", packets(status), count)
+	}
+}
+
+func survivesDown(t *testing.T, b capture.Backend) {
+	here, there := link(t)
+	r := start(t, b, here, "here", monitored, excluded)
+	s := NewSender(t, there, "there")
+	s.Send(Frames()[0])
+	r.seen(1)
+	here.IP("link", "set", "here", "down")
+	r.eventually("down", func(s capture.Status) bool { return !s.Up })
+	here.IP("link", "set", "here", "up")
+	r.eventually("up", func(s capture.Status) bool { return s.Up })
+	s.Send(Frames()[0])
+	r.seen(2)
+	if status := r.stop(); packets(status) != 2 {
+		t.Errorf("%d packets counted of 2", packets(status))
+	}
+}
+
+func noticesDeletion(t *testing.T, b capture.Backend) {
+	here, _ := link(t)
+	r := start(t, b, here, "here", monitored, excluded)
+	r.eventually("up", func(s capture.Status) bool { return s.Up })
+	here.IP("link", "del", "here")
+	r.eventually("down", func(s capture.Status) bool { return !s.Up })
+	r.stop()
+}
+
+func isPromiscuous(t *testing.T, b capture.Backend) {
+	for _, on := range []bool{true, false} {
+		here, _ := link(t)
+		var source capture.Source
+		err := here.Do(func() (err error) {
+			counter := capture.NewCounter(capture.NewTable(1), monitored, excluded)
+			source, err = b.Open(capture.Config{Interface: "here", Promiscuous: on, Log: slog.New(slog.DiscardHandler)}, counter)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1"); is != on {
+			t.Errorf("promiscuous is %v, want %v", is, on)
+		}
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func refusesUnknown(t *testing.T, b capture.Backend) {
+	n := NewNamespace(t)
+	err := n.Do(func() error {
+		_, err := b.Open(capture.Config{Interface: "nosuch0", Log: slog.New(slog.DiscardHandler)},
+			capture.NewCounter(capture.NewTable(1), monitored, excluded))
+		return err
+	})
+	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func refusesUnprivileged(t *testing.T, b capture.Backend) {
+	NeedRoot(t)
+	done := make(chan error)
+	go func() {
+		// Capabilities are the thread's own (capabilities(7)): it ends with this goroutine.
+		runtime.LockOSThread()
+		none := [2]unix.CapUserData{}
+		err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+		if err == nil {
+			_, err = b.Open(capture.Config{Interface: "lo", Log: slog.New(slog.DiscardHandler)},
+				capture.NewCounter(capture.NewTable(1), monitored, excluded))
+		}
+		done <- err
+	}()
+	err := <-done
+	var missing *capture.MissingCapabilityError
+	if !errors.As(err, &missing) || !errors.Is(err, os.ErrPermission) || !strings.HasPrefix(missing.Capability, "cap_") {
+		t.Errorf("the error is %v", err)
+	}
+}
