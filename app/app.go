@@ -70,11 +70,10 @@ it; a flag beats its variable, a variable beats the default, an empty variable c
 			if ctx.Args().Present() {
 				return fmt.Errorf("unknown command %q: promflow takes flags, or the command replay (see promflow --help)", ctx.Args().First())
 			}
-			log, err := c.prepare(all, os.Stderr)
-			if err != nil {
+			if err := all.resolve(); err != nil {
 				return err
 			}
-			return run(ctx.Context, c, log)
+			return run(ctx.Context, c, c.logger(os.Stderr))
 		},
 		Commands: []*cli.Command{{
 			Name:               "replay",
@@ -83,14 +82,13 @@ it; a flag beats its variable, a variable beats the default, an empty variable c
 			Description:        "Counts pcap and pcapng files, plain or compressed with gzip or zstd; - is standard input:\n\n   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -",
 			CustomHelpTemplate: helpTemplate,
 			HideHelpCommand:    true,
-			Flags:              all.flags("monitor-subnets", "exclude-subnets", "packets", "max-ips", "log-level", "log-format"),
+			Flags:              all.flags("monitor-subnets", "exclude-subnets", "packets", "max-ips"),
 			OnUsageError:       usageError,
 			Action: func(ctx *cli.Context) error {
-				log, err := c.prepare(all, os.Stderr)
-				if err != nil {
+				if err := all.resolve(); err != nil {
 					return err
 				}
-				return replayFiles(ctx.Context, c, log, ctx.Args().Slice())
+				return replayFiles(ctx.Context, c, ctx.Args().Slice())
 			},
 		}},
 	}
@@ -100,20 +98,13 @@ func usageError(_ *cli.Context, err error, _ bool) error {
 	return fmt.Errorf("%w (see promflow --help)", err)
 }
 
-// prepare completes c with the environment's settings and makes the logger that it asks for.
-func (c *config) prepare(all settings, w io.Writer) (*slog.Logger, error) {
-	if err := all.resolve(); err != nil {
-		return nil, err
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return nil, err
-	}
-	options := &slog.HandlerOptions{Level: level}
+// logger makes the logger that c asks for.
+func (c *config) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.logLevel}
 	if c.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, options)), nil
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // oneLine joins the lines of joined errors.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -29,7 +30,8 @@ type config struct {
 	otlpInterval time.Duration // 0: not given
 	otlpTimeout  time.Duration // 0: not given
 
-	logLevel, logFormat string
+	logLevel  slog.Level
+	logFormat string
 }
 
 // settings lists what can be set of c, whose values become the defaults.
@@ -38,7 +40,7 @@ func (c *config) settings() settings {
 	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
 	*c = config{
 		iface: "eth0", promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit,
-		metricsAddress: ":9088", logLevel: "info", logFormat: "text",
+		metricsAddress: ":9088", logFormat: "text",
 	}
 	must(subnets(&c.monitored)(monitored))
 	must(subnets(&c.excluded)(excluded))
@@ -76,7 +78,7 @@ func (c *config) settings() settings {
 		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlpTimeout),
 			usage: "how long a push may take"},
 
-		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: c.logLevel, parse: choice(&c.logLevel, "debug", "info", "warn", "error"),
+		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", parse: level(&c.logLevel),
 			usage: "the least severe messages to log: debug, info, warn or error"},
 		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, parse: choice(&c.logFormat, "text", "json"),
 			usage: "text or json, to standard error"},
@@ -126,6 +128,15 @@ func someSubnets(dst *capture.Subnets) func(string) error {
 		}
 		if dst.Empty() {
 			return errors.New("expected at least one subnet such as 192.168.0.0/24")
+		}
+		return nil
+	}
+}
+
+func level(dst *slog.Level) func(string) error {
+	return func(s string) error {
+		if dst.UnmarshalText([]byte(s)) != nil {
+			return errors.New("expected debug, info, warn or error")
 		}
 		return nil
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -16,17 +15,11 @@ import (
 )
 
 // replayFiles counts capture files into one table and prints it. What was counted is printed whatever went wrong with a file.
-func replayFiles(ctx context.Context, c *config, log *slog.Logger, files []string) error {
+func replayFiles(ctx context.Context, c *config, files []string) error {
 	if len(files) == 0 {
 		return errors.New("replay: no capture file given; name some, or - for standard input")
 	}
 	m := &monitor{table: capture.NewTable(c.maxIPs)}
-	text := telemetry.NewText()
-	provider, err := telemetry.New(telemetry.Config{Packets: c.packets, Log: log}, m.read, text)
-	if err != nil {
-		return err
-	}
-	defer provider.Shutdown(context.Background())
 	var errs []error
 	for _, name := range files {
 		errs = append(errs, countFile(ctx, name, m, c))
@@ -34,7 +27,7 @@ func replayFiles(ctx context.Context, c *config, log *slog.Logger, files []strin
 			break
 		}
 	}
-	if err := text.WriteText(os.Stdout); err != nil {
+	if err := telemetry.WriteText(os.Stdout, m.read(), c.packets); err != nil {
 		errs = append(errs, fmt.Errorf("printing the counts: %w", err))
 	}
 	return errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,16 +35,17 @@ func ParseSubnets(list string) (Subnets, error) {
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
-		prefixes = append(prefixes, prefix.Masked())
+		prefixes = append(prefixes, prefix)
 	}
 	return SubnetsOf(prefixes...), nil
 }
 
 // SubnetsOf makes a set of valid prefixes.
 func SubnetsOf(prefixes ...netip.Prefix) Subnets {
-	s := Subnets{prefixes: prefixes}
+	var s Subnets
 	for _, p := range prefixes {
 		p = p.Masked()
+		s.prefixes = append(s.prefixes, p)
 		if host := p.Addr().BitLen() - p.Bits(); p.Addr().Is4() {
 			first := v4Number(p.Addr())
 			s.v4 = append(s.v4, span[uint32]{first, first | uint32(1<<host-1)})
@@ -73,31 +75,35 @@ func (s Subnets) String() string {
 
 // Contains tells whether a prefix of the set covers addr. An IPv6 address that maps an IPv4 one is an IPv6 address.
 func (s *Subnets) Contains(addr netip.Addr) bool {
+	// Both search for the last span that does not begin after the address, which is one of the size spans from at on.
 	if addr.Is4() {
-		n := v4Number(addr)
-		lo, hi := 0, len(s.v4)
-		for lo < hi { // the last span that does not begin after n
-			if mid := (lo + hi) / 2; s.v4[mid].first <= n {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
+		spans := s.v4
+		if len(spans) == 0 {
+			return false
 		}
-		return lo > 0 && n <= s.v4[lo-1].last
+		n, at := v4Number(addr), 0
+		for size := len(spans); size > 1; {
+			half := size / 2
+			if spans[at+half].first <= n {
+				at += half
+			}
+			size -= half
+		}
+		return spans[at].first <= n && n <= spans[at].last
 	}
-	if len(s.v6) == 0 {
+	spans := s.v6
+	if len(spans) == 0 || !addr.IsValid() {
 		return false
 	}
-	n := v6Number(addr)
-	lo, hi := 0, len(s.v6)
-	for lo < hi {
-		if mid := (lo + hi) / 2; s.v6[mid].first.compare(n) <= 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
+	n, at := v6Number(addr), 0
+	for size := len(spans); size > 1; {
+		half := size / 2
+		if !n.less(spans[at+half].first) {
+			at += half
 		}
+		size -= half
 	}
-	return lo > 0 && n.compare(s.v6[lo-1].last) <= 0
+	return !n.less(spans[at].first) && !spans[at].last.less(n)
 }
 
 // span is a range of addresses, both ends included.
@@ -128,6 +134,12 @@ func (a uint128) compare(b uint128) int {
 	return cmp.Compare(a.lo, b.lo)
 }
 
+func (a uint128) less(b uint128) bool {
+	_, borrow := bits.Sub64(a.lo, b.lo, 0)
+	_, borrow = bits.Sub64(a.hi, b.hi, borrow)
+	return borrow != 0
+}
+
 func (a uint128) next() uint128 {
 	if a.lo++; a.lo == 0 {
 		a.hi++
@@ -149,6 +161,8 @@ func v4Number(a netip.Addr) uint32 {
 }
 
 func v6Number(a netip.Addr) uint128 {
-	b := a.As16()
+	// As16 would do, but the compiler copies its array, and the processor then waits for two halves to become one.
+	var b [16]byte
+	_, _ = a.AppendBinary(b[:0])
 	return uint128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }

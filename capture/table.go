@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
 	"net/netip"
@@ -116,8 +115,13 @@ func (t *Table) grow() {
 // hash folds two 128-bit products of the key's words with the seed, after the multiply-and-fold step of wyhash
 // (https://github.com/wangyi-fudan/wyhash).
 func (t *Table) hash(key Key) uint64 {
-	b := key.Addr.As16()
-	hi, lo := bits.Mul64(binary.NativeEndian.Uint64(b[:])^t.seed[0], binary.NativeEndian.Uint64(b[8:])^t.seed[1])
+	var n uint128
+	if key.Addr.Is4() {
+		n.lo = uint64(v4Number(key.Addr))
+	} else {
+		n = v6Number(key.Addr)
+	}
+	hi, lo := bits.Mul64(n.hi^t.seed[0], n.lo^t.seed[1])
 	hi, lo = bits.Mul64(hi^t.seed[1], lo^t.seed[0])
 	return hi ^ lo
 }

@@ -2,6 +2,7 @@ package capturetest
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -61,6 +62,14 @@ func Frames() [][]byte {
 		frames = append(frames, ethernet(other))
 	}
 	return frames
+}
+
+// UDP is an Ethernet frame with a UDP packet over IPv4 or IPv6, of size network-layer bytes.
+func UDP(src, dst netip.Addr, size int) []byte {
+	if src.Is4() {
+		return ethernet("\x08\x00", ipv4(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-28)))
+	}
+	return ethernet("\x86\xdd", ipv6(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-48)))
 }
 
 // MergedFrames has frames that the kernel can segment, for each transport over each version of IP, with payloads that are

@@ -27,19 +27,22 @@ func (p *Packet) split(f *Frame, off, transport int) {
 	if s.Transport > off {
 		transport = s.Transport // knows about tunnels, too
 	}
-	end := transport + 8 // of a UDP header
+	if int64(transport-off) >= p.Bytes {
+		return // not in this packet
+	}
+	header := 8 // of UDP
 	if !s.UDP {
-		end = transport + 20
+		header = 20
 		if at := transport + 12; at < len(f.Data) {
-			end = transport + int(f.Data[at]>>4)*4 // data offset (RFC 9293)
+			header = max(header, int(f.Data[at]>>4)*4) // data offset (RFC 9293)
 		}
 	}
-	headers := int64(end - off)
+	headers := int64(transport + header - off)
 	payload, size := p.Bytes-headers, int64(s.Size)
 	if payload <= size {
 		return
 	}
-	p.Packets = (payload + size - 1) / size
+	p.Packets = (payload-1)/size + 1
 	p.Bytes += (p.Packets - 1) * headers
 }
 

@@ -1,0 +1,123 @@
+package frame_test
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"promflow/capture/frame"
+)
+
+var (
+	src4, dst4 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.2")
+	src6, dst6 = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
+
+	mac = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+)
+
+// build serialises layers, outermost first, with lengths and checksums filled in. As on the wire, Ethernet is padded to 60
+// bytes.
+func build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
+	t.Helper()
+	buffer := gopacket.NewSerializeBuffer()
+	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
+	if err := gopacket.SerializeLayers(buffer, options, stack...); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+// ip4 is an IPv4 packet of 20 bytes and a payload.
+func ip4(t testing.TB, payload int) []byte {
+	t.Helper()
+	return build(t, ip4Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+}
+
+// ip6 is an IPv6 packet of 40 bytes and a payload.
+func ip6(t testing.TB, payload int) []byte {
+	t.Helper()
+	return build(t, ip6Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+}
+
+func ip4Header(next layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{Version: 4, TTL: 64, Protocol: next, SrcIP: src4.AsSlice(), DstIP: dst4.AsSlice()}
+}
+
+func ip6Header(next layers.IPProtocol) *layers.IPv6 {
+	return &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: next, SrcIP: src6.AsSlice(), DstIP: dst6.AsSlice()}
+}
+
+func ethernet(etherType layers.EthernetType) *layers.Ethernet {
+	return &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: etherType}
+}
+
+func tag(etherType layers.EthernetType) *layers.Dot1Q {
+	return &layers.Dot1Q{VLANIdentifier: 7, Type: etherType}
+}
+
+func label(label uint32, bottom bool) *layers.MPLS {
+	return &layers.MPLS{Label: label, StackBottom: bottom, TTL: 64}
+}
+
+func session() *layers.PPPoE {
+	return &layers.PPPoE{Version: 1, Type: 1, Code: layers.PPPoECodeSession, SessionId: 9}
+}
+
+// sll2 is the header of Linux cooked capture version 2, which gopacket does not have.
+func sll2(etherType layers.EthernetType) []byte {
+	h := make([]byte, 20)
+	binary.BigEndian.PutUint16(h, uint16(etherType))
+	h[7], h[9], h[11] = 3, 1, 6 // interface, ARPHRD_ETHER, address length
+	return h
+}
+
+// sll is the header of Linux cooked capture version 1, which gopacket can read only.
+func sll(etherType layers.EthernetType) []byte {
+	h := make([]byte, 16)
+	h[3], h[5] = 1, 6 // ARPHRD_ETHER, address length
+	binary.BigEndian.PutUint16(h[14:], uint16(etherType))
+	return h
+}
+
+// with sets the bytes of d from at on.
+func with(d []byte, at int, bytes ...byte) []byte {
+	d = slices.Clone(d)
+	copy(d[at:], bytes)
+	return d
+}
+
+// repeat is n times the same layer, then the last one.
+func repeat(n int, l, last gopacket.SerializableLayer) []gopacket.SerializableLayer {
+	return append(slices.Repeat([]gopacket.SerializableLayer{l}, n), last)
+}
+
+func decode(f frame.Frame) frame.Packet {
+	p := frame.Packet{Bytes: 1234, Packets: 5678, Outcome: frame.Excluded} // all of it must be overwritten
+	p.Decode(&f)
+	return p
+}
+
+// counted4 and counted6 are what a frame with the packets of ip4 and ip6 counts for.
+func counted4(bytes int) frame.Packet {
+	return frame.Packet{Source: src4, Destination: dst4, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted}
+}
+
+func counted6(bytes int) frame.Packet {
+	return frame.Packet{Source: src6, Destination: dst6, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted}
+}
+
+func nonIP(bytes int) frame.Packet {
+	return frame.Packet{Bytes: int64(bytes), Packets: 1, Outcome: frame.NonIP}
+}
+
+func malformed(bytes int) frame.Packet {
+	return frame.Packet{Bytes: int64(bytes), Packets: 1, Outcome: frame.Malformed}
+}
+
+// concat joins a header and what it carries.
+func concat(parts ...[]byte) []byte { return slices.Concat(parts...) }

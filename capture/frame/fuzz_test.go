@@ -1,0 +1,264 @@
+package frame_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"promflow/capture/frame"
+)
+
+// FuzzDecode compares with what gopacket makes of the same bytes, and holds merged frames to their bounds.
+func FuzzDecode(f *testing.F) {
+	for _, c := range slices.Concat(decodeCases(f), segmentCases(f)) {
+		s := c.in.Segments
+		f.Add(uint8(c.in.Link), c.in.EtherType, c.in.Wire, s.Size, s.UDP, s.Transport, c.in.Data[:min(len(c.in.Data), 200)])
+	}
+	f.Fuzz(func(t *testing.T, link uint8, etherType uint16, wire, size int, udp bool, transport int, data []byte) {
+		data = data[:min(len(data), 60_000)] // gopacket keeps lengths in 16 bits
+		in := frame.Frame{Link: frame.Link(link % 16), EtherType: etherType, Data: data, Wire: int(int32(wire))}
+		if got, want := decode(in), reference(in); got != want {
+			t.Errorf("got %+v, gopacket says %+v", got, want)
+		}
+		in.Segments = frame.Segments{Size: size, UDP: udp, Transport: transport}
+		if why := outOfBounds(in, decode(in)); why != "" {
+			t.Error(why)
+		}
+	})
+}
+
+// reference decodes a frame with gopacket, one layer at a time up to the first IP header. Where gopacket follows other
+// rules than the documentation of package frame, a comment says so.
+func reference(f frame.Frame) frame.Packet {
+	p := frame.Packet{Bytes: int64(max(f.Wire, len(f.Data))), Packets: 1}
+	end := func(outcome frame.Outcome) frame.Packet {
+		p.Outcome = outcome
+		return p
+	}
+	data, uncaptured := f.Data, p.Bytes-int64(len(f.Data))
+	next := start(f.Link, f.EtherType, &data)
+	inPPPoE, tags, labels := false, 0, 0
+	for {
+		switch next {
+		case layers.EthernetTypeIPv4, layers.PPPTypeIPv4, layers.ProtocolFamilyIPv4:
+			return referenceIPv4(p, data, uncaptured)
+		case layers.EthernetTypeIPv6, layers.PPPTypeIPv6, layers.ProtocolFamilyIPv6BSD, layers.ProtocolFamilyIPv6FreeBSD,
+			layers.ProtocolFamilyIPv6Darwin, layers.ProtocolFamilyIPv6Linux:
+			return referenceIPv6(p, data, uncaptured)
+		case nil:
+			return end(frame.Malformed)
+		case layers.LayerTypeEthernet, layers.LayerTypeLinuxSLL, layers.LayerTypeLoopback, layers.LayerTypePPP,
+			layers.EthernetTypeDot1Q, layers.EthernetTypeQinQ, layers.EthernetTypeMPLSUnicast, layers.EthernetTypeMPLSMulticast,
+			layers.PPPTypeMPLSUnicast, layers.PPPTypeMPLSMulticast, layers.PPPoECodeSession:
+		case oldQinQ:
+			next = layers.EthernetTypeDot1Q // gopacket does not know this number for the same tag
+		case layers.EthernetTypePPPoESession:
+			// gopacket cuts off what is behind PPPoE's own length.
+			if len(data) >= 6 {
+				data = slices.Clone(data)
+				binary.BigEndian.PutUint16(data[4:], uint16(len(data)-6))
+			}
+		default:
+			return end(frame.NonIP) // gopacket follows some more
+		}
+
+		layer, err := decodeOne(next, data)
+		var cutShort runtime.Error
+		switch l := layer.(type) {
+		case *layers.Ethernet:
+			next, data = l.EthernetType, l.Payload
+		case *layers.LinuxSLL:
+			next, data = l.EthernetType, l.Payload
+		case *layers.Loopback:
+			next, data = l.Family, l.Payload
+		case *layers.Dot1Q:
+			next, data = l.Type, l.Payload
+			if tags++; tags > frame.MaxTags {
+				return end(frame.Malformed)
+			}
+		case *layers.MPLS:
+			next, data = layers.EthernetTypeMPLSUnicast, l.Payload
+			if labels++; labels > frame.MaxLabels {
+				return end(frame.Malformed)
+			}
+			if l.StackBottom {
+				// gopacket's guess looks at more than the version.
+				if next = version(data); next == nil && len(data) > 0 {
+					return end(frame.NonIP)
+				}
+			}
+		case *layers.PPPoE:
+			// gopacket checks the code only.
+			if l.Version != 1 || l.Type != 1 || l.Code != layers.PPPoECodeSession {
+				return end(frame.NonIP)
+			}
+			next, data, inPPPoE = l.Code, l.Payload, true
+		case *layers.PPP:
+			// RFC 2516 has no framing bytes in PPPoE.
+			if next, data = l.PPPType, l.Payload; l.HasPPTPHeader && inPPPoE {
+				return end(frame.NonIP)
+			}
+		case nil:
+			// gopacket panics at the end of some headers, and returns an error for numbers that it takes for wrong. A lone
+			// 0xff, which is no IP in either case, it takes for framing that is cut short.
+			ppp := next == layers.LayerTypePPP || next == layers.PPPoECodeSession
+			loopback := next == layers.LayerTypeLoopback && len(data) >= 4
+			if ppp && !errors.As(err, &cutShort) || ppp && len(data) == 1 && data[0] == 0xff || loopback {
+				return end(frame.NonIP)
+			}
+			return end(frame.Malformed)
+		}
+	}
+}
+
+// start gives gopacket's decoder for the beginning of data, nil if there is nothing to decode. It does what gopacket has no
+// decoder for.
+func start(link frame.Link, etherType uint16, data *[]byte) gopacket.Decoder {
+	d := *data
+	switch link {
+	case frame.LinkEthernet:
+		return layers.LayerTypeEthernet
+	case frame.LinkNone:
+		return layers.EthernetType(etherType)
+	case frame.LinkRaw:
+		return version(d)
+	case frame.LinkIPv4:
+		return layers.EthernetTypeIPv4
+	case frame.LinkIPv6:
+		return layers.EthernetTypeIPv6
+	case frame.LinkNull, frame.LinkLoop:
+		if len(d) < 4 {
+			return nil
+		}
+		if link == frame.LinkLoop && (d[0] != 0 || d[1] != 0) {
+			return gopacket.LayerTypeZero // gopacket would guess the byte order here, too
+		}
+		// gopacket does not know Windows' number for IPv6, nor that some wrote an EtherType.
+		for number, family := range map[uint32]layers.ProtocolFamily{
+			23: layers.ProtocolFamilyIPv6BSD, 0x0800: layers.ProtocolFamilyIPv4, 0x86dd: layers.ProtocolFamilyIPv6Linux,
+		} {
+			if number == binary.BigEndian.Uint32(d) || number == binary.LittleEndian.Uint32(d) {
+				*data = d[4:]
+				return family
+			}
+		}
+		return layers.LayerTypeLoopback
+	case frame.LinkPPP:
+		return layers.LayerTypePPP
+	case frame.LinkPPPDir:
+		if len(d) == 0 {
+			return nil
+		}
+		*data = d[1:]
+		return layers.LayerTypePPP
+	case frame.LinkPPPoE:
+		return layers.EthernetTypePPPoESession
+	case frame.LinkSLL:
+		if len(d) >= 16 { // gopacket panics at a large length of the link-layer address
+			*data = with(d, 4, 0, 6)
+		}
+		return layers.LayerTypeLinuxSLL
+	case frame.LinkSLL2:
+		if len(d) < 20 {
+			return nil
+		}
+		*data = d[20:]
+		return layers.EthernetType(binary.BigEndian.Uint16(d))
+	}
+	return nil
+}
+
+// version tells IPv4 from IPv6 by the first nibble. It is nil for anything else.
+func version(d []byte) gopacket.Decoder {
+	if len(d) > 0 && d[0]>>4 == 4 {
+		return layers.EthernetTypeIPv4
+	}
+	if len(d) > 0 && d[0]>>4 == 6 {
+		return layers.EthernetTypeIPv6
+	}
+	return nil
+}
+
+// referenceIPv4 applies the rules to the fields that gopacket read: its own checks also look at what follows the fixed
+// header and at what was captured. The frame held uncaptured bytes more than data.
+func referenceIPv4(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
+	var ip layers.IPv4
+	err := catch(func() error { return ip.DecodeFromBytes(data, gopacket.NilDecodeFeedback) })
+	p.Outcome = frame.Malformed
+	if len(data) < 20 || ip.Version != 4 || ip.IHL < 5 {
+		return p
+	}
+	total := int64(binary.BigEndian.Uint16(data[2:])) // gopacket replaces a total length of 0
+	if total != 0 && total < int64(ip.IHL)*4 {
+		return p
+	}
+	if err == nil && uncaptured == 0 {
+		total = int64(len(ip.Contents) + len(ip.Payload)) // its own opinion, where it has one
+	}
+	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
+}
+
+// referenceIPv6 does the same for IPv6.
+func referenceIPv6(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
+	var ip layers.IPv6
+	err := catch(func() error { return ip.DecodeFromBytes(data, gopacket.NilDecodeFeedback) })
+	p.Outcome = frame.Malformed
+	if len(data) < 40 || ip.Version != 6 {
+		return p
+	}
+	total := int64(0)
+	if ip.Length != 0 {
+		total = 40 + int64(ip.Length)
+	}
+	if err == nil && uncaptured == 0 && ip.HopByHop == nil { // it takes hop-by-hop headers off
+		total = int64(len(ip.Contents) + len(ip.Payload))
+	}
+	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
+}
+
+// referenceCounted completes a packet that claims total bytes, 0 for all that there is.
+func referenceCounted(p frame.Packet, held int64, source, destination []byte, total int64) frame.Packet {
+	if total == 0 || total > held {
+		total = held
+	}
+	p.Source, _ = netip.AddrFromSlice(source)
+	p.Destination, _ = netip.AddrFromSlice(destination)
+	p.Bytes, p.Outcome = total, frame.Counted
+	return p
+}
+
+// decodeOne decodes one layer. A panic of gopacket is an error.
+func decodeOne(decoder gopacket.Decoder, data []byte) (gopacket.Layer, error) {
+	var b builder
+	err := catch(func() error { return decoder.Decode(slices.Clip(data), &b) })
+	return b.layer, err
+}
+
+func catch(do func() error) (err error) {
+	defer func() {
+		if e, ok := recover().(error); ok {
+			err = e
+		}
+	}()
+	return do()
+}
+
+// builder is a [gopacket.PacketBuilder] that keeps one layer and does not go on to the next.
+type builder struct{ layer gopacket.Layer }
+
+func (b *builder) AddLayer(l gopacket.Layer)                     { b.layer = l }
+func (b *builder) NextDecoder(gopacket.Decoder) error            { return nil }
+func (b *builder) SetTruncated()                                 {}
+func (b *builder) SetLinkLayer(gopacket.LinkLayer)               {}
+func (b *builder) SetNetworkLayer(gopacket.NetworkLayer)         {}
+func (b *builder) SetTransportLayer(gopacket.TransportLayer)     {}
+func (b *builder) SetApplicationLayer(gopacket.ApplicationLayer) {}
+func (b *builder) SetErrorLayer(gopacket.ErrorLayer)             {}
+func (b *builder) DumpPacketData()                               {}
+func (b *builder) DecodeOptions() *gopacket.DecodeOptions        { return &gopacket.DecodeOptions{} }

@@ -1,0 +1,137 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+
+	"promflow/capture/frame"
+)
+
+// Types of blocks (draft-ietf-opsawg-pcapng, section 4).
+const (
+	blockSection   = 0x0a0d0d0a // reads the same in both byte orders
+	blockInterface = 1
+	blockOldPacket = 2
+	blockSimple    = 3
+	blockEnhanced  = 6
+)
+
+const (
+	blockHeaderLen  = 8          // type and length of the block
+	blockTrailerLen = 4          // the length again
+	pcapngByteOrder = 0x1a2b3c4d // how it reads in the byte order of its section
+	pcapngMajor     = 1
+	maxInterfaces   = 1 << 16 // of a section
+	sectionLen      = 16      // byte order, version, section length
+	interfaceLen    = 8       // link type, reserved, snap length
+	packetHeaderLen = 20      // interface, time, captured length, original length
+	simpleHeaderLen = 4       // original length
+)
+
+// pcapng reads a file of sections.
+type pcapng struct {
+	order      byteOrder
+	interfaces []pcapngInterface // of the section
+}
+
+type pcapngInterface struct {
+	linkType uint32
+	link     frame.Link
+	snapLen  uint32 // 0 for none
+}
+
+func isPcapng(h []byte) bool { return byteOrder(false).uint32(h) == blockSection }
+
+func (p *pcapng) unit() string { return "block" }
+
+func (p *pcapng) next(b []byte, r *record) (int64, error) {
+	if len(b) < blockHeaderLen+blockTrailerLen { // of the shortest block; of a section, up to its byte order
+		return blockHeaderLen + blockTrailerLen, nil
+	}
+	kind := p.order.uint32(b)
+	if kind == blockSection {
+		p.order = byteOrder(byteOrder(true).uint32(b[8:]) == pcapngByteOrder)
+		if p.order.uint32(b[8:]) != pcapngByteOrder {
+			return 0, errors.New("does not tell the byte order of its section")
+		}
+	}
+	size := p.order.uint32(b[4:])
+	if size < blockHeaderLen+blockTrailerLen || size%4 != 0 {
+		return 0, fmt.Errorf("claims a length of %d bytes; blocks have 12 or more, in multiples of 4", size)
+	}
+	if len(b) < int(min(size, bufferSize)) {
+		return int64(size), nil
+	}
+	// A block longer than the buffer is used without a look at its end. If its length is wrong, what seems to follow it
+	// is no block.
+	body := b[blockHeaderLen:]
+	if int64(size) <= int64(len(b)) {
+		body = b[blockHeaderLen : size-blockTrailerLen]
+		if again := p.order.uint32(b[size-blockTrailerLen:]); again != size {
+			return 0, fmt.Errorf("claims a length of %d at its start and of %d at its end", size, again)
+		}
+	}
+	r.isPacket = false
+	return int64(size), p.block(kind, body, size-blockHeaderLen-blockTrailerLen, r)
+}
+
+// block reads a block from its body, of which b has all of its size bytes, or as much as fits in the buffer.
+func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
+	switch kind {
+	case blockSection:
+		if len(b) < sectionLen {
+			return errTooShort
+		}
+		// The draft has readers take 1.2, which some tools write, for 1.0.
+		if major, minor := p.order.uint16(b[4:]), p.order.uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
+			return fmt.Errorf("has pcapng version %d.%d, which is not supported", major, minor)
+		}
+		p.interfaces = p.interfaces[:0]
+	case blockInterface:
+		if len(b) < interfaceLen {
+			return errTooShort
+		}
+		if len(p.interfaces) == maxInterfaces {
+			return fmt.Errorf("describes an interface more than the %d that are sensible", maxInterfaces)
+		}
+		linkType := uint32(p.order.uint16(b))
+		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.uint32(b[4:])})
+	case blockEnhanced, blockOldPacket:
+		if len(b) < packetHeaderLen {
+			return errTooShort
+		}
+		id := p.order.uint32(b)
+		if kind == blockOldPacket { // what follows is a count of drops
+			id = uint32(p.order.uint16(b))
+		}
+		captured, original := p.order.uint32(b[12:]), p.order.uint32(b[16:])
+		if captured > size-packetHeaderLen {
+			return fmt.Errorf("claims %d captured bytes, but has %d", captured, size-packetHeaderLen)
+		}
+		return p.packet(id, b[packetHeaderLen:], captured, original, r)
+	case blockSimple:
+		if len(b) < simpleHeaderLen {
+			return errTooShort
+		}
+		original := p.order.uint32(b)
+		captured := min(original, size-simpleHeaderLen)
+		if len(p.interfaces) > 0 && p.interfaces[0].snapLen > 0 {
+			captured = min(captured, p.interfaces[0].snapLen)
+		}
+		return p.packet(0, b[simpleHeaderLen:], captured, original, r)
+	}
+	return nil
+}
+
+func (p *pcapng) packet(id uint32, data []byte, captured, original uint32, r *record) error {
+	if int64(id) >= int64(len(p.interfaces)) {
+		return fmt.Errorf("names interface %d, which its section has not described", id)
+	}
+	if captured > maxCaptured {
+		return errTooLong(captured)
+	}
+	r.setPacket(p.interfaces[id].linkType, p.interfaces[id].link, data, captured, original)
+	return nil
+}
+
+var errTooShort = errors.New("is too short for its type")
