@@ -1,10 +1,10 @@
-// Package telemetry turns the state of the capture into OpenTelemetry metrics and hands them to readers: the Prometheus
-// page, an OTLP collector, text on standard output.
+// Package telemetry turns the state of the capture into OpenTelemetry metrics and hands them to readers: the Prometheus page
+// and an OTLP collector. [WriteText] writes the same series without any of that machinery, for a reading that is needed once.
 //
-// It is never on the packet path: all instruments are observable, so nothing happens here until a reader collects, and then
-// the totals of that instant are read once. Every reader sees the same totals, and an address that has left the capture's
-// table leaves the page: an observable counter reports what its callback observes and no more, where the SDK's synchronous
-// counters keep each series until the process ends.
+// The package is never on the packet path: all instruments are observable, so nothing happens here until a reader collects,
+// and then the totals of that instant are read once. Every reader sees the same totals, and an address that has left the
+// capture's table leaves the page: an observable counter reports what its callback observes and no more, where the SDK's
+// synchronous counters keep each series until the process ends.
 //
 // A backend is an [sdkmetric.Reader], made by a function in a file of its own here and passed to [New] by package app.
 //
