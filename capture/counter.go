@@ -35,23 +35,39 @@ func (c *Counter) Count(p *frame.Packet) {
 }
 
 func (c *Counter) add(p *frame.Packet) frame.Outcome {
-	if c.excluded.Contains(p.Source) || c.excluded.Contains(p.Destination) {
-		return frame.Excluded
+	// The addresses become numbers once, for all that is to be looked up.
+	var (
+		source, destination uint128
+		from, to            bool // monitored
+	)
+	if p.Source.Is4() {
+		s, d := v4Number(p.Source), v4Number(p.Destination)
+		if c.excluded.contains4(s) || c.excluded.contains4(d) {
+			return frame.Excluded
+		}
+		from, to = c.monitored.contains4(s), c.monitored.contains4(d)
+		source.lo, destination.lo = uint64(s), uint64(d)
+	} else {
+		source, destination = v6Number(p.Source), v6Number(p.Destination)
+		if c.excluded.contains6(source) || c.excluded.contains6(destination) {
+			return frame.Excluded
+		}
+		from, to = c.monitored.contains6(source), c.monitored.contains6(destination)
 	}
-	outcome := frame.Unmonitored
-	if c.monitored.Contains(p.Source) {
-		t := c.table.totals(Key{p.Source})
+	if from {
+		t := c.table.totals(Key{p.Source}, source)
 		t.TransmitBytes += p.Bytes
 		t.TransmitPackets += p.Packets
-		outcome = frame.Counted
 	}
-	if c.monitored.Contains(p.Destination) {
-		t := c.table.totals(Key{p.Destination})
+	if to {
+		t := c.table.totals(Key{p.Destination}, destination)
 		t.ReceiveBytes += p.Bytes
 		t.ReceivePackets += p.Packets
-		outcome = frame.Counted
 	}
-	return outcome
+	if !from && !to {
+		return frame.Unmonitored
+	}
+	return frame.Counted
 }
 
 // Outcomes gives what became of all packets so far.

@@ -136,9 +136,9 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 		counters[w] = NewCounter(table, all, Subnets{})
 		writing.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(w)))
-			addr := func() netip.Addr {
-				n := random.IntN(500)
-				if n%2 == 0 {
+			addr := func(version int) netip.Addr {
+				n := random.IntN(250)
+				if version == 4 {
 					return netip.AddrFrom4([4]byte{10, 0, byte(n / 256), byte(n)})
 				}
 				return netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(n / 256), 15: byte(n)})
@@ -146,7 +146,8 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 			packets := make([]frame.Packet, batch)
 			for range batches {
 				for i := range packets {
-					packets[i] = frame.Packet{Source: addr(), Destination: addr(), Bytes: random.Int64N(1500),
+					version := 4 + 2*random.IntN(2)
+					packets[i] = frame.Packet{Source: addr(version), Destination: addr(version), Bytes: random.Int64N(1500),
 						Packets: 1 + random.Int64N(3), Outcome: frame.Counted}
 					counted[w].ReceiveBytes += packets[i].Bytes
 					counted[w].ReceivePackets += packets[i].Packets

@@ -75,27 +75,34 @@ func (s Subnets) String() string {
 
 // Contains tells whether a prefix of the set covers addr. An IPv6 address that maps an IPv4 one is an IPv6 address.
 func (s *Subnets) Contains(addr netip.Addr) bool {
-	// Both search for the last span that does not begin after the address, which is one of the size spans from at on.
 	if addr.Is4() {
-		spans := s.v4
-		if len(spans) == 0 {
-			return false
-		}
-		n, at := v4Number(addr), 0
-		for size := len(spans); size > 1; {
-			half := size / 2
-			if spans[at+half].first <= n {
-				at += half
-			}
-			size -= half
-		}
-		return spans[at].first <= n && n <= spans[at].last
+		return s.contains4(v4Number(addr))
 	}
-	spans := s.v6
-	if len(spans) == 0 || !addr.IsValid() {
+	return addr.IsValid() && s.contains6(v6Number(addr))
+}
+
+// contains4 and contains6 search for the last span that does not begin after n: it is one of the size spans from at on.
+
+func (s *Subnets) contains4(n uint32) bool {
+	spans, at := s.v4, 0
+	if len(spans) == 0 {
 		return false
 	}
-	n, at := v6Number(addr), 0
+	for size := len(spans); size > 1; {
+		half := size / 2
+		if spans[at+half].first <= n {
+			at += half
+		}
+		size -= half
+	}
+	return spans[at].first <= n && n <= spans[at].last
+}
+
+func (s *Subnets) contains6(n uint128) bool {
+	spans, at := s.v6, 0
+	if len(spans) == 0 {
+		return false
+	}
 	for size := len(spans); size > 1; {
 		half := size / 2
 		if !n.less(spans[at+half].first) {
@@ -165,4 +172,12 @@ func v6Number(a netip.Addr) uint128 {
 	var b [16]byte
 	_, _ = a.AppendBinary(b[:0])
 	return uint128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// number is an address of either version as a number.
+func number(a netip.Addr) uint128 {
+	if a.Is4() {
+		return uint128{0, uint64(v4Number(a))}
+	}
+	return v6Number(a)
 }

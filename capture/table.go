@@ -67,9 +67,10 @@ func (t *Table) Snapshot(hosts []Host) []Host {
 	return hosts
 }
 
-// totals gives where to add what key moved, valid until the next call. The caller holds the lock.
-func (t *Table) totals(key Key) *Totals {
-	hash := t.hash(key)
+// totals gives where to add what key moved, valid until the next call; n is the key's address as a number. The caller holds
+// the lock.
+func (t *Table) totals(key Key, n uint128) *Totals {
+	hash := t.hash(n)
 	mask := uint64(len(t.index) - 1)
 	for at := hash & mask; ; at = (at + 1) & mask {
 		slot := t.index[at]
@@ -102,7 +103,7 @@ func (t *Table) grow() {
 	index := make([]uint64, 2*len(t.index))
 	mask := uint64(len(index) - 1)
 	for i := range t.hosts {
-		hash := t.hash(t.hosts[i].Key)
+		hash := t.hash(number(t.hosts[i].Addr))
 		at := hash & mask
 		for index[at] != 0 {
 			at = (at + 1) & mask
@@ -114,13 +115,7 @@ func (t *Table) grow() {
 
 // hash folds two 128-bit products of the key's words with the seed, after the multiply-and-fold step of wyhash
 // (https://github.com/wangyi-fudan/wyhash).
-func (t *Table) hash(key Key) uint64 {
-	var n uint128
-	if key.Addr.Is4() {
-		n.lo = uint64(v4Number(key.Addr))
-	} else {
-		n = v6Number(key.Addr)
-	}
+func (t *Table) hash(n uint128) uint64 {
 	hi, lo := bits.Mul64(n.hi^t.seed[0], n.lo^t.seed[1])
 	hi, lo = bits.Mul64(hi^t.seed[1], lo^t.seed[0])
 	return hi ^ lo

@@ -56,7 +56,7 @@ type Frame struct {
 
 // Packet is what a frame counts for.
 type Packet struct {
-	Source, Destination netip.Addr // of the outermost IP header; invalid unless the outcome is Counted
+	Source, Destination netip.Addr // of the outermost IP header, so of one version; invalid unless the outcome is Counted
 	Bytes               int64      // network-layer bytes on the wire; the frame's own length if no IP header was found
 	Packets             int64      // packets on the wire: 1, or more for merged segments
 	Outcome             Outcome    // Counted, NonIP or Malformed
