@@ -73,12 +73,14 @@ func send[L any](r Reading, packets bool, s sink[L]) {
 		// The name of a Linux interface may be any bytes, but a label and a Protocol Buffers string must be UTF-8: one that
 		// is not would cost the whole export.
 		name := strings.ToValidUTF8(i.Name, "\uFFFD")
-		up := int64(0)
-		if i.Up {
-			up = 1
+		if i.Backend != "" {
+			up := int64(0)
+			if i.Up {
+				up = 1
+			}
+			s.observe(captureUp, up, s.labels("backend", i.Backend, "interface", name))
+			s.observe(captureDropped, i.Dropped, s.labels("interface", name))
 		}
-		s.observe(captureUp, up, s.labels("backend", i.Backend, "interface", name))
-		s.observe(captureDropped, i.Dropped, s.labels("interface", name))
 		for _, o := range i.Outcomes {
 			labels := s.labels("interface", name, "outcome", o.Name)
 			s.observe(capturePackets, o.Packets, labels)

@@ -48,10 +48,10 @@ type Host struct {
 	ReceivePackets, TransmitPackets int64
 }
 
-// Interface is the state of the capture on one interface.
+// Interface is the state of the capture on one interface, or of a capture file.
 type Interface struct {
 	Name     string
-	Backend  string
+	Backend  string // empty for a file, which is not up or down and drops nothing
 	Up       bool
 	Dropped  int64 // packets that the kernel dropped before they were seen
 	Outcomes []Outcome
