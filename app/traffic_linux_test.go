@@ -30,7 +30,7 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 			n := newNetwork(t, vlan)
 			p := serve(t, n.router, "--interface=r0", "--capture=afpacket", "--packets",
 				"--monitor-subnets=10.0.0.0/8,fd00::/16", "--exclude-subnets=10.66.0.0/16")
-			file := n.tcpdump(t)
+			file := tcpdump(t, n.server, "s0")
 			n.iperfServer(t)
 
 			ping := func(args ...string) { n.client.Run(append([]string{"ping", "-q", "-c5", "-i0.1"}, args...)...) }
@@ -46,8 +46,8 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 			}
 			eventually(t, func() error {
 				want, longest := counted(t, file)
-				if len(want) != 4 || longest > 1500 {
-					return fmt.Errorf("tcpdump saw %v, in packets of up to %d bytes", want, longest)
+				if len(want) != 4 || longest > 1500+14 {
+					return fmt.Errorf("tcpdump saw %v, in frames of up to %d bytes", want, longest)
 				}
 				return same(hosts(t, p.get("/metrics")), want)
 			})
@@ -63,10 +63,42 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 	}
 }
 
+// TestCountsBigTCP is the same with segments of more than 64 KiB, whose IP headers cannot say how long they are.
+func TestCountsBigTCP(t *testing.T) {
+	capturetest.Need(t, "tcpdump", "iperf3", "ethtool")
+	// A bridge, as a router answers that they are too big.
+	n := newLinks(t)
+	n.router.IP("link", "add", "br0", "type", "bridge")
+	n.router.IP("link", "set", "br0", "up")
+	n.router.IP("link", "set", "r0", "master", "br0")
+	n.router.IP("link", "set", "r1", "master", "br0")
+	n.client.IP("link", "set", "c0", "gso_max_size", "200000")
+	for _, ns := range []*capturetest.Namespace{n.client, n.server} {
+		ns.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0")
+	}
+	addresses(n.client, "c0", "fd00:1::1/64")
+	addresses(n.server, "s0", "fd00:1::2/64")
+	neighbours(t, n.client, "c0", n.server, "s0", "fd00:1::2")
+	neighbours(t, n.server, "s0", n.client, "c0", "fd00:1::1")
+
+	p := serve(t, n.router, "--interface=r0", "--capture=afpacket", "--packets", "--monitor-subnets=fd00::/16")
+	file, merged := tcpdump(t, n.server, "s0"), tcpdump(t, n.router, "r0")
+	n.iperfServer(t)
+	n.client.Run("iperf3", "-J", "-w300K", "-n20M", "-c", "fd00:1::2")
+	eventually(t, func() error {
+		want, _ := counted(t, file)
+		return same(hosts(t, p.get("/metrics")), want)
+	})
+	if _, longest := counted(t, merged); longest <= 65535+14 {
+		t.Errorf("the longest frame had %d bytes: no BIG TCP, the test shows nothing", longest)
+	}
+}
+
 // network is a client (10.1.0.1, 10.66.0.1, fd00:1::1), a router with r0 towards it, and a server (10.2.0.2, fd00:2::2).
 type network struct{ client, router, server *capturetest.Namespace }
 
-func newNetwork(t *testing.T, vlan bool) network {
+// newLinks joins the three.
+func newLinks(t *testing.T) network {
 	n := network{capturetest.NewNamespace(t), capturetest.NewNamespace(t), capturetest.NewNamespace(t)}
 	n.client.Veth("c0", n.router, "r0")
 	n.router.Veth("r1", n.server, "s0")
@@ -74,18 +106,17 @@ func newNetwork(t *testing.T, vlan bool) network {
 	// The server receives and sends packet by packet; what it sends, the router merges.
 	n.server.Run("ethtool", "-K", "s0", "tso", "off", "gso", "off", "gro", "off", "tx-udp-segmentation", "off")
 	n.router.Run("ethtool", "-K", "r1", "tso", "off", "gso", "off", "gro", "on", "tx-udp-segmentation", "off")
+	return n
+}
 
+func newNetwork(t *testing.T, vlan bool) network {
+	n := newLinks(t)
 	if vlan {
 		tagLink(t, n.client, "c0")
 		tagLink(t, n.router, "r0")
 	}
 	for _, ns := range []*capturetest.Namespace{n.client, n.router, n.server} {
 		ns.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-	}
-	addresses := func(ns *capturetest.Namespace, device string, addresses ...string) {
-		for _, a := range addresses {
-			ns.IP(append([]string{"addr", "add", a, "dev", device}, nodad(a)...)...)
-		}
 	}
 	addresses(n.client, "c0", "10.1.0.1/24", "10.66.0.1/24", "fd00:1::1/64")
 	addresses(n.router, "r0", "10.1.0.254/24", "10.66.0.254/24", "fd00:1::fe/64")
@@ -141,11 +172,15 @@ func tagLink(t *testing.T, ns *capturetest.Namespace, device string) {
 	}
 }
 
-func nodad(address string) []string {
-	if strings.Contains(address, ":") {
-		return []string{"nodad"}
+// addresses gives a device addresses, which it may use at once.
+func addresses(ns *capturetest.Namespace, device string, addresses ...string) {
+	for _, a := range addresses {
+		args := []string{"addr", "add", a, "dev", device}
+		if strings.Contains(a, ":") {
+			args = append(args, "nodad")
+		}
+		ns.IP(args...)
 	}
-	return nil
 }
 
 // neighbours tells ns the link-layer address of the peer's device for the peer's addresses.
@@ -160,11 +195,11 @@ func neighbours(t *testing.T, ns *capturetest.Namespace, device string, peer *ca
 	}
 }
 
-// tcpdump captures what the server's interface sends and receives, packet by packet, to a file until the test ends.
-func (n network) tcpdump(t *testing.T) (file string) {
+// tcpdump captures what a device sends and receives, frame by frame, to a file until the test ends.
+func tcpdump(t *testing.T, ns *capturetest.Namespace, device string) (file string) {
 	t.Helper()
-	file = filepath.Join(t.TempDir(), "server.pcap")
-	cmd := n.server.Command("tcpdump", "-i", "s0", "-s", "128", "-B", "65536", "--immediate-mode", "-Z", "root", "-U", "-w", file)
+	file = filepath.Join(t.TempDir(), device+".pcap")
+	cmd := ns.Command("tcpdump", "-i", device, "-s", "128", "-B", "65536", "--immediate-mode", "-Z", "root", "-U", "-w", file)
 	ready := newLineWaiter("listening on")
 	cmd.Stderr = ready
 	if err := cmd.Start(); err != nil {
@@ -182,7 +217,7 @@ func (n network) tcpdump(t *testing.T) (file string) {
 }
 
 // counted adds up what is in a file that tcpdump is writing, as gopacket reads it, without what is excluded.
-func counted(t *testing.T, file string) (all map[string]counts, longest int64) {
+func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
@@ -195,7 +230,7 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int64) {
 	}
 	all = map[string]counts{}
 	for {
-		data, _, err := r.ReadPacketData()
+		data, info, err := r.ReadPacketData()
 		if err != nil { // the rest is still to be written
 			return all, longest
 		}
@@ -214,7 +249,7 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int64) {
 			strings.HasPrefix(src, "fe80:") || src == "::" { // neighbour and multicast discovery
 			continue
 		}
-		longest = max(longest, length)
+		longest = max(longest, info.Length)
 		from := all[src]
 		from.transmitBytes += length
 		from.transmitPackets++
