@@ -235,29 +235,30 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 			return all, longest
 		}
 		p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-		var src, dst string
+		var from, to net.IP
 		var length int64
 		switch ip := p.NetworkLayer().(type) {
 		case *layers.IPv4:
-			src, dst, length = ip.SrcIP.String(), ip.DstIP.String(), int64(ip.Length)
+			from, to, length = ip.SrcIP, ip.DstIP, int64(ip.Length)
 		case *layers.IPv6:
-			src, dst, length = ip.SrcIP.String(), ip.DstIP.String(), 40+int64(ip.Length)
+			from, to, length = ip.SrcIP, ip.DstIP, 40+int64(ip.Length)
 		default:
 			continue
 		}
-		if strings.HasPrefix(src, "10.66.") || strings.HasPrefix(dst, "10.66.") ||
-			strings.HasPrefix(src, "fe80:") || src == "::" { // neighbour and multicast discovery
+		if from.IsLinkLocalUnicast() || to.IsMulticast() { // neighbour discovery, IGMP and the like
+			continue
+		}
+		src, dst := from.String(), to.String()
+		if strings.HasPrefix(src, "10.66.") || strings.HasPrefix(dst, "10.66.") {
 			continue
 		}
 		longest = max(longest, info.Length)
-		from := all[src]
-		from.transmitBytes += length
-		from.transmitPackets++
-		all[src] = from
-		to := all[dst]
-		to.receiveBytes += length
-		to.receivePackets++
-		all[dst] = to
+		sent, received := all[src], all[dst]
+		sent.transmitBytes += length
+		sent.transmitPackets++
+		received.receiveBytes += length
+		received.receivePackets++
+		all[src], all[dst] = sent, received // the same address twice does not occur
 	}
 }
 
