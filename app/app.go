@@ -3,7 +3,9 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,7 +31,8 @@ func Main(args []string) int {
 	return 0
 }
 
-const helpTemplate = `{{.Name}} - {{.Usage}}
+// helpTemplate is for the program and its commands alike; what only the program has follows in versionHelp.
+const helpTemplate = `{{.HelpName}} - {{.Usage}}
 
 Usage:
    {{.UsageText}}
@@ -44,24 +47,28 @@ Commands:{{range .VisibleCommands}}
 {{end}}
 {{end}}{{end}}Other:
    --help, -h
-         show this text{{if .Version}}
-   --version, -v
-         print the version{{end}}
+         show this text
+`
+
+const versionHelp = `   --version, -v
+         print the version
 `
 
 func newApp() *cli.App {
 	c := new(config)
 	all := c.settings()
-	version.Version = strings.TrimPrefix(orElse(version.Version, "0.1.0-dev"), "v")
+	ofReplay := all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips")
+	version.Version = strings.TrimPrefix(cmp.Or(version.Version, "0.1.0-dev"), "v")
 	return &cli.App{
 		Name:  "promflow",
 		Usage: "counts the bytes that every IP address moves through a network interface",
 		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
    promflow replay [flags] FILE...    count capture files and print the counts`,
-		Description: `A flag may be written with one dash or two, and its value after a space or "=". Each has the variable that is named with
-it; a flag beats its variable, a variable beats the default, an empty variable counts as unset.`,
+		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
+the variable that is named with it: a flag beats its variable, a variable beats the default, an empty variable counts as
+unset.`,
 		Version:               fmt.Sprintf("%s (revision %s, %s, %s/%s)", version.Version, version.GetRevision(), version.GoVersion, runtime.GOOS, runtime.GOARCH),
-		CustomAppHelpTemplate: helpTemplate,
+		CustomAppHelpTemplate: helpTemplate + versionHelp,
 		HideHelpCommand:       true,
 		Flags:                 all.flags(),
 		OnUsageError:          usageError,
@@ -82,10 +89,10 @@ it; a flag beats its variable, a variable beats the default, an empty variable c
 			Description:        "Counts pcap and pcapng files, plain or compressed with gzip or zstd; - is standard input:\n\n   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -",
 			CustomHelpTemplate: helpTemplate,
 			HideHelpCommand:    true,
-			Flags:              all.flags("monitor-subnets", "exclude-subnets", "packets", "max-ips"),
+			Flags:              ofReplay.flags(),
 			OnUsageError:       usageError,
 			Action: func(ctx *cli.Context) error {
-				if err := all.resolve(); err != nil {
+				if err := errors.Join(all.refuse(ofReplay), ofReplay.resolve()); err != nil {
 					return err
 				}
 				return replayFiles(ctx.Context, c, ctx.Args().Slice())
@@ -110,11 +117,4 @@ func (c *config) logger(w io.Writer) *slog.Logger {
 // oneLine joins the lines of joined errors.
 func oneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

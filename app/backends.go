@@ -58,5 +58,9 @@ func explain(err error) error {
 	if pathErr != nil {
 		program = os.Args[0]
 	}
-	return fmt.Errorf("%w: run promflow as root, or once: sudo setcap %s+ep %s", err, missing.Capability, program)
+	if strings.ContainsAny(program, " \t'\"\\$`&;()<>|*?[]#~") { // which a shell would not take as they are
+		program = "'" + strings.ReplaceAll(program, "'", `'\''`) + "'"
+	}
+	return fmt.Errorf("%w: run promflow as root (in a container with %s), or once: sudo setcap %s+ep %s",
+		err, strings.ToUpper(missing.Capability), missing.Capability, program)
 }

@@ -2,7 +2,9 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -88,20 +90,28 @@ func (c *config) settings() settings {
 // settings is a list of flags.
 type settings []*setting
 
-// flags makes cli's flags of all settings, or of those that are named.
-func (s settings) flags(names ...string) []cli.Flag {
+// flags makes cli's flags.
+func (s settings) flags() []cli.Flag {
 	var flags []cli.Flag
 	for _, each := range s {
-		if len(names) == 0 {
-			flags = append(flags, each)
-		}
-		for _, name := range names {
-			if name == each.name {
-				flags = append(flags, each)
-			}
-		}
+		flags = append(flags, each)
 	}
 	return flags
+}
+
+// named gives the settings of these names.
+func (s settings) named(names ...string) settings {
+	return slices.DeleteFunc(slices.Clone(s), func(each *setting) bool { return !slices.Contains(names, each.name) })
+}
+
+// refuse gives an error if a flag was given that is not among the known ones.
+func (s settings) refuse(known settings) error {
+	for _, each := range s {
+		if each.given && !slices.Contains(known, each) {
+			return fmt.Errorf("--%s means nothing to this command", each.name)
+		}
+	}
+	return nil
 }
 
 // resolve completes the values that the command line gave with those of the environment.

@@ -2,23 +2,20 @@ package app
 
 import (
 	"bytes"
-	"context"
+	"flag"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"promflow/capture/capturetest"
 )
+
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // beProgram makes the test binary be promflow, so that tests run the real program as a process of its own.
 const beProgram = "PROMFLOW_TEST_BE_PROGRAM"
@@ -28,23 +25,33 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(beProgram)
 		os.Exit(Main(os.Args))
 	}
+	for _, v := range os.Environ() { // the machine's own settings are not for the tests
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "PROMFLOW_") {
+			os.Unsetenv(name)
+		}
+	}
+	// With the race detector, a program would sleep for a second before it ends (https://go.dev/doc/articles/race_detector).
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
 
 // deadline is how long anything may take on a busy machine before a test is lost.
 const deadline = 30 * time.Second
 
-// promflow prepares the program to run, in a network namespace unless ns is nil.
-func promflow(t *testing.T, ns *capturetest.Namespace, args ...string) *exec.Cmd {
+// self is the test binary.
+func self(t *testing.T) string {
 	t.Helper()
-	self, err := os.Executable()
+	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...)
-	if ns != nil {
-		cmd = ns.Command(append([]string{self}, args...)...)
-	}
+	return path
+}
+
+// promflow prepares the program to run.
+func promflow(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(self(t), args...)
 	cmd.Env = append(os.Environ(), beProgram+"=1")
 	return cmd
 }
@@ -74,96 +81,6 @@ func runWithin(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// program is a promflow that serves.
-type program struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	address string
-	client  *http.Client
-	log     *logBuffer
-	ended   chan struct{}
-	err     error // of its process, once ended
-}
-
-// serve starts the program with a port of the system's choice, and waits until it serves. The test's end kills it.
-func serve(t *testing.T, ns *capturetest.Namespace, args ...string) *program {
-	t.Helper()
-	p := &program{
-		t:     t,
-		cmd:   promflow(t, ns, append([]string{"--metrics-address=127.0.0.1:0"}, args...)...),
-		log:   &logBuffer{listening: make(chan string, 1)},
-		ended: make(chan struct{}),
-	}
-	p.client = &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: p.dial(ns)}}
-	p.cmd.Stderr = p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.err = p.cmd.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.ended
-		if t.Failed() {
-			t.Logf("promflow's log:\n%s", p.log)
-		}
-	})
-	select {
-	case p.address = <-p.log.listening:
-	case <-p.ended:
-		t.Fatalf("promflow ended at its start: %v\n%s", p.err, p.log)
-	case <-time.After(deadline):
-		t.Fatal("promflow does not serve")
-	}
-	return p
-}
-
-// dial connects from within the namespace.
-func (p *program) dial(ns *capturetest.Namespace) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (c net.Conn, err error) {
-		connect := func() error {
-			c, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		}
-		if ns == nil {
-			return c, connect()
-		}
-		return c, ns.Do(connect)
-	}
-}
-
-// get fetches a page.
-func (p *program) get(path string) string {
-	p.t.Helper()
-	response, err := p.client.Get("http://" + p.address + path)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		p.t.Fatalf("%s: %s, %v: %s", path, response.Status, err, body)
-	}
-	return string(body)
-}
-
-// terminate asks the program to end, waits, and returns how long that took. Its status must be 0.
-func (p *program) terminate() time.Duration {
-	p.t.Helper()
-	begin := time.Now()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
-	}
-	select {
-	case <-p.ended:
-	case <-time.After(deadline):
-		p.t.Fatal("promflow does not end")
-	}
-	if p.err != nil {
-		p.t.Errorf("promflow ended with %v", p.err)
-	}
-	return time.Since(begin)
-}
-
 // logBuffer keeps a program's log and finds its address in there.
 type logBuffer struct {
 	mu        sync.Mutex
@@ -172,7 +89,7 @@ type logBuffer struct {
 	found     bool
 }
 
-var listeningOn = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+var listeningOn = regexp.MustCompile(`msg"?[=:]"Listening on"[ ,]"?address"?[=:]"?([^\s"]+)`)
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
@@ -265,4 +182,22 @@ func same(got, want map[string]counts) error {
 		}
 	}
 	return nil
+}
+
+// golden compares got with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant, as in %s (go test ./app -update rewrites it),\n%s", got, file, want)
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -19,6 +21,9 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if len(files) == 0 {
 		return errors.New("replay: no capture file given; name some, or - for standard input")
 	}
+	if err := checkFiles(files); err != nil {
+		return err
+	}
 	m := &monitor{table: capture.NewTable(c.maxIPs)}
 	var errs []error
 	for _, name := range files {
@@ -27,48 +32,78 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 			break
 		}
 	}
-	if err := telemetry.WriteText(os.Stdout, m.read(), c.packets); err != nil {
+	counts := m.read()
+	if err := errors.Join(errs...); err != nil && !sawPackets(counts) {
+		return err
+	}
+	if err := telemetry.WriteText(os.Stdout, counts, c.packets); err != nil {
 		errs = append(errs, fmt.Errorf("printing the counts: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
+// checkFiles finds a wrong name before the files in front of it are counted.
+func checkFiles(files []string) error {
+	for _, name := range files {
+		if name == "-" {
+			continue
+		}
+		info, err := os.Stat(name)
+		switch {
+		case err != nil && strings.HasPrefix(name, "-"):
+			return fmt.Errorf("replay: %w; flags come before files", err)
+		case err != nil:
+			return fmt.Errorf("replay: %w", err)
+		case info.IsDir():
+			return fmt.Errorf("replay: %s is a directory", name)
+		}
+	}
+	return nil
+}
+
+// sawPackets tells whether there was anything to count.
+func sawPackets(r telemetry.Reading) bool {
+	for _, i := range r.Interfaces {
+		for _, o := range i.Outcomes {
+			if o.Packets > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func countFile(ctx context.Context, name string, m *monitor, c *config) error {
-	var (
-		in   = &meter{Reader: os.Stdin}
-		size int64 // 0 if unknown
-	)
+	f := os.Stdin
 	if name == "-" {
-		if term.IsTerminal(int(os.Stdin.Fd())) {
+		if term.IsTerminal(int(f.Fd())) {
 			return errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
 		}
 		name = "standard input"
 	} else {
-		f, err := os.Open(name)
-		if err != nil {
+		var err error
+		if f, err = os.Open(name); err != nil {
 			return err
 		}
 		defer f.Close()
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			size = info.Size()
-		}
-		in.Reader = f
 	}
+	count, size := countPipe, int64(0) // unknown
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		count, size = replay.Count, info.Size()
+	}
+	in := &meter{Reader: f}
 	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
 	m.add(func() capture.Status { return capture.Status{Interface: name, Outcomes: counter.Outcomes()} })
 	defer showProgress(os.Stderr, name, in, size, counter)()
-	if in.Reader == os.Stdin {
-		return countPipe(ctx, in, name, counter)
-	}
-	return replay.Count(ctx, in, name, counter)
+	return count(ctx, in, name, counter)
 }
 
-// pipeGrace is how long the writer of standard input has to end after an interrupt.
+// pipeGrace is how long the writer of a pipe has to end after an interrupt.
 const pipeGrace = 2 * time.Second
 
 // countPipe counts to the end of a pipe, even after an interrupt: a terminal sends that to the program that writes the pipe,
-// too, and what it has still to write is wanted.
-func countPipe(ctx context.Context, in *meter, name string, counter *capture.Counter) error {
+// too, and what it has still to write is wanted. It returns while a read goes on if the writer does.
+func countPipe(ctx context.Context, in io.Reader, name string, counter *capture.Counter) error {
 	ended := make(chan error, 1)
 	go func() { ended <- replay.Count(context.WithoutCancel(ctx), in, name, counter) }()
 	select {

@@ -16,10 +16,10 @@ import (
 	"promflow/telemetry"
 )
 
-// How long the end may take: scrapes that are under way, then the last push. Whoever stops a service waits for 10 s.
+// How long the end may take: scrapes that are under way, then the last push. Nobody should have to wait for 5 s.
 const (
 	drainTimeout = 1 * time.Second
-	flushTimeout = 3 * time.Second
+	flushTimeout = 2500 * time.Millisecond
 )
 
 // run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the configuration is found

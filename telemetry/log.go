@@ -14,7 +14,8 @@ import (
 func routeSDKLogs(log *slog.Logger) {
 	otel.SetLogger(logr.FromSlogHandler(sdkHandler{log.Handler()}))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		if logged := (*exportError)(nil); !errors.As(err, &logged) {
+		// A push that a shutdown cancels is made again by the shutdown itself.
+		if logged := (*exportError)(nil); !errors.As(err, &logged) && !errors.Is(err, context.Canceled) {
 			log.Error("OpenTelemetry", "err", err)
 		}
 	}))

@@ -25,101 +25,22 @@ import (
 	"github.com/prometheus/common/version"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
-	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"promflow/telemetry"
+	"promflow/telemetry/otlptest"
 )
 
-// receiver is a collector: it keeps the last value of each series. Its limit for messages is gRPC's default of 4 MiB, as that
-// of real collectors.
-type receiver struct {
-	collector.UnimplementedMetricsServiceServer
-	addr string
-
-	mu       sync.Mutex
-	values   map[string]int64 // by metric and attribute values
-	resource map[string]string
-	headers  metadata.MD
-	messages int
-	largest  int // bytes
-	problems []string
-}
-
-func (r *receiver) Export(ctx context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.messages++
-	r.largest = max(r.largest, proto.Size(m))
-	r.headers, _ = metadata.FromIncomingContext(ctx)
-	for _, resource := range m.ResourceMetrics {
-		r.resource = map[string]string{}
-		for _, a := range resource.Resource.Attributes {
-			r.resource[a.Key] = a.Value.GetStringValue()
-		}
-		for _, scope := range resource.ScopeMetrics {
-			for _, metric := range scope.Metrics {
-				r.add(metric)
-			}
-		}
-	}
-	return &collector.ExportMetricsServiceResponse{}, nil
-}
-
-func (r *receiver) add(m *metrics.Metric) {
-	points := m.GetGauge().GetDataPoints()
-	if sum := m.GetSum(); sum != nil {
-		points = sum.DataPoints
-		if sum.AggregationTemporality != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE || !sum.IsMonotonic {
-			r.problems = append(r.problems, m.Name+" is not a cumulative monotonic sum")
-		}
-	}
-	for _, p := range points {
-		r.values[m.Name+labels(p.Attributes)] = p.GetAsInt()
-	}
-}
-
-func labels(attributes []*common.KeyValue) string {
-	var b strings.Builder
-	for _, a := range attributes {
-		b.WriteString(" " + a.Key + "=" + a.Value.GetStringValue())
-	}
-	return b.String()
-}
-
-// take returns what has arrived so far and forgets it.
-func (r *receiver) take() map[string]int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.values
-	r.values = map[string]int64{}
-	return v
-}
-
-// listen starts a receiver on addr, "127.0.0.1:0" for any port. The returned function stops it and drops its connections.
-func listen(t *testing.T, addr string, opts ...grpc.ServerOption) (*receiver, func()) {
+// listen starts a receiver on addr, "127.0.0.1:0" for any port.
+func listen(t *testing.T, addr string, opts ...grpc.ServerOption) *otlptest.Receiver {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{addr: l.Addr().String(), values: map[string]int64{}}
-	server := grpc.NewServer(opts...)
-	collector.RegisterMetricsServiceServer(server, r)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := server.Serve(l); err != nil {
-			t.Error(err)
-		}
-	})
-	stop := sync.OnceFunc(func() { server.Stop(); wg.Wait() })
-	t.Cleanup(stop)
-	return r, stop
+	return otlptest.Start(t, l, opts...)
 }
 
 // lines is a log that a test can read while others write it.
@@ -178,9 +99,9 @@ func series(r telemetry.Reading) map[string]int64 {
 	return want
 }
 
-func (r *receiver) expect(t *testing.T, want map[string]int64) {
+func expect(t *testing.T, r *otlptest.Receiver, want map[string]int64) {
 	t.Helper()
-	got := r.take()
+	got := r.Take()
 	if !maps.Equal(got, want) {
 		t.Errorf("%d series arrived that are not the %d expected", len(got), len(want))
 		for k, v := range want {
@@ -190,32 +111,30 @@ func (r *receiver) expect(t *testing.T, want map[string]int64) {
 			}
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range r.problems {
+	for _, p := range r.Problems() {
 		t.Error(p)
 	}
 }
 
 func TestOTLPCarriesAll(t *testing.T) {
 	for _, n := range []int{5000, 65536} {
-		r, _ := listen(t, "127.0.0.1:0")
+		r := listen(t, "127.0.0.1:0")
 		log := slog.New(slog.DiscardHandler)
 		page, err := telemetry.NewPrometheus(log)
 		if err != nil {
 			t.Fatal(err)
 		}
 		reading := hosts(n)
-		p, logged := push(t, telemetry.OTLP{Endpoint: r.addr, Timeout: time.Minute}, telemetry.Config{},
+		p, logged := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, telemetry.Config{},
 			func() telemetry.Reading { return reading }, page)
 		onPage := strings.Count(ours(scrape(t, page)), "{ip=")
 		shutdown(t, p)
-		r.expect(t, series(reading))
+		expect(t, r, series(reading))
 		if onPage != 2*n {
 			t.Errorf("page has %d series of %d addresses", onPage, n)
 		}
-		if r.largest > 1<<20 {
-			t.Errorf("largest message has %d bytes", r.largest)
+		if r.Largest() > 1<<20 {
+			t.Errorf("largest message has %d bytes", r.Largest())
 		}
 		if logged.String() != "" {
 			t.Error("log:", logged)
@@ -225,8 +144,8 @@ func TestOTLPCarriesAll(t *testing.T) {
 
 // IPv6 addresses of full length make the largest points.
 func TestOTLPLargestMessage(t *testing.T) {
-	r, _ := listen(t, "127.0.0.1:0")
-	p, _ := push(t, telemetry.OTLP{Endpoint: r.addr, Timeout: time.Minute}, telemetry.Config{}, func() telemetry.Reading {
+	r := listen(t, "127.0.0.1:0")
+	p, _ := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, telemetry.Config{}, func() telemetry.Reading {
 		return telemetry.Reading{Hosts: func(yield func(telemetry.Host) bool) {
 			for i := range 10_000 {
 				addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 16 + byte(i>>8), byte(i)})
@@ -237,34 +156,34 @@ func TestOTLPLargestMessage(t *testing.T) {
 		}}
 	})
 	shutdown(t, p)
-	t.Logf("%d bytes", r.largest)
-	if r.largest < 700_000 || r.largest > 800_000 {
-		t.Errorf("largest message has %d bytes: the arithmetic at batchPoints is wrong", r.largest)
+	t.Logf("%d bytes", r.Largest())
+	if r.Largest() < 700_000 || r.Largest() > 800_000 {
+		t.Errorf("largest message has %d bytes: the arithmetic at batchPoints is wrong", r.Largest())
 	}
 }
 
 func TestOTLPReceiverAway(t *testing.T) {
-	r, stop := listen(t, "127.0.0.1:0")
+	r := listen(t, "127.0.0.1:0")
 	s := &state{reading: hosts(3)}
-	p, log := push(t, telemetry.OTLP{Endpoint: r.addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, telemetry.Config{}, s.read)
+	p, log := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, telemetry.Config{}, s.read)
 	if err := p.ForceFlush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.expect(t, series(hosts(3)))
+	expect(t, r, series(hosts(3)))
 
-	stop()
+	r.Stop()
 	for n := range 3 {
 		s.set(hosts(10 + n))
 		if err := p.ForceFlush(t.Context()); err == nil {
 			t.Error("an export to nobody worked")
 		}
 	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), r.addr) {
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), r.Addr) {
 		t.Errorf("want one error that names the endpoint; log:\n%s", log)
 	}
 
 	s.set(hosts(20))
-	r, _ = listen(t, r.addr)
+	r = listen(t, r.Addr)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for p.ForceFlush(ctx) != nil { // until gRPC has connected again
@@ -272,10 +191,10 @@ func TestOTLPReceiverAway(t *testing.T) {
 			t.Fatal("the receiver is back, but nothing arrives")
 		}
 	}
-	r.expect(t, series(hosts(20)))
+	expect(t, r, series(hosts(20)))
 	s.set(hosts(30))
 	shutdown(t, p)
-	r.expect(t, series(hosts(30)))
+	expect(t, r, series(hosts(30)))
 	if got := log.String(); strings.Count(got, "level=ERROR") != 1 || strings.Count(got, "works again") != 1 {
 		t.Errorf("want one error and one recovery; log:\n%s", got)
 	}
@@ -414,12 +333,13 @@ func TestResource(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			r, _ := listen(t, "127.0.0.1:0")
-			p, _ := push(t, telemetry.OTLP{Endpoint: r.addr}, telemetry.Config{Instance: "router:9088"}, example)
+			r := listen(t, "127.0.0.1:0")
+			p, _ := push(t, telemetry.OTLP{Endpoint: r.Addr}, telemetry.Config{Instance: "router:9088"}, example)
 			shutdown(t, p)
+			got := r.Resource()
 			for k, v := range c.want {
-				if r.resource[k] != v {
-					t.Errorf("%s is %q, want %q", k, r.resource[k], v)
+				if got[k] != v {
+					t.Errorf("%s is %q, want %q", k, got[k], v)
 				}
 			}
 		})
@@ -461,15 +381,15 @@ func TestOTLPEnvironment(t *testing.T) {
 		"bad timeout":    {env: env{"OTEL_EXPORTER_OTLP_TIMEOUT": "5s"}, options: telemetry.OTLP{Endpoint: "{}"}, log: "level=ERROR"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := listen(t, "127.0.0.1:0")
+			r := listen(t, "127.0.0.1:0")
 			for k, v := range c.env {
-				t.Setenv(k, strings.ReplaceAll(v, "{}", r.addr))
+				t.Setenv(k, strings.ReplaceAll(v, "{}", r.Addr))
 			}
-			c.options.Endpoint = strings.ReplaceAll(c.options.Endpoint, "{}", r.addr)
+			c.options.Endpoint = strings.ReplaceAll(c.options.Endpoint, "{}", r.Addr)
 			p, log := push(t, c.options, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
 			shutdown(t, p)
-			r.expect(t, series(hosts(3)))
-			if got := strings.Join(r.headers.Get("x-key"), ","); got != c.header {
+			expect(t, r, series(hosts(3)))
+			if got := r.Header("x-key"); got != c.header {
 				t.Errorf("header is %q, want %q", got, c.header)
 			}
 			if got := log.String(); (got == "") != (c.log == "") || !strings.Contains(got, c.log) {
@@ -587,8 +507,8 @@ func TestOTLPOverTLS(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", file)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // must not make the flag's endpoint insecure
 	no := false
-	r, _ := listen(t, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
-	_, port, err := net.SplitHostPort(r.addr)
+	r := listen(t, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
+	_, port, err := net.SplitHostPort(r.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -599,24 +519,24 @@ func TestOTLPOverTLS(t *testing.T) {
 	} {
 		p, log := push(t, o, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
 		shutdown(t, p)
-		r.expect(t, series(hosts(3)))
+		expect(t, r, series(hosts(3)))
 		if log.String() != "" {
 			t.Error("log:", log)
 		}
 	}
 
 	// A certificate in the environment does not turn plaintext into TLS.
-	plain, _ := listen(t, "127.0.0.1:0")
-	p, _ := push(t, telemetry.OTLP{Endpoint: "http://" + plain.addr}, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
+	plain := listen(t, "127.0.0.1:0")
+	p, _ := push(t, telemetry.OTLP{Endpoint: "http://" + plain.Addr}, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
 	shutdown(t, p)
-	plain.expect(t, series(hosts(3)))
+	expect(t, plain, series(hosts(3)))
 
 	// Without the authority's certificate the collector is not trusted.
 	os.Unsetenv("OTEL_EXPORTER_OTLP_CERTIFICATE")
-	p, log := push(t, telemetry.OTLP{Endpoint: "https://" + r.addr, Timeout: time.Second}, telemetry.Config{}, example)
+	p, log := push(t, telemetry.OTLP{Endpoint: "https://" + r.Addr, Timeout: time.Second}, telemetry.Config{}, example)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := p.Shutdown(ctx); err == nil || len(r.take()) > 0 {
+	if err := p.Shutdown(ctx); err == nil || len(r.Take()) > 0 {
 		t.Error("sent to a collector with an unknown certificate")
 	}
 	if !strings.Contains(log.String(), "certificate") {
@@ -630,15 +550,10 @@ func TestOTLPOverUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{values: map[string]int64{}}
-	server := grpc.NewServer()
-	collector.RegisterMetricsServiceServer(server, r)
-	var wg sync.WaitGroup
-	wg.Go(func() { server.Serve(l) })
-	t.Cleanup(func() { server.Stop(); wg.Wait() })
+	r := otlptest.Start(t, l)
 	p, _ := push(t, telemetry.OTLP{Endpoint: "unix://" + path}, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
 	shutdown(t, p)
-	r.expect(t, series(hosts(3)))
+	expect(t, r, series(hosts(3)))
 }
 
 func TestParseHeaders(t *testing.T) {

@@ -72,6 +72,14 @@ func UDP(src, dst netip.Addr, size int) []byte {
 	return ethernet("\x86\xdd", ipv6(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-48)))
 }
 
+// Merged is a frame with more payload than fits in a packet, for the kernel to segment.
+type Merged struct {
+	Frame     []byte
+	Kind      byte // gsoTCPv4, gsoTCPv6 or gsoUDP
+	Size      int  // payload bytes of a segment
+	Transport int  // offset of the transport header in Frame
+}
+
 // MergedFrames has frames that the kernel can segment, for each transport over each version of IP, with payloads that are
 // and are not a multiple of the segment size.
 func MergedFrames() []Merged {

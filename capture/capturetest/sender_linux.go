@@ -51,14 +51,6 @@ func (s *Sender) Send(frames ...[]byte) {
 	}
 }
 
-// Merged is a frame with more payload than fits in a packet, for the kernel to segment.
-type Merged struct {
-	Frame     []byte
-	Kind      byte // gsoTCPv4, gsoTCPv6 or gsoUDP
-	Size      int  // payload bytes of a segment
-	Transport int  // offset of the transport header in Frame
-}
-
 // SendMerged sends a frame that the kernel segments where the interface does not take it whole.
 func (s *Sender) SendMerged(m Merged) {
 	s.t.Helper()

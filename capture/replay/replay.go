@@ -81,6 +81,17 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) er
 	return nil
 }
 
+// interruptedError says how far a file was counted when its context ended.
+type interruptedError struct {
+	packets int64
+	err     error
+}
+
+func (e *interruptedError) Error() string {
+	return fmt.Sprintf("interrupted after %d packets", e.packets)
+}
+func (e *interruptedError) Unwrap() error { return e.err }
+
 var errNoHeader = errors.New("ends inside its header")
 
 // decompress gives what r holds, and a function that frees what that took.
@@ -204,7 +215,7 @@ func (f *file) run(ctx context.Context) error {
 	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("interrupted after %d packets: %w", f.packets, err)
+			return &interruptedError{f.packets, err}
 		}
 		f.counter.Lock()
 		need, err := f.batch()

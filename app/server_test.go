@@ -1,0 +1,253 @@
+package app
+
+import (
+	"compress/gzip"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"promflow/capture"
+	"promflow/capture/replay"
+	"promflow/telemetry"
+)
+
+// serveCounts serves the counts of a capture file as run serves those of an interface, and gives the address.
+func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
+	t.Helper()
+	c := new(config)
+	c.settings()
+	c.metricsAddress, c.webConfigFile = "127.0.0.1:0", webConfigFile
+	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	counter := capture.NewCounter(m.table, subnetsOf(t, "192.168.0.0/16"), c.excluded)
+	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
+		t.Fatal(err)
+	}
+	m.add(func() capture.Status {
+		return capture.Status{Interface: "eth0", Backend: "afpacket", Up: true, Outcomes: counter.Outcomes()}
+	})
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	page, err := telemetry.NewPrometheus(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := newServer(c, page, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := newProvider(c, m, page, server.port(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- server.serve() }()
+	t.Cleanup(func() {
+		if err := server.close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := provider.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return server.listener.Addr().String()
+}
+
+func subnetsOf(t *testing.T, list string) capture.Subnets {
+	t.Helper()
+	s, err := capture.ParseSubnets(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// contractTraffic is what an example of the first promflow had counted.
+func contractTraffic() []byte {
+	var packets [][]byte
+	for size := 194179; size > 0; size -= 1433 {
+		packets = append(packets, ipv4("203.0.113.1", "192.168.1.133", min(size, 1433)))
+	}
+	for size := 181358; size > 0; size -= 1493 {
+		packets = append(packets, ipv4("192.168.1.133", "203.0.113.1", min(size, 1493)))
+	}
+	return pcap(packets...)
+}
+
+const contractLines = `# HELP promflow_receive_bytes_total Network-layer bytes received by an IP address in the monitored subnets.
+# TYPE promflow_receive_bytes_total counter
+promflow_receive_bytes_total{ip="192.168.1.133"} 194179
+# HELP promflow_transmit_bytes_total Network-layer bytes transmitted by an IP address in the monitored subnets.
+# TYPE promflow_transmit_bytes_total counter
+promflow_transmit_bytes_total{ip="192.168.1.133"} 181358
+`
+
+func TestMetricsPageIsTheContracts(t *testing.T) {
+	address := serveCounts(t, contractTraffic(), "")
+	for _, encoding := range []string{"", "gzip"} {
+		t.Run(encoding, func(t *testing.T) {
+			response, body := request(t, http.DefaultClient, "http://"+address+"/metrics", func(r *http.Request) {
+				r.Header.Set("Accept-Encoding", encoding) // so that the client leaves it as it is
+			})
+			if got := response.Header.Get("Content-Encoding"); got != encoding {
+				t.Fatalf("encoding is %q, want %q", got, encoding)
+			}
+			if encoding == "gzip" {
+				z, err := gzip.NewReader(strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				unpacked, err := io.ReadAll(z)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body = string(unpacked)
+			}
+			if got := response.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4;") {
+				t.Errorf("content type is %q", got)
+			}
+			var got, names strings.Builder
+			for line := range strings.Lines(body) {
+				if strings.Contains(line, "promflow_receive_") || strings.Contains(line, "promflow_transmit_") {
+					got.WriteString(line)
+				}
+				if name, ok := strings.CutPrefix(line, "# TYPE promflow_"); ok {
+					names.WriteString(strings.Fields(name)[0] + " ")
+				}
+			}
+			if got.String() != contractLines {
+				t.Errorf("the page has\n%s\nwant\n%s", &got, contractLines)
+			}
+			const want = "build_info capture_bytes_total capture_dropped_packets_total capture_packets_total capture_up " +
+				"receive_bytes_total tracked_ips tracked_ips_limit transmit_bytes_total "
+			if names.String() != want {
+				t.Errorf("the page has %s, want %s", &names, want)
+			}
+		})
+	}
+}
+
+// request asks for a page, after edit has had its way with the request.
+func request(t *testing.T, client *http.Client, url string, edit func(*http.Request)) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(r)
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+func TestPages(t *testing.T) {
+	address := serveCounts(t, pcap(), "")
+	for _, c := range []struct {
+		path   string
+		status int
+		want   string
+	}{
+		{"/", 200, `href="/metrics"`},
+		{"/metrics", 200, "\npromflow_tracked_ips 0\n"},
+		{"/-/healthy", 200, "OK"},
+		{"/-/ready", 200, "OK"},
+		{"/nosuch", 404, ""},
+		{"/metrics/", 404, ""},
+		{"/-/", 404, ""},
+		{"/debug/pprof/", 404, ""},
+		{"/metrics?x=%zz", 200, "promflow_tracked_ips"},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			response, body := request(t, http.DefaultClient, "http://"+address+c.path, func(*http.Request) {})
+			if response.StatusCode != c.status || !strings.Contains(body, c.want) {
+				t.Errorf("%s: %s", response.Status, body)
+			}
+		})
+	}
+}
+
+func TestWebConfigFile(t *testing.T) {
+	certificate, key, pool := selfSigned(t)
+	hash, err := bcrypt.GenerateFromPassword([]byte("open sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := serveCounts(t, contractTraffic(), write(t, "web.yml", fmt.Sprintf(
+		"tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {ali: %s}\n", certificate, key, hash)))
+
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for _, c := range []struct {
+		user, password string
+		status         int
+	}{
+		{"ali", "open sesame", 200},
+		{"ali", "open barley", 401},
+		{"cassim", "open sesame", 401},
+		{"", "", 401},
+	} {
+		t.Run(c.user+":"+c.password, func(t *testing.T) {
+			response, body := request(t, client, "https://"+address+"/metrics", func(r *http.Request) {
+				if c.user != "" {
+					r.SetBasicAuth(c.user, c.password)
+				}
+			})
+			if response.StatusCode != c.status || strings.Contains(body, "promflow_receive_bytes_total{") != (c.status == 200) {
+				t.Errorf("%s: %s", response.Status, body)
+			}
+		})
+	}
+	if response, _ := request(t, http.DefaultClient, "http://"+address+"/metrics", func(*http.Request) {}); response.StatusCode != 400 {
+		t.Errorf("without TLS: %s", response.Status)
+	}
+}
+
+// selfSigned makes a certificate for 127.0.0.1 and its key, in files, and a pool that trusts it.
+func selfSigned(t *testing.T) (certificate, key string, pool *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inPEM := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(inPEM("CERTIFICATE", der)))
+	return write(t, "server.crt", inPEM("CERTIFICATE", der)), write(t, "server.key", inPEM("PRIVATE KEY", pkcs8)), pool
+}

@@ -1,0 +1,177 @@
+package app
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// configured gives what the command line and the environment make of the settings.
+func configured(args ...string) (*config, error) {
+	c := new(config)
+	all := c.settings()
+	app := &cli.App{
+		Flags:          all.flags(),
+		Action:         func(*cli.Context) error { return all.resolve() },
+		OnUsageError:   usageError,
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	return c, app.Run(append([]string{"promflow"}, args...))
+}
+
+func TestEveryFlagHasVariableCategoryAndUsage(t *testing.T) {
+	app := newApp()
+	app.Setup()
+	all := map[string][]cli.Flag{"promflow": app.Flags}
+	for _, command := range app.Commands {
+		all["promflow "+command.Name] = command.Flags
+	}
+	walked := 0
+	for command, flags := range all {
+		for _, f := range flags {
+			name := f.Names()[0]
+			if name == "help" || name == "version" {
+				continue
+			}
+			walked++
+			d, ok := f.(interface {
+				cli.DocGenerationFlag
+				cli.CategorizableFlag
+			})
+			if !ok {
+				t.Errorf("%s --%s is a %T, which documents nothing", command, name, f)
+				continue
+			}
+			want := "PROMFLOW_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+			if got := d.GetEnvVars(); len(got) != 1 || got[0] != want {
+				t.Errorf("%s --%s has the variables %v, want %s", command, name, got, want)
+			}
+			if d.GetCategory() == "" || d.GetUsage() == "" {
+				t.Errorf("%s --%s: category %q, usage %q", command, name, d.GetCategory(), d.GetUsage())
+			}
+		}
+	}
+	if walked < 20 {
+		t.Errorf("walked %d flags only", walked)
+	}
+}
+
+// The flags that promflow has had from its beginning.
+func TestContractFlags(t *testing.T) {
+	for _, c := range []struct {
+		name, deflt, given, want string
+		get                      func(*config) string
+	}{
+		{"interface", "eth0", "br-lan", "br-lan", func(c *config) string { return c.iface }},
+		{"monitor-subnets", "192.168.0.0/24", "10.1.2.3/8, fd00::1/64", "10.0.0.0/8,fd00::/64", func(c *config) string { return c.monitored.String() }},
+		{"exclude-subnets", "255.255.255.250/32", "10.9.9.9/16", "10.9.0.0/16", func(c *config) string { return c.excluded.String() }},
+		{"metrics-address", ":9088", "127.0.0.1:1", "127.0.0.1:1", func(c *config) string { return c.metricsAddress }},
+	} {
+		variable := "PROMFLOW_" + strings.ToUpper(strings.ReplaceAll(c.name, "-", "_"))
+		for _, row := range []struct {
+			variable string
+			args     []string
+			want     string
+		}{
+			{"", nil, c.deflt}, // an empty variable counts as unset
+			{"", []string{"-" + c.name + "=" + c.given}, c.want},
+			{"", []string{"--" + c.name + "=" + c.given}, c.want},
+			{"", []string{"-" + c.name, c.given}, c.want},
+			{"", []string{"--" + c.name, c.given}, c.want},
+			{c.given, nil, c.want},
+			{"10.20.30.40/32", []string{"--" + c.name, c.given}, c.want},
+			{"10.20.30.40/33", []string{"--" + c.name, c.given}, c.want},
+			{c.given, []string{"--packets", "-max-ips=7", "--log-level", "warn"}, c.want},
+		} {
+			t.Run(fmt.Sprintf("%s=%s %q", variable, row.variable, row.args), func(t *testing.T) {
+				t.Setenv(variable, row.variable)
+				got, err := configured(row.args...)
+				if err != nil || c.get(got) != row.want {
+					t.Errorf("is %q (%v), want %q", c.get(got), err, row.want)
+				}
+			})
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	defaults, err := configured()
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes, no := true, false
+	for _, c := range []struct {
+		env    string // NAME=value
+		args   string
+		change func(*config) // of the defaults
+	}{
+		{"", "", func(*config) {}},
+		{"", "--exclude-subnets=", func(c *config) { must(subnets(&c.excluded)("")) }},
+		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(subnets(&c.monitored)("0.0.0.0/0,::/0")) }},
+		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(subnets(&c.monitored)("10.0.0.7/32")) }},
+		{"", "--interface=a --interface=b", func(c *config) { c.iface = "b" }},
+		{"", "--max-ips=x --max-ips=7", func(c *config) { c.maxIPs = 7 }},
+		{"PROMFLOW_MAX_IPS=x", "--max-ips=7", func(c *config) { c.maxIPs = 7 }},
+		{"PROMFLOW_MAX_IPS=7", "", func(c *config) { c.maxIPs = 7 }},
+		{"", "--packets", func(c *config) { c.packets = true }},
+		{"PROMFLOW_PACKETS=true", "--packets=false", func(*config) {}},
+		{"PROMFLOW_PACKETS=1", "", func(c *config) { c.packets = true }},
+		{"PROMFLOW_PROMISCUOUS=false", "", func(c *config) { c.promiscuous = false }},
+		{"PROMFLOW_PROMISCUOUS=false", "--promiscuous", func(*config) {}},
+		{"", "-promiscuous=false", func(c *config) { c.promiscuous = false }},
+		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlpInsecure = &no }},
+		{"PROMFLOW_OTLP_INSECURE=false", "--otlp-insecure", func(c *config) { c.otlpInsecure = &yes }},
+		{"PROMFLOW_OTLP_INTERVAL=1m30s", "", func(c *config) { c.otlpInterval = 90 * time.Second }},
+		{"", "--otlp-timeout 500ms --otlp-endpoint localhost:4317", func(c *config) {
+			c.otlpTimeout, c.otlpEndpoint = 500*time.Millisecond, "localhost:4317"
+		}},
+		{"", "--log-level=DEBUG --log-format json", func(c *config) { c.logLevel, c.logFormat = slog.LevelDebug, "json" }},
+		{"PROMFLOW_WEB_CONFIG_FILE=web.yml", "--otlp-headers=a=b,c=d", func(c *config) { c.webConfigFile, c.otlpHeaders = "web.yml", "a=b,c=d" }},
+	} {
+		t.Run(c.env+" "+c.args, func(t *testing.T) {
+			if name, value, ok := strings.Cut(c.env, "="); ok {
+				t.Setenv(name, value)
+			}
+			got, err := configured(strings.Fields(c.args)...)
+			want := *defaults
+			c.change(&want)
+			if err != nil || !reflect.DeepEqual(*got, want) {
+				t.Errorf("got %+v (%v), want %+v", *got, err, want)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var all strings.Builder
+	for _, args := range [][]string{{"--help"}, {"replay", "--help"}} {
+		var out, errs bytes.Buffer
+		cmd := promflow(t, args...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := runWithin(cmd); err != nil || errs.Len() > 0 {
+			t.Fatalf("%q: %v: %s", args, err, &errs)
+		}
+		fmt.Fprintf(&all, "$ promflow %s\n%s", strings.Join(args, " "), &out)
+	}
+	golden(t, "help.golden", all.String())
+	for line := range strings.Lines(all.String()) {
+		if strings.ContainsAny(line, "\t") || len(line) > 131 || strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
+			t.Errorf("reads badly: %q", line)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, err := promflow(t, "--version").Output()
+	if got := string(out); err != nil || !strings.HasPrefix(got, "promflow version ") || strings.Count(got, "\n") != 1 ||
+		!strings.Contains(got, runtime.GOOS+"/"+runtime.GOARCH) || !strings.Contains(got, runtime.Version()) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
