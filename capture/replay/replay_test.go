@@ -459,7 +459,7 @@ func TestEndOfContextInterrupts(t *testing.T) {
 	}
 	o := c.Outcomes()
 	packetsRead := o[frame.Counted].Packets + o[frame.Malformed].Packets
-	want := fmt.Sprintf("FILE: interrupted after %d packets: context canceled", packetsRead)
+	want := fmt.Sprintf("FILE: interrupted after %d packets", packetsRead)
 	if err.Error() != want || o[frame.Counted].Packets != 10000 {
 		t.Errorf("%q, want %q; counted %v", err, want, o)
 	}
