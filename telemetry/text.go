@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,6 +30,10 @@ func WriteText(w io.Writer, r Reading, packets bool) error {
 		}
 		t[i] = family{name: name, help: d.description, gauge: d.gauge}
 	}
+	for _, i := range []instrument{receiveBytes, transmitBytes} {
+		t[i].series = make([]series, 0, r.Tracked+1)
+	}
+	r.Hosts = inOrder(r)
 	send(r, packets, t)
 	slices.SortFunc(t, func(a, b family) int { return strings.Compare(a.name, b.name) })
 	b := bufio.NewWriterSize(w, 64<<10)
@@ -36,6 +41,33 @@ func WriteText(w io.Writer, r Reading, packets bool) error {
 		f.write(b)
 	}
 	return b.Flush()
+}
+
+// inOrder gives the hosts of r in the order of their labels: to sort them is cheaper than to sort each family of theirs.
+func inOrder(r Reading) iter.Seq[Host] {
+	if r.Hosts == nil {
+		return nil
+	}
+	type labelled struct {
+		label string
+		host  Host
+	}
+	hosts := make([]labelled, 0, r.Tracked+1)
+	for h := range r.Hosts {
+		hosts = append(hosts, labelled{ipLabel(h.Addr), h})
+	}
+	order := make([]int32, len(hosts))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(hosts[a].label, hosts[b].label) })
+	return func(yield func(Host) bool) {
+		for _, i := range order {
+			if !yield(hosts[i].host) {
+				return
+			}
+		}
+	}
 }
 
 // text is the sink of WriteText: a family for each instrument. Labels are keys and values in turn.
