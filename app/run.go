@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func newProvider(c *config, m *monitor, page *telemetry.Prometheus, port string,
 	}
 	if err != nil {
 		return nil, err
+	}
+	if push != nil {
+		log.Info("pushing to a collector", "endpoint", cmp.Or(c.otlpEndpoint, "of OTEL_EXPORTER_OTLP_ENDPOINT"))
 	}
 	host, err := os.Hostname()
 	if err != nil {

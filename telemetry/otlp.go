@@ -86,7 +86,6 @@ func NewOTLP(o OTLP, log *slog.Logger) (sdkmetric.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OTLP endpoint %q: %w", value, err)
 	}
-	log.Info("pushing metrics over OTLP", "endpoint", value, "tls", e.tls)
 	x := &exporter{Exporter: client, log: log.With("endpoint", value)}
 	return sdkmetric.NewPeriodicReader(x,
 		sdkmetric.WithInterval(o.Interval),
