@@ -34,6 +34,18 @@ type config struct {
 
 	logLevel  slog.Level
 	logFormat string
+
+	all settings
+}
+
+// said names what told a setting's value, for messages: its flag, or its variable.
+func (c *config) said(name string) string {
+	for _, each := range c.all.named(name) {
+		if each.said != "" {
+			return each.said
+		}
+	}
+	return "--" + name
 }
 
 // settings lists what can be set of c, whose values become the defaults.
@@ -47,7 +59,7 @@ func (c *config) settings() settings {
 	must(subnets(&c.monitored)(monitored))
 	must(subnets(&c.excluded)(excluded))
 
-	return settings{
+	c.all = settings{
 		{category: "Capture", name: "interface", holder: "NAME", deflt: c.iface, parse: text(&c.iface),
 			usage: "the network interface whose packets are counted"},
 		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, parse: choice(&c.backend, backendNames()...),
@@ -85,6 +97,7 @@ func (c *config) settings() settings {
 		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, parse: choice(&c.logFormat, "text", "json"),
 			usage: "text or json, to standard error"},
 	}
+	return c.all
 }
 
 // settings is a list of flags.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"promflow/capture/capturetest"
 )
 
 // loopback names the interface that every machine has.
@@ -19,7 +21,7 @@ func loopback(t *testing.T) string {
 			return each.Name
 		}
 	}
-	t.Skip("no loopback interface")
+	capturetest.Lacks(t, "a loopback interface")
 	return ""
 }
 
@@ -55,6 +57,8 @@ func TestErrors(t *testing.T) {
 		{"", []string{"--max-ips=0"}, []string{"--max-ips", `"0"`, "from 1"}},
 		{"", []string{"--max-ips=1e6"}, []string{"--max-ips", `"1e6"`, "whole number"}},
 		{"", []string{"--max-ips=99999999999999999999"}, []string{"--max-ips", "whole number"}},
+		{"PROMFLOW_INTERFACE=nosuch", nil, []string{`PROMFLOW_INTERFACE "nosuch"`, lo}},
+		{"PROMFLOW_METRICS_ADDRESS=9088", []string{"--interface", lo}, []string{`PROMFLOW_METRICS_ADDRESS "9088"`}},
 		{"PROMFLOW_MAX_IPS=many", nil, []string{"PROMFLOW_MAX_IPS", `"many"`}},
 		{"", []string{"--promiscuous=maybe"}, []string{"--promiscuous", `"maybe"`, "true or false"}},
 		{"PROMFLOW_PACKETS=yes", nil, []string{"PROMFLOW_PACKETS", `"yes"`, "true or false"}},

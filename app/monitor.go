@@ -1,9 +1,6 @@
 package app
 
 import (
-	"slices"
-	"sync"
-
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/telemetry"
@@ -11,27 +8,19 @@ import (
 
 // monitor is where capture and telemetry meet: the table, what fills it, and how to read both.
 type monitor struct {
-	table *capture.Table
-
-	mu       sync.Mutex
+	table    *capture.Table
 	statuses []func() capture.Status
 }
 
-// add has what fills the table report its state.
+// add has what fills the table report its state. All that do are added before anything reads.
 func (m *monitor) add(status func() capture.Status) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.statuses = append(m.statuses, status)
 }
 
 // read gives the state of everything. Statuses come first: to ask for them brings the table up to date.
 func (m *monitor) read() telemetry.Reading {
-	m.mu.Lock()
-	statuses := slices.Clone(m.statuses)
-	m.mu.Unlock()
-
 	r := telemetry.Reading{Limit: int64(m.table.Limit())}
-	for _, status := range statuses {
+	for _, status := range m.statuses {
 		r.Interfaces = append(r.Interfaces, ofStatus(status()))
 	}
 	hosts := m.table.Snapshot(nil)

@@ -51,7 +51,11 @@ func showProgress(w *os.File, name string, in *meter, size int64, counter *captu
 				for _, o := range counter.Outcomes() {
 					packets += o.Packets
 				}
-				fmt.Fprint(w, eraseLine, progress(name, packets, in.read.Load(), size, time.Since(begin)))
+				line := progress(name, packets, in.read.Load(), size, time.Since(begin))
+				if width, _, err := term.GetSize(int(w.Fd())); err == nil && width > 0 {
+					line = line[:min(len(line), width-1)] // what wraps is not erased
+				}
+				fmt.Fprint(w, eraseLine, line)
 				shown = true
 			}
 		}

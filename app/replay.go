@@ -27,10 +27,11 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	m := &monitor{table: capture.NewTable(c.maxIPs)}
 	var errs []error
 	for _, name := range files {
-		errs = append(errs, countFile(ctx, name, m, c))
 		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("interrupted before %s", name))
 			break
 		}
+		errs = append(errs, countFile(ctx, name, m, c))
 	}
 	counts := m.read()
 	if err := errors.Join(errs...); err != nil && !sawPackets(counts) {

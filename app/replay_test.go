@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -178,6 +179,18 @@ func TestReplayOfDamagedFiles(t *testing.T) {
 }
 
 // An interrupt from a terminal goes to the writer of a pipe, too: what it has still to write is counted, unless it goes on.
+// An interrupt does not pass over files in silence.
+func TestReplayNamesFilesThatAnInterruptLeftOut(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := new(config)
+	c.settings()
+	err := replayFiles(ctx, c, []string{write(t, "left-out.pcap", "never read")})
+	if err == nil || !strings.Contains(err.Error(), "left-out.pcap") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestReplayOfInterruptedPipe(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows sends no interrupts")

@@ -26,7 +26,7 @@ const (
 // run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the configuration is found
 // before anything is started.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
-	if err := checkInterface(c.iface); err != nil {
+	if err := checkInterface(c.iface, c.said("interface")); err != nil {
 		return err
 	}
 	page, err := telemetry.NewPrometheus(log)
@@ -39,20 +39,31 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.close()) }()
 
-	m := &monitor{table: capture.NewTable(c.maxIPs)}
-	provider, err := newProvider(c, m, page, server.port(), log)
+	push, err := newPush(c, log)
 	if err != nil {
 		return err
 	}
-	defer shutdown(provider, log)
 
+	m := &monitor{table: capture.NewTable(c.maxIPs)}
 	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
 	source, err := openSource(c.backend, capture.Config{Interface: c.iface, Promiscuous: c.promiscuous, Log: log}, counter)
 	if err != nil {
+		if push != nil {
+			err = errors.Join(err, push.Shutdown(context.Background())) // of no provider yet, it has nothing to push
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	m.add(source.Status)
+	provider, err := newProvider(c, m, server.port(), log, page, push)
+	if err != nil {
+		return err
+	}
+	defer shutdown(provider, log)
+	if push != nil {
+		log.Info("pushing to a collector", "endpoint", cmp.Or(c.otlpEndpoint, "of OTEL_EXPORTER_OTLP_ENDPOINT"))
+	}
+
 	if outside := addressesOutside(c.iface, c.monitored); len(outside) > 0 {
 		log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
 			"addresses", outside, "monitored", c.monitored)
@@ -71,32 +82,27 @@ func work(ctx context.Context, server *server, source capture.Source) error {
 	return both.Wait()
 }
 
-func newProvider(c *config, m *monitor, page *telemetry.Prometheus, port string, log *slog.Logger) (*metric.MeterProvider, error) {
-	headers, err := telemetry.ParseHeaders(c.otlpHeaders)
-	if err != nil {
-		return nil, fmt.Errorf("--otlp-headers: %w", err)
+// newPush makes the reader that pushes over OTLP, nil if nobody asked for it.
+func newPush(c *config, log *slog.Logger) (push metric.Reader, err error) {
+	o := telemetry.OTLP{Endpoint: c.otlpEndpoint, Insecure: c.otlpInsecure, Interval: c.otlpInterval, Timeout: c.otlpTimeout}
+	if c.otlpHeaders != "" {
+		if o.Headers, err = telemetry.ParseHeaders(c.otlpHeaders); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.said("otlp-headers"), err)
+		}
 	}
-	push, err := telemetry.NewOTLP(telemetry.OTLP{
-		Endpoint: c.otlpEndpoint,
-		Insecure: c.otlpInsecure,
-		Headers:  headers,
-		Interval: c.otlpInterval,
-		Timeout:  c.otlpTimeout,
-	}, log)
+	push, err = telemetry.NewOTLP(o, log)
 	if err != nil && c.otlpEndpoint != "" {
-		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
+		return nil, fmt.Errorf("%s: %w", c.said("otlp-endpoint"), err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if push != nil {
-		log.Info("pushing to a collector", "endpoint", cmp.Or(c.otlpEndpoint, "of OTEL_EXPORTER_OTLP_ENDPOINT"))
-	}
+	return push, err
+}
+
+func newProvider(c *config, m *monitor, port string, log *slog.Logger, readers ...metric.Reader) (*metric.MeterProvider, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		log.Warn("this machine has no name", "error", err)
 	}
-	return telemetry.New(telemetry.Config{Instance: net.JoinHostPort(host, port), Packets: c.packets, Log: log}, m.read, page, push)
+	return telemetry.New(telemetry.Config{Instance: net.JoinHostPort(host, port), Packets: c.packets, Log: log}, m.read, readers...)
 }
 
 // shutdown pushes the last counts.

@@ -26,7 +26,7 @@ type server struct {
 // newServer binds the listener, so that a port that is taken is an error before anything else begins.
 func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, error) {
 	if err := web.Validate(c.webConfigFile); err != nil {
-		return nil, fmt.Errorf("--web-config-file %q: %w", c.webConfigFile, err)
+		return nil, fmt.Errorf("%s %q: %w", c.said("web-config-file"), c.webConfigFile, err)
 	}
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "promflow",
@@ -42,7 +42,7 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	if err != nil {
 		return nil, fmt.Errorf("landing page: %w", err)
 	}
-	listener, err := listen(c.metricsAddress)
+	listener, err := listen(c.metricsAddress, c.said("metrics-address"))
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,9 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	mux.Handle("/", landing)
 	return &server{
 		http: &http.Server{
-			Handler: mux,
-			// Slow clients are cut off while they ask and while they idle, but not while they read: a page with a hundred
-			// thousand lines takes its time.
+			Handler: whileRead(mux, stallTimeout),
+			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
+			// is for a whole answer: a page with a hundred thousand lines takes its time.
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
@@ -68,17 +68,49 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	}, nil
 }
 
-func listen(address string) (net.Listener, error) {
+// stallTimeout is how long a client may leave what is sent to it unread.
+const stallTimeout = 30 * time.Second
+
+// whileRead gives each write of an answer a deadline of its own: a client that reads, however slowly, is served to the end.
+func whileRead(h http.Handler, stall time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		if err := control.SetWriteDeadline(time.Time{}); err != nil { // that of an earlier answer
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		h.ServeHTTP(&deadlineWriter{w, control, stall}, r)
+	})
+}
+
+type deadlineWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (w *deadlineWriter) Write(b []byte) (int, error) {
+	if err := w.control.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// listen binds the address that said told.
+func listen(address, said string) (net.Listener, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("--metrics-address %q: expected an address and a port such as :9088 or 127.0.0.1:9088", address)
+		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088", said, address)
 	}
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("--metrics-address %q: port %s is in use by another program, maybe another promflow", address, port)
+		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow", said, address, port)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--metrics-address %q: %w", address, err)
+		return nil, fmt.Errorf("%s %q: %w", said, address, err)
 	}
 	return listener, nil
 }

@@ -9,12 +9,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +52,7 @@ func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider, err := newProvider(c, m, page, server.port(), log)
+	provider, err := newProvider(c, m, server.port(), log, page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,4 +253,49 @@ func selfSigned(t *testing.T) (certificate, key string, pool *x509.CertPool) {
 	pool = x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(inPEM("CERTIFICATE", der)))
 	return write(t, "server.crt", inPEM("CERTIFICATE", der)), write(t, "server.key", inPEM("PRIVATE KEY", pkcs8)), pool
+}
+
+// TestWhoDoesNotReadIsCutOff has a client read slowly, and another one not at all.
+func TestWhoDoesNotReadIsCutOff(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	chunk := make([]byte, 1<<20)
+	ended := make(chan error, 1)
+	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for i := 0; i < 64 && err == nil; i++ {
+			_, err = w.Write(chunk)
+		}
+		ended <- err
+	}), stall))
+	defer server.Close()
+
+	response, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	begin := time.Now()
+	for range 8 { // reads for longer than may be stalled
+		if _, err := io.CopyN(io.Discard, response.Body, 8<<20); err != nil {
+			t.Fatalf("a slow reader was cut off after %v: %v", time.Since(begin), err)
+		}
+		<-time.After(stall / 4)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("a slow reader was cut off: %v", err)
+	}
+
+	stalled, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stalled.Body.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the answer that nobody reads ended with %v", err)
+		}
+	case <-time.After(deadline):
+		t.Error("the answer that nobody reads goes on")
+	}
 }

@@ -22,7 +22,8 @@ type setting struct {
 	deflt    string // what the help shows for the default
 	parse    func(string) error
 
-	given bool // on the command line
+	given bool   // on the command line
+	said  string // what told the value: the flag or the variable
 	wrong error
 }
 
@@ -52,6 +53,7 @@ func (s *setting) resolve() error {
 }
 
 func (s *setting) take(from, text string) error {
+	s.said = from
 	if err := s.parse(text); err != nil {
 		return fmt.Errorf("%s %q: %w", from, text, err)
 	}

@@ -30,7 +30,7 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 			n := newNetwork(t, vlan)
 			p := serve(t, n.router, "--interface=r0", "--capture=afpacket", "--packets",
 				"--monitor-subnets=10.0.0.0/8,fd00::/16", "--exclude-subnets=10.66.0.0/16")
-			file := tcpdump(t, n.server, "s0")
+			file, captured := tcpdump(t, n.server, "s0"), tcpdump(t, n.router, "r0")
 			n.iperfServer(t)
 
 			ping := func(args ...string) { n.client.Run(append([]string{"ping", "-q", "-c5", "-i0.1"}, args...)...) }
@@ -52,6 +52,9 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 				return same(hosts(t, p.get("/metrics")), want)
 			})
 
+			if tags := tagged(t, captured); tags > 0 != vlan {
+				t.Errorf("%d frames on the router's interface had a tag: the test shows nothing", tags)
+			}
 			page := p.get("/metrics")
 			if got := sample(t, page, `promflow_capture_packets_total{interface="r0",outcome="excluded"}`); got != 10 {
 				t.Errorf("%v packets excluded, want 10: five pings and their answers", got)
@@ -259,6 +262,29 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 		received.receiveBytes += length
 		received.receivePackets++
 		all[src], all[dst] = sent, received // the same address twice does not occur
+	}
+}
+
+// tagged counts the frames of VLAN 7 in a file of tcpdump's, which puts a tag back that the kernel took out.
+func tagged(t *testing.T, file string) (frames int) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapgo.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		data, _, err := r.ReadPacketData()
+		if err != nil {
+			return frames
+		}
+		if strings.HasPrefix(string(data[12:]), "\x81\x00\x00\x07") {
+			frames++
+		}
 	}
 }
 

@@ -10,7 +10,7 @@
 //   - A VLAN tag that the kernel took out of the frame is no longer in its bytes; as link headers are not counted, nothing
 //     is missing.
 //   - A merged segment (GSO, GRO, BIG TCP) comes with a virtio_net_hdr that says the size of its packets. The kernel has
-//     no such header for SCTP: it drops merged SCTP segments at the socket, and they appear as dropped.
+//     such a header for TCP and UDP only: what else is merged, such as SCTP, it drops at the socket and counts as dropped.
 //   - On lo a socket sees each packet when it is sent and when it is received: only the latter is asked for.
 //   - Packets for which the ring had no room are dropped by the kernel, which counts them.
 package afpacket

@@ -194,9 +194,13 @@ func (r *ring) count(link frame.Link, c *capture.Counter) {
 	at := header.Offset_to_first_pkt
 	for range header.Num_pkts {
 		h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[at]))
-		fill(&f, b[at:], h)
-		p.Decode(&f)
-		c.Count(&p)
+		// Where the kernel has no virtio_net_hdr for a segment it drops the frame, but the place that it had reserved for it
+		// stays in the block, without the rest of its header (af_packet.c, tpacket_rcv).
+		if h.Status&unix.TP_STATUS_USER != 0 {
+			fill(&f, b[at:], h)
+			p.Decode(&f)
+			c.Count(&p)
+		}
 		at += h.Next_offset
 	}
 	c.Unlock()
@@ -235,11 +239,17 @@ func (r *ring) drops() (int64, error) {
 	return int64(stats.Drops), nil
 }
 
-// up tells whether the interface that the socket was bound to is still there, and up.
-func (r *ring) up() bool {
+// gone tells whether the interface has been deleted: the kernel has then unbound the socket.
+func (r *ring) gone() bool {
 	address, err := unix.Getsockname(r.fd)
-	if bound, ok := address.(*unix.SockaddrLinklayer); err != nil || !ok || bound.Ifindex != r.index {
-		return false // unregistered: the kernel has unbound the socket
+	bound, ok := address.(*unix.SockaddrLinklayer)
+	return err != nil || !ok || bound.Ifindex != r.index
+}
+
+// up tells whether the interface is there, and up.
+func (r *ring) up() bool {
+	if r.gone() {
+		return false
 	}
 	req, err := unix.NewIfreq("x")
 	if err != nil {

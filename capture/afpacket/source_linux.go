@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,10 +22,11 @@ type source struct {
 	counter *capture.Counter
 	log     *slog.Logger
 	ring    *ring
-	down    atomic.Bool // the kernel has said so
+	down    bool // as was logged last; Run's
 
 	mu      sync.Mutex // of what follows, and of the socket against Close
 	closed  bool
+	gone    bool // the interface, as was logged
 	dropped int64
 }
 
@@ -71,15 +71,9 @@ func (s *source) countUntilDeadline() error {
 		if err != nil {
 			return fmt.Errorf("waiting for packets of %s: %w", s.name, err)
 		}
-		if !s.ring.ready() {
-			if err := s.check(); err != nil {
-				return err
-			}
-			continue
-		}
 		s.drain()
-		if s.down.CompareAndSwap(true, false) {
-			s.log.Info("interface is up again", "interface", s.name)
+		if err := s.check(); err != nil {
+			return err
 		}
 	}
 }
@@ -94,17 +88,19 @@ func (s *source) drain() {
 	}
 }
 
-// check looks at what woke the source without a packet. A socket outlives its interface's being down.
+// check looks for an error of the socket, and logs when the interface goes down and is up again: a socket outlives that.
 func (s *source) check() error {
-	err := s.ring.failure()
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, unix.ENETDOWN) {
+	switch err := s.ring.failure(); {
+	case errors.Is(err, unix.ENETDOWN):
+		if !s.down {
+			s.log.Warn("interface is down", "interface", s.name)
+		}
+		s.down = true
+	case err != nil:
 		return fmt.Errorf("capturing on %s: %w", s.name, err)
-	}
-	if s.down.CompareAndSwap(false, true) {
-		s.log.Warn("interface is down", "interface", s.name)
+	case s.down && s.ring.up():
+		s.log.Info("interface is up again", "interface", s.name)
+		s.down = false
 	}
 	return nil
 }
@@ -116,6 +112,10 @@ func (s *source) Status() capture.Status {
 	if !s.closed {
 		up = s.ring.up()
 		s.takeDrops()
+		if !s.gone && s.ring.gone() { // of which the kernel tells nobody who is down already
+			s.gone = true
+			s.log.Warn("interface was deleted: restart promflow once it is back", "interface", s.name)
+		}
 	}
 	return capture.Status{
 		Interface: s.name,
