@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if err := checkFiles(files); err != nil {
 		return err
 	}
+	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
 	m := &monitor{table: capture.NewTable(c.maxIPs)}
 	var errs []error
 	for _, name := range files {

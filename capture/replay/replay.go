@@ -40,7 +40,7 @@ import (
 )
 
 const (
-	bufferSize    = 1 << 18   // of unpacked data, and so the most that is counted under one lock
+	bufferSize    = 1 << 18   // of unpacked data
 	inputSize     = 1 << 16   // of the buffer in front of a decompressor
 	maxCaptured   = 16 << 20  // bytes of a packet; libpcap writes up to 256 KiB, Linux has packets of 512 KiB (BIG TCP)
 	maxZstdWindow = 128 << 20 // bytes
@@ -50,8 +50,8 @@ const (
 // supported names the link types of frame.LinkOfType.
 const supported = "Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2)"
 
-// Count reads the capture file r, of which name says where it is from, and counts its packets with c. It locks c for all
-// packets that are in its buffer at a time, never while it reads, and allocates nothing per packet. How far it has got, c
+// Count reads the capture file r, of which name says where it is from, and counts its packets with c. It locks c for a
+// batch of packets at a time, never while it reads, and allocates nothing per packet. How far it has got, c
 // says at any time from another goroutine ([capture.Counter.Outcomes]): each packet of a file has exactly one outcome.
 //
 // The error is nil at the end of a sound file. Otherwise it begins with name and says what is wrong, and where: at which
@@ -66,8 +66,9 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) er
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer closeInput()
-	f := file{r: in, buf: make([]byte, bufferSize), counter: c}
+	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c)}
 	err = f.run(ctx)
+	f.out.end()
 	if len(f.unsupported) > 0 {
 		if err == nil {
 			err = f.unsupportedError()
@@ -197,7 +198,7 @@ type file struct {
 	base       int64 // where in the file buf begins
 
 	format  format
-	counter *capture.Counter
+	out     *counting
 	record  record
 	packet  frame.Packet // what the record counts for
 	start   int64        // where in the file the record begins
@@ -217,9 +218,8 @@ func (f *file) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return &interruptedError{f.packets, err}
 		}
-		f.counter.Lock()
-		need, err := f.batch()
-		f.counter.Unlock()
+		need, err := f.buffered()
+		f.out.flush()
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.where(), err)
 		}
@@ -257,8 +257,8 @@ func (f *file) open() error {
 	return err
 }
 
-// batch counts all packets that are in the buffer. It returns how many bytes it needs there to go on.
-func (f *file) batch() (need int, err error) {
+// buffered has all packets counted that are in the buffer. It returns how many bytes it needs there to go on.
+func (f *file) buffered() (need int, err error) {
 	for {
 		if f.rest == 0 {
 			b := f.buf[f.begin:f.end]
@@ -284,7 +284,7 @@ func (f *file) batch() (need int, err error) {
 		f.records++
 		if f.record.isPacket {
 			f.packets++
-			f.counter.Count(&f.packet)
+			f.out.add(&f.packet)
 			if f.record.frame.Link == frame.LinkUnknown {
 				f.addUnsupported()
 			}
