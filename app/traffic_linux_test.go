@@ -1,10 +1,12 @@
 package app
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"path/filepath"
@@ -222,21 +224,8 @@ func tcpdump(t *testing.T, ns *capturetest.Namespace, device string) (file strin
 // counted adds up what is in a file that tcpdump is writing, as gopacket reads it, without what is excluded.
 func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	all = map[string]counts{}
-	for {
-		data, info, err := r.ReadPacketData()
-		if err != nil { // the rest is still to be written
-			return all, longest
-		}
+	for data, size := range frames(t, file) {
 		p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 		var from, to net.IP
 		var length int64
@@ -255,7 +244,7 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 		if strings.HasPrefix(src, "10.66.") || strings.HasPrefix(dst, "10.66.") {
 			continue
 		}
-		longest = max(longest, info.Length)
+		longest = max(longest, size)
 		sent, received := all[src], all[dst]
 		sent.transmitBytes += length
 		sent.transmitPackets++
@@ -263,27 +252,37 @@ func counted(t *testing.T, file string) (all map[string]counts, longest int) {
 		received.receivePackets++
 		all[src], all[dst] = sent, received // the same address twice does not occur
 	}
+	return all, longest
 }
 
 // tagged counts the frames of VLAN 7 in a file of tcpdump's, which puts a tag back that the kernel took out.
-func tagged(t *testing.T, file string) (frames int) {
+func tagged(t *testing.T, file string) (n int) {
 	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		data, _, err := r.ReadPacketData()
-		if err != nil {
-			return frames
-		}
+	for data := range frames(t, file) {
 		if strings.HasPrefix(string(data[12:]), "\x81\x00\x00\x07") {
-			frames++
+			n++
+		}
+	}
+	return n
+}
+
+// frames gives the frames of a file that tcpdump is writing, as far as it has got, and their lengths on the wire.
+func frames(t *testing.T, file string) iter.Seq2[[]byte, int] {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapgo.NewReader(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(yield func([]byte, int) bool) {
+		for {
+			data, info, err := r.ReadPacketData()
+			if err != nil || !yield(data, info.Length) { // the rest is still to be written
+				return
+			}
 		}
 	}
 }
