@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
+	"promflow/telemetry/otlptest"
 )
 
 // TestEndsInTime sends signals in every situation that could hold the program up.
@@ -117,17 +118,7 @@ func frozen(t *testing.T, ns *capturetest.Namespace) string {
 	if err := do(listen); err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	otlptest.Freeze(t, l)
 	return l.Addr().String()
 }
 

@@ -257,7 +257,7 @@ func selfSigned(t *testing.T) (certificate, key string, pool *x509.CertPool) {
 
 // TestWhoDoesNotReadIsCutOff has a client read slowly, and another one not at all.
 func TestWhoDoesNotReadIsCutOff(t *testing.T) {
-	const stall = 300 * time.Millisecond
+	const stall = time.Second
 	chunk := make([]byte, 1<<20)
 	ended := make(chan error, 1)
 	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -206,17 +206,7 @@ func frozen(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	otlptest.Freeze(t, l)
 	return l.Addr().String()
 }
 

@@ -48,6 +48,21 @@ func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 	return r
 }
 
+// Freeze has a listener accept connections and never answer, until the test ends.
+func Freeze(t testing.TB, l net.Listener) {
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); accepting.Wait() })
+}
+
 // Values returns the series that have arrived, by the name of the metric and " key=value" for each attribute.
 func (r *Receiver) Values() map[string]int64 {
 	r.mu.Lock()
