@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/socket"
 )
 
 // The ring: 16 MiB hold about 110,000 small frames, which come in 70 ms at 1.5 million packets a second. Other threads may
@@ -33,79 +33,35 @@ const virtioNetHdrLen = 10 // struct virtio_net_hdr, linux/virtio_net.h
 
 // ring is a packet socket and the blocks that it shares with the kernel. Only one goroutine may take blocks.
 type ring struct {
-	file    *os.File // the socket; in Go's poller, so that waiting for it takes no thread
-	fd      int
-	index   int // of the interface
-	arphrd  uint16
+	*socket.Socket
 	mem     []byte
 	current int // the block that the kernel hands over next
 }
 
 // openRing makes the ring and binds it to the interface: from its return on, nothing is missed.
-func openRing(name string, promiscuous bool) (r *ring, err error) {
-	// With protocol 0 the socket receives nothing, from any interface, until it is bound.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if errors.Is(err, os.ErrPermission) {
-		return nil, &capture.MissingCapabilityError{Capability: "cap_net_raw", Doing: "opening a packet socket", Err: err}
+func openRing(c capture.Config) (*ring, error) {
+	s, err := socket.Open(c.Interface, false, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	r := &ring{Socket: s}
+	err = r.configure()
+	if err == nil {
+		err = r.Bind(c.Promiscuous)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening a packet socket: %w", err)
-	}
-	opened := &ring{file: os.NewFile(uintptr(fd), "packet socket"), fd: fd}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, opened.close())
-		}
-	}()
-	r = opened
-	if err = r.identify(name); err != nil {
-		return nil, err
-	}
-	if err = r.configure(); err != nil {
-		return nil, err
-	}
-	protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	if err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: r.index}); err != nil {
-		return nil, fmt.Errorf("binding a packet socket to %s: %w", name, err)
-	}
-	if promiscuous {
-		member := unix.PacketMreq{Ifindex: int32(r.index), Type: unix.PACKET_MR_PROMISC}
-		if err = unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &member); err != nil {
-			return nil, fmt.Errorf("making %s promiscuous: %w", name, err)
-		}
+		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
 }
 
-// identify looks the interface up in the socket's network namespace.
-func (r *ring) identify(name string) error {
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return fmt.Errorf("interface name %q: %w", name, err)
-	}
-	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, req); err != nil {
-		return fmt.Errorf("interface %s: %w", name, err)
-	}
-	r.index = int(req.Uint32())
-	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFHWADDR, req); err != nil {
-		return fmt.Errorf("link layer of %s: %w", name, err)
-	}
-	r.arphrd = req.Uint16() // the family of the hardware address
-	return nil
-}
-
 // configure sets what must be set before the socket is bound; the order of the first three is the kernel's.
 func (r *ring) configure() error {
-	if err := r.set("PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+	if err := r.Set("PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
 		return err
 	}
-	if err := r.set("PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1); err != nil {
+	if err := r.Set("PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1); err != nil {
 		return err
-	}
-	if r.arphrd == unix.ARPHRD_LOOPBACK {
-		if err := r.set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
-			return err
-		}
 	}
 	if err := r.accept(SnapLen); err != nil {
 		return err
@@ -117,25 +73,14 @@ func (r *ring) configure() error {
 		Frame_nr:       blockSize / frameSize * blockCount,
 		Retire_blk_tov: uint32(retireAfter.Milliseconds()),
 	}
-	if err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+	if err := unix.SetsockoptTpacketReq3(r.FD, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("allocating a ring of %d MiB (PACKET_RX_RING): %w", blockSize*blockCount>>20, err)
 	}
-	mem, err := unix.Mmap(r.fd, 0, blockSize*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(r.FD, 0, blockSize*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mapping the ring: %w", err)
 	}
 	r.mem = mem
-	return nil
-}
-
-func (r *ring) set(name string, option, value int) error {
-	err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, option, value)
-	if errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("this kernel lacks %s (%w): %w", name, err, errors.ErrUnsupported)
-	}
-	if err != nil {
-		return fmt.Errorf("setting %s: %w", name, err)
-	}
 	return nil
 }
 
@@ -146,7 +91,7 @@ func (r *ring) accept(snapLen uint32) error {
 		return err
 	}
 	filter := unix.SockFilter{Code: program[0].Op, K: program[0].K}
-	err = unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter})
+	err = unix.SetsockoptSockFprog(r.FD, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter})
 	runtime.KeepAlive(&filter)
 	if err != nil {
 		return fmt.Errorf("attaching a socket filter: %w", err)
@@ -164,7 +109,7 @@ func (r *ring) block() ([]byte, *unix.TpacketHdrV1) {
 // wait returns once the current block is ready, the socket has an error, or the file's read deadline is over, with
 // os.ErrDeadlineExceeded.
 func (r *ring) wait() error {
-	conn, err := r.file.SyscallConn()
+	conn, err := r.File.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -232,46 +177,11 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr) {
 
 // drops gives how many packets the kernel has dropped since the last call.
 func (r *ring) drops() (int64, error) {
-	stats, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	stats, err := unix.GetsockoptTpacketStatsV3(r.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return 0, err
 	}
 	return int64(stats.Drops), nil
-}
-
-// gone tells whether the interface has been deleted: the kernel has then unbound the socket.
-func (r *ring) gone() bool {
-	address, err := unix.Getsockname(r.fd)
-	bound, ok := address.(*unix.SockaddrLinklayer)
-	return err != nil || !ok || bound.Ifindex != r.index
-}
-
-// up tells whether the interface is there, and up.
-func (r *ring) up() bool {
-	if r.gone() {
-		return false
-	}
-	req, err := unix.NewIfreq("x")
-	if err != nil {
-		return false
-	}
-	req.SetUint32(uint32(r.index))
-	if unix.IoctlIfreq(r.fd, unix.SIOCGIFNAME, req) != nil || unix.IoctlIfreq(r.fd, unix.SIOCGIFFLAGS, req) != nil {
-		return false
-	}
-	return req.Uint16()&unix.IFF_UP != 0
-}
-
-// failure takes the error that the kernel has set on the socket, such as ENETDOWN, nil if there is none.
-func (r *ring) failure() error {
-	code, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return unix.Errno(code)
-	}
-	return nil
 }
 
 func (r *ring) close() error {
@@ -279,5 +189,5 @@ func (r *ring) close() error {
 	if r.mem != nil {
 		err = unix.Munmap(r.mem)
 	}
-	return errors.Join(err, r.file.Close())
+	return errors.Join(err, r.Socket.Close())
 }

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"promflow/capture"
 	"promflow/capture/frame"
 )
@@ -22,21 +20,19 @@ type source struct {
 	counter *capture.Counter
 	log     *slog.Logger
 	ring    *ring
-	down    bool // as was logged last; Run's
 
 	mu      sync.Mutex // of what follows, and of the socket against Close
 	closed  bool
-	gone    bool // the interface, as was logged
 	dropped int64
 }
 
 func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
-	r, err := openRing(c.Interface, c.Promiscuous)
+	r, err := openRing(c)
 	if err != nil {
 		return nil, err
 	}
 	s := &source{name: c.Interface, link: frame.LinkNone, counter: counter, log: c.Log, ring: r}
-	if r.arphrd == unix.ARPHRD_ETHER || r.arphrd == unix.ARPHRD_LOOPBACK {
+	if r.Ethernet {
 		s.link = frame.LinkEthernet
 	}
 	return s, nil
@@ -44,7 +40,7 @@ func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
 
 // Run counts until ctx ends, and then what is left in the ring.
 func (s *source) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { s.ring.file.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { s.ring.File.SetReadDeadline(time.Unix(1, 0)) })()
 	if err := s.countUntilDeadline(); err != nil {
 		return err
 	}
@@ -53,7 +49,7 @@ func (s *source) Run(ctx context.Context) error {
 	if err := s.ring.accept(0); err != nil {
 		return err
 	}
-	if err := s.ring.file.SetReadDeadline(time.Now().Add(3 * retireAfter)); err != nil {
+	if err := s.ring.File.SetReadDeadline(time.Now().Add(3 * retireAfter)); err != nil {
 		return err
 	}
 	err := s.countUntilDeadline()
@@ -72,7 +68,7 @@ func (s *source) countUntilDeadline() error {
 			return fmt.Errorf("waiting for packets of %s: %w", s.name, err)
 		}
 		s.drain()
-		if err := s.check(); err != nil {
+		if err := s.ring.Check(); err != nil {
 			return err
 		}
 	}
@@ -88,34 +84,13 @@ func (s *source) drain() {
 	}
 }
 
-// check looks for an error of the socket, and logs when the interface goes down and is up again: a socket outlives that.
-func (s *source) check() error {
-	switch err := s.ring.failure(); {
-	case errors.Is(err, unix.ENETDOWN):
-		if !s.down {
-			s.log.Warn("interface is down", "interface", s.name)
-		}
-		s.down = true
-	case err != nil:
-		return fmt.Errorf("capturing on %s: %w", s.name, err)
-	case s.down && s.ring.up():
-		s.log.Info("interface is up again", "interface", s.name)
-		s.down = false
-	}
-	return nil
-}
-
 func (s *source) Status() capture.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	up := false
 	if !s.closed {
-		up = s.ring.up()
+		up = s.ring.Up()
 		s.takeDrops()
-		if !s.gone && s.ring.gone() { // of which the kernel tells nobody who is down already
-			s.gone = true
-			s.log.Warn("interface was deleted: restart promflow once it is back", "interface", s.name)
-		}
 	}
 	return capture.Status{
 		Interface: s.name,
