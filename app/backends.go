@@ -8,10 +8,12 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/afpacket"
+	"promflow/capture/ebpf"
 )
 
 // backends lists the capture backends in the order in which --capture=auto tries them.
 var backends = []capture.Backend{
+	ebpf.Backend,
 	afpacket.Backend,
 }
 
@@ -43,13 +45,13 @@ func openSource(name string, c capture.Config, counter *capture.Counter) (captur
 			c.Log.Info("capturing", "interface", c.Interface, "backend", b.Name, "promiscuous", c.Promiscuous)
 			return source, nil
 		}
-		refused = append(refused, fmt.Errorf("--capture=%s: %w", b.Name, explain(err)))
+		refused = append(refused, fmt.Errorf("--capture=%s: %w", b.Name, explain(b, err)))
 	}
 	return nil, errors.Join(refused...)
 }
 
 // explain adds to an error of a backend what its user can do.
-func explain(err error) error {
+func explain(b capture.Backend, err error) error {
 	var missing *capture.MissingCapabilityError
 	if !errors.As(err, &missing) {
 		return err
@@ -61,6 +63,7 @@ func explain(err error) error {
 	if strings.ContainsAny(program, " \t'\"\\$`&;()<>|*?[]#~") { // which a shell would not take as they are
 		program = "'" + strings.ReplaceAll(program, "'", `'\''`) + "'"
 	}
+	// What setcap grants replaces what it granted before: all that the backend needs must be named.
 	return fmt.Errorf("%w: run promflow as root (in a container with %s), or once: sudo setcap %s+ep %s",
-		err, strings.ToUpper(missing.Capability), missing.Capability, program)
+		err, strings.ToUpper(strings.ReplaceAll(b.Capabilities, ",", " and ")), b.Capabilities, program)
 }

@@ -17,7 +17,8 @@ import (
 
 // Backend is a way to count the packets of a live interface.
 type Backend struct {
-	Name string // as in --capture and on the metrics page
+	Name         string // as in --capture and on the metrics page
+	Capabilities string // of Linux, that it needs, in the notation of setcap(8)
 
 	// Open starts to capture, so that no packet after its return is missed. Where the backend cannot run, its error says
 	// why and wraps errors.ErrUnsupported (this kernel or system lacks something) or os.ErrPermission (a capability is

@@ -29,9 +29,7 @@ func (c *Counter) Count(p *frame.Packet) {
 	if outcome == frame.Counted {
 		outcome = c.add(p)
 	}
-	o := &c.outcomes[outcome]
-	o.Packets += p.Packets
-	o.Bytes += p.Bytes
+	c.AddOutcome(outcome, OutcomeSize{p.Packets, p.Bytes})
 }
 
 func (c *Counter) add(p *frame.Packet) frame.Outcome {
@@ -68,6 +66,35 @@ func (c *Counter) add(p *frame.Packet) frame.Outcome {
 		return frame.Unmonitored
 	}
 	return frame.Counted
+}
+
+// Monitored gives the subnets whose addresses count, for a backend that counts by itself.
+func (c *Counter) Monitored() Subnets { return c.monitored }
+
+// Excluded gives the subnets whose packets do not count, for a backend that counts by itself.
+func (c *Counter) Excluded() Subnets { return c.excluded }
+
+// Limit is how many addresses the table tracks at most.
+func (c *Counter) Limit() int { return c.table.limit }
+
+// Add adds what a backend that counts by itself has counted for a key, with the lock held. The zero Key stands for addresses
+// that the backend had no room for.
+func (c *Counter) Add(key Key, more Totals) {
+	t := &c.table.other
+	if key != (Key{}) {
+		t = c.table.totals(key, number(key.Addr))
+	}
+	t.ReceiveBytes += more.ReceiveBytes
+	t.TransmitBytes += more.TransmitBytes
+	t.ReceivePackets += more.ReceivePackets
+	t.TransmitPackets += more.TransmitPackets
+}
+
+// AddOutcome adds packets that a backend has counted by itself to those of an outcome, with the lock held.
+func (c *Counter) AddOutcome(outcome frame.Outcome, more OutcomeSize) {
+	o := &c.outcomes[outcome]
+	o.Packets += more.Packets
+	o.Bytes += more.Bytes
 }
 
 // Outcomes gives what became of all packets so far.

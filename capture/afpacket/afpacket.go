@@ -18,7 +18,7 @@ package afpacket
 import "promflow/capture"
 
 // Backend is the list entry of this package.
-var Backend = capture.Backend{Name: "afpacket", Open: open}
+var Backend = capture.Backend{Name: "afpacket", Capabilities: "cap_net_raw", Open: open}
 
 // SnapLen is how many bytes of a frame are looked at: link headers with two VLAN tags and a tunnel over IPv6 with the TCP
 // header in it fit.

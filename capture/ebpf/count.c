@@ -1,0 +1,102 @@
+//go:build ignore
+
+// The socket filter of this package. It counts a frame and keeps none of it; Go reads the maps. The rules are those of the
+// Go packages frame (what a frame counts for) and capture (which addresses count), which have their reasons and sources.
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "subnets.h"
+#include "decode.h"
+#include "totals.h"
+
+static __always_inline enum outcome count4(__u32 cpu, __u32 source, __u32 destination, __u64 bytes, __u64 packets)
+{
+	__u32 from, to;
+
+	if (covers4(&excluded4, &more_excluded4, source) || covers4(&excluded4, &more_excluded4, destination))
+		return EXCLUDED;
+	from = find4(&monitored4, &more_monitored4, source);
+	to = find4(&monitored4, &more_monitored4, destination);
+	if (from != NOWHERE)
+		transmit(totals4(cpu, from, source), bytes, packets);
+	if (to != NOWHERE)
+		receive(totals4(cpu, to, destination), bytes, packets);
+	return from == NOWHERE && to == NOWHERE ? UNMONITORED : COUNTED;
+}
+
+static __always_inline enum outcome count6(__u32 cpu, const struct address6 *source, const struct address6 *destination,
+					   __u64 bytes, __u64 packets)
+{
+	int from, to;
+
+	if (covers6(&excluded6, &more_excluded6, source) || covers6(&excluded6, &more_excluded6, destination))
+		return EXCLUDED;
+	from = covers6(&monitored6, &more_monitored6, source);
+	to = covers6(&monitored6, &more_monitored6, destination);
+	if (from)
+		transmit(totals6(cpu, source), bytes, packets);
+	if (to)
+		receive(totals6(cpu, destination), bytes, packets);
+	return from || to ? COUNTED : UNMONITORED;
+}
+
+// count_any is for whatever the fast path of count leaves.
+static __noinline int count_any(struct __sk_buff *skb, __u32 link)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct packet p = {.bytes = skb->len, .packets = 1};
+
+	p.outcome = decode(skb, link, &p);
+	if (p.outcome == COUNTED) {
+		if (p.version == 4)
+			p.outcome = count4(cpu, p.source4, p.destination4, p.bytes, p.packets);
+		else
+			p.outcome = count6(cpu, &p.source6, &p.destination6, p.bytes, p.packets);
+	}
+	add_outcome(cpu, p.outcome, p.bytes, p.packets);
+	return 0;
+}
+
+// count counts a frame with a link header of so many bytes: Ethernet's, or none. The nearly only frame, an unmerged IPv4
+// packet without options right behind the link header, takes one look at its bytes.
+static __always_inline int count(struct __sk_buff *skb, const __u32 link)
+{
+	struct {
+		__u8 unused[2]; // so that what follows Ethernet's header is aligned
+		__u8 ethernet[ETHERNET_LEN];
+		struct ipv4 ip;
+	} h;
+	__u8 *start = h.ethernet + ETHERNET_LEN - link;
+	__u32 cpu, bytes;
+	__be16 type;
+
+	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip)))
+		return count_any(skb, link);
+	type = link ? *(__be16 *)(h.ethernet + ETHERNET_LEN - 2) : skb->protocol;
+	bytes = bpf_ntohs(h.ip.total);
+	if (type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
+	    skb->gso_size)
+		return count_any(skb, link);
+
+	cpu = bpf_get_smp_processor_id();
+	add_outcome(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
+	return 0; // bytes of the frame that are kept
+}
+
+SEC("socket")
+int count_ethernet(struct __sk_buff *skb)
+{
+	return count(skb, ETHERNET_LEN);
+}
+
+// count_network is for a socket that begins at the network layer (SOCK_DGRAM).
+SEC("socket")
+int count_network(struct __sk_buff *skb)
+{
+	return count(skb, 0);
+}
+
+// Which helpers may be called, and faster code in the kernel, depend on the licence: those here are free for all.
+char _license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,208 @@
+// From a frame to the addresses, bytes and packets that it counts for: package frame in C. All numbers are in the order of
+// the machine once they are read.
+
+#define MAX_TAGS 8
+#define MAX_LABELS 16
+#define MAX_EXTENSIONS 8
+
+#define ETHERNET_LEN 14
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_QINQ 0x88a8
+#define ETHERTYPE_QINQ1 0x9100
+#define ETHERTYPE_MPLS 0x8847
+#define ETHERTYPE_MPLSM 0x8848
+#define ETHERTYPE_PPPOE 0x8864
+
+#define PPP_IPV4 0x0021
+#define PPP_IPV6 0x0057
+#define PPP_MPLS 0x0281
+#define PPP_MPLSM 0x0283
+
+enum outcome { COUNTED, UNMONITORED, EXCLUDED, NON_IP, MALFORMED, OUTCOMES };
+
+struct ipv4 {
+	__u8 version_ihl, tos;
+	__be16 total, id, fragment;
+	__u8 ttl, protocol;
+	__be16 checksum;
+	__be32 source, destination;
+};
+
+struct ipv6 {
+	__u8 version_class, class_flow[3];
+	__be16 payload;
+	__u8 next, hops;
+	__be64 source[2], destination[2];
+};
+
+struct packet {
+	struct address6 source6, destination6;
+	__u32 source4, destination4;
+	__u64 bytes, packets;
+	__u32 version; // of IP
+	enum outcome outcome;
+};
+
+// header is where a header begins, and of what EtherType it is.
+struct header {
+	__u32 at;
+	__u32 type;
+};
+
+// by_version tells what begins at h->at by its first nibble.
+static __always_inline enum outcome by_version(struct __sk_buff *skb, struct header *h)
+{
+	__u8 first;
+
+	if (bpf_skb_load_bytes(skb, h->at, &first, sizeof(first)))
+		return MALFORMED;
+	if (first >> 4 != 4 && first >> 4 != 6)
+		return NON_IP;
+	h->type = first >> 4 == 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
+	return COUNTED;
+}
+
+// labels follows a stack of MPLS labels to its bottom.
+static __always_inline enum outcome labels(struct __sk_buff *skb, struct header *h)
+{
+	__u8 label[4];
+
+	for (int i = 0; i < MAX_LABELS; i++) {
+		if (bpf_skb_load_bytes(skb, h->at, label, sizeof(label)))
+			return MALFORMED;
+		h->at += sizeof(label);
+		if (label[2] & 1)
+			return by_version(skb, h);
+	}
+	return MALFORMED;
+}
+
+// session reads a PPPoE header and the PPP protocol number behind it, which ends with its first odd byte.
+static __always_inline enum outcome session(struct __sk_buff *skb, struct header *h)
+{
+	__u8 pppoe[6], byte;
+	__u32 protocol;
+
+	if (bpf_skb_load_bytes(skb, h->at, pppoe, sizeof(pppoe)))
+		return MALFORMED;
+	if (pppoe[0] != 0x11 || pppoe[1] != 0)
+		return NON_IP;
+	h->at += sizeof(pppoe);
+	if (bpf_skb_load_bytes(skb, h->at++, &byte, 1))
+		return MALFORMED;
+	protocol = byte;
+	if (!(protocol & 1)) {
+		if (bpf_skb_load_bytes(skb, h->at++, &byte, 1))
+			return MALFORMED;
+		protocol = protocol << 8 | byte;
+	}
+	switch (protocol) {
+	case PPP_IPV4:
+		h->type = ETHERTYPE_IPV4;
+		return COUNTED;
+	case PPP_IPV6:
+		h->type = ETHERTYPE_IPV6;
+		return COUNTED;
+	case PPP_MPLS:
+	case PPP_MPLSM:
+		return labels(skb, h);
+	}
+	return NON_IP;
+}
+
+// unwrap follows tags, labels and sessions to an IP header.
+static __noinline int unwrap(struct __sk_buff *skb, struct header *h)
+{
+	__be16 tag[2];
+
+	for (int tags = 0; tags <= MAX_TAGS; tags++) {
+		switch (h->type) {
+		case ETHERTYPE_IPV4:
+		case ETHERTYPE_IPV6:
+			return COUNTED;
+		case ETHERTYPE_VLAN:
+		case ETHERTYPE_QINQ:
+		case ETHERTYPE_QINQ1:
+			if (bpf_skb_load_bytes(skb, h->at, tag, sizeof(tag)))
+				return MALFORMED;
+			h->type = bpf_ntohs(tag[1]);
+			h->at += sizeof(tag);
+			break;
+		case ETHERTYPE_MPLS:
+		case ETHERTYPE_MPLSM:
+			return labels(skb, h);
+		case ETHERTYPE_PPPOE:
+			return session(skb, h);
+		default:
+			return NON_IP;
+		}
+	}
+	return MALFORMED;
+}
+
+#include "segments.h"
+
+static __always_inline enum outcome decode4(struct __sk_buff *skb, struct header h, struct packet *p)
+{
+	__u32 header, total, held = skb->len - h.at;
+	struct ipv4 ip;
+
+	if (bpf_skb_load_bytes(skb, h.at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
+		return MALFORMED;
+	header = (ip.version_ihl & 15) * 4;
+	total = bpf_ntohs(ip.total);
+	if (header < sizeof(ip) || (total && total < header))
+		return MALFORMED;
+	if (!total || total > held)
+		total = held;
+	p->version = 4;
+	p->source4 = bpf_ntohl(ip.source);
+	p->destination4 = bpf_ntohl(ip.destination);
+	if (!skb->gso_size) {
+		p->bytes = total;
+		return COUNTED;
+	}
+	return split(skb, h, total, p);
+}
+
+static __always_inline enum outcome decode6(struct __sk_buff *skb, struct header h, struct packet *p)
+{
+	__u32 payload, total, held = skb->len - h.at;
+	struct ipv6 ip;
+
+	if (bpf_skb_load_bytes(skb, h.at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
+		return MALFORMED;
+	payload = bpf_ntohs(ip.payload);
+	total = sizeof(ip) + payload;
+	if (!payload || total > held)
+		total = held;
+	p->version = 6;
+	p->source6.high = bpf_be64_to_cpu(ip.source[0]);
+	p->source6.low = bpf_be64_to_cpu(ip.source[1]);
+	p->destination6.high = bpf_be64_to_cpu(ip.destination[0]);
+	p->destination6.low = bpf_be64_to_cpu(ip.destination[1]);
+	if (!skb->gso_size) {
+		p->bytes = total;
+		return COUNTED;
+	}
+	return split(skb, h, total, p);
+}
+
+// decode reads a frame whose link header has so many bytes. If it gives COUNTED, p has everything but its outcome.
+static __always_inline enum outcome decode(struct __sk_buff *skb, __u32 link, struct packet *p)
+{
+	struct header h = {.at = link};
+	enum outcome outcome;
+	__be16 type = skb->protocol;
+
+	if (link && bpf_skb_load_bytes(skb, link - sizeof(type), &type, sizeof(type)))
+		return MALFORMED;
+	h.type = bpf_ntohs(type);
+	outcome = unwrap(skb, &h);
+	if (outcome != COUNTED)
+		return outcome;
+	return h.type == ETHERTYPE_IPV4 ? decode4(skb, h, p) : decode6(skb, h, p);
+}

@@ -1,0 +1,61 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
+
+	"promflow/capture"
+)
+
+const doing = "loading an eBPF socket filter"
+
+// needs is what a kernel must have, with the version of Linux that brought it.
+var needs = []struct {
+	what  string
+	probe func() error
+}{
+	{"eBPF socket filters (Linux 3.19, CONFIG_BPF_SYSCALL)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
+	{"eBPF hash maps with values for each processor (Linux 4.6)", func() error { return features.HaveMapType(ebpf.PerCPUHash) }},
+	{"loops in eBPF programs (Linux 5.3)", features.HaveBoundedLoops},
+	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
+}
+
+// explain tells why the program could not be loaded, where limitErr is why the limit of locked memory could not be raised.
+func explain(err, limitErr error) error {
+	if !errors.Is(err, os.ErrPermission) {
+		for _, n := range needs {
+			if probeErr := n.probe(); errors.Is(probeErr, ebpf.ErrNotSupported) {
+				return fmt.Errorf("%s: this kernel lacks %s (%w): %w", doing, n.what, err, errors.ErrUnsupported)
+			}
+		}
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	switch able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); {
+	case capErr != nil:
+		return errors.Join(fmt.Errorf("%s: %w", doing, err), capErr)
+	case !able:
+		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: err}
+	case limitErr != nil:
+		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: limitErr}
+	}
+	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile or lockdown", doing, err)
+}
+
+// has tells whether the thread has one of the capabilities.
+func has(capabilities ...int) (bool, error) {
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		return false, fmt.Errorf("reading capabilities: %w", err)
+	}
+	for _, c := range capabilities {
+		if data[c/32].Effective&(1<<(c%32)) != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,104 @@
+package ebpf
+
+import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"promflow/capture"
+)
+
+// As in subnets.h.
+const (
+	few    = 4
+	hashed = 0xfffffffe
+)
+
+// ranges4 gives the IPv4 ranges of a set. The smallest of them, up to room addresses, are indexed: from 0 on, one after the
+// other, count in all.
+func ranges4(set capture.Subnets, room uint32) (ranges []countRange4, count uint32) {
+	for _, r := range set.Ranges() {
+		if first, last := r.First, r.Last; first.Is4() {
+			ranges = append(ranges, countRange4{First: number4(first), Extent: number4(last) - number4(first), Index: hashed})
+		}
+	}
+	bySize := make([]*countRange4, len(ranges))
+	for i := range ranges {
+		bySize[i] = &ranges[i]
+	}
+	slices.SortStableFunc(bySize, func(a, b *countRange4) int { return cmp.Compare(a.Extent, b.Extent) })
+	for _, r := range bySize {
+		if r.Extent >= room-count {
+			break
+		}
+		r.Index = count
+		count += r.Extent + 1
+	}
+	return ranges, count
+}
+
+// ranges6 gives the IPv6 ranges of a set.
+func ranges6(set capture.Subnets) (ranges []countRange6) {
+	for _, r := range set.Ranges() {
+		if r.First.Is6() {
+			ranges = append(ranges, countRange6{First: number6(r.First), Last: number6(r.Last)})
+		}
+	}
+	return ranges
+}
+
+func number4(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func number6(a netip.Addr) countAddress6 {
+	b := a.As16()
+	return countAddress6{High: binary.BigEndian.Uint64(b[:8]), Low: binary.BigEndian.Uint64(b[8:])}
+}
+
+func address4(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+}
+
+func address6(n countAddress6) netip.Addr {
+	b := binary.BigEndian.AppendUint64(nil, n.High)
+	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(b, n.Low)))
+}
+
+// few4 and few6 give ranges as constants of the program. If they are too many, only their number counts, and they are for
+// the map that more fills.
+
+func few4(ranges []countRange4) countFew4 {
+	c := countFew4{Count: uint32(len(ranges))}
+	if len(ranges) <= few {
+		for i, r := range ranges {
+			c.Ranges[i].First, c.Ranges[i].Extent, c.Ranges[i].Index = r.First, r.Extent, r.Index
+		}
+	}
+	return c
+}
+
+func few6(ranges []countRange6) countFew6 {
+	c := countFew6{Count: uint64(len(ranges))}
+	if len(ranges) <= few {
+		for i, r := range ranges {
+			c.Ranges[i].First.High, c.Ranges[i].First.Low = r.First.High, r.First.Low
+			c.Ranges[i].Last.High, c.Ranges[i].Last.Low = r.Last.High, r.Last.Low
+		}
+	}
+	return c
+}
+
+func more[R any](m *ebpf.MapSpec, ranges []R) {
+	if len(ranges) <= few {
+		return
+	}
+	m.MaxEntries = uint32(len(ranges))
+	for i, r := range ranges {
+		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(i), Value: r})
+	}
+}

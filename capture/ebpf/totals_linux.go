@@ -1,0 +1,138 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// Hosts are read as many at a time as have totals of so many bytes over all processors, and not less than a bucket of the
+// kernel's hash table may have.
+const (
+	batchMemory = 1 << 20
+	minBatch    = 256
+)
+
+// reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by
+// since they were last read is what the table lacks.
+type reader struct {
+	program  *program
+	counter  *capture.Counter
+	outcomes [frame.Outcomes]capture.OutcomeSize // as they were last read, as are the following
+	other    capture.Totals
+	indexed  []capture.Totals
+	hosts4   map[uint32]capture.Totals
+	hosts6   map[countAddress6]capture.Totals
+}
+
+func newReader(p *program, counter *capture.Counter) *reader {
+	return &reader{
+		program: p,
+		counter: counter,
+		indexed: make([]capture.Totals, len(p.addresses)),
+		hosts4:  map[uint32]capture.Totals{},
+		hosts6:  map[countAddress6]capture.Totals{},
+	}
+}
+
+// read adds what is new to the table. It must not be called concurrently.
+func (r *reader) read() error {
+	r.readIndexed()
+	err := errors.Join(
+		readHosts(r, r.program.hosts4, r.hosts4, address4),
+		readHosts(r, r.program.hosts6, r.hosts6, address6))
+	r.readSums()
+	return err
+}
+
+func (r *reader) readSums() {
+	var other capture.Totals
+	var outcomes [frame.Outcomes]capture.OutcomeSize
+	for i := range r.program.sums {
+		s := &r.program.sums[i]
+		add(&other, &s.Other)
+		for o := range outcomes {
+			outcomes[o].Packets += int64(atomic.LoadUint64(&s.Outcomes[o].Packets))
+			outcomes[o].Bytes += int64(atomic.LoadUint64(&s.Outcomes[o].Bytes))
+		}
+	}
+	r.counter.Lock()
+	defer r.counter.Unlock()
+	r.grow(capture.Key{}, &r.other, other)
+	for o, now := range outcomes {
+		last := &r.outcomes[o]
+		r.counter.AddOutcome(frame.Outcome(o), capture.OutcomeSize{Packets: now.Packets - last.Packets, Bytes: now.Bytes - last.Bytes})
+		*last = now
+	}
+}
+
+func (r *reader) readIndexed() {
+	r.counter.Lock()
+	defer r.counter.Unlock()
+	count := len(r.program.addresses)
+	for i, addr := range r.program.addresses {
+		var now capture.Totals
+		for at := i; at < len(r.program.indexed); at += count {
+			add(&now, &r.program.indexed[at])
+		}
+		r.grow(capture.Key{Addr: addr}, &r.indexed[i], now)
+	}
+}
+
+// readHosts reads a map of hosts, batch by batch. Hosts that the program adds meanwhile may have to wait for the next time.
+func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]capture.Totals, address func(K) netip.Addr) error {
+	cpus := len(r.program.sums)
+	size := max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch)
+	keys, values := make([]K, size), make([]countTotals, size*cpus)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("reading the kernel's map of hosts: %w", err)
+		}
+		r.counter.Lock()
+		for i, key := range keys[:n] {
+			var now capture.Totals
+			for cpu := range cpus {
+				add(&now, &values[i*cpus+cpu])
+			}
+			if was := last[key]; was != now {
+				r.grow(capture.Key{Addr: address(key)}, &was, now)
+				last[key] = now
+			}
+		}
+		r.counter.Unlock()
+		if err != nil {
+			return nil // that was all
+		}
+	}
+}
+
+// grow adds to the table what the totals of a key have grown by since they were last read.
+func (r *reader) grow(key capture.Key, last *capture.Totals, now capture.Totals) {
+	if now == *last {
+		return
+	}
+	r.counter.Add(key, capture.Totals{
+		ReceiveBytes:    now.ReceiveBytes - last.ReceiveBytes,
+		TransmitBytes:   now.TransmitBytes - last.TransmitBytes,
+		ReceivePackets:  now.ReceivePackets - last.ReceivePackets,
+		TransmitPackets: now.TransmitPackets - last.TransmitPackets,
+	})
+	*last = now
+}
+
+// add adds what a processor has counted, and may be counting, to a sum.
+func add(sum *capture.Totals, t *countTotals) {
+	sum.ReceiveBytes += int64(atomic.LoadUint64(&t.ReceiveBytes))
+	sum.TransmitBytes += int64(atomic.LoadUint64(&t.TransmitBytes))
+	sum.ReceivePackets += int64(atomic.LoadUint64(&t.ReceivePackets))
+	sum.TransmitPackets += int64(atomic.LoadUint64(&t.TransmitPackets))
+}
