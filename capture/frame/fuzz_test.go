@@ -12,13 +12,14 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"promflow/capture/frame"
+	"promflow/capture/frame/frametest"
 )
 
 // FuzzDecode compares with what gopacket makes of the same bytes, and holds merged frames to their bounds.
 func FuzzDecode(f *testing.F) {
-	for _, c := range slices.Concat(decodeCases(f), segmentCases(f)) {
-		s := c.in.Segments
-		f.Add(uint8(c.in.Link), c.in.EtherType, c.in.Wire, s.Size, s.UDP, s.Transport, c.in.Data[:min(len(c.in.Data), 200)])
+	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
+		s := c.In.Segments
+		f.Add(uint8(c.In.Link), c.In.EtherType, c.In.Wire, s.Size, s.UDP, s.Transport, c.In.Data[:min(len(c.In.Data), 200)])
 	}
 	f.Fuzz(func(t *testing.T, link uint8, etherType uint16, wire, size int, udp bool, transport int, data []byte) {
 		data = data[:min(len(data), 60_000)] // gopacket keeps lengths in 16 bits
@@ -56,7 +57,7 @@ func reference(f frame.Frame) frame.Packet {
 		case layers.LayerTypeEthernet, layers.LayerTypeLinuxSLL, layers.LayerTypeLoopback, layers.LayerTypePPP,
 			layers.EthernetTypeDot1Q, layers.EthernetTypeQinQ, layers.EthernetTypeMPLSUnicast, layers.EthernetTypeMPLSMulticast,
 			layers.PPPTypeMPLSUnicast, layers.PPPTypeMPLSMulticast, layers.PPPoECodeSession:
-		case oldQinQ:
+		case frametest.OldQinQ:
 			next = layers.EthernetTypeDot1Q // gopacket does not know this number for the same tag
 		case layers.EthernetTypePPPoESession:
 			// gopacket cuts off what is behind PPPoE's own length.
@@ -161,7 +162,7 @@ func start(link frame.Link, etherType uint16, data *[]byte) gopacket.Decoder {
 		return layers.EthernetTypePPPoESession
 	case frame.LinkSLL:
 		if len(d) >= 16 { // gopacket panics at a large length of the link-layer address
-			*data = with(d, 4, 0, 6)
+			*data = frametest.With(d, 4, 0, 6)
 		}
 		return layers.LayerTypeLinuxSLL
 	case frame.LinkSLL2:

@@ -1,4 +1,4 @@
-package frame_test
+package frametest
 
 import (
 	"encoding/binary"
@@ -20,9 +20,9 @@ var (
 	mac = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 )
 
-// build serialises layers, outermost first, with lengths and checksums filled in. As on the wire, Ethernet is padded to 60
+// Build serialises layers, outermost first, with lengths and checksums filled in. As on the wire, Ethernet is padded to 60
 // bytes.
-func build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
+func Build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
 	t.Helper()
 	buffer := gopacket.NewSerializeBuffer()
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
@@ -32,16 +32,16 @@ func build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
 	return buffer.Bytes()
 }
 
-// ip4 is an IPv4 packet of 20 bytes and a payload.
-func ip4(t testing.TB, payload int) []byte {
+// IP4 is an IPv4 packet of 20 bytes and a payload.
+func IP4(t testing.TB, payload int) []byte {
 	t.Helper()
-	return build(t, ip4Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+	return Build(t, ip4Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
 }
 
-// ip6 is an IPv6 packet of 40 bytes and a payload.
-func ip6(t testing.TB, payload int) []byte {
+// IP6 is an IPv6 packet of 40 bytes and a payload.
+func IP6(t testing.TB, payload int) []byte {
 	t.Helper()
-	return build(t, ip6Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+	return Build(t, ip6Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
 }
 
 func ip4Header(next layers.IPProtocol) *layers.IPv4 {
@@ -52,19 +52,23 @@ func ip6Header(next layers.IPProtocol) *layers.IPv6 {
 	return &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: next, SrcIP: src6.AsSlice(), DstIP: dst6.AsSlice()}
 }
 
-func ethernet(etherType layers.EthernetType) *layers.Ethernet {
+// Ethernet is a header in front of etherType.
+func Ethernet(etherType layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: etherType}
 }
 
-func tag(etherType layers.EthernetType) *layers.Dot1Q {
+// Tag is a VLAN tag in front of etherType.
+func Tag(etherType layers.EthernetType) *layers.Dot1Q {
 	return &layers.Dot1Q{VLANIdentifier: 7, Type: etherType}
 }
 
-func label(label uint32, bottom bool) *layers.MPLS {
+// Label is an entry of an MPLS label stack.
+func Label(label uint32, bottom bool) *layers.MPLS {
 	return &layers.MPLS{Label: label, StackBottom: bottom, TTL: 64}
 }
 
-func session() *layers.PPPoE {
+// Session is the header of a PPPoE session.
+func Session() *layers.PPPoE {
 	return &layers.PPPoE{Version: 1, Type: 1, Code: layers.PPPoECodeSession, SessionId: 9}
 }
 
@@ -76,16 +80,16 @@ func sll2(etherType layers.EthernetType) []byte {
 	return h
 }
 
-// sll is the header of Linux cooked capture version 1, which gopacket can read only.
-func sll(etherType layers.EthernetType) []byte {
+// SLL is the header of Linux cooked capture version 1, which gopacket can read only.
+func SLL(etherType layers.EthernetType) []byte {
 	h := make([]byte, 16)
 	h[3], h[5] = 1, 6 // ARPHRD_ETHER, address length
 	binary.BigEndian.PutUint16(h[14:], uint16(etherType))
 	return h
 }
 
-// with sets the bytes of d from at on.
-func with(d []byte, at int, bytes ...byte) []byte {
+// With sets the bytes of d from at on.
+func With(d []byte, at int, bytes ...byte) []byte {
 	d = slices.Clone(d)
 	copy(d[at:], bytes)
 	return d
@@ -96,14 +100,8 @@ func repeat(n int, l, last gopacket.SerializableLayer) []gopacket.SerializableLa
 	return append(slices.Repeat([]gopacket.SerializableLayer{l}, n), last)
 }
 
-func decode(f frame.Frame) frame.Packet {
-	p := frame.Packet{Bytes: 1234, Packets: 5678, Outcome: frame.Excluded} // all of it must be overwritten
-	p.Decode(&f)
-	return p
-}
-
-// counted4 and counted6 are what a frame with the packets of ip4 and ip6 counts for.
-func counted4(bytes int) frame.Packet {
+// Counted4 and counted6 are what a frame with the packets of IP4 and IP6 counts for.
+func Counted4(bytes int) frame.Packet {
 	return frame.Packet{Source: src4, Destination: dst4, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted}
 }
 
@@ -119,5 +117,5 @@ func malformed(bytes int) frame.Packet {
 	return frame.Packet{Bytes: int64(bytes), Packets: 1, Outcome: frame.Malformed}
 }
 
-// concat joins a header and what it carries.
-func concat(parts ...[]byte) []byte { return slices.Concat(parts...) }
+// Concat joins a header and what it carries.
+func Concat(parts ...[]byte) []byte { return slices.Concat(parts...) }
