@@ -20,9 +20,9 @@ static __always_inline enum outcome count4(__u32 cpu, __u32 source, __u32 destin
 	from = find4(&monitored4, &more_monitored4, source);
 	to = find4(&monitored4, &more_monitored4, destination);
 	if (from != NOWHERE)
-		transmit(totals4(cpu, from, source), bytes, packets);
+		add4(cpu, from, source, TRANSMIT, bytes, packets);
 	if (to != NOWHERE)
-		receive(totals4(cpu, to, destination), bytes, packets);
+		add4(cpu, to, destination, RECEIVE, bytes, packets);
 	return from == NOWHERE && to == NOWHERE ? UNMONITORED : COUNTED;
 }
 
@@ -36,14 +36,14 @@ static __always_inline enum outcome count6(__u32 cpu, const struct address6 *sou
 	from = covers6(&monitored6, &more_monitored6, source);
 	to = covers6(&monitored6, &more_monitored6, destination);
 	if (from)
-		transmit(totals6(cpu, source), bytes, packets);
+		add6(cpu, source, TRANSMIT, bytes, packets);
 	if (to)
-		receive(totals6(cpu, destination), bytes, packets);
+		add6(cpu, destination, RECEIVE, bytes, packets);
 	return from || to ? COUNTED : UNMONITORED;
 }
 
 // count_any is for whatever the fast path of count leaves.
-static __noinline int count_any(struct __sk_buff *skb, __u32 link)
+__noinline int count_any(struct __sk_buff *skb, __u32 link)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct packet p = {.bytes = skb->len, .packets = 1};

@@ -61,23 +61,22 @@ type countRange6 struct {
 	Last  countAddress6
 }
 
+type countSize struct {
+	_       structs.HostLayout
+	Bytes   uint64
+	Packets uint64
+}
+
 type countSum struct {
 	_        structs.HostLayout
-	Outcomes [5]struct {
-		_       structs.HostLayout
-		Packets uint64
-		Bytes   uint64
-	}
-	Other  countTotals
-	Unused [2]uint64
+	Outcomes [5]countSize
+	Other    countTotals
+	Unused   [2]uint64
 }
 
 type countTotals struct {
-	_               structs.HostLayout
-	ReceiveBytes    uint64
-	TransmitBytes   uint64
-	ReceivePackets  uint64
-	TransmitPackets uint64
+	_  structs.HostLayout
+	Of [2]countSize
 }
 
 // Names of all BPF objects in the ELF.

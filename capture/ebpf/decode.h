@@ -46,111 +46,126 @@ struct packet {
 	enum outcome outcome;
 };
 
-// header is where a header begins, and of what EtherType it is.
-struct header {
-	__u32 at;
-	__u32 type;
-};
+// place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there. It
+// is one word: functions that the verifier looks at once, and not with each of their callers, neither take nor give more.
+typedef __u64 place;
 
-// by_version tells what begins at h->at by its first nibble.
-static __always_inline enum outcome by_version(struct __sk_buff *skb, struct header *h)
+static __always_inline place place_of(__u32 at, __u32 type)
 {
-	__u8 first;
-
-	if (bpf_skb_load_bytes(skb, h->at, &first, sizeof(first)))
-		return MALFORMED;
-	if (first >> 4 != 4 && first >> 4 != 6)
-		return NON_IP;
-	h->type = first >> 4 == 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
-	return COUNTED;
+	return (place)at << 32 | type;
 }
 
-// labels follows a stack of MPLS labels to its bottom.
-static __always_inline enum outcome labels(struct __sk_buff *skb, struct header *h)
+static __always_inline place nowhere(enum outcome outcome)
 {
-	__u8 label[4];
+	return outcome << 16;
+}
+
+static __always_inline __u32 at_of(place p)
+{
+	return p >> 32;
+}
+
+static __always_inline __u32 type_of(place p)
+{
+	return p & 0xffff;
+}
+
+static __always_inline enum outcome outcome_of(place p)
+{
+	return p >> 16 == NON_IP ? NON_IP : MALFORMED; // all that the verifier has to believe
+}
+
+// labels follows a stack of MPLS labels to its bottom, where the first nibble tells what follows.
+__noinline place labels(struct __sk_buff *skb, __u32 at)
+{
+	__u8 label[4], first;
 
 	for (int i = 0; i < MAX_LABELS; i++) {
-		if (bpf_skb_load_bytes(skb, h->at, label, sizeof(label)))
-			return MALFORMED;
-		h->at += sizeof(label);
-		if (label[2] & 1)
-			return by_version(skb, h);
+		if (bpf_skb_load_bytes(skb, at, label, sizeof(label)))
+			return nowhere(MALFORMED);
+		at += sizeof(label);
+		if (!(label[2] & 1))
+			continue;
+		if (bpf_skb_load_bytes(skb, at, &first, sizeof(first)))
+			return nowhere(MALFORMED);
+		if (first >> 4 == 4)
+			return place_of(at, ETHERTYPE_IPV4);
+		if (first >> 4 == 6)
+			return place_of(at, ETHERTYPE_IPV6);
+		return nowhere(NON_IP);
 	}
-	return MALFORMED;
+	return nowhere(MALFORMED);
 }
 
 // session reads a PPPoE header and the PPP protocol number behind it, which ends with its first odd byte.
-static __always_inline enum outcome session(struct __sk_buff *skb, struct header *h)
+static __always_inline place session(struct __sk_buff *skb, __u32 at)
 {
 	__u8 pppoe[6], byte;
 	__u32 protocol;
 
-	if (bpf_skb_load_bytes(skb, h->at, pppoe, sizeof(pppoe)))
-		return MALFORMED;
+	if (bpf_skb_load_bytes(skb, at, pppoe, sizeof(pppoe)))
+		return nowhere(MALFORMED);
 	if (pppoe[0] != 0x11 || pppoe[1] != 0)
-		return NON_IP;
-	h->at += sizeof(pppoe);
-	if (bpf_skb_load_bytes(skb, h->at++, &byte, 1))
-		return MALFORMED;
+		return nowhere(NON_IP);
+	at += sizeof(pppoe);
+	if (bpf_skb_load_bytes(skb, at++, &byte, 1))
+		return nowhere(MALFORMED);
 	protocol = byte;
 	if (!(protocol & 1)) {
-		if (bpf_skb_load_bytes(skb, h->at++, &byte, 1))
-			return MALFORMED;
+		if (bpf_skb_load_bytes(skb, at++, &byte, 1))
+			return nowhere(MALFORMED);
 		protocol = protocol << 8 | byte;
 	}
 	switch (protocol) {
 	case PPP_IPV4:
-		h->type = ETHERTYPE_IPV4;
-		return COUNTED;
+		return place_of(at, ETHERTYPE_IPV4);
 	case PPP_IPV6:
-		h->type = ETHERTYPE_IPV6;
-		return COUNTED;
+		return place_of(at, ETHERTYPE_IPV6);
 	case PPP_MPLS:
 	case PPP_MPLSM:
-		return labels(skb, h);
+		return labels(skb, at);
 	}
-	return NON_IP;
+	return nowhere(NON_IP);
 }
 
 // unwrap follows tags, labels and sessions to an IP header.
-static __noinline int unwrap(struct __sk_buff *skb, struct header *h)
+__noinline place unwrap(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 tag[2];
 
 	for (int tags = 0; tags <= MAX_TAGS; tags++) {
-		switch (h->type) {
+		switch (type) {
 		case ETHERTYPE_IPV4:
 		case ETHERTYPE_IPV6:
-			return COUNTED;
+			return place_of(at, type);
 		case ETHERTYPE_VLAN:
 		case ETHERTYPE_QINQ:
 		case ETHERTYPE_QINQ1:
-			if (bpf_skb_load_bytes(skb, h->at, tag, sizeof(tag)))
-				return MALFORMED;
-			h->type = bpf_ntohs(tag[1]);
-			h->at += sizeof(tag);
+			if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag)))
+				return nowhere(MALFORMED);
+			type = bpf_ntohs(tag[1]);
+			at += sizeof(tag);
 			break;
 		case ETHERTYPE_MPLS:
 		case ETHERTYPE_MPLSM:
-			return labels(skb, h);
+			return labels(skb, at);
 		case ETHERTYPE_PPPOE:
-			return session(skb, h);
+			return session(skb, at);
 		default:
-			return NON_IP;
+			return nowhere(NON_IP);
 		}
 	}
-	return MALFORMED;
+	return nowhere(MALFORMED);
 }
 
 #include "segments.h"
 
-static __always_inline enum outcome decode4(struct __sk_buff *skb, struct header h, struct packet *p)
+static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, struct packet *p)
 {
-	__u32 header, total, held = skb->len - h.at;
+	__u32 header, total, held = skb->len - at;
 	struct ipv4 ip;
 
-	if (bpf_skb_load_bytes(skb, h.at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
 		return MALFORMED;
 	header = (ip.version_ihl & 15) * 4;
 	total = bpf_ntohs(ip.total);
@@ -165,15 +180,15 @@ static __always_inline enum outcome decode4(struct __sk_buff *skb, struct header
 		p->bytes = total;
 		return COUNTED;
 	}
-	return split(skb, h, total, p);
+	return split(skb, at, ETHERTYPE_IPV4, total, p);
 }
 
-static __always_inline enum outcome decode6(struct __sk_buff *skb, struct header h, struct packet *p)
+static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, struct packet *p)
 {
-	__u32 payload, total, held = skb->len - h.at;
+	__u32 payload, total, held = skb->len - at;
 	struct ipv6 ip;
 
-	if (bpf_skb_load_bytes(skb, h.at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
 		return MALFORMED;
 	payload = bpf_ntohs(ip.payload);
 	total = sizeof(ip) + payload;
@@ -188,21 +203,19 @@ static __always_inline enum outcome decode6(struct __sk_buff *skb, struct header
 		p->bytes = total;
 		return COUNTED;
 	}
-	return split(skb, h, total, p);
+	return split(skb, at, ETHERTYPE_IPV6, total, p);
 }
 
 // decode reads a frame whose link header has so many bytes. If it gives COUNTED, p has everything but its outcome.
 static __always_inline enum outcome decode(struct __sk_buff *skb, __u32 link, struct packet *p)
 {
-	struct header h = {.at = link};
-	enum outcome outcome;
 	__be16 type = skb->protocol;
+	place ip;
 
 	if (link && bpf_skb_load_bytes(skb, link - sizeof(type), &type, sizeof(type)))
 		return MALFORMED;
-	h.type = bpf_ntohs(type);
-	outcome = unwrap(skb, &h);
-	if (outcome != COUNTED)
-		return outcome;
-	return h.type == ETHERTYPE_IPV4 ? decode4(skb, h, p) : decode6(skb, h, p);
+	ip = unwrap(skb, link, bpf_ntohs(type));
+	if (!type_of(ip))
+		return outcome_of(ip);
+	return type_of(ip) == ETHERTYPE_IPV4 ? decode4(skb, at_of(ip), p) : decode6(skb, at_of(ip), p);
 }

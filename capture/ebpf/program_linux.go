@@ -20,11 +20,10 @@ type program struct {
 	filter         *ebpf.Program
 	hosts4, hosts6 *ebpf.Map
 
-	// What the program writes while we read it, through maps that are mapped into memory: a sum for each processor, and for
-	// each processor the totals of the indexed addresses, one processor after the other.
+	// What the program writes while we read it, through maps that are mapped into memory. For what is where, see totals.h.
 	sums      []countSum
-	indexed   []countTotals
-	addresses []netip.Addr // indexed, in the order of their totals
+	indexed   []countSize
+	addresses []netip.Addr // that are indexed, in the order of what they moved
 
 	collection *ebpf.Collection
 	mapped     [][]byte
@@ -67,7 +66,7 @@ func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool
 		collection: collection,
 	}
 	if p.sums, err = view[countSum](p, countMapSums, cpus); err == nil {
-		p.indexed, err = view[countTotals](p, countMapIndexed, cpus*len(addresses))
+		p.indexed, err = view[countSize](p, countMapIndexed, cpus*directions*len(addresses))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -100,7 +99,7 @@ func configure(spec *ebpf.CollectionSpec, counter *capture.Counter, cpus int) ([
 	more(spec.Maps[countMapMoreExcluded6], excluded6)
 
 	spec.Maps[countMapSums].MaxEntries = uint32(cpus)
-	spec.Maps[countMapIndexed].MaxEntries = max(1, uint32(cpus)*indexed)
+	spec.Maps[countMapIndexed].MaxEntries = max(1, uint32(cpus)*directions*indexed)
 	addresses := make([]netip.Addr, indexed)
 	for _, r := range monitored4 {
 		if r.Index == hashed {

@@ -24,188 +24,211 @@
 // What gso_size says when the packets have sizes of their own, as SCTP's (include/linux/skbuff.h).
 #define GSO_BY_FRAGS 0xffff
 
-struct transport {
-	__u32 at;
-	__u32 protocol;
-	__u32 jumbo; // bytes of a jumbo payload option that no packet on the wire has
-};
+// transport says what is behind an IP header and its extensions: where it is, its protocol, how long its own header is if that
+// was looked at, and whether a jumbo payload option that no packet on the wire has stands before it. 0 is nothing.
+typedef __u64 transport;
 
-static __always_inline void skip_extensions(struct __sk_buff *skb, __u32 payload, struct transport *t)
+static __always_inline transport transport_of(__u32 at, __u32 protocol, __u32 jumbo)
 {
-	__u32 length;
+	return (transport)at << 32 | jumbo << 16 | protocol;
+}
+
+static __always_inline transport with_length(transport t, __u32 length)
+{
+	return t | length << 8;
+}
+
+static __always_inline __u32 protocol_of(transport t)
+{
+	return t & 0xff;
+}
+
+static __always_inline __u32 length_of(transport t)
+{
+	return t >> 8 & 0xff;
+}
+
+static __always_inline __u32 jumbo_of(transport t)
+{
+	return t >> 16 & 0xff;
+}
+
+// behind_extensions skips the extensions of an IPv6 header.
+static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 at, __u32 protocol, __be16 payload)
+{
+	__u32 length, jumbo = 0;
 	__u8 e[8];
 
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		if (t->protocol != PROTOCOL_HOP_BY_HOP && t->protocol != PROTOCOL_ROUTING && t->protocol != PROTOCOL_FRAGMENT &&
-		    t->protocol != PROTOCOL_DESTINATION)
-			return;
-		if (bpf_skb_load_bytes(skb, t->at, e, sizeof(e)))
-			return;
-		length = t->protocol == PROTOCOL_FRAGMENT ? sizeof(e) : sizeof(e) + e[1] * 8;
-		if (t->protocol == PROTOCOL_HOP_BY_HOP && length == JUMBO_LEN && e[2] == 0xc2 && !payload)
-			t->jumbo = JUMBO_LEN;
-		t->protocol = e[0];
-		t->at += length;
+		if (protocol != PROTOCOL_HOP_BY_HOP && protocol != PROTOCOL_ROUTING && protocol != PROTOCOL_FRAGMENT &&
+		    protocol != PROTOCOL_DESTINATION)
+			break;
+		if (bpf_skb_load_bytes(skb, at, e, sizeof(e)))
+			break;
+		length = protocol == PROTOCOL_FRAGMENT ? sizeof(e) : sizeof(e) + e[1] * 8;
+		if (protocol == PROTOCOL_HOP_BY_HOP && length == JUMBO_LEN && e[2] == 0xc2 && !payload)
+			jumbo = JUMBO_LEN;
+		protocol = e[0];
+		at += length;
 	}
+	return transport_of(at, protocol, jumbo);
 }
 
-// behind_ip finds what stands behind an IP header and its extensions, and the length that the header says.
-static __noinline int behind_ip(struct __sk_buff *skb, const struct header *h, struct transport *t, __u32 *length)
+// behind_ip finds what stands behind the IP header at a place.
+__noinline transport behind_ip(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	struct ipv4 v4;
 	struct ipv6 v6;
 
-	if (h->type == ETHERTYPE_IPV4) {
-		if (bpf_skb_load_bytes(skb, h->at, &v4, sizeof(v4)) || v4.version_ihl >> 4 != 4 || (v4.version_ihl & 15) < 5)
-			return -1;
-		t->at = h->at + (v4.version_ihl & 15) * 4;
-		t->protocol = v4.protocol;
-		*length = bpf_ntohs(v4.total);
+	if (type == ETHERTYPE_IPV4) {
+		if (bpf_skb_load_bytes(skb, at, &v4, sizeof(v4)) || v4.version_ihl >> 4 != 4 || (v4.version_ihl & 15) < 5)
+			return 0;
+		return transport_of(at + (v4.version_ihl & 15) * 4, v4.protocol, 0);
+	}
+	if (bpf_skb_load_bytes(skb, at, &v6, sizeof(v6)) || v6.version_class >> 4 != 6)
 		return 0;
-	}
-	if (bpf_skb_load_bytes(skb, h->at, &v6, sizeof(v6)) || v6.version_class >> 4 != 6)
-		return -1;
-	t->at = h->at + sizeof(v6);
-	t->protocol = v6.next;
-	*length = v6.payload ? sizeof(v6) + bpf_ntohs(v6.payload) : 0;
-	skip_extensions(skb, *length, t);
-	return 0;
+	return behind_extensions(skb, at + sizeof(v6), v6.next, v6.payload);
 }
 
-// open_inner goes from what a tunnel carries to the IP header in it.
-static __always_inline int open_inner(struct __sk_buff *skb, struct header *h)
+// inside goes from what a tunnel carries to the IP header in it.
+static __always_inline place inside(struct __sk_buff *skb, __u32 at, __u32 type)
 {
-	__be16 type;
+	__be16 inner;
 
-	if (h->type == ETHERTYPE_BRIDGING) {
-		if (bpf_skb_load_bytes(skb, h->at + ETHERNET_LEN - sizeof(type), &type, sizeof(type)))
-			return -1;
-		h->type = bpf_ntohs(type);
-		h->at += ETHERNET_LEN;
+	if (type == ETHERTYPE_BRIDGING) {
+		at += ETHERNET_LEN;
+		if (bpf_skb_load_bytes(skb, at - sizeof(inner), &inner, sizeof(inner)))
+			return nowhere(MALFORMED);
+		type = bpf_ntohs(inner);
 	}
-	return unwrap(skb, h) == COUNTED ? 0 : -1;
+	return unwrap(skb, at, type);
 }
 
-// in_gre finds what GRE (RFC 2784, RFC 2890) carries.
-static __always_inline int in_gre(struct __sk_buff *skb, __u32 at, struct header *h)
+// in_gre finds the IP header in GRE (RFC 2784, RFC 2890).
+static __always_inline place in_gre(struct __sk_buff *skb, __u32 at)
 {
 	__be16 gre[2];
 	__u32 flags;
 
 	if (bpf_skb_load_bytes(skb, at, gre, sizeof(gre)))
-		return -1;
+		return nowhere(MALFORMED);
 	flags = bpf_ntohs(gre[0]);
 	if (flags & 7) // another version
-		return -1;
-	h->type = bpf_ntohs(gre[1]);
-	h->at = at + sizeof(gre) + (flags >> 15 & 1) * 4 + (flags >> 13 & 1) * 4 + (flags >> 12 & 1) * 4; // checksum, key, sequence
-	return open_inner(skb, h);
+		return nowhere(NON_IP);
+	// Checksum, key and sequence number are there if their flags are.
+	at += sizeof(gre) + ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1)) * 4;
+	return inside(skb, at, bpf_ntohs(gre[1]));
 }
 
-// reaches tells whether the packet that a tunnel carries ends where the frame does, or does not say (BIG TCP). It does not
-// if it is UDP's payload that only looks like a tunnel: then it ends with the first of the merged packets.
-static __noinline int reaches(struct __sk_buff *skb, struct header *h, __u32 end)
+// reaches tells whether an IP packet ends where the frame does, or does not say where (BIG TCP).
+static __always_inline int reaches(struct __sk_buff *skb, place ip, __u32 end)
 {
-	struct transport t = {};
-	__u32 length = 0;
+	__u32 header = 0, at = at_of(ip);
+	__be16 length;
 
-	if (open_inner(skb, h) || behind_ip(skb, h, &t, &length))
+	if (type_of(ip) == ETHERTYPE_IPV6) {
+		header = sizeof(struct ipv6);
+		at += 2;
+	}
+	if (!type_of(ip) || bpf_skb_load_bytes(skb, at + 2, &length, sizeof(length)))
 		return 0;
-	return !length || h->at + length == end;
+	return !length || at_of(ip) + header + bpf_ntohs(length) == end;
 }
 
-// in_udp finds what VXLAN (RFC 7348, with its group policy and generic protocol extensions) or Geneve (RFC 8926) carry in UDP.
-static __always_inline int in_udp(struct __sk_buff *skb, __u32 at, __u32 end, struct header *h)
+// in_udp finds the IP header in VXLAN (RFC 7348, with its group policy and generic protocol extensions) or Geneve (RFC 8926).
+// What UDP carries may just look like a tunnel: then the packet in it ends with the first of the merged packets.
+__noinline place in_udp(struct __sk_buff *skb, __u32 at, __u32 end)
 {
+	__u32 type = ETHERTYPE_BRIDGING;
 	__u8 t[8];
+	place ip;
 
 	at += UDP_LEN;
 	if (bpf_skb_load_bytes(skb, at, t, sizeof(t)) || t[7])
-		return -1;
-	h->at = at + sizeof(t);
-	h->type = t[2] << 8 | t[3];
-	if (!(t[0] >> 6) && !(t[1] & 0x3f) && h->type) {
-		h->at += (t[0] & 0x3f) * 4;
-		return reaches(skb, h, end) ? 0 : -1;
+		return nowhere(NON_IP);
+	at += sizeof(t);
+	if (!(t[0] >> 6) && !(t[1] & 0x3f) && (t[2] || t[3])) {
+		ip = inside(skb, at + (t[0] & 0x3f) * 4, t[2] << 8 | t[3]);
+		if (reaches(skb, ip, end))
+			return ip;
 	}
 	if (!(t[0] & 8))
-		return -1;
-	if (!(t[0] & 4))
-		h->type = ETHERTYPE_BRIDGING;
-	else if (t[3] == 1)
-		h->type = ETHERTYPE_IPV4;
-	else if (t[3] == 2)
-		h->type = ETHERTYPE_IPV6;
-	else
-		h->type = ETHERTYPE_BRIDGING;
-	return reaches(skb, h, end) ? 0 : -1;
+		return nowhere(NON_IP);
+	if (t[0] & 4 && t[3] == 1)
+		type = ETHERTYPE_IPV4;
+	else if (t[0] & 4 && t[3] == 2)
+		type = ETHERTYPE_IPV6;
+	ip = inside(skb, at, type);
+	return reaches(skb, ip, end) ? ip : nowhere(NON_IP);
 }
 
-// find_transport goes from an IP header to the innermost transport header, whose length it returns, or -1.
-static __noinline int find_transport(struct __sk_buff *skb, struct header *h, __u32 end, struct transport *t)
+// innermost goes from an IP header to the innermost transport header.
+__noinline transport innermost(struct __sk_buff *skb, __u32 at, __u32 type, __u32 end)
 {
-	__u32 length = 0, jumbo;
-	struct header inner = {};
+	__u32 length;
 	__u8 offset;
+	transport t;
+	place ip;
 
 	for (int depth = 0; depth <= MAX_TUNNELS; depth++) {
-		jumbo = t->jumbo;
-		if (behind_ip(skb, h, t, &length))
-			return -1;
-		if (depth)
-			t->jumbo = jumbo; // is the outermost header's
-		inner.at = t->at;
-		switch (t->protocol) {
+		t = behind_ip(skb, at, type);
+		if (!t)
+			return 0;
+		at = at_of(t);
+		switch (protocol_of(t)) {
 		case PROTOCOL_TCP:
-			if (bpf_skb_load_bytes(skb, t->at + 12, &offset, sizeof(offset)) || offset >> 4 < TCP_LEN / 4)
-				return TCP_LEN;
-			return (offset >> 4) * 4;
-		case PROTOCOL_UDP:
-			if (in_udp(skb, t->at, end, &inner))
-				return UDP_LEN;
-			break;
+			length = TCP_LEN;
+			if (!bpf_skb_load_bytes(skb, at + 12, &offset, sizeof(offset)) && offset >> 4 > TCP_LEN / 4)
+				length = (offset >> 4) * 4;
+			return with_length(t, length);
 		case PROTOCOL_SCTP:
-			return SCTP_LEN;
+			return with_length(t, SCTP_LEN);
+		case PROTOCOL_UDP:
+			ip = in_udp(skb, at, end);
+			if (!type_of(ip))
+				return with_length(t, UDP_LEN);
+			break;
 		case PROTOCOL_GRE:
-			if (in_gre(skb, t->at, &inner))
-				return -1;
+			ip = in_gre(skb, at);
 			break;
 		case PROTOCOL_IPV4:
-			inner.type = ETHERTYPE_IPV4;
+			ip = place_of(at, ETHERTYPE_IPV4);
 			break;
 		case PROTOCOL_IPV6:
-			inner.type = ETHERTYPE_IPV6;
+			ip = place_of(at, ETHERTYPE_IPV6);
 			break;
 		default:
-			return -1;
+			return 0;
 		}
-		*h = inner;
+		if (!type_of(ip))
+			return 0;
+		at = at_of(ip);
+		type = type_of(ip);
 	}
-	return -1;
+	return 0;
 }
 
-// split turns a merged packet of total bytes, whose IP header is at h, into its packets.
-static __always_inline enum outcome split(struct __sk_buff *skb, struct header h, __u32 total, struct packet *p)
+// split turns the merged packet of total bytes whose IP header is at a place into its packets.
+static __always_inline enum outcome split(struct __sk_buff *skb, __u32 at, __u32 type, __u32 total, struct packet *p)
 {
-	__u32 at = h.at, size = skb->gso_size, segments = skb->gso_segs, payload;
-	struct transport t = {};
-	int length = find_transport(skb, &h, at + total, &t);
+	__u32 size = skb->gso_size, segments = skb->gso_segs, headers, jumbo;
+	transport outer = behind_ip(skb, at, type), t = innermost(skb, at, type, at + total);
 
-	if (length < 0 || (t.protocol == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
+	if (!t || (protocol_of(t) == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
 		return MALFORMED;
-	p->bytes = total - t.jumbo;
-	at += t.jumbo; // as if the option had never been there
-	if (t.at < at || t.at - at >= p->bytes)
+	jumbo = jumbo_of(outer);
+	p->bytes = total - jumbo;
+	at += jumbo; // as if the option had never been there
+	if (at_of(t) < at || at_of(t) - at >= p->bytes)
 		return COUNTED;
-	length += t.at - at;
-	if (p->bytes <= (__u32)length)
+	headers = at_of(t) - at + length_of(t);
+	if (p->bytes <= headers)
 		return COUNTED;
-	payload = p->bytes - length;
 	if (size != GSO_BY_FRAGS)
-		segments = (payload - 1) / size + 1;
+		segments = (p->bytes - headers - 1) / size + 1;
 	if (segments > 1) {
 		p->packets = segments;
-		p->bytes += (__u64)(segments - 1) * length;
+		p->bytes += (__u64)(segments - 1) * headers;
 	}
 	return COUNTED;
 }

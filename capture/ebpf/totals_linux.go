@@ -20,6 +20,13 @@ const (
 	minBatch    = 256
 )
 
+// As in totals.h.
+const (
+	receive = iota
+	transmit
+	directions
+)
+
 // reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by
 // since they were last read is what the table lacks.
 type reader struct {
@@ -59,8 +66,7 @@ func (r *reader) readSums() {
 		s := &r.program.sums[i]
 		add(&other, &s.Other)
 		for o := range outcomes {
-			outcomes[o].Packets += int64(atomic.LoadUint64(&s.Outcomes[o].Packets))
-			outcomes[o].Bytes += int64(atomic.LoadUint64(&s.Outcomes[o].Bytes))
+			addSize(&outcomes[o].Bytes, &outcomes[o].Packets, &s.Outcomes[o])
 		}
 	}
 	r.counter.Lock()
@@ -79,8 +85,9 @@ func (r *reader) readIndexed() {
 	count := len(r.program.addresses)
 	for i, addr := range r.program.addresses {
 		var now capture.Totals
-		for at := i; at < len(r.program.indexed); at += count {
-			add(&now, &r.program.indexed[at])
+		for at := i; at < len(r.program.indexed); at += directions * count {
+			addSize(&now.ReceiveBytes, &now.ReceivePackets, &r.program.indexed[at+receive*count])
+			addSize(&now.TransmitBytes, &now.TransmitPackets, &r.program.indexed[at+transmit*count])
 		}
 		r.grow(capture.Key{Addr: addr}, &r.indexed[i], now)
 	}
@@ -89,7 +96,7 @@ func (r *reader) readIndexed() {
 // readHosts reads a map of hosts, batch by batch. Hosts that the program adds meanwhile may have to wait for the next time.
 func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]capture.Totals, address func(K) netip.Addr) error {
 	cpus := len(r.program.sums)
-	size := max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch)
+	size := min(max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch), int(m.MaxEntries()))
 	keys, values := make([]K, size), make([]countTotals, size*cpus)
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -129,10 +136,14 @@ func (r *reader) grow(key capture.Key, last *capture.Totals, now capture.Totals)
 	*last = now
 }
 
-// add adds what a processor has counted, and may be counting, to a sum.
+// add and addSize add what a processor has counted, and may be counting, to sums.
+
 func add(sum *capture.Totals, t *countTotals) {
-	sum.ReceiveBytes += int64(atomic.LoadUint64(&t.ReceiveBytes))
-	sum.TransmitBytes += int64(atomic.LoadUint64(&t.TransmitBytes))
-	sum.ReceivePackets += int64(atomic.LoadUint64(&t.ReceivePackets))
-	sum.TransmitPackets += int64(atomic.LoadUint64(&t.TransmitPackets))
+	addSize(&sum.ReceiveBytes, &sum.ReceivePackets, &t.Of[receive])
+	addSize(&sum.TransmitBytes, &sum.TransmitPackets, &t.Of[transmit])
+}
+
+func addSize(bytes, packets *int64, s *countSize) {
+	*bytes += int64(atomic.LoadUint64(&s.Bytes))
+	*packets += int64(atomic.LoadUint64(&s.Packets))
 }

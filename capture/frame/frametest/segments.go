@@ -89,6 +89,27 @@ func Shapes() []Shape {
 			return Build(t, ip6Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeIPv4},
 				inner, transport(t, inner, plain()), gopacket.Payload(payload))
 		}},
+		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Transport: 20 + 8 + 14 + 20, packet: func(t testing.TB, payload []byte) []byte {
+			inner := ip4Header(layers.IPProtocolTCP)
+			return Build(t, ip4Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7},
+				Ethernet(layers.EthernetTypeIPv4), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
+		}},
+		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", V6: true, UDP: true, Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20,
+			packet: func(t testing.TB, payload []byte) []byte {
+				outer, inner := ip6Header(layers.IPProtocolUDP), ip4Header(layers.IPProtocolUDP)
+				geneve := gopacket.Payload{2, 0, 0x65, 0x58, 0, 0, 3, 0, 1, 2, 3, 1, 0, 0, 0, 0}
+				link := Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4))[:18] // without padding
+				return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 6081}), geneve, gopacket.Payload(link),
+					inner, transport(t, inner, quic()), gopacket.Payload(payload))
+			}},
+		{Name: "TCP over IPv6 in IPv4", Transport: 20 + 40, packet: func(t testing.TB, payload []byte) []byte {
+			inner := ip6Header(layers.IPProtocolTCP)
+			return Build(t, ip4Header(layers.IPProtocolIPv6), inner, transport(t, inner, plain()), gopacket.Payload(payload))
+		}},
+		{Name: "TCP over IPv4 in IPv4 in IPv6", V6: true, Transport: 40 + 20 + 20, packet: func(t testing.TB, payload []byte) []byte {
+			inner := ip4Header(layers.IPProtocolTCP)
+			return Build(t, ip6Header(layers.IPProtocolIPv4), ip4Header(layers.IPProtocolIPv4), inner, transport(t, inner, plain()), gopacket.Payload(payload))
+		}},
 	}
 }
 

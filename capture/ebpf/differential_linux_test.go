@@ -1,0 +1,446 @@
+package ebpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/pcapgo"
+
+	"promflow/capture"
+	"promflow/capture/capturetest"
+	"promflow/capture/frame"
+	"promflow/capture/frame/frametest"
+)
+
+// maxRun is how long a frame may be that BPF_PROG_TEST_RUN takes: somewhat less than a page.
+const maxRun = 3500
+
+// kernel runs the program on single frames, without an interface.
+type kernel struct {
+	t                   testing.TB
+	monitored, excluded capture.Subnets
+	ethernet, network   *program
+}
+
+// newKernel loads both programs. What is given to BPF_PROG_TEST_RUN begins with an Ethernet header in any case: a classifier
+// sees it, as a raw packet socket's filter does, and a socket filter does not, like that of a cooked socket.
+func newKernel(t testing.TB, monitored, excluded capture.Subnets) *kernel {
+	capturetest.NeedRoot(t)
+	k := &kernel{t: t, monitored: monitored, excluded: excluded}
+	for _, ethernet := range []bool{true, false} {
+		spec, err := loadCount()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ethernet {
+			spec.Programs[countProgCountEthernet].Type = ebpf.SchedCLS
+		}
+		p, err := loadSpec(spec, k.counter(), ethernet)
+		if err != nil {
+			t.Fatalf("%+v", err)
+		}
+		t.Cleanup(func() {
+			if err := p.close(); err != nil {
+				t.Error(err)
+			}
+		})
+		if ethernet {
+			k.ethernet = p
+		} else {
+			k.network = p
+		}
+	}
+	return k
+}
+
+// counter is one with an empty table that has room for both ends of a frame.
+func (k *kernel) counter() *capture.Counter {
+	return capture.NewCounter(k.table(), k.monitored, k.excluded)
+}
+
+func (k *kernel) table() *capture.Table { return capture.NewTable(tableSize) }
+
+// tableSize makes room for a /24 to be indexed.
+const tableSize = 256
+
+// result is what was counted.
+type result struct {
+	totals   map[netip.Addr]capture.Totals
+	outcomes [frame.Outcomes]capture.OutcomeSize
+}
+
+func (r result) equal(other result) bool {
+	return r.outcomes == other.outcomes && maps.Equal(r.totals, other.totals)
+}
+
+func (r result) String() string { return fmt.Sprintf("%v, outcomes %v", r.totals, r.outcomes) }
+
+func resultOf(table *capture.Table, counter *capture.Counter) result {
+	r := result{totals: map[netip.Addr]capture.Totals{}, outcomes: counter.Outcomes()}
+	for _, h := range table.Snapshot(nil) {
+		r.totals[h.Addr] = h.Totals
+	}
+	return r
+}
+
+// skBuff is struct __sk_buff of linux/bpf.h, as far as its end and what can be set of it.
+type skBuff struct {
+	_       [41]uint32
+	GSOSegs uint32
+	_       [2]uint32
+	GSOSize uint32
+	_       [3]uint32
+}
+
+// run has the kernel count a frame as merged from packets of size bytes of payload, 0 if it is one packet.
+func (k *kernel) run(f *frame.Frame, size, segments int) result {
+	k.t.Helper()
+	p, data := k.ethernet, f.Data
+	if f.Link == frame.LinkNone {
+		p = k.network
+		data = append(binary.BigEndian.AppendUint16(make([]byte, 12), f.EtherType), data...)
+	}
+	context := skBuff{GSOSize: uint32(size), GSOSegs: uint32(segments)}
+	if _, err := p.filter.Run(&ebpf.RunOptions{Data: data, Context: context, Repeat: 1}); err != nil {
+		k.t.Fatalf("running the program on a frame of %d bytes: %v", len(data), err)
+	}
+	table := k.table()
+	counter := capture.NewCounter(table, k.monitored, k.excluded)
+	if err := newReader(p, counter).read(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.reset(p, table)
+	return resultOf(table, counter)
+}
+
+// reset takes back what was counted.
+func (k *kernel) reset(p *program, table *capture.Table) {
+	k.t.Helper()
+	for cpu := range p.sums {
+		if err := p.collection.Maps[countMapSums].Put(uint32(cpu), countSum{}); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	for _, h := range table.Snapshot(nil) {
+		at := -1
+		for i, a := range p.addresses {
+			if a == h.Addr {
+				at = i
+			}
+		}
+		var err error
+		switch {
+		case at >= 0:
+			for ; at < len(p.indexed) && err == nil; at += len(p.addresses) {
+				err = p.collection.Maps[countMapIndexed].Put(uint32(at), countSize{})
+			}
+		case h.Addr.Is4():
+			err = p.hosts4.Delete(number4(h.Addr))
+		case h.Addr.IsValid():
+			err = p.hosts6.Delete(number6(h.Addr))
+		}
+		if err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+// want is what package frame makes of the same frame.
+func (k *kernel) want(f *frame.Frame) result {
+	table := k.table()
+	counter := capture.NewCounter(table, k.monitored, k.excluded)
+	var p frame.Packet
+	p.Decode(f)
+	counter.Lock()
+	counter.Count(&p)
+	counter.Unlock()
+	return resultOf(table, counter)
+}
+
+// compare runs the program on a frame, all of which was captured, and compares with package frame.
+func (k *kernel) compare(name string, f frame.Frame) {
+	k.t.Helper()
+	f.Wire = len(f.Data)
+	if got, want := k.run(&f, f.Segments.Size, 0), k.want(&f); !got.equal(want) {
+		k.t.Errorf("%s: %+v:\ngot  %v\nwant %v", name, f, got, want)
+	}
+}
+
+// runnable tells whether BPF_PROG_TEST_RUN takes a frame, which has to begin with an Ethernet header, or gets one here, and may
+// not end inside an IP header right behind it.
+func runnable(f *frame.Frame) bool {
+	etherType, network := f.EtherType, f.Data
+	switch {
+	case f.Link == frame.LinkEthernet && len(f.Data) >= 14:
+		etherType, network = binary.BigEndian.Uint16(f.Data[12:]), f.Data[14:]
+	case f.Link == frame.LinkNone && f.EtherType >= 0x600: // below, it is no EtherType but a length
+	default:
+		return false
+	}
+	header := map[uint16]int{0x0800: 20, 0x86dd: 40}
+	return len(network) >= max(header[etherType], 1) && len(network) <= maxRun
+}
+
+// networkLayer turns a frame of a link layer that no interface has into one without link header, where that is easy.
+func networkLayer(f frame.Frame) frame.Frame {
+	at := 0
+	switch f.Link {
+	case frame.LinkSLL:
+		at = 16
+	case frame.LinkSLL2:
+		at = 20
+	case frame.LinkNull, frame.LinkLoop:
+		at = 4
+	case frame.LinkRaw, frame.LinkIPv4, frame.LinkIPv6:
+	default:
+		return f
+	}
+	if len(f.Data) <= at {
+		return f
+	}
+	f.Data = f.Data[at:]
+	f.Link, f.EtherType = frame.LinkNone, 0x0800
+	if f.Data[0]>>4 == 6 {
+		f.EtherType = 0x86dd
+	}
+	return f
+}
+
+var everything = capture.SubnetsOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+
+func TestProgramAgreesOnCraftedFrames(t *testing.T) {
+	k := newKernel(t, everything, capture.Subnets{})
+	var compared int
+	compare := func(name string, f frame.Frame) {
+		f = networkLayer(f)
+		if !runnable(&f) {
+			return
+		}
+		compared++
+		k.compare(name, f)
+		// Headers that end early are headers, too.
+		for n := len(f.Data) - 1; n > 14 && n > len(f.Data)-150; n-- {
+			cut := f
+			if cut.Data, cut.Segments = f.Data[:n], (frame.Segments{}); runnable(&cut) {
+				k.compare(fmt.Sprintf("%s, cut to %d bytes", name, n), cut)
+			}
+		}
+	}
+	for i, data := range capturetest.Frames() {
+		compare(fmt.Sprint("frame ", i), frame.Frame{Link: frame.LinkEthernet, Data: data})
+	}
+	for _, c := range frametest.DecodeCases(t) {
+		compare(c.Name, c.In)
+	}
+	if compared < 150 {
+		t.Errorf("only %d frames were compared", compared)
+	}
+}
+
+func TestProgramAgreesOnRandomSubnets(t *testing.T) {
+	// Addresses are close to each other, so that they meet the ends of ranges; the kernel has few, or has to search.
+	random := rand.New(rand.NewPCG(1, 2))
+	address := func(v6 bool) netip.Addr {
+		b := [16]byte{}
+		if v6 {
+			b = [16]byte{0xfd, 15: byte(random.IntN(4))}
+			b[7], b[8] = byte(random.IntN(4)), byte(random.IntN(4))<<6
+			return netip.AddrFrom16(b)
+		}
+		return netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(4)), byte(random.IntN(256))})
+	}
+	subnets := func(count int) capture.Subnets {
+		var prefixes []netip.Prefix
+		for range count {
+			a := address(random.IntN(2) == 0)
+			bits := 20 + random.IntN(13)
+			if a.Is6() {
+				bits = []int{0, 16, 62, 63, 64, 65, 66, 126, 127, 128}[random.IntN(10)]
+			}
+			prefixes = append(prefixes, netip.PrefixFrom(a, bits))
+		}
+		return capture.SubnetsOf(prefixes...)
+	}
+	for _, count := range []int{0, 1, 2, 4, 5, 9, 40, 200} {
+		for range 3 {
+			k := newKernel(t, subnets(count), subnets(count/4))
+			for range 200 {
+				v6 := random.IntN(2) == 0
+				k.compare(fmt.Sprintf("monitored %v, excluded %v", k.monitored, k.excluded),
+					frame.Frame{Link: frame.LinkEthernet, Data: capturetest.UDP(address(v6), address(v6), 100)})
+			}
+		}
+	}
+}
+
+// TestProgramAgreesOnCaptureFiles compares every frame of the files in the folder that PROMFLOW_TEST_CAPTURES names.
+func TestProgramAgreesOnCaptureFiles(t *testing.T) {
+	dir := os.Getenv("PROMFLOW_TEST_CAPTURES")
+	if dir == "" {
+		t.Skip("PROMFLOW_TEST_CAPTURES names no folder with capture files")
+	}
+	k := newKernel(t, everything, capture.Subnets{})
+	compared, left := 0, 0
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		file, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		frames, readErr := readFrames(file)
+		for i, f := range frames {
+			f = networkLayer(f)
+			if f.Data = f.Data[:min(len(f.Data), maxRun)]; !runnable(&f) {
+				left++
+				continue
+			}
+			compared++
+			k.compare(fmt.Sprintf("%s, frame %d", path, i+1), f)
+		}
+		if readErr != nil {
+			t.Logf("%s, after %d frames: %v", path, len(frames), readErr)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d frames compared, %d left out as no interface has them", compared, left)
+	if compared == 0 {
+		t.Errorf("no frame in %s", dir)
+	}
+}
+
+// readFrames reads a capture file. Where gopacket does not read on, the error says so.
+func readFrames(file []byte) (frames []frame.Frame, err error) {
+	if frames := readPcap(file); frames != nil {
+		return frames, nil
+	}
+	defer func() {
+		if r := recover(); r != nil { // gopacket divides by what the file says
+			err = fmt.Errorf("gopacket: %v", r)
+		}
+	}()
+	r, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	for err == nil {
+		var data []byte
+		var info gopacket.CaptureInfo
+		if data, info, err = r.ReadPacketData(); err != nil {
+			break
+		}
+		var i pcapgo.NgInterface
+		if i, err = r.Interface(info.InterfaceIndex); err == nil {
+			frames = append(frames, frame.Frame{Link: frame.LinkOfType(uint32(i.LinkType)), Data: data})
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return frames, err
+}
+
+// readPcap reads a pcap file with whatever it says of lengths, of which gopacket believes little; nil if it is none.
+func readPcap(file []byte) (frames []frame.Frame) {
+	const header, record = 24, 16
+	if len(file) < header {
+		return nil
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	switch [4]byte(file) {
+	case [4]byte{0xa1, 0xb2, 0xc3, 0xd4}, [4]byte{0xa1, 0xb2, 0x3c, 0x4d}:
+		order = binary.BigEndian
+	case [4]byte{0xd4, 0xc3, 0xb2, 0xa1}, [4]byte{0x4d, 0x3c, 0xb2, 0xa1}:
+	default:
+		return nil
+	}
+	link := frame.LinkOfType(order.Uint32(file[20:]) & 0xffff)
+	frames = []frame.Frame{}
+	for at := header; at+record <= len(file); {
+		data := file[at+record:]
+		captured := min(int(order.Uint32(file[at+8:])), len(data))
+		frames = append(frames, frame.Frame{Link: link, Data: data[:captured]})
+		at += record + captured
+	}
+	return frames
+}
+
+func TestProgramAgreesOnMergedFrames(t *testing.T) {
+	k := newKernel(t, everything, capture.Subnets{})
+	compared := 0
+	compare := func(name string, f frame.Frame) {
+		if f = networkLayer(f); runnable(&f) {
+			compared++
+			k.compare(name, f)
+		}
+	}
+	for _, c := range frametest.SegmentCases(t) {
+		compare(c.Name, c.In)
+	}
+	for _, s := range frametest.Shapes() {
+		for _, size := range []int{1, 7, 536, 1448, 3000} {
+			for _, payload := range []int{0, 1, 2999, 3000} {
+				packet := s.Merged(t, payload)
+				f := frame.Frame{Link: frame.LinkRaw, Data: packet, Segments: frame.Segments{Size: size, UDP: s.UDP, Transport: s.Transport}}
+				compare(fmt.Sprintf("%s, %d bytes by %d", s.Name, payload, size), f)
+				// As of BIG TCP.
+				at := 2
+				if s.V6 {
+					at = 4
+				}
+				packet[at], packet[at+1] = 0, 0
+				compare(fmt.Sprintf("%s, %d bytes by %d, without length", s.Name, payload, size), f)
+			}
+		}
+	}
+	if compared < 300 {
+		t.Errorf("only %d frames were compared", compared)
+	}
+}
+
+// FuzzProgram compares the program with package frame, and holds what it makes of merged frames to their bounds.
+func FuzzProgram(f *testing.F) {
+	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
+		if in := networkLayer(c.In); runnable(&in) {
+			f.Add(in.Link == frame.LinkEthernet, in.EtherType, uint16(in.Segments.Size), in.Data)
+		}
+	}
+	k := newKernel(f, everything, capture.Subnets{})
+	f.Fuzz(func(t *testing.T, ethernet bool, etherType, size uint16, data []byte) {
+		k := *k
+		k.t = t
+		in := frame.Frame{Link: frame.LinkNone, EtherType: etherType, Data: data}
+		if ethernet {
+			in.Link = frame.LinkEthernet
+		}
+		if !runnable(&in) {
+			return
+		}
+		k.compare("not merged", in)
+		if size == 0 {
+			return
+		}
+		// Every packet has at least a byte of the payload, and at most all of the headers.
+		whole, merged := k.run(&in, 0, 0), k.run(&in, int(size), 3)
+		if merged.outcomes[frame.Malformed].Packets == 1 {
+			return
+		}
+		was, is := whole.outcomes[frame.Counted], merged.outcomes[frame.Counted]
+		if whole.outcomes[frame.NonIP] != merged.outcomes[frame.NonIP] || is.Packets < was.Packets || is.Packets > max(was.Bytes, was.Packets) ||
+			is.Bytes < was.Bytes-8 || is.Bytes > was.Bytes*max(is.Packets, 1) {
+			t.Errorf("merged by %d: %v, whole: %v", size, merged, whole)
+		}
+	})
+}
