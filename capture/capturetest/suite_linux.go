@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -24,6 +25,8 @@ import (
 // Run has a backend pass the suite.
 func Run(t *testing.T, b capture.Backend) {
 	t.Run("counts every link header and outcome in both directions", func(t *testing.T) { countsFrames(t, b) })
+	t.Run("counts frames that end early as package frame does", func(t *testing.T) { countsCutFrames(t, b) })
+	t.Run("keeps as many addresses apart as there is room for", func(t *testing.T) { keepsLimit(t, b) })
 	t.Run("counts merged segments as their packets", func(t *testing.T) { countsSegments(t, b) })
 	t.Run("counts nothing for a segment that the kernel cannot describe", func(t *testing.T) { skipsUndescribed(t, b) })
 	t.Run("counts a packet on lo once", func(t *testing.T) { countsLoopback(t, b) })
@@ -59,15 +62,15 @@ type running struct {
 
 func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
 	t.Helper()
-	r := open(t, b, n, name, monitored, excluded)
+	r := open(t, b, n, name, 1000, monitored, excluded)
 	r.run()
 	return r
 }
 
-// open opens a source that is not run yet.
-func open(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
+// open opens a source that is not run yet, with room for limit addresses.
+func open(t *testing.T, b capture.Backend, n *Namespace, name string, limit int, monitored, excluded capture.Subnets) *running {
 	t.Helper()
-	r := &running{t: t, table: capture.NewTable(1000), ended: make(chan error, 1)}
+	r := &running{t: t, table: capture.NewTable(limit), ended: make(chan error, 1)}
 	r.counter = capture.NewCounter(r.table, monitored, excluded)
 	err := n.Do(func() (err error) {
 		r.source, err = b.Open(capture.Config{Interface: name, Promiscuous: true, Log: slog.New(slog.NewTextHandler(&r.log, nil))}, r.counter)
@@ -223,6 +226,82 @@ func countsFrames(t *testing.T, b capture.Backend) {
 	}
 	compareTotals(t, totals(r.table), totals(want.table))
 }
+
+// countsCutFrames sends frames that end at any byte behind the Ethernet header.
+func countsCutFrames(t *testing.T, b capture.Backend) {
+	here, _ := link(t)
+	r := start(t, b, here, "here", monitored, excluded)
+	out := NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
+	var sent []frame.Frame
+	for _, f := range Frames() {
+		for n := 14; n < len(f); n++ {
+			out.Send(f[:n])
+			sent = append(sent, frame.Frame{Link: frame.LinkEthernet, Data: f[:n], Wire: n})
+		}
+	}
+	want := expect(monitored, excluded, sent...)
+	r.seen(want.packets())
+	r.stop()
+	want.compare(t, r)
+}
+
+// keepsLimit sends from and to more addresses than there is room for.
+func keepsLimit(t *testing.T, b capture.Backend) {
+	for name, monitored := range map[string]string{
+		"small subnets": "10.0.0.0/28,10.0.1.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16", "many subnets": many,
+	} {
+		t.Run(name, func(t *testing.T) {
+			const limit, rounds, size = 20, 3, 100
+			subnets, err := capture.ParseSubnets(monitored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			here, there := link(t)
+			r := open(t, b, here, "here", limit, subnets, capture.Subnets{})
+			r.run()
+			s := NewSender(t, there, "there")
+			var packets int64
+			for range rounds {
+				for i := range byte(16) {
+					s.Send(UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
+					s.Send(UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
+					packets += 2
+				}
+			}
+			r.seen(packets)
+			status := r.stop()
+			if want := (capture.OutcomeSize{Packets: packets, Bytes: packets * size}); status.Outcomes[frame.Counted] != want {
+				t.Errorf("%v counted, want %v", status.Outcomes[frame.Counted], want)
+			}
+			var sum capture.Totals
+			for addr, h := range totals(r.table) {
+				sum.ReceivePackets += h.ReceivePackets
+				sum.TransmitPackets += h.TransmitPackets
+				sum.ReceiveBytes += h.ReceiveBytes
+				sum.TransmitBytes += h.TransmitBytes
+				if addr.IsValid() && (h.ReceivePackets+h.TransmitPackets)%rounds != 0 {
+					t.Errorf("%v has %+v: some of what it moved is elsewhere", addr, h)
+				}
+			}
+			if want := (capture.Totals{ReceivePackets: packets / 2, TransmitPackets: packets, ReceiveBytes: packets / 2 * size,
+				TransmitBytes: packets * size}); sum != want {
+				t.Errorf("all addresses have %+v, want %+v", sum, want)
+			}
+			if _, other := totals(r.table)[netip.Addr{}]; !other || len(totals(r.table)) != limit+1 {
+				t.Errorf("%d addresses, one of them other: %v; want %d and other", len(totals(r.table)), other, limit)
+			}
+		})
+	}
+}
+
+// many is the addresses that keepsLimit sends from and to, as subnets that do not touch each other, and more.
+var many = func() string {
+	var list []string
+	for i := range 16 {
+		list = append(list, fmt.Sprintf("10.0.0.%d/32,10.0.1.%d/32,10.0.%d.0/24,fd00::%x/128,fd00:%x::/32", i, i, 2*i+2, i, 2*i+1))
+	}
+	return strings.Join(list, ",")
+}()
 
 // countsSegments sends the same merged frames over an interface that takes them whole, and over one for which the kernel
 // must segment them first. What is counted must not differ.
@@ -404,7 +483,7 @@ func countsTun(t *testing.T, b capture.Backend) {
 
 func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := open(t, b, here, "here", monitored, excluded)
+	r := open(t, b, here, "here", 1000, monitored, excluded)
 	const count = 200_000
 	s := NewSender(t, there, "there")
 	f := Frames()[0]

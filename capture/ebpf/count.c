@@ -42,13 +42,14 @@ static __always_inline enum outcome count6(__u32 cpu, const struct address6 *sou
 	return from || to ? COUNTED : UNMONITORED;
 }
 
-// count_any is for whatever the fast path of count leaves.
-__noinline int count_any(struct __sk_buff *skb, __u32 link)
+// count_any is for whatever the fast path of count leaves. A frame that ends before its type does has none: type is then 0 and
+// at is behind the frame's end.
+__noinline int count_any(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct packet p = {.bytes = skb->len, .packets = 1};
 
-	p.outcome = decode(skb, link, &p);
+	p.outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
 	if (p.outcome == COUNTED) {
 		if (p.version == 4)
 			p.outcome = count4(cpu, p.source4, p.destination4, p.bytes, p.packets);
@@ -59,8 +60,8 @@ __noinline int count_any(struct __sk_buff *skb, __u32 link)
 	return 0;
 }
 
-// count counts a frame with a link header of so many bytes: Ethernet's, or none. The nearly only frame, an unmerged IPv4
-// packet without options right behind the link header, takes one look at its bytes.
+// count counts a frame with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged IPv4 packet
+// without options right behind the link header, takes one look at its bytes.
 static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 {
 	struct {
@@ -69,16 +70,23 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 		struct ipv4 ip;
 	} h;
 	__u8 *start = h.ethernet + ETHERNET_LEN - link;
+	__be16 *type = (__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(*type));
 	__u32 cpu, bytes;
-	__be16 type;
 
-	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip)))
-		return count_any(skb, link);
-	type = link ? *(__be16 *)(h.ethernet + ETHERNET_LEN - 2) : skb->protocol;
+	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip))) {
+		// Too short for IPv4, perhaps for all.
+		if (!link)
+			*type = skb->protocol;
+		else if (bpf_skb_load_bytes(skb, 0, start, link))
+			*type = 0;
+		return count_any(skb, link, bpf_ntohs(*type));
+	}
+	if (!link)
+		*type = skb->protocol;
 	bytes = bpf_ntohs(h.ip.total);
-	if (type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
+	if (*type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
 	    skb->gso_size)
-		return count_any(skb, link);
+		return count_any(skb, link, bpf_ntohs(*type));
 
 	cpu = bpf_get_smp_processor_id();
 	add_outcome(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);

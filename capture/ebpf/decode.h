@@ -206,16 +206,16 @@ static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, str
 	return split(skb, at, ETHERTYPE_IPV6, total, p);
 }
 
-// decode reads a frame whose link header has so many bytes. If it gives COUNTED, p has everything but its outcome.
-static __always_inline enum outcome decode(struct __sk_buff *skb, __u32 link, struct packet *p)
+// decode reads a frame, from behind its link header on, where something of a type begins. If it gives COUNTED, p has everything
+// but its outcome.
+static __always_inline enum outcome decode(struct __sk_buff *skb, __u32 at, __u32 type, struct packet *p)
 {
-	__be16 type = skb->protocol;
-	place ip;
+	place ip = place_of(at, type);
 
-	if (link && bpf_skb_load_bytes(skb, link - sizeof(type), &type, sizeof(type)))
-		return MALFORMED;
-	ip = unwrap(skb, link, bpf_ntohs(type));
-	if (!type_of(ip))
-		return outcome_of(ip);
+	if (type != ETHERTYPE_IPV4 && type != ETHERTYPE_IPV6) {
+		ip = unwrap(skb, at, type);
+		if (!type_of(ip))
+			return outcome_of(ip);
+	}
 	return type_of(ip) == ETHERTYPE_IPV4 ? decode4(skb, at_of(ip), p) : decode6(skb, at_of(ip), p);
 }

@@ -38,30 +38,31 @@ type kernel struct {
 func newKernel(t testing.TB, monitored, excluded capture.Subnets) *kernel {
 	capturetest.NeedRoot(t)
 	k := &kernel{t: t, monitored: monitored, excluded: excluded}
-	for _, ethernet := range []bool{true, false} {
-		spec, err := loadCount()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ethernet {
-			spec.Programs[countProgCountEthernet].Type = ebpf.SchedCLS
-		}
-		p, err := loadSpec(spec, k.counter(), ethernet)
-		if err != nil {
-			t.Fatalf("%+v", err)
-		}
-		t.Cleanup(func() {
-			if err := p.close(); err != nil {
-				t.Error(err)
-			}
-		})
-		if ethernet {
-			k.ethernet = p
-		} else {
-			k.network = p
-		}
-	}
+	k.ethernet = loadAs(t, ebpf.SchedCLS, k.counter(), true)
+	k.network = loadAs(t, ebpf.SocketFilter, k.counter(), false)
 	return k
+}
+
+// loadAs loads a program as one of another type. The test's end closes it.
+func loadAs(t testing.TB, kind ebpf.ProgramType, counter *capture.Counter, ethernet bool) *program {
+	t.Helper()
+	spec, err := loadCount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range spec.Programs {
+		p.Type = kind
+	}
+	p, err := loadSpec(spec, counter, ethernet)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
 }
 
 // counter is one with an empty table that has room for both ends of a frame.

@@ -35,8 +35,8 @@ type reader struct {
 	outcomes [frame.Outcomes]capture.OutcomeSize // as they were last read, as are the following
 	other    capture.Totals
 	indexed  []capture.Totals
-	hosts4   map[uint32]capture.Totals
-	hosts6   map[countAddress6]capture.Totals
+	hosts4   map[uint32]*capture.Totals
+	hosts6   map[countAddress6]*capture.Totals
 }
 
 func newReader(p *program, counter *capture.Counter) *reader {
@@ -44,8 +44,8 @@ func newReader(p *program, counter *capture.Counter) *reader {
 		program: p,
 		counter: counter,
 		indexed: make([]capture.Totals, len(p.addresses)),
-		hosts4:  map[uint32]capture.Totals{},
-		hosts6:  map[countAddress6]capture.Totals{},
+		hosts4:  map[uint32]*capture.Totals{},
+		hosts6:  map[countAddress6]*capture.Totals{},
 	}
 }
 
@@ -94,7 +94,7 @@ func (r *reader) readIndexed() {
 }
 
 // readHosts reads a map of hosts, batch by batch. Hosts that the program adds meanwhile may have to wait for the next time.
-func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]capture.Totals, address func(K) netip.Addr) error {
+func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]*capture.Totals, address func(K) netip.Addr) error {
 	cpus := len(r.program.sums)
 	size := min(max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch), int(m.MaxEntries()))
 	keys, values := make([]K, size), make([]countTotals, size*cpus)
@@ -110,10 +110,12 @@ func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]capture.Totals, 
 			for cpu := range cpus {
 				add(&now, &values[i*cpus+cpu])
 			}
-			if was := last[key]; was != now {
-				r.grow(capture.Key{Addr: address(key)}, &was, now)
-				last[key] = now
+			was := last[key]
+			if was == nil {
+				was = new(capture.Totals)
+				last[key] = was
 			}
+			r.grow(capture.Key{Addr: address(key)}, was, now)
 		}
 		r.counter.Unlock()
 		if err != nil {

@@ -1,0 +1,119 @@
+package ebpf
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"promflow/capture"
+	"promflow/capture/capturetest"
+	"promflow/capture/frame"
+)
+
+// BenchmarkCount has the kernel count one frame again and again, without a network: ns/packet is beyond what an empty program
+// takes, which is mostly BPF_PROG_TEST_RUN's own. All of a frame and of its addresses' counters is in the cache.
+func BenchmarkCount(b *testing.B) {
+	capturetest.NeedRoot(b)
+	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer empty.Close()
+	v4 := capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 46)
+	v6 := capturetest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), 66)
+	tagged := slices.Insert(slices.Clone(v4), 12, 0x81, 0, 0, 7)
+	const many = "10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,10.0.10.0/24"
+	for _, c := range []struct {
+		name, monitored, excluded string
+		frame                     []byte
+	}{
+		{"IPv4, one end in a /24", "10.0.0.1/32", "255.255.255.250/32", v4},
+		{"IPv4, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", v4},
+		{"IPv4, both ends in a /8", "10.0.0.0/8", "255.255.255.250/32", v4},
+		{"IPv4, both ends in one of 6 subnets", many, "255.255.255.250/32", v4},
+		{"IPv4, not monitored", "192.168.0.0/24", "255.255.255.250/32", v4},
+		{"IPv4 in a VLAN, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", tagged},
+		{"IPv6, both ends in a /64", "fd00::/64", "255.255.255.250/32", v6},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p, _ := loadClassifier(b, capture.DefaultLimit, c.monitored, c.excluded)
+			_, full, err := p.filter.Benchmark(c.frame, b.N, b.ResetTimer)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, none, err := empty.Benchmark(c.frame, b.N, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64((full - none).Nanoseconds()), "ns/packet")
+		})
+	}
+}
+
+// BenchmarkRead brings a table up to date with 65,536 addresses, all of which have moved something since the last time, as a
+// scrape does.
+func BenchmarkRead(b *testing.B) {
+	capturetest.NeedRoot(b)
+	const count = 1 << 16
+	for _, c := range []struct {
+		name, monitored string
+		address         func(i uint32) netip.Addr
+	}{
+		{"IPv4, indexed", "10.0.0.0/16", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
+		{"IPv4, hashed", "10.0.0.0/8", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
+		{"IPv6", "fd00::/64", func(i uint32) netip.Addr { return address6(countAddress6{High: 0xfd << 56, Low: uint64(i)}) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p, counter := loadClassifier(b, count, c.monitored, "")
+			for i := range uint32(count) {
+				f := capturetest.UDP(c.address(i), c.address(i), 66)
+				if _, err := p.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			r := newReader(p, counter)
+			if err := r.read(); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				clear(r.indexed)
+				forget(r.hosts4)
+				forget(r.hosts6)
+				b.StartTimer()
+				if err := r.read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if got, want := counter.Outcomes()[frame.Counted].Packets, int64(count); got != want {
+				b.Errorf("%d packets were read, want %d", got, want)
+			}
+		})
+	}
+}
+
+// forget has hosts appear to have moved nothing when they were last read.
+func forget[K comparable](hosts map[K]*capture.Totals) {
+	for _, t := range hosts {
+		*t = capture.Totals{}
+	}
+}
+
+// loadClassifier loads the program for frames that begin with an Ethernet header, in a form that can be run by itself.
+func loadClassifier(b *testing.B, limit int, monitored, excluded string) (*program, *capture.Counter) {
+	b.Helper()
+	in, err := capture.ParseSubnets(monitored)
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := capture.ParseSubnets(excluded)
+	if err != nil {
+		b.Fatal(err)
+	}
+	counter := capture.NewCounter(capture.NewTable(limit), in, out)
+	p := loadAs(b, ebpf.SchedCLS, counter, true)
+	return p, counter
+}
