@@ -63,7 +63,11 @@ func explain(b capture.Backend, err error) error {
 	if strings.ContainsAny(program, " \t'\"\\$`&;()<>|*?[]#~") { // which a shell would not take as they are
 		program = "'" + strings.ReplaceAll(program, "'", `'\''`) + "'"
 	}
-	// What setcap grants replaces what it granted before: all that the backend needs must be named.
+	// setcap takes away what is not named.
+	needed := b.Capabilities
+	if !strings.Contains(needed, missing.Capability) {
+		needed += "," + missing.Capability
+	}
 	return fmt.Errorf("%w: run promflow as root (in a container with %s), or once: sudo setcap %s+ep %s",
-		err, strings.ToUpper(strings.ReplaceAll(b.Capabilities, ",", " and ")), b.Capabilities, program)
+		err, strings.ToUpper(strings.ReplaceAll(needed, ",", " and ")), needed, program)
 }

@@ -62,7 +62,7 @@ func TestErrors(t *testing.T) {
 		{"PROMFLOW_MAX_IPS=many", nil, []string{"PROMFLOW_MAX_IPS", `"many"`}},
 		{"", []string{"--promiscuous=maybe"}, []string{"--promiscuous", `"maybe"`, "true or false"}},
 		{"PROMFLOW_PACKETS=yes", nil, []string{"PROMFLOW_PACKETS", `"yes"`, "true or false"}},
-		{"", []string{"--capture=pcap"}, []string{"--capture", `"pcap"`, "auto, afpacket"}},
+		{"", []string{"--capture=pcap"}, []string{"--capture", `"pcap"`, "auto, ebpf, afpacket"}},
 		{"", []string{"--log-level=loud"}, []string{"--log-level", `"loud"`, "debug, info, warn or error"}},
 		{"", []string{"--log-format=xml"}, []string{"--log-format", `"xml"`, "text, json"}},
 		{"", []string{"--otlp-interval=5"}, []string{"--otlp-interval", `"5"`, "15s"}},

@@ -144,7 +144,7 @@ func TestCollectorByEnvironment(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, func() error { // by the interval, before the end
-				if _, ok := r.Values()["promflow_capture_up backend=afpacket interface=lo"]; !ok {
+				if _, ok := r.Values()["promflow_capture_up backend=ebpf interface=lo"]; !ok {
 					return fmt.Errorf("the receiver has %v", r.Values())
 				}
 				return nil

@@ -138,7 +138,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	case address := <-log.listening:
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		_, page := request(t, client, "http://"+address+"/metrics", func(*http.Request) {})
-		if got := sample(t, page, `promflow_capture_up{backend="afpacket",interface="lo"}`); got != 1 {
+		if got := sample(t, page, `promflow_capture_up{backend="ebpf",interface="lo"}`); got != 1 {
 			t.Errorf("capture_up is %v", got)
 		}
 	case err := <-ended:

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"promflow/capture/capturetest"
+)
+
+// start runs a benchmark and gives what it wrote.
+func start(ctx context.Context, t *testing.T, o options) (string, error) {
+	t.Helper()
+	capturetest.NeedRoot(t)
+	capturetest.Need(t, "ip", "ethtool")
+	files := t.TempDir()
+	t.Setenv("TMPDIR", files)
+	if o.progress == nil {
+		o.progress = t.Output()
+	}
+	var out strings.Builder
+	err := run(ctx, o, &out)
+	if errors.Is(err, unix.EINVAL) {
+		capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
+	}
+	if left, _ := os.ReadDir(files); len(left) > 0 {
+		t.Errorf("the benchmark leaves %s", left[0].Name())
+	}
+	if left, err := children(); len(left) > 0 || err != nil {
+		t.Errorf("the benchmark leaves processes %v (%v)", left, err)
+	}
+	return out.String(), err
+}
+
+// children gives the processes that this one has started and that still run.
+func children() (ids []string, err error) {
+	files, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // threads come and go
+			return nil, err
+		}
+		ids = append(ids, strings.Fields(string(text))...)
+	}
+	return ids, nil
+}
+
+// rowsOf gives the cells of a table's rows by their tool, and the lines below it.
+func rowsOf(text string) (rows map[string][]string, notes []string) {
+	rows = make(map[string][]string)
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "| "):
+			cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+			for i := range cells {
+				cells[i] = strings.TrimSpace(cells[i])
+			}
+			rows[cells[0]] = cells[1:]
+		case strings.HasPrefix(line, "- "):
+			notes = append(notes, line)
+		}
+	}
+	return rows, notes
+}
+
+func TestEveryTool(t *testing.T) {
+	capturetest.Need(t, "pmacctd", "pmacct", "darkstat", "tcpdump")
+	text, err := start(t.Context(), t, options{frames: 200_000, hosts: 254, size: 60, rounds: 1, tools: toolNames, monitor: "10.0.0.0/16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(text)
+	rows, notes := rowsOf(text)
+	for _, tool := range toolNames {
+		cells := rows[tool]
+		if len(cells) != 6 || !positive(cells[0]) || !positive(cells[1]) {
+			t.Errorf("the row of %s is %q", tool, cells)
+			continue
+		}
+		if tool == "none" || tool == "floor" {
+			continue
+		}
+		if !positive(strings.TrimSuffix(cells[2], " %")) || !positive(cells[5]) {
+			t.Errorf("the row of %s is %q", tool, cells)
+		}
+	}
+	if counted := rows["promflow-ebpf"][2]; counted != "100 %" {
+		t.Errorf("promflow counts %s in the kernel", counted)
+	}
+	for _, note := range notes {
+		if strings.HasPrefix(note, "- promflow") {
+			t.Error(note)
+		}
+	}
+}
+
+func positive(cell string) bool {
+	var value float64
+	n, err := fmt.Sscan(cell, &value)
+	return n == 1 && err == nil && value > 0
+}
+
+func TestRefusal(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "promflow")
+	script := "#!/bin/sh\nif [ \"$1\" = --version ]; then echo promflow version 1.2.3; exit; fi\necho first\necho 'promflow: not | here' >&2\nexit 1\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o := options{promflow: program, frames: 1000, hosts: 1, size: 60, rounds: 2, tools: []string{"floor", "promflow-afpacket"}, monitor: "10.0.0.0/16"}
+	text, err := start(t.Context(), t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, `| promflow-afpacket | refused: promflow: not \| here |`) || !strings.Contains(text, "promflow 1.2.3") {
+		t.Errorf("the table is\n%s", text)
+	}
+	if rows, _ := rowsOf(text); rows["floor"][1] != "1.000" {
+		t.Errorf("the row of floor is %q", rows["floor"])
+	}
+}
+
+func TestInterruption(t *testing.T) {
+	capturetest.Need(t, "tcpdump")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	begun := new(beginning)
+	o := options{frames: math.MaxInt32, hosts: 1, size: 60, rounds: 1, tools: []string{"tcpdump"}, monitor: "10.0.0.0/16", progress: begun}
+	go func() { // cancels in the middle of the flood
+		defer cancel()
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			if !begun.is.Load() {
+				continue
+			}
+			ids, err := children()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, id := range ids {
+				there := &link{receiver: &namespace{proc: "/proc/" + id}}
+				if n, err := there.received(); n > 0 && err == nil {
+					return
+				}
+			}
+		}
+	}()
+	if text, err := start(ctx, t, o); !errors.Is(err, context.Canceled) || text != "" {
+		t.Errorf("it ended with %v and wrote %q", err, text)
+	}
+}
+
+// beginning is a writer that notes that something is written.
+type beginning struct{ is atomic.Bool }
+
+func (b *beginning) Write(p []byte) (int, error) {
+	b.is.Store(true)
+	return len(p), nil
+}
+
+func TestFlood(t *testing.T) {
+	capturetest.NeedRoot(t)
+	capturetest.Need(t, "ip", "ethtool")
+	flooding, watching, err := pickCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLink(flooding, watching)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	const frames, hosts, size = 1000, 300, 100
+	f, err := newFlood(l, hosts, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+
+	var socket int
+	err = l.receiver.do(func() (err error) {
+		if socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(networkOrder(unix.ETH_P_ALL))); err != nil {
+			return err
+		}
+		return unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	if _, err := f.send(t.Context(), frames); errors.Is(err, unix.EINVAL) {
+		capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.received(); n != frames || err != nil {
+		t.Errorf("%d frames were received (%v)", n, err)
+	}
+
+	sources := make(map[uint32]bool)
+	frame := make([]byte, 2048)
+	for range frames {
+		n, _, err := unix.Recvfrom(socket, frame, unix.MSG_DONTWAIT)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := template(size)
+		copy(want[checksumOffset:], frame[checksumOffset:udpOffset-4]) // and the source address
+		if !bytes.Equal(frame[:n], want) {
+			t.Fatalf("the frame is %x, want %x", frame[:n], want)
+		}
+		// With a correct checksum, all words of the header add up to ffff (RFC 1071).
+		var sum uint32
+		for at := headerSize; at < udpOffset; at += 2 {
+			sum += uint32(binary.BigEndian.Uint16(frame[at:]))
+		}
+		if sum = sum&0xffff + sum>>16; sum&0xffff+sum>>16 != 0xffff {
+			t.Fatalf("the checksum is wrong in %x", frame[headerSize:udpOffset])
+		}
+		sources[binary.BigEndian.Uint32(frame[sourceOffset:])] = true
+	}
+	for source := range sources {
+		if source < 0x0a000000 || source >= 0x0a000000+hosts {
+			t.Errorf("the source %x is none of %d from 10.0.0.0 up", source, hosts)
+		}
+	}
+	if len(sources) < hosts/2 {
+		t.Errorf("there are %d sources of %d", len(sources), hosts)
+	}
+}
+
+func TestNotInstalled(t *testing.T) {
+	tool := &tool{name: "example", command: []string{"sh"}, programs: []string{"nosuchprogram"}, debian: "nosuchpackage"}
+	before := slices.Clone(tool.command)
+	if missing := tool.missing(); !strings.Contains(missing, "nosuchprogram") || !strings.Contains(missing, "apt-get install nosuchpackage") {
+		t.Errorf("it says %q", missing)
+	}
+	if !slices.Equal(tool.command, before) {
+		t.Errorf("the command has become %q", tool.command)
+	}
+}

@@ -1,0 +1,39 @@
+//go:build ignore
+
+// flood turns the one frame that it is run on into many: each leaves by an interface, from a source address at random.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+// Set before the program is loaded, in the byte order of the machine.
+volatile const __u32 outgoing;	 // index of the interface
+volatile const __u32 first_host; // address
+volatile const __u32 hosts = 1;	 // addresses from the first one on
+volatile const __u32 header_sum; // of the 16-bit words of the IPv4 header, but for source address and checksum
+
+SEC("xdp")
+int flood(struct xdp_md *context)
+{
+	void *frame = (void *)(long)context->data;
+	void *end = (void *)(long)context->data_end;
+	struct iphdr *ip = frame + sizeof(struct ethhdr);
+
+	if ((void *)(ip + 1) > end)
+		return XDP_ABORTED;
+
+	// The kernel hands out frames again as they were left, so that nothing may be assumed of these two fields.
+	__u32 source = first_host + bpf_get_prandom_u32() % hosts;
+	__u32 sum = header_sum + (source >> 16) + (source & 0xffff);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->saddr = bpf_htonl(source);
+	ip->check = bpf_htons(~sum & 0xffff);
+	return bpf_redirect(outgoing, 0);
+}
+
+char flood_license[] SEC("license") = "GPL";

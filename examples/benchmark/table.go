@@ -1,0 +1,211 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+const columnsHelp = `The columns; each is the median of the rounds:
+
+   kpps       thousand packets a second that came out of the veth pair while the tool watched it
+   of floor   kpps as a share of those with floor: what is left of the rate that any packet socket allows
+   counted    share of the packets that the tool counted; 100 % is every single one, anything less is rounded down
+   dropped    share of the packets that the tool says were dropped before it could count them, rounded up
+   CPU µs     processor time of the tool's processes per packet, counted or not; work of the kernel shows in the rate
+   MiB        most memory that the tool's processes had resident, capture buffers included
+
+and the tools:
+
+   none       nothing watches the interface
+   floor      a packet socket watches it whose filter takes no packet
+   promflow-* promflow, with --capture=*
+   pmacctd, darkstat, tcpdump
+              peers that count by address, and one that writes packets to /dev/null
+
+A line below the table tells where packets counted and dropped are not all packets, or bytes counted not those of the packets.
+`
+
+// measurement is what one tool did in one round.
+type measurement struct {
+	received int64         // packets that came out of the veth pair
+	took     time.Duration // for these to be sent
+	counts   *counts       // of the tool; nil if it has none
+	cpu      time.Duration // of its processes
+	memory   int64         // most bytes that its processes had resident
+}
+
+// counts is what a tool says of the packets it saw.
+type counts struct {
+	packets int64
+	bytes   int64 // network-layer bytes of these packets; -1 if it does not say
+	dropped int64 // packets that it could not count
+}
+
+// table is what all tools did.
+type table struct {
+	frames, size int // of a flood
+	rows         []*row
+	notes        []string // on the whole run
+}
+
+// row is what one tool did.
+type row struct {
+	tool    string
+	refused string // why the tool did not run; empty if it did
+	rounds  []measurement
+}
+
+// add adds a row for a tool.
+func (t *table) add(tool string) *row {
+	r := &row{tool: tool}
+	t.rows = append(t.rows, r)
+	return r
+}
+
+// write writes the table as Markdown.
+func (t *table) write(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("| tool | kpps | of floor | counted | dropped | CPU µs | MiB |\n|---|--:|--:|--:|--:|--:|--:|\n")
+	floor := math.NaN()
+	for _, r := range t.rows {
+		if r.tool == "floor" && len(r.rounds) > 0 {
+			floor = r.median(rate)
+		}
+	}
+	notes := slices.Clone(t.notes)
+	for _, r := range t.rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(r.cells(floor), " | "))
+		notes = append(notes, t.discrepancies(r)...)
+	}
+	for i, note := range notes {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "- %s\n", note)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// discrepancies tells in which ways the figures of a row do not fit together.
+func (t *table) discrepancies(r *row) []string {
+	var notes []string
+	if r.refused != "" {
+		return nil
+	}
+	tell := func(format string, amount func(measurement) int64) {
+		worst, rounds := int64(0), 0
+		for _, m := range r.rounds {
+			if n := amount(m); n > 0 {
+				worst, rounds = max(worst, n), rounds+1
+			}
+		}
+		if rounds > 0 {
+			text := fmt.Sprintf(format, grouped(int(worst)))
+			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, plural(len(r.rounds), "round")))
+		}
+	}
+	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
+	if len(r.rounds) == 0 || r.rounds[0].counts == nil {
+		return notes
+	}
+	tell("up to %s packets were neither counted nor said to be dropped", func(m measurement) int64 {
+		return m.received - m.counts.packets - m.counts.dropped
+	})
+	tell("up to %s packets too many were counted or said to be dropped", func(m measurement) int64 {
+		return m.counts.packets + m.counts.dropped - m.received
+	})
+	tell("the bytes counted were wrong by up to %s for the packets counted", func(m measurement) int64 {
+		if m.counts.bytes < 0 {
+			return 0
+		}
+		off := m.counts.bytes - m.counts.packets*int64(t.size-headerSize)
+		return max(off, -off)
+	})
+	return notes
+}
+
+// cells gives the cells of a row, floor being the median rate of that tool or NaN.
+func (r *row) cells(floor float64) []string {
+	if r.refused != "" {
+		return []string{r.tool, "refused: " + strings.ReplaceAll(r.refused, "|", `\|`), "", "", "", "", ""}
+	}
+	if len(r.rounds) == 0 {
+		return []string{r.tool, "", "", "", "", "", ""}
+	}
+	kpps := r.median(rate)
+	cells := []string{r.tool, fmt.Sprintf("%.0f", kpps), "", "", "", "", ""}
+	if !math.IsNaN(floor) {
+		cells[2] = fmt.Sprintf("%.3f", kpps/floor)
+	}
+	if r.rounds[0].counts == nil {
+		return cells
+	}
+	cells[3] = percent(math.Floor, r.median(func(m measurement) float64 { return share(m.counts.packets, m.received) }))
+	cells[4] = percent(math.Ceil, r.median(func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
+	cells[5] = fmt.Sprintf("%.3f", r.median(func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
+	cells[6] = fmt.Sprintf("%.1f", r.median(func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
+	return cells
+}
+
+// median is the median of a figure over the rounds; of an even number of them, the mean of the middle two.
+func (r *row) median(figure func(measurement) float64) float64 {
+	var figures []float64
+	for _, m := range r.rounds {
+		figures = append(figures, figure(m))
+	}
+	slices.Sort(figures)
+	n := len(figures)
+	return (figures[(n-1)/2] + figures[n/2]) / 2
+}
+
+// rate is in thousand packets a second.
+func rate(m measurement) float64 { return float64(m.received) / m.took.Seconds() / 1000 }
+
+func share(n, of int64) float64 { return float64(n) / float64(max(of, 1)) }
+
+// percent writes a share with two decimals, but without any if it is none or all.
+func percent(round func(float64) float64, share float64) string {
+	if hundredths := round(share * 10_000); share != 0 && share != 1 {
+		return fmt.Sprintf("%.2f %%", hundredths/100)
+	}
+	return fmt.Sprintf("%.0f %%", share*100)
+}
+
+// grouped writes a number with a comma before every three digits from the end.
+func grouped(n int) string {
+	digits := fmt.Sprint(n)
+	var b strings.Builder
+	for i, digit := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(digit)
+	}
+	return b.String()
+}
+
+// plural gives a number of things.
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return grouped(n) + " " + thing
+}
+
+// last tells of the last measurement.
+func (r *row) last() string {
+	if r.refused != "" {
+		return "refused: " + r.refused
+	}
+	m := r.rounds[len(r.rounds)-1]
+	text := fmt.Sprintf("%.0f kpps", rate(m))
+	if m.counts != nil {
+		text += ", counted " + percent(math.Floor, share(m.counts.packets, m.received))
+	}
+	return text
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"strings"
+	"testing"
+	"time"
+)
+
+// counted is a measurement of a flood of 1000 frames a millisecond.
+func counted(packets, bytes, dropped int64, took time.Duration) measurement {
+	return measurement{
+		received: 1000, took: took, cpu: 500 * time.Microsecond, memory: 3 << 19,
+		counts: &counts{packets, bytes, dropped},
+	}
+}
+
+func TestTable(t *testing.T) {
+	table := &table{frames: 1000, size: 60, notes: []string{"This is a test."}}
+	table.add("floor").rounds = []measurement{
+		{received: 1000, took: time.Millisecond},
+		{received: 999, took: 10 * time.Millisecond},
+		{received: 1000, took: 2 * time.Millisecond},
+	}
+	table.add("exact").rounds = []measurement{counted(1000, 46_000, 0, 4*time.Millisecond)}
+	table.add("drops").rounds = []measurement{
+		counted(999, -1, 1, time.Millisecond), counted(998, -1, 2, time.Millisecond),
+		counted(997, -1, 3, time.Millisecond), counted(996, -1, 4, time.Millisecond),
+	}
+	table.add("errs").rounds = []measurement{
+		counted(900, 41_400, 90, time.Millisecond), counted(900, 41_401, 100, time.Millisecond), counted(1002, 46_092, 0, time.Millisecond),
+	}
+	table.add("absent").refused = "not | here"
+	const want = `| tool | kpps | of floor | counted | dropped | CPU µs | MiB |
+|---|--:|--:|--:|--:|--:|--:|
+| floor | 500 | 1.000 |  |  |  |  |
+| exact | 250 | 0.500 | 100 % | 0 % | 0.500 | 1.5 |
+| drops | 1000 | 2.000 | 99.75 % | 0.25 % | 0.500 | 1.5 |
+| errs | 1000 | 2.000 | 90.00 % | 9.00 % | 0.500 | 1.5 |
+| absent | refused: not \| here |  |  |  |  |  |
+
+- This is a test.
+- floor: up to 1 frames did not come out of the veth pair, in 1 of 3 rounds.
+- errs: up to 10 packets were neither counted nor said to be dropped, in 1 of 3 rounds.
+- errs: up to 2 packets too many were counted or said to be dropped, in 1 of 3 rounds.
+- errs: the bytes counted were wrong by up to 1 for the packets counted, in 1 of 3 rounds.
+`
+	var got strings.Builder
+	if err := table.write(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want {
+		t.Errorf("the table is\n%s\nwant\n%s", &got, want)
+	}
+}
+
+func TestAlmostAll(t *testing.T) {
+	r := row{tool: "tool", rounds: []measurement{{
+		received: 10_000_000, took: time.Second, counts: &counts{packets: 9_999_999, dropped: 1},
+	}}}
+	if cells := r.cells(1); cells[3] != "99.99 %" || cells[4] != "0.01 %" {
+		t.Errorf("one packet of ten million is lost, and the cells are %q", cells)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	var help bytes.Buffer
+	o, err := parse(nil, &help)
+	if err != nil || o.frames != 10_000_000 || o.hosts != 254 || o.size != 60 || o.rounds != 5 || len(o.tools) != len(toolNames) || o.monitor != "10.0.0.0/16" {
+		t.Errorf("the defaults are %+v (%v)", o, err)
+	}
+	if o, err := parse([]string{"-hosts=65537"}, &help); err != nil || o.monitor != "10.0.0.0/8" {
+		t.Errorf("of 65537 hosts %s is monitored (%v)", o.monitor, err)
+	}
+	if _, err := parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "of floor ") {
+		t.Errorf("-h gives %v and prints %s", err, &help)
+	}
+	for _, wrong := range []string{"-frames=0", "-hosts=0", "-hosts=16777217", "-size=59", "-size=1515", "-rounds=0", "-tools=nosuch", "-tools=none,none", "argument", "-nosuch"} {
+		if _, err := parse([]string{wrong}, &help); err == nil {
+			t.Errorf("%s is accepted", wrong)
+		}
+	}
+}
