@@ -15,10 +15,10 @@ static __always_inline enum outcome count4(__u32 cpu, __u32 source, __u32 destin
 {
 	__u32 from, to;
 
-	if (covers4(&excluded4, &more_excluded4, source) || covers4(&excluded4, &more_excluded4, destination))
+	if (is_excluded4(source) || is_excluded4(destination))
 		return EXCLUDED;
-	from = find4(&monitored4, &more_monitored4, source);
-	to = find4(&monitored4, &more_monitored4, destination);
+	from = monitored4_index(source);
+	to = monitored4_index(destination);
 	if (from != NOWHERE)
 		add4(cpu, from, source, TRANSMIT, bytes, packets);
 	if (to != NOWHERE)
@@ -31,10 +31,10 @@ static __always_inline enum outcome count6(__u32 cpu, const struct address6 *sou
 {
 	int from, to;
 
-	if (covers6(&excluded6, &more_excluded6, source) || covers6(&excluded6, &more_excluded6, destination))
+	if (is_excluded6(source) || is_excluded6(destination))
 		return EXCLUDED;
-	from = covers6(&monitored6, &more_monitored6, source);
-	to = covers6(&monitored6, &more_monitored6, destination);
+	from = is_monitored6(source);
+	to = is_monitored6(destination);
 	if (from)
 		add6(cpu, source, TRANSMIT, bytes, packets);
 	if (to)
@@ -56,7 +56,7 @@ __noinline int count_any(struct __sk_buff *skb, __u32 at, __u32 type)
 		else
 			p.outcome = count6(cpu, &p.source6, &p.destination6, p.bytes, p.packets);
 	}
-	add_outcome(cpu, p.outcome, p.bytes, p.packets);
+	add_sum(cpu, p.outcome, p.bytes, p.packets);
 	return 0;
 }
 
@@ -89,7 +89,7 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 		return count_any(skb, link, bpf_ntohs(*type));
 
 	cpu = bpf_get_smp_processor_id();
-	add_outcome(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
+	add_sum(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
 	return 0; // bytes of the frame that are kept
 }
 

@@ -67,13 +67,6 @@ type countSize struct {
 	Packets uint64
 }
 
-type countSum struct {
-	_        structs.HostLayout
-	Outcomes [5]countSize
-	Other    countTotals
-	Unused   [2]uint64
-}
-
 type countTotals struct {
 	_  structs.HostLayout
 	Of [2]countSize

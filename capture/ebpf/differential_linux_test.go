@@ -128,8 +128,8 @@ func (k *kernel) run(f *frame.Frame, size, segments int) result {
 // reset takes back what was counted.
 func (k *kernel) reset(p *program, table *capture.Table) {
 	k.t.Helper()
-	for cpu := range p.sums {
-		if err := p.collection.Maps[countMapSums].Put(uint32(cpu), countSum{}); err != nil {
+	for i := range p.sums {
+		if err := p.collection.Maps[countMapSums].Put(uint32(i), countSize{}); err != nil {
 			k.t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ type program struct {
 	hosts4, hosts6 *ebpf.Map
 
 	// What the program writes while we read it, through maps that are mapped into memory. For what is where, see totals.h.
-	sums      []countSum
+	sums      []countSize
 	indexed   []countSize
 	addresses []netip.Addr // that are indexed, in the order of what they moved
 
@@ -65,7 +65,7 @@ func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool
 		addresses:  addresses,
 		collection: collection,
 	}
-	if p.sums, err = view[countSum](p, countMapSums, cpus); err == nil {
+	if p.sums, err = view[countSize](p, countMapSums, cpus*sums); err == nil {
 		p.indexed, err = view[countSize](p, countMapIndexed, cpus*directions*len(addresses))
 	}
 	if err != nil {
@@ -98,7 +98,7 @@ func configure(spec *ebpf.CollectionSpec, counter *capture.Counter, cpus int) ([
 	more(spec.Maps[countMapMoreMonitored6], monitored6)
 	more(spec.Maps[countMapMoreExcluded6], excluded6)
 
-	spec.Maps[countMapSums].MaxEntries = uint32(cpus)
+	spec.Maps[countMapSums].MaxEntries = uint32(cpus) * sums
 	spec.Maps[countMapIndexed].MaxEntries = max(1, uint32(cpus)*directions*indexed)
 	addresses := make([]netip.Addr, indexed)
 	for _, r := range monitored4 {

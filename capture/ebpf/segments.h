@@ -170,6 +170,7 @@ __noinline transport innermost(struct __sk_buff *skb, __u32 at, __u32 type, __u3
 	transport t;
 	place ip;
 
+#pragma unroll
 	for (int depth = 0; depth <= MAX_TUNNELS; depth++) {
 		t = behind_ip(skb, at, type);
 		if (!t)

@@ -2,6 +2,7 @@
 // verifier turns into code; more are searched in a map.
 
 #define FEW 4
+#define STEPS 16 // of a search: 65,536 ranges are more than a command line has room for
 
 #define NOWHERE 0xffffffff // what find4 gives for an address that is in no range
 #define HASHED 0xfffffffe  // or in a range that is not indexed
@@ -59,26 +60,18 @@ static __always_inline __u32 index4(__u32 first, __u32 extent, __u32 index, __u3
 	return index == HASHED ? HASHED : index + distance;
 }
 
-// find4 gives the index of an address, HASHED or NOWHERE.
-static __always_inline __u32 find4(const volatile struct few4 *few, struct more4 *more, __u32 address)
+// search4 is find4 for more than FEW ranges, which are the first count values of a map. The last one that does not begin behind
+// the address is one of size from at on.
+static __always_inline __u32 search4(struct more4 *more, __u32 count, __u32 address)
 {
-	__u32 at = 0, half, try, found;
+	__u32 at = 0, half, try;
 	struct range4 *r;
 
-	if (few->count <= FEW) {
 #pragma unroll
-		for (__u32 i = 0; i < FEW; i++) {
-			if (i >= few->count)
-				break;
-			found = index4(few->ranges[i].first, few->ranges[i].extent, few->ranges[i].index, address);
-			if (found != NOWHERE)
-				return found;
-		}
-		return NOWHERE;
-	}
-	// The last range that does not begin behind the address is one of size from at on.
-	for (__u32 size = few->count; size > 1; size -= half) {
+	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
 		half = size / 2;
+		if (!half)
+			break;
 		try = at + half;
 		r = bpf_map_lookup_elem(more, &try);
 		if (r && r->first <= address)
@@ -88,9 +81,40 @@ static __always_inline __u32 find4(const volatile struct few4 *few, struct more4
 	return r ? index4(r->first, r->extent, r->index, address) : NOWHERE;
 }
 
-static __always_inline int covers4(const volatile struct few4 *few, struct more4 *more, __u32 address)
+__noinline __u32 search_monitored4(__u32 address)
 {
-	return find4(few, more, address) != NOWHERE;
+	return search4(&more_monitored4, monitored4.count, address);
+}
+
+__noinline __u32 search_excluded4(__u32 address)
+{
+	return search4(&more_excluded4, excluded4.count, address);
+}
+
+// find4 gives the index of an address, HASHED or NOWHERE.
+static __always_inline __u32 find4(const volatile struct few4 *few, __u32 address)
+{
+	__u32 found;
+
+#pragma unroll
+	for (__u32 i = 0; i < FEW; i++) {
+		if (i >= few->count)
+			break;
+		found = index4(few->ranges[i].first, few->ranges[i].extent, few->ranges[i].index, address);
+		if (found != NOWHERE)
+			return found;
+	}
+	return NOWHERE;
+}
+
+static __always_inline __u32 monitored4_index(__u32 address)
+{
+	return monitored4.count > FEW ? search_monitored4(address) : find4(&monitored4, address);
+}
+
+static __always_inline int is_excluded4(__u32 address)
+{
+	return (excluded4.count > FEW ? search_excluded4(address) : find4(&excluded4, address)) != NOWHERE;
 }
 
 static __always_inline int before(const struct address6 *a, const volatile struct address6 *b)
@@ -103,28 +127,62 @@ static __always_inline int behind(const struct address6 *a, const volatile struc
 	return a->high > b->high || (a->high == b->high && a->low > b->low);
 }
 
-static __always_inline int covers6(const volatile struct few6 *few, struct more6 *more, const struct address6 *address)
+static __always_inline int within(const struct address6 *a, const volatile struct range6 *r)
+{
+	return !before(a, &r->first) && !behind(a, &r->last);
+}
+
+static __always_inline int search6(struct more6 *more, __u32 count, const struct address6 *address)
 {
 	__u32 at = 0, half, try;
 	struct range6 *r;
 
-	if (few->count <= FEW) {
 #pragma unroll
-		for (__u32 i = 0; i < FEW; i++) {
-			if (i >= few->count)
-				break;
-			if (!before(address, &few->ranges[i].first) && !behind(address, &few->ranges[i].last))
-				return 1;
-		}
-		return 0;
-	}
-	for (__u32 size = few->count; size > 1; size -= half) { // as in find4
+	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
 		half = size / 2;
+		if (!half)
+			break;
 		try = at + half;
 		r = bpf_map_lookup_elem(more, &try);
 		if (r && !before(address, &r->first))
 			at = try;
 	}
 	r = bpf_map_lookup_elem(more, &at);
-	return r && !before(address, &r->first) && !behind(address, &r->last);
+	return r && within(address, r);
+}
+
+__noinline int search_monitored6(__u64 high, __u64 low)
+{
+	struct address6 address = {high, low};
+
+	return search6(&more_monitored6, monitored6.count, &address);
+}
+
+__noinline int search_excluded6(__u64 high, __u64 low)
+{
+	struct address6 address = {high, low};
+
+	return search6(&more_excluded6, excluded6.count, &address);
+}
+
+static __always_inline int find6(const volatile struct few6 *few, const struct address6 *address)
+{
+#pragma unroll
+	for (__u32 i = 0; i < FEW; i++) {
+		if (i >= few->count)
+			break;
+		if (within(address, &few->ranges[i]))
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int is_monitored6(const struct address6 *a)
+{
+	return monitored6.count > FEW ? search_monitored6(a->high, a->low) : find6(&monitored6, a);
+}
+
+static __always_inline int is_excluded6(const struct address6 *a)
+{
+	return excluded6.count > FEW ? search_excluded6(a->high, a->low) : find6(&excluded6, a);
 }

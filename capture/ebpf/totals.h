@@ -11,19 +11,16 @@ struct totals {
 	struct size of[DIRECTIONS];
 };
 
-// sum is what a processor counts besides single addresses: two lines of a cache.
-struct sum {
-	struct size outcomes[OUTCOMES];
-	struct totals other; // of addresses that found their map full
-	__u64 unused[2];
-};
+// sums has what a processor counts besides single addresses, SUMS for each processor, which are two lines of a cache: one for
+// each outcome, then one for each direction of the addresses that found their map full.
+#define SUMS 8
+#define SUM_OTHER OUTCOMES
 
-// sums has one for each processor.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, struct sum);
+	__type(value, struct size);
 	__uint(max_entries, 1);
 } sums SEC(".maps");
 
@@ -66,19 +63,20 @@ static __always_inline void add(struct size *s, __u64 bytes, __u64 packets)
 	s->packets += packets;
 }
 
-static __always_inline void add_outcome(__u32 cpu, enum outcome outcome, __u64 bytes, __u64 packets)
+// add_sum adds to one of a processor's sums.
+static __always_inline void add_sum(__u32 cpu, __u32 sum, __u64 bytes, __u64 packets)
 {
-	struct sum *s = bpf_map_lookup_elem(&sums, &cpu);
+	__u32 index = cpu * SUMS + sum;
+	struct size *s = bpf_map_lookup_elem(&sums, &index);
 
-	if (s && outcome < OUTCOMES)
-		add(&s->outcomes[outcome], bytes, packets);
+	if (s)
+		add(s, bytes, packets);
 }
 
 static __always_inline void add_hashed(void *hosts, const void *address, __u32 *full, __u32 cpu, enum direction d,
 				       __u64 bytes, __u64 packets)
 {
 	struct totals *t = bpf_map_lookup_elem(hosts, address), none = {};
-	struct sum *s;
 
 	if (!t && !*full) {
 		if (bpf_map_update_elem(hosts, address, &none, BPF_NOEXIST) == -E2BIG)
@@ -86,13 +84,10 @@ static __always_inline void add_hashed(void *hosts, const void *address, __u32 *
 		// It is there now, or another processor was quicker, or there is no room.
 		t = bpf_map_lookup_elem(hosts, address);
 	}
-	if (!t) {
-		s = bpf_map_lookup_elem(&sums, &cpu);
-		if (!s)
-			return; // not so: every processor has one
-		t = &s->other;
-	}
-	add(&t->of[d], bytes, packets);
+	if (t)
+		add(&t->of[d], bytes, packets);
+	else
+		add_sum(cpu, SUM_OTHER + d, bytes, packets);
 }
 
 // add4 and add6 add to what an address moved. For index see find4.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -25,6 +26,9 @@ const (
 	receive = iota
 	transmit
 	directions
+
+	sums     = 8 // of a processor
+	sumOther = int(frame.Outcomes)
 )
 
 // reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by
@@ -62,11 +66,11 @@ func (r *reader) read() error {
 func (r *reader) readSums() {
 	var other capture.Totals
 	var outcomes [frame.Outcomes]capture.OutcomeSize
-	for i := range r.program.sums {
-		s := &r.program.sums[i]
-		add(&other, &s.Other)
+	for of := range slices.Chunk(r.program.sums, sums) {
+		addSize(&other.ReceiveBytes, &other.ReceivePackets, &of[sumOther+receive])
+		addSize(&other.TransmitBytes, &other.TransmitPackets, &of[sumOther+transmit])
 		for o := range outcomes {
-			addSize(&outcomes[o].Bytes, &outcomes[o].Packets, &s.Outcomes[o])
+			addSize(&outcomes[o].Bytes, &outcomes[o].Packets, &of[o])
 		}
 	}
 	r.counter.Lock()
@@ -95,7 +99,7 @@ func (r *reader) readIndexed() {
 
 // readHosts reads a map of hosts, batch by batch. Hosts that the program adds meanwhile may have to wait for the next time.
 func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]*capture.Totals, address func(K) netip.Addr) error {
-	cpus := len(r.program.sums)
+	cpus := len(r.program.sums) / sums
 	size := min(max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch), int(m.MaxEntries()))
 	keys, values := make([]K, size), make([]countTotals, size*cpus)
 	var cursor ebpf.MapBatchCursor
