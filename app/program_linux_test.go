@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,6 +39,39 @@ func inside(t *testing.T, ns *capturetest.Namespace, args ...string) *exec.Cmd {
 func serve(t *testing.T, ns *capturetest.Namespace, args ...string) *program {
 	t.Helper()
 	return start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0"}, args...)...)).listening()
+}
+
+// programs are a promflow for each backend, by the backend's name.
+type programs map[string]*program
+
+// serveEach is serve with every backend, to see the same packets.
+func serveEach(t *testing.T, ns *capturetest.Namespace, args ...string) programs {
+	t.Helper()
+	all := programs{}
+	for _, b := range backends {
+		all[b.Name] = start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0", "--capture=" + b.Name}, args...)...))
+	}
+	for _, p := range all {
+		p.listening()
+	}
+	return all
+}
+
+// agree waits until the page of each has what is wanted.
+func (all programs) agree(t *testing.T, wanted func() (map[string]counts, error)) {
+	t.Helper()
+	eventually(t, func() error {
+		want, err := wanted()
+		if err != nil {
+			return err
+		}
+		for backend, p := range all {
+			if e := same(hosts(t, p.get("/metrics")), want); e != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", backend, e))
+			}
+		}
+		return err
+	})
 }
 
 // start starts the program that cmd is.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,32 +39,35 @@ func TestUnknownInterfaceNamesThoseWithDefaultRoute(t *testing.T) {
 	}
 }
 
-// TestMissingCapability runs a copy of the program as nobody: the command that it prints must help.
-func TestMissingCapability(t *testing.T) {
-	capturetest.Need(t, "setcap", "setpriv")
-	ns := capturetest.NewNamespace(t)
-	path := copyForEveryone(t)
-	unprivileged := func() *exec.Cmd {
-		cmd := ns.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", path, "--interface=lo",
-			"--monitor-subnets=127.0.0.2", "--metrics-address=127.0.0.1:0")
-		cmd.Env = append(os.Environ(), beProgram+"=1")
-		return cmd
-	}
-	line, printed := fails(t, unprivileged())
-	if !strings.Contains(line, "cap_net_raw") || printed != "" {
-		t.Fatalf("said %q and printed %q", line, printed)
-	}
-	command := regexp.MustCompile(`sudo (setcap \S+ (\S+))\n$`).FindStringSubmatch(line)
-	if command == nil || command[2] != path {
-		t.Fatalf("%q does not end with the command for %s", line, path)
-	}
-	if out, err := exec.Command("sh", "-c", command[1]).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", command[1], err, out)
-	}
+// unprivileged is a copy of the program that nobody runs, with what the file has been granted.
+type unprivileged struct {
+	t    *testing.T
+	ns   *capturetest.Namespace
+	path string
+}
 
-	p := start(t, ns, unprivileged()).listening()
+// with prepares the program to count what 127.0.0.2 moves on lo, and more subnets than an eBPF program has room for.
+func (u unprivileged) with(backend string) *exec.Cmd {
+	monitored := []string{"127.0.0.2"}
+	for i := range 100 {
+		monitored = append(monitored, fmt.Sprintf("10.%d.0.0/24", i), fmt.Sprintf("fd00:%d::/64", i))
+	}
+	cmd := u.ns.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", u.path, "--capture="+backend,
+		"--interface=lo", "--metrics-address=127.0.0.1:0",
+		"--monitor-subnets="+strings.Join(monitored, ","), "--exclude-subnets=127.0.0.3,fd00:1::1")
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	return cmd
+}
+
+// counts checks that the program counts exactly, with the backend wanted, and returns its log.
+func (u unprivileged) counts(backend, wanted string) string {
+	u.t.Helper()
+	p := start(u.t, u.ns, u.with(backend)).listening()
+	if up := sample(u.t, p.get("/metrics"), fmt.Sprintf("promflow_capture_up{backend=%q,interface=\"lo\"}", wanted)); up != 1 {
+		u.t.Errorf("capture_up is %v", up)
+	}
 	const count, size = 10, 100
-	err := ns.Do(func() error {
+	err := u.ns.Do(func() error {
 		c, err := net.ListenPacket("udp", "127.0.0.2:0")
 		if err != nil {
 			return err
@@ -77,13 +81,77 @@ func TestMissingCapability(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		u.t.Fatal(err)
 	}
 	const bytes = count * (20 + 8 + size)
-	eventually(t, func() error {
-		return same(hosts(t, p.get("/metrics")), map[string]counts{"127.0.0.2": {receiveBytes: bytes, transmitBytes: bytes}})
+	eventually(u.t, func() error {
+		return same(hosts(u.t, p.get("/metrics")), map[string]counts{"127.0.0.2": {receiveBytes: bytes, transmitBytes: bytes}})
 	})
 	p.terminate()
+	return p.log.String()
+}
+
+// refused checks that the program fails for want of a capability, and returns the commands that it says to run.
+func (u unprivileged) refused(backend, capability string) (commands []string) {
+	u.t.Helper()
+	line, printed := fails(u.t, u.with(backend))
+	if !strings.Contains(line, "needs "+capability) || printed != "" {
+		u.t.Errorf("said %q and printed %q", line, printed)
+	}
+	return commandsIn(line)
+}
+
+var afterSudo = regexp.MustCompile(`sudo (setcap \S+ [^\s;"]+)`)
+
+func commandsIn(line string) (commands []string) {
+	for _, m := range afterSudo.FindAllStringSubmatch(line, -1) {
+		commands = append(commands, m[1])
+	}
+	return commands
+}
+
+// grant runs a command that the program has printed.
+func (u unprivileged) grant(command string) {
+	u.t.Helper()
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		u.t.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
+// TestMissingCapability has nobody run the program: what it says to do must help.
+func TestMissingCapability(t *testing.T) {
+	capturetest.Need(t, "setcap", "setpriv")
+	u := unprivileged{t, capturetest.NewNamespace(t), copyForEveryone(t)}
+	forBoth := "setcap cap_net_raw,cap_bpf+ep " + u.path
+	forOne := "setcap cap_net_raw+ep " + u.path
+
+	// With nothing granted, any backend will do.
+	if got := u.refused("afpacket", "cap_net_raw"); !slices.Equal(got, []string{forOne}) {
+		t.Errorf("says to run %q", got)
+	}
+	if got := u.refused("ebpf", "cap_"); !slices.Equal(got, []string{forBoth}) {
+		t.Errorf("says to run %q", got)
+	}
+	if got := u.refused("auto", "cap_net_raw"); !slices.Equal(got, []string{forBoth, forOne}) {
+		t.Errorf("says to run %q", got)
+	}
+
+	u.grant(forBoth)
+	if log := u.counts("auto", "ebpf"); strings.Contains(log, "level=WARN") {
+		t.Errorf("warns of something: %s", log)
+	}
+	u.counts("ebpf", "ebpf")
+	u.counts("afpacket", "afpacket")
+
+	u.grant(forOne)
+	warnings := regexp.MustCompile(`(?m)^.*level=WARN.*$`).FindAllString(u.counts("auto", "afpacket"), -1)
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "needs cap_bpf") || !slices.Equal(commandsIn(warnings[0]), []string{forBoth}) {
+		t.Errorf("warns of %q, want cap_bpf and the command for it once", warnings)
+	}
+	if got := u.refused("ebpf", "cap_bpf"); !slices.Equal(got, []string{forBoth}) {
+		t.Errorf("says to run %q", got)
+	}
+	u.counts("afpacket", "afpacket")
 }
 
 // copyForEveryone copies the test binary to where every user can run it, with what capabilities it may be given.

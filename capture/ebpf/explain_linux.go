@@ -19,18 +19,25 @@ var needs = []struct {
 	what  string
 	probe func() error
 }{
-	{"eBPF socket filters (Linux 3.19, CONFIG_BPF_SYSCALL)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
+	{"eBPF socket filters (Linux 3.19)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
 	{"eBPF hash maps with values for each processor (Linux 4.6)", func() error { return features.HaveMapType(ebpf.PerCPUHash) }},
 	{"loops in eBPF programs (Linux 5.3)", features.HaveBoundedLoops},
 	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
 }
 
-// explain tells why the program could not be loaded, where limitErr is why the limit of locked memory could not be raised.
-func explain(err, limitErr error) error {
+// explain tells why the program could not be loaded for so many addresses, where memlockErr is why the limit of locked memory
+// could not be raised.
+func explain(err error, limit int, memlockErr error) error {
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG) {
+		return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
+	}
+	if errors.Is(err, unix.ENOSYS) {
+		return lacks("the bpf system call (CONFIG_BPF_SYSCALL)", err)
+	}
 	if !errors.Is(err, os.ErrPermission) {
 		for _, n := range needs {
 			if probeErr := n.probe(); errors.Is(probeErr, ebpf.ErrNotSupported) {
-				return fmt.Errorf("%s: this kernel lacks %s (%w): %w", doing, n.what, err, errors.ErrUnsupported)
+				return lacks(n.what, err)
 			}
 		}
 		return fmt.Errorf("%s: %w", doing, err)
@@ -40,10 +47,14 @@ func explain(err, limitErr error) error {
 		return errors.Join(fmt.Errorf("%s: %w", doing, err), capErr)
 	case !able:
 		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: err}
-	case limitErr != nil:
-		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: limitErr}
+	case memlockErr != nil:
+		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: memlockErr}
 	}
 	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile or lockdown", doing, err)
+}
+
+func lacks(what string, err error) error {
+	return fmt.Errorf("%s: this kernel lacks %s (%w): %w", doing, what, err, errors.ErrUnsupported)
 }
 
 // has tells whether the thread has one of the capabilities.

@@ -1,0 +1,140 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"promflow/capture/capturetest"
+)
+
+// TestKilledLeavesNothing kills programs that cannot tidy up: the kernel must do it.
+func TestKilledLeavesNothing(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	all := serveEach(t, here, "--interface=here")
+	if got := promiscuity(t, here, "here"); got != len(all) {
+		t.Errorf("promiscuous %d times, want %d", got, len(all))
+	}
+	objects := bpfObjects(t, all["ebpf"].cmd.Process.Pid)
+	if len(objects.programs) == 0 || len(objects.maps) == 0 {
+		t.Fatalf("the kernel has %+v for it: the test shows nothing", objects)
+	}
+	for _, p := range all {
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-p.ended
+	}
+	eventually(t, func() error {
+		if left, got := objects.left(t), promiscuity(t, here, "here"); len(left) > 0 || got != 0 {
+			return fmt.Errorf("left are %v, and the interface is promiscuous %d times", left, got)
+		}
+		return nil
+	})
+}
+
+var promiscuous = regexp.MustCompile(`promiscuity (\d+)`)
+
+// promiscuity is how many users have asked for all frames of an interface.
+func promiscuity(t *testing.T, ns *capturetest.Namespace, device string) int {
+	t.Helper()
+	m := promiscuous.FindStringSubmatch(ns.IP("-d", "link", "show", device))
+	if m == nil {
+		t.Fatal("ip does not say whether an interface is promiscuous")
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// bpf has the identifiers of objects in the kernel.
+type bpf struct {
+	programs []ebpf.ProgramID
+	maps     []ebpf.MapID
+}
+
+var mapID = regexp.MustCompile(`(?m)^map_id:\t(\d+)$`)
+
+// bpfObjects finds the maps that a process has open, and the programs that use one of them, which may hang on a socket.
+func bpfObjects(t *testing.T, pid int) (objects bpf) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		info, _ := os.ReadFile(file) // the file may have been closed
+		for _, m := range mapID.FindAllSubmatch(info, -1) {
+			id, err := strconv.ParseUint(string(m[1]), 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			objects.maps = append(objects.maps, ebpf.MapID(id))
+		}
+	}
+	for id := ebpf.ProgramID(0); ; {
+		id, err = ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(mapsOf(t, id), func(m ebpf.MapID) bool { return slices.Contains(objects.maps, m) }) {
+			objects.programs = append(objects.programs, id)
+		}
+	}
+}
+
+// mapsOf gives the maps of a program; it has none once it is gone.
+func mapsOf(t *testing.T, id ebpf.ProgramID) []ebpf.MapID {
+	t.Helper()
+	program, err := ebpf.NewProgramFromID(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps, _ := info.MapIDs()
+	return maps
+}
+
+// left gives those of the objects that are still there.
+func (objects bpf) left(t *testing.T) (left []string) {
+	t.Helper()
+	for _, id := range objects.programs {
+		p, err := ebpf.NewProgramFromID(id)
+		if err == nil {
+			left = append(left, p.String())
+			p.Close()
+		} else if !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range objects.maps {
+		m, err := ebpf.NewMapFromID(id)
+		if err == nil {
+			left = append(left, m.String())
+			m.Close()
+		} else if !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	return left
+}

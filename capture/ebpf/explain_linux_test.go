@@ -1,0 +1,96 @@
+package ebpf
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"promflow/capture"
+	"promflow/capture/capturetest"
+)
+
+// openLo opens the backend for so many addresses, which are in a hash map.
+func openLo(limit int) error {
+	monitored, err := capture.ParseSubnets("0.0.0.0/0")
+	if err != nil {
+		return err
+	}
+	c := capture.Config{Interface: "lo", Log: slog.New(slog.DiscardHandler)}
+	source, err := Backend.Open(c, capture.NewCounter(capture.NewTable(limit), monitored, capture.Subnets{}))
+	if err != nil {
+		return err
+	}
+	return source.Close()
+}
+
+func TestTooManyAddresses(t *testing.T) {
+	capturetest.NeedRoot(t)
+	if err := openLo(1 << 30); err == nil || !strings.Contains(err.Error(), "1073741824 addresses (see --max-ips)") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// bpfFails tells a test process with what the bpf system call is to fail.
+const bpfFails = "PROMFLOW_TEST_BPF_FAILS"
+
+// TestBPFIsRefused has the kernel refuse the bpf system call, as one without it does and as a container's seccomp profile.
+func TestBPFIsRefused(t *testing.T) {
+	capturetest.NeedRoot(t)
+	for _, c := range []struct {
+		name  string
+		errno unix.Errno
+		is    error
+		says  string
+	}{
+		{"by a kernel without it", unix.ENOSYS, errors.ErrUnsupported, "this kernel lacks the bpf system call (CONFIG_BPF_SYSCALL)"},
+		{"by a seccomp profile", unix.EPERM, os.ErrPermission, "something forbids it to a process that has the capability"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if os.Getenv(bpfFails) != "" {
+				refuseBPF(t, c.errno)
+				if err := openLo(10); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || errors.As(err, new(*capture.MissingCapabilityError)) {
+					t.Errorf("the error is %v", err)
+				}
+				return
+			}
+			// What is refused once is refused to the process for good.
+			cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v")
+			cmd.Env = append(os.Environ(), bpfFails+"=1")
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+				t.Errorf("%v:\n%s", err, out)
+			}
+		})
+	}
+}
+
+// refuseBPF has the bpf system call fail in every thread of this process (seccomp(2)).
+func refuseBPF(t *testing.T, errno unix.Errno) {
+	t.Helper()
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 4}, // the number of the system call in struct seccomp_data
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_BPF, SkipTrue: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var filter []unix.SockFilter
+	for _, i := range program {
+		filter = append(filter, unix.SockFilter{Code: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K})
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(filter)
+	if failed != 0 {
+		t.Fatal("seccomp:", failed)
+	}
+}
