@@ -48,6 +48,12 @@ type countFew6 struct {
 	}
 }
 
+type countHalf struct {
+	_       structs.HostLayout
+	Bytes   uint32
+	Packets uint32
+}
+
 type countRange4 struct {
 	_      structs.HostLayout
 	First  uint32
@@ -78,7 +84,8 @@ type countTotals struct {
 const (
 	countMapHosts4         = "hosts4"
 	countMapHosts6         = "hosts6"
-	countMapIndexed        = "indexed"
+	countMapIndexedHigh    = "indexed_high"
+	countMapIndexedLow     = "indexed_low"
 	countMapMoreExcluded4  = "more_excluded4"
 	countMapMoreExcluded6  = "more_excluded6"
 	countMapMoreMonitored4 = "more_monitored4"
@@ -147,7 +154,8 @@ type countProgramSpecs struct {
 type countMapSpecs struct {
 	Hosts4         *ebpf.MapSpec `ebpf:"hosts4"`
 	Hosts6         *ebpf.MapSpec `ebpf:"hosts6"`
-	Indexed        *ebpf.MapSpec `ebpf:"indexed"`
+	IndexedHigh    *ebpf.MapSpec `ebpf:"indexed_high"`
+	IndexedLow     *ebpf.MapSpec `ebpf:"indexed_low"`
 	MoreExcluded4  *ebpf.MapSpec `ebpf:"more_excluded4"`
 	MoreExcluded6  *ebpf.MapSpec `ebpf:"more_excluded6"`
 	MoreMonitored4 *ebpf.MapSpec `ebpf:"more_monitored4"`
@@ -190,7 +198,8 @@ func (o *countObjects) Close() error {
 type countMaps struct {
 	Hosts4         *ebpf.Map `ebpf:"hosts4"`
 	Hosts6         *ebpf.Map `ebpf:"hosts6"`
-	Indexed        *ebpf.Map `ebpf:"indexed"`
+	IndexedHigh    *ebpf.Map `ebpf:"indexed_high"`
+	IndexedLow     *ebpf.Map `ebpf:"indexed_low"`
 	MoreExcluded4  *ebpf.Map `ebpf:"more_excluded4"`
 	MoreExcluded6  *ebpf.Map `ebpf:"more_excluded6"`
 	MoreMonitored4 *ebpf.Map `ebpf:"more_monitored4"`
@@ -202,7 +211,8 @@ func (m *countMaps) Close() error {
 	return _CountClose(
 		m.Hosts4,
 		m.Hosts6,
-		m.Indexed,
+		m.IndexedHigh,
+		m.IndexedLow,
 		m.MoreExcluded4,
 		m.MoreExcluded6,
 		m.MoreMonitored4,

@@ -3,6 +3,7 @@ package ebpf
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -143,8 +144,9 @@ func (k *kernel) reset(p *program, table *capture.Table) {
 		var err error
 		switch {
 		case at >= 0:
-			for ; at < len(p.indexed) && err == nil; at += len(p.addresses) {
-				err = p.collection.Maps[countMapIndexed].Put(uint32(at), countSize{})
+			for ; at < len(p.low) && err == nil; at += len(p.addresses) {
+				err = errors.Join(p.collection.Maps[countMapIndexedLow].Put(uint32(at), countHalf{}),
+					p.collection.Maps[countMapIndexedHigh].Put(uint32(at), countHalf{}))
 			}
 		case h.Addr.Is4():
 			err = p.hosts4.Delete(number4(h.Addr))

@@ -22,7 +22,7 @@ type program struct {
 
 	// What the program writes while we read it, through maps that are mapped into memory. For what is where, see totals.h.
 	sums      []countSize
-	indexed   []countSize
+	low, high []countHalf
 	addresses []netip.Addr // that are indexed, in the order of what they moved
 
 	collection *ebpf.Collection
@@ -65,10 +65,11 @@ func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool
 		addresses:  addresses,
 		collection: collection,
 	}
-	if p.sums, err = view[countSize](p, countMapSums, cpus*sums); err == nil {
-		p.indexed, err = view[countSize](p, countMapIndexed, cpus*directions*len(addresses))
-	}
-	if err != nil {
+	var errs [3]error
+	p.sums, errs[0] = view[countSize](p, countMapSums, cpus*sums)
+	p.low, errs[1] = view[countHalf](p, countMapIndexedLow, cpus*directions*len(addresses))
+	p.high, errs[2] = view[countHalf](p, countMapIndexedHigh, cpus*directions*len(addresses))
+	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
@@ -99,7 +100,9 @@ func configure(spec *ebpf.CollectionSpec, counter *capture.Counter, cpus int) ([
 	more(spec.Maps[countMapMoreExcluded6], excluded6)
 
 	spec.Maps[countMapSums].MaxEntries = uint32(cpus) * sums
-	spec.Maps[countMapIndexed].MaxEntries = max(1, uint32(cpus)*directions*indexed)
+	for _, name := range []string{countMapIndexedLow, countMapIndexedHigh} {
+		spec.Maps[name].MaxEntries = max(1, uint32(cpus)*directions*indexed)
+	}
 	addresses := make([]netip.Addr, indexed)
 	for _, r := range monitored4 {
 		if r.Index == hashed {

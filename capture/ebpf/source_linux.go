@@ -47,6 +47,9 @@ func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
 	if err := unix.SetsockoptInt(sock.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.filter.FD()); err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
 	}
+	if err := s.reader.read(); err != nil { // of nothing yet
+		return nil, errors.Join(lacks("lookups of many keys of an eBPF map at a time (Linux 5.6)", err), s.Close())
+	}
 	if err := sock.Bind(c.Promiscuous); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

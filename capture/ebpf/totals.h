@@ -24,15 +24,22 @@ struct {
 	__uint(max_entries, 1);
 } sums SEC(".maps");
 
-// indexed has the addresses of indexed ranges: for each processor, for each direction, indexed_count. Apart, the directions
-// need half the cache where there is one only, as when addresses are spoofed.
-struct {
+// half is the low or the high half of a size.
+struct half {
+	__u32 bytes, packets;
+};
+
+struct halves {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, struct size);
+	__type(value, struct half);
 	__uint(max_entries, 1);
-} indexed SEC(".maps");
+};
+
+// indexed_low and indexed_high have the addresses of indexed ranges: for each processor, for each direction, indexed_count.
+// With many addresses it is their place in the cache that counts: a packet needs 8 bytes, and the high half once in 4 GiB.
+struct halves indexed_low SEC(".maps"), indexed_high SEC(".maps");
 
 volatile const __u32 indexed_count;
 
@@ -94,16 +101,27 @@ static __always_inline void add_hashed(void *hosts, const void *address, __u32 *
 
 static __always_inline void add4(__u32 cpu, __u32 index, __u32 address, enum direction d, __u64 bytes, __u64 packets)
 {
-	struct size *s;
+	struct half *low, *high;
 
 	if (index == HASHED) {
 		add_hashed(&hosts4, &address, &full4, cpu, d, bytes, packets);
 		return;
 	}
 	index += (cpu * DIRECTIONS + d) * indexed_count;
-	s = bpf_map_lookup_elem(&indexed, &index);
-	if (s)
-		add(s, bytes, packets);
+	low = bpf_map_lookup_elem(&indexed_low, &index);
+	if (!low)
+		return; // not so: no index is beyond the map
+	bytes += low->bytes;
+	packets += low->packets;
+	low->bytes = bytes;
+	low->packets = packets;
+	if ((bytes | packets) >> 32) {
+		high = bpf_map_lookup_elem(&indexed_high, &index);
+		if (high) {
+			high->bytes += bytes >> 32;
+			high->packets += packets >> 32;
+		}
+	}
 }
 
 static __always_inline void add6(__u32 cpu, const struct address6 *address, enum direction d, __u64 bytes, __u64 packets)

@@ -78,8 +78,7 @@ func (r *reader) readSums() {
 	r.grow(capture.Key{}, &r.other, other)
 	for o, now := range outcomes {
 		last := &r.outcomes[o]
-		r.counter.AddOutcome(frame.Outcome(o), capture.OutcomeSize{Packets: now.Packets - last.Packets, Bytes: now.Bytes - last.Bytes})
-		*last = now
+		r.counter.AddOutcome(frame.Outcome(o), capture.OutcomeSize{Packets: grown(&last.Packets, now.Packets), Bytes: grown(&last.Bytes, now.Bytes)})
 	}
 }
 
@@ -89,9 +88,9 @@ func (r *reader) readIndexed() {
 	count := len(r.program.addresses)
 	for i, addr := range r.program.addresses {
 		var now capture.Totals
-		for at := i; at < len(r.program.indexed); at += directions * count {
-			addSize(&now.ReceiveBytes, &now.ReceivePackets, &r.program.indexed[at+receive*count])
-			addSize(&now.TransmitBytes, &now.TransmitPackets, &r.program.indexed[at+transmit*count])
+		for at := i; at < len(r.program.low); at += directions * count {
+			r.addIndexed(&now.ReceiveBytes, &now.ReceivePackets, at+receive*count)
+			r.addIndexed(&now.TransmitBytes, &now.TransmitPackets, at+transmit*count)
 		}
 		r.grow(capture.Key{Addr: addr}, &r.indexed[i], now)
 	}
@@ -128,18 +127,25 @@ func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]*capture.Totals,
 	}
 }
 
-// grow adds to the table what the totals of a key have grown by since they were last read.
+// grow adds to the table what the totals of a key have grown by since they were last read. One that was read while it was
+// being written may appear to have shrunk: it has its turn the next time.
 func (r *reader) grow(key capture.Key, last *capture.Totals, now capture.Totals) {
 	if now == *last {
 		return
 	}
 	r.counter.Add(key, capture.Totals{
-		ReceiveBytes:    now.ReceiveBytes - last.ReceiveBytes,
-		TransmitBytes:   now.TransmitBytes - last.TransmitBytes,
-		ReceivePackets:  now.ReceivePackets - last.ReceivePackets,
-		TransmitPackets: now.TransmitPackets - last.TransmitPackets,
+		ReceiveBytes:    grown(&last.ReceiveBytes, now.ReceiveBytes),
+		TransmitBytes:   grown(&last.TransmitBytes, now.TransmitBytes),
+		ReceivePackets:  grown(&last.ReceivePackets, now.ReceivePackets),
+		TransmitPackets: grown(&last.TransmitPackets, now.TransmitPackets),
 	})
-	*last = now
+}
+
+// grown gives by how much a number is more than it was last, which it then is.
+func grown(last *int64, now int64) int64 {
+	more := max(0, now-*last)
+	*last += more
+	return more
 }
 
 // add and addSize add what a processor has counted, and may be counting, to sums.
@@ -152,4 +158,22 @@ func add(sum *capture.Totals, t *countTotals) {
 func addSize(bytes, packets *int64, s *countSize) {
 	*bytes += int64(atomic.LoadUint64(&s.Bytes))
 	*packets += int64(atomic.LoadUint64(&s.Packets))
+}
+
+// addIndexed adds what a processor has counted, and may be counting, at a place of the indexed addresses to sums.
+func (r *reader) addIndexed(bytes, packets *int64, at int) {
+	low, high := &r.program.low[at], &r.program.high[at]
+	*bytes += whole(&low.Bytes, &high.Bytes)
+	*packets += whole(&low.Packets, &high.Packets)
+}
+
+// whole puts halves together, of which the low one is written first.
+func whole(low, high *uint32) int64 {
+	for {
+		h := atomic.LoadUint32(high)
+		l := atomic.LoadUint32(low)
+		if h == atomic.LoadUint32(high) {
+			return int64(h)<<32 | int64(l)
+		}
+	}
 }

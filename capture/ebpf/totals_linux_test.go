@@ -1,0 +1,80 @@
+package ebpf
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"promflow/capture"
+	"promflow/capture/capturetest"
+	"promflow/capture/frame"
+)
+
+// TestReadsWhileCounting reads totals that grow by 4 GiB every few milliseconds, so that they are often read while a half of
+// them is ahead of the other.
+func TestReadsWhileCounting(t *testing.T) {
+	capturetest.NeedRoot(t)
+	const segments, headers, rounds, perRound = 3000, 20 + 20, 40, 20_000
+	packet := ipv4(6, make([]byte, 20+segments)...)
+	f := append(append(make([]byte, 12), 8, 0), packet...)
+	context := skBuff{GSOSize: 1}
+	for _, monitored := range []string{"10.0.0.0/24", "10.0.0.0/8"} {
+		t.Run(monitored, func(t *testing.T) {
+			subnets, err := capture.ParseSubnets(monitored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			table := capture.NewTable(1000)
+			counter := capture.NewCounter(table, subnets, capture.Subnets{})
+			p := loadAs(t, ebpf.SchedCLS, counter, true)
+			r := newReader(p, counter)
+			counted := make(chan error)
+			go func() {
+				var err error
+				for range rounds {
+					if err == nil {
+						_, err = p.filter.Run(&ebpf.RunOptions{Data: f, Context: context, Repeat: perRound})
+					}
+				}
+				counted <- err
+			}()
+			const packets, bytes = int64(rounds * perRound * segments), int64(rounds*perRound*segments) * (headers + 1)
+			source, destination := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+			reads := 0
+			for done := false; !done; reads++ {
+				select {
+				case err := <-counted:
+					if err != nil {
+						t.Fatal(err)
+					}
+					done = true
+				default:
+				}
+				if err := r.read(); err != nil {
+					t.Fatal(err)
+				}
+				if now := counter.Outcomes()[frame.Counted]; now.Packets > packets || now.Bytes > bytes {
+					t.Fatalf("%+v is more than was counted", now)
+				}
+				for _, h := range table.Snapshot(nil) {
+					if h.TransmitBytes > bytes || h.TransmitPackets > packets || h.ReceiveBytes > bytes || h.ReceivePackets > packets {
+						t.Fatalf("%+v is more than was counted", h)
+					}
+				}
+			}
+			if reads < 10 {
+				t.Errorf("%d reads while counting", reads)
+			}
+			got := resultOf(table, counter)
+			want := result{totals: map[netip.Addr]capture.Totals{
+				source:      {TransmitBytes: bytes, TransmitPackets: packets},
+				destination: {ReceiveBytes: bytes, ReceivePackets: packets},
+			}}
+			want.outcomes[frame.Counted] = capture.OutcomeSize{Packets: packets, Bytes: bytes}
+			if !got.equal(want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
