@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -85,7 +84,7 @@ func joinByPlainTun(t *testing.T, n network, _ []vlan) {
 // joinByWire makes both tun devices and copies between them.
 func joinByWire(t *testing.T, n network, flags uint16) {
 	t.Helper()
-	c0, r0 := openTun(t, n.client, "c0", flags), openTun(t, n.router, "r0", flags)
+	c0, r0 := n.client.Tun("c0", flags), n.router.Tun("r0", flags)
 	wire(t, c0, r0)
 	wire(t, r0, c0)
 }
@@ -111,43 +110,6 @@ func wire(t *testing.T, from, to *os.File) {
 			t.Errorf("the wire broke: %v", err)
 		}
 	})
-}
-
-// openTun makes a tun device, up, and gives its other side, which goes away with the test.
-func openTun(t *testing.T, ns *capturetest.Namespace, name string, flags uint16) *os.File {
-	t.Helper()
-	var tun *os.File
-	err := ns.Do(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		// Last, as Go's poller takes it as it is then.
-		defer func() { tun = os.NewFile(uintptr(fd), name) }()
-		req, err := unix.NewIfreq(name)
-		if err != nil {
-			return err
-		}
-		req.SetUint16(flags)
-		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-			return err
-		}
-		if flags&unix.IFF_VNET_HDR == 0 {
-			return nil
-		}
-		return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6)
-	})
-	if tun != nil {
-		t.Cleanup(func() { tun.Close() })
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		capturetest.Lacks(t, "/dev/net/tun")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.IP("link", "set", name, "up")
-	return tun
 }
 
 // vlan is a tag of a frame.

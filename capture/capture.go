@@ -2,7 +2,8 @@
 //
 // Packets go one way: a [Source], opened by one of the backends in the folders below, has them decoded by package frame and
 // hands them to a [Counter], which knows the subnets that matter. The counter adds to the [Table], which all sources share
-// and which is read for a scrape.
+// and which is read for a scrape. A source whose packets are decoded and selected elsewhere, as in the kernel, gives the
+// counter sums instead of packets.
 //
 // A backend is one folder, named as --capture names it. To add one, write its folder, pass the conformance suite of
 // package capturetest, and add one line to the list in package app.

@@ -1,7 +1,9 @@
 package capturetest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -40,6 +42,44 @@ func (n *Namespace) Veth(a string, peer *Namespace, b string) {
 	run(n.t, "ip", "link", "add", a, "netns", n.Name, "type", "veth", "peer", "name", b, "netns", peer.Name)
 	n.IP("link", "set", a, "up")
 	peer.IP("link", "set", b, "up")
+}
+
+// Tun makes a tun or tap device in n, up, and gives its other side, which goes away with the test. With IFF_VNET_HDR that
+// takes merged segments.
+func (n *Namespace) Tun(name string, flags uint16) *os.File {
+	n.t.Helper()
+	var tun *os.File
+	err := n.Do(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		// Last, as Go's poller takes it as it is then.
+		defer func() { tun = os.NewFile(uintptr(fd), name) }()
+		req, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		req.SetUint16(flags)
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+			return err
+		}
+		if flags&unix.IFF_VNET_HDR == 0 {
+			return nil
+		}
+		return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6)
+	})
+	if tun != nil {
+		n.t.Cleanup(func() { tun.Close() })
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		Lacks(n.t, "/dev/net/tun")
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.IP("link", "set", name, "up")
+	return tun
 }
 
 // IP runs ip(8) on the namespace.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -381,40 +380,12 @@ func received(t *testing.T, n *Namespace, name string) int64 {
 	return links[0].Stats64.Rx.Packets
 }
 
-// openTun makes a tun or tap device of the namespace, which goes away with the test.
-func openTun(t *testing.T, n *Namespace, name string, flags uint16) *os.File {
-	t.Helper()
-	var tun *os.File
-	err := n.Do(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		tun = os.NewFile(uintptr(fd), "tun")
-		req, err := unix.NewIfreq(name)
-		if err != nil {
-			return err
-		}
-		req.SetUint16(flags)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		Lacks(t, "/dev/net/tun")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tun.Close() })
-	n.IP("link", "set", name, "up")
-	return tun
-}
-
 // skipsUndescribed has a virtual machine's network card, so to say, deliver merged segments of a kind that few know: UDP
 // that is to be fragmented. A backend may count them or drop them, but not take anything else for them.
 func skipsUndescribed(t *testing.T, b capture.Backend) {
 	const filler = 150_000 // more than any backend keeps, so that what is reused has been used
 	n := NewNamespace(t)
-	tap := openTun(t, n, "tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
 	r := start(t, b, n, "tap0", monitored, excluded)
 	plain := append(make([]byte, 10), Frames()[0]...)
 	odd := UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
@@ -452,7 +423,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 
 func countsTun(t *testing.T, b capture.Backend) {
 	n := NewNamespace(t)
-	tun := openTun(t, n, "tun0", unix.IFF_TUN|unix.IFF_NO_PI)
+	tun := n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 	r := start(t, b, n, "tun0", monitored, excluded)
 	var frames []frame.Frame
 	for _, f := range Frames() {
