@@ -69,5 +69,5 @@ func explain(b capture.Backend, err error) error {
 		needed += "," + missing.Capability
 	}
 	return fmt.Errorf("%w: run promflow as root (in a container with %s), or once: sudo setcap %s+ep %s",
-		err, strings.ToUpper(strings.ReplaceAll(needed, ",", " and ")), needed, program)
+		err, strings.ReplaceAll(strings.ToUpper(needed), ",", " and "), needed, program)
 }

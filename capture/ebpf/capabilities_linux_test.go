@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -34,6 +35,9 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 			return err
 		}
 		return p.close()
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // of kernels before 5.11
+		t.Fatal(err)
 	}
 	errs := make(chan error)
 	forms := make(chan form)

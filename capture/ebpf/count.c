@@ -48,15 +48,15 @@ __noinline int count_any(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct packet p = {.bytes = skb->len, .packets = 1};
+	enum outcome outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
 
-	p.outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
-	if (p.outcome == COUNTED) {
+	if (outcome == COUNTED) {
 		if (p.version == 4)
-			p.outcome = count4(cpu, p.source4, p.destination4, p.bytes, p.packets);
+			outcome = count4(cpu, p.source4, p.destination4, p.bytes, p.packets);
 		else
-			p.outcome = count6(cpu, &p.source6, &p.destination6, p.bytes, p.packets);
+			outcome = count6(cpu, &p.source6, &p.destination6, p.bytes, p.packets);
 	}
-	add_sum(cpu, p.outcome, p.bytes, p.packets);
+	add_sum(cpu, outcome, p.bytes, p.packets);
 	return 0;
 }
 
@@ -70,23 +70,21 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 		struct ipv4 ip;
 	} h;
 	__u8 *start = h.ethernet + ETHERNET_LEN - link;
-	__be16 *type = (__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(*type));
+	__be16 type = skb->protocol;
 	__u32 cpu, bytes;
 
 	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip))) {
 		// Too short for IPv4, perhaps for all.
-		if (!link)
-			*type = skb->protocol;
-		else if (bpf_skb_load_bytes(skb, 0, start, link))
-			*type = 0;
-		return count_any(skb, link, bpf_ntohs(*type));
+		if (link)
+			type = bpf_skb_load_bytes(skb, 0, start, link) ? 0 : *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
+		return count_any(skb, link, bpf_ntohs(type));
 	}
-	if (!link)
-		*type = skb->protocol;
+	if (link)
+		type = *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
 	bytes = bpf_ntohs(h.ip.total);
-	if (*type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
+	if (type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
 	    skb->gso_size)
-		return count_any(skb, link, bpf_ntohs(*type));
+		return count_any(skb, link, bpf_ntohs(type));
 
 	cpu = bpf_get_smp_processor_id();
 	add_sum(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
@@ -106,5 +104,5 @@ int count_network(struct __sk_buff *skb)
 	return count(skb, 0);
 }
 
-// Which helpers may be called, and faster code in the kernel, depend on the licence: those here are free for all.
+// None of the helpers here is for programs under the GPL only.
 char _license[] SEC("license") = "Apache-2.0";

@@ -40,10 +40,9 @@ struct ipv6 {
 
 struct packet {
 	struct address6 source6, destination6;
-	__u32 source4, destination4;
+	__u64 source4, destination4;
 	__u64 bytes, packets;
-	__u32 version; // of IP
-	enum outcome outcome;
+	__u64 version; // of IP
 };
 
 // place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there. It
@@ -80,6 +79,7 @@ __noinline place labels(struct __sk_buff *skb, __u32 at)
 {
 	__u8 label[4], first;
 
+#pragma unroll
 	for (int i = 0; i < MAX_LABELS; i++) {
 		if (bpf_skb_load_bytes(skb, at, label, sizeof(label)))
 			return nowhere(MALFORMED);
@@ -133,6 +133,7 @@ __noinline place unwrap(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 tag[2];
 
+#pragma unroll
 	for (int tags = 0; tags <= MAX_TAGS; tags++) {
 		switch (type) {
 		case ETHERTYPE_IPV4:

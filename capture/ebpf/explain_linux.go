@@ -21,36 +21,55 @@ var needs = []struct {
 }{
 	{"eBPF socket filters (Linux 3.19)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
 	{"eBPF hash maps with values for each processor (Linux 4.6)", func() error { return features.HaveMapType(ebpf.PerCPUHash) }},
-	{"loops in eBPF programs (Linux 5.3)", features.HaveBoundedLoops},
 	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
+	{"its own type information (CONFIG_DEBUG_INFO_BTF), for eBPF functions that are verified one by one", haveBTF},
+}
+
+// haveBTF is a probe as those of package features.
+func haveBTF() error {
+	_, err := os.Stat("/sys/kernel/btf/vmlinux")
+	if errors.Is(err, os.ErrNotExist) {
+		return ebpf.ErrNotSupported
+	}
+	return err
 }
 
 // explain tells why the program could not be loaded for so many addresses, where memlockErr is why the limit of locked memory
 // could not be raised.
 func explain(err error, limit int, memlockErr error) error {
-	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG) {
-		return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
-	}
-	if errors.Is(err, unix.ENOSYS) {
+	refused := errors.As(err, new(*ebpf.VerifierError))
+	switch {
+	case errors.Is(err, unix.ENOSYS):
 		return lacks("the bpf system call (CONFIG_BPF_SYSCALL)", err)
+	case !refused && (errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG)):
+		return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
+	case !refused && errors.Is(err, os.ErrPermission):
+		return forbidden(err, memlockErr)
 	}
-	if !errors.Is(err, os.ErrPermission) {
-		for _, n := range needs {
-			if probeErr := n.probe(); errors.Is(probeErr, ebpf.ErrNotSupported) {
-				return lacks(n.what, err)
-			}
+	for _, n := range needs {
+		if probeErr := n.probe(); errors.Is(probeErr, ebpf.ErrNotSupported) {
+			return lacks(n.what, err)
 		}
-		return fmt.Errorf("%s: %w", doing, err)
 	}
+	if able, capErr := has(unix.CAP_PERFMON, unix.CAP_SYS_ADMIN); refused && capErr == nil && !able {
+		// The verifier is stricter then, and not of one mind from kernel to kernel.
+		return &capture.MissingCapabilityError{Capability: "cap_perfmon", Doing: doing, Err: fmt.Errorf("%w: %w", unix.EPERM, err)}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// forbidden tells why the bpf system call is not allowed.
+func forbidden(err, memlockErr error) error {
 	switch able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); {
 	case capErr != nil:
 		return errors.Join(fmt.Errorf("%s: %w", doing, err), capErr)
 	case !able:
-		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: err}
+		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
 	case memlockErr != nil:
 		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: memlockErr}
 	}
-	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile or lockdown", doing, err)
+	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile or lockdown",
+		doing, unix.EPERM)
 }
 
 func lacks(what string, err error) error {

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -54,9 +55,11 @@ func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool
 		return nil, err
 	}
 
+	// Only kernels before 5.11 have a limit here, and what follows may fit.
+	memlockErr := rlimit.RemoveMemlock()
 	collection, err := ebpf.NewCollection(spec)
 	if err != nil {
-		return nil, err
+		return nil, explain(err, counter.Limit(), memlockErr)
 	}
 	p := &program{
 		filter:     collection.Programs[name],

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -37,11 +36,9 @@ func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Only kernels before 5.11 have a limit here. If it cannot be raised, what follows may succeed all the same.
-	memlockErr := rlimit.RemoveMemlock()
 	p, err := load(counter, sock.Ethernet)
 	if err != nil {
-		return nil, errors.Join(explain(err, counter.Limit(), memlockErr), sock.Close())
+		return nil, errors.Join(err, sock.Close())
 	}
 	s := &source{counter: counter, log: c.Log, socket: sock, program: p, reader: newReader(p, counter)}
 	if err := unix.SetsockoptInt(sock.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.filter.FD()); err != nil {

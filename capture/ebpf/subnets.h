@@ -1,6 +1,14 @@
 // Which addresses count. Subnets come as sorted ranges that do not overlap. Up to FEW of them are constants, which the
 // verifier turns into code; more are searched in a map.
 
+// KEY is a map's key of 32 bits in a variable of 64: without CAP_PERFMON, older verifiers let what they take for a saved register
+// be overwritten only as a whole.
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define KEY(n) ((__u64)(n))
+#else
+#define KEY(n) ((__u64)(n) << 32)
+#endif
+
 #define FEW 4
 #define STEPS 16 // of a search: 65,536 ranges are more than a command line has room for
 
@@ -64,20 +72,22 @@ static __always_inline __u32 index4(__u32 first, __u32 extent, __u32 index, __u3
 // the address is one of size from at on.
 static __always_inline __u32 search4(struct more4 *more, __u32 count, __u32 address)
 {
-	__u32 at = 0, half, try;
+	__u32 at = 0, half;
 	struct range4 *r;
+	__u64 key;
 
 #pragma unroll
 	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
 		half = size / 2;
 		if (!half)
 			break;
-		try = at + half;
-		r = bpf_map_lookup_elem(more, &try);
+		key = KEY(at + half);
+		r = bpf_map_lookup_elem(more, &key);
 		if (r && r->first <= address)
-			at = try;
+			at += half;
 	}
-	r = bpf_map_lookup_elem(more, &at);
+	key = KEY(at);
+	r = bpf_map_lookup_elem(more, &key);
 	return r ? index4(r->first, r->extent, r->index, address) : NOWHERE;
 }
 
@@ -134,20 +144,22 @@ static __always_inline int within(const struct address6 *a, const volatile struc
 
 static __always_inline int search6(struct more6 *more, __u32 count, const struct address6 *address)
 {
-	__u32 at = 0, half, try;
+	__u32 at = 0, half;
 	struct range6 *r;
+	__u64 key;
 
 #pragma unroll
 	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
 		half = size / 2;
 		if (!half)
 			break;
-		try = at + half;
-		r = bpf_map_lookup_elem(more, &try);
+		key = KEY(at + half);
+		r = bpf_map_lookup_elem(more, &key);
 		if (r && !before(address, &r->first))
-			at = try;
+			at += half;
 	}
-	r = bpf_map_lookup_elem(more, &at);
+	key = KEY(at);
+	r = bpf_map_lookup_elem(more, &key);
 	return r && within(address, r);
 }
 

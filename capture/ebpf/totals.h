@@ -73,8 +73,8 @@ static __always_inline void add(struct size *s, __u64 bytes, __u64 packets)
 // add_sum adds to one of a processor's sums.
 static __always_inline void add_sum(__u32 cpu, __u32 sum, __u64 bytes, __u64 packets)
 {
-	__u32 index = cpu * SUMS + sum;
-	struct size *s = bpf_map_lookup_elem(&sums, &index);
+	__u64 key = KEY(cpu * SUMS + sum);
+	struct size *s = bpf_map_lookup_elem(&sums, &key);
 
 	if (s)
 		add(s, bytes, packets);
@@ -102,13 +102,14 @@ static __always_inline void add_hashed(void *hosts, const void *address, __u32 *
 static __always_inline void add4(__u32 cpu, __u32 index, __u32 address, enum direction d, __u64 bytes, __u64 packets)
 {
 	struct half *low, *high;
+	__u64 key = KEY(address);
 
 	if (index == HASHED) {
-		add_hashed(&hosts4, &address, &full4, cpu, d, bytes, packets);
+		add_hashed(&hosts4, &key, &full4, cpu, d, bytes, packets);
 		return;
 	}
-	index += (cpu * DIRECTIONS + d) * indexed_count;
-	low = bpf_map_lookup_elem(&indexed_low, &index);
+	key = KEY((cpu * DIRECTIONS + d) * indexed_count + index);
+	low = bpf_map_lookup_elem(&indexed_low, &key);
 	if (!low)
 		return; // not so: no index is beyond the map
 	bytes += low->bytes;
@@ -116,7 +117,7 @@ static __always_inline void add4(__u32 cpu, __u32 index, __u32 address, enum dir
 	low->bytes = bytes;
 	low->packets = packets;
 	if ((bytes | packets) >> 32) {
-		high = bpf_map_lookup_elem(&indexed_high, &index);
+		high = bpf_map_lookup_elem(&indexed_high, &key);
 		if (high) {
 			high->bytes += bytes >> 32;
 			high->packets += packets >> 32;
