@@ -63,7 +63,7 @@ func TestReadsWhileCounting(t *testing.T) {
 					}
 				}
 			}
-			if reads < 10 {
+			if reads < 3 {
 				t.Errorf("%d reads while counting", reads)
 			}
 			got := resultOf(table, counter)

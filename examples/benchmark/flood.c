@@ -36,4 +36,4 @@ int flood(struct xdp_md *context)
 	return bpf_redirect(outgoing, 0);
 }
 
-char flood_license[] SEC("license") = "GPL";
+char flood_license[] SEC("license") = "Apache-2.0";

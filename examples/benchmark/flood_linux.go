@@ -11,7 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-//go:generate go tool bpf2go -tags linux flood flood.c -- -I/usr/include/x86_64-linux-gnu -Wall -Wextra -Werror
+//go:generate go tool bpf2go -tags linux flood flood.c -- -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu -Wall -Wextra -Werror
 
 // flood sends UDP packets over a link, faster than any socket could: the kernel itself makes frames of a template and runs
 // flood.c on each, which redirects it into the interface. That is BPF_PROG_RUN in live frame mode
