@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -35,9 +34,6 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 			return err
 		}
 		return p.close()
-	}
-	if err := rlimit.RemoveMemlock(); err != nil { // of kernels before 5.11
-		t.Fatal(err)
 	}
 	errs := make(chan error)
 	forms := make(chan form)

@@ -22,7 +22,7 @@ type countAddress6 struct {
 type countFew4 struct {
 	_      structs.HostLayout
 	Count  uint32
-	Ranges [4]struct {
+	Ranges [2]struct {
 		_      structs.HostLayout
 		First  uint32
 		Extent uint32
@@ -33,7 +33,7 @@ type countFew4 struct {
 type countFew6 struct {
 	_      structs.HostLayout
 	Count  uint64
-	Ranges [4]struct {
+	Ranges [2]struct {
 		_     structs.HostLayout
 		First struct {
 			_    structs.HostLayout

@@ -79,7 +79,6 @@ __noinline place labels(struct __sk_buff *skb, __u32 at)
 {
 	__u8 label[4], first;
 
-#pragma unroll
 	for (int i = 0; i < MAX_LABELS; i++) {
 		if (bpf_skb_load_bytes(skb, at, label, sizeof(label)))
 			return nowhere(MALFORMED);
@@ -133,7 +132,6 @@ __noinline place unwrap(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 tag[2];
 
-#pragma unroll
 	for (int tags = 0; tags <= MAX_TAGS; tags++) {
 		switch (type) {
 		case ETHERTYPE_IPV4:

@@ -38,13 +38,16 @@ func haveBTF() error {
 // could not be raised.
 func explain(err error, limit int, memlockErr error) error {
 	refused := errors.As(err, new(*ebpf.VerifierError))
+	if able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); capErr == nil && !able {
+		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
+	}
 	switch {
 	case errors.Is(err, unix.ENOSYS):
 		return lacks("the bpf system call (CONFIG_BPF_SYSCALL)", err)
 	case !refused && (errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG)):
 		return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
 	case !refused && errors.Is(err, os.ErrPermission):
-		return forbidden(err, memlockErr)
+		return forbidden(memlockErr)
 	}
 	for _, n := range needs {
 		if probeErr := n.probe(); errors.Is(probeErr, ebpf.ErrNotSupported) {
@@ -58,17 +61,12 @@ func explain(err error, limit int, memlockErr error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// forbidden tells why the bpf system call is not allowed.
-func forbidden(err, memlockErr error) error {
-	switch able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); {
-	case capErr != nil:
-		return errors.Join(fmt.Errorf("%s: %w", doing, err), capErr)
-	case !able:
-		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
-	case memlockErr != nil:
+// forbidden tells why the bpf system call is not allowed to a process that has the capability.
+func forbidden(memlockErr error) error {
+	if version, err := features.LinuxVersionCode(); err == nil && version < 5<<16|11<<8 && memlockErr != nil {
 		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: memlockErr}
 	}
-	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile or lockdown",
+	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile, its user namespace, or lockdown",
 		doing, unix.EPERM)
 }
 

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -55,9 +55,15 @@ func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool
 		return nil, err
 	}
 
-	// Only kernels before 5.11 have a limit here, and what follows may fit.
-	memlockErr := rlimit.RemoveMemlock()
 	collection, err := ebpf.NewCollection(spec)
+	var memlockErr error
+	if errors.Is(err, os.ErrPermission) {
+		// Kernels before 5.11 have a limit here.
+		memlockErr = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+		if memlockErr == nil {
+			collection, err = ebpf.NewCollection(spec)
+		}
+	}
 	if err != nil {
 		return nil, explain(err, counter.Limit(), memlockErr)
 	}

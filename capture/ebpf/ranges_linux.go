@@ -13,7 +13,7 @@ import (
 
 // As in subnets.h.
 const (
-	few    = 4
+	few    = 2
 	hashed = 0xfffffffe
 )
 

@@ -59,7 +59,6 @@ static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 
 	__u32 length, jumbo = 0;
 	__u8 e[8];
 
-#pragma unroll
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		if (protocol != PROTOCOL_HOP_BY_HOP && protocol != PROTOCOL_ROUTING && protocol != PROTOCOL_FRAGMENT &&
 		    protocol != PROTOCOL_DESTINATION)

@@ -42,6 +42,9 @@ func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
 	}
 	s := &source{counter: counter, log: c.Log, socket: sock, program: p, reader: newReader(p, counter)}
 	if err := unix.SetsockoptInt(sock.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.filter.FD()); err != nil {
+		if errors.Is(err, unix.ENOMEM) {
+			err = fmt.Errorf("%w (the program needs more than sysctl net.core.optmem_max, which may be raised to 131072)", err)
+		}
 		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
 	}
 	if err := s.reader.read(); err != nil { // of nothing yet

@@ -9,7 +9,7 @@
 #define KEY(n) ((__u64)(n) << 32)
 #endif
 
-#define FEW 4
+#define FEW 2
 #define STEPS 16 // of a search: 65,536 ranges are more than a command line has room for
 
 #define NOWHERE 0xffffffff // what find4 gives for an address that is in no range

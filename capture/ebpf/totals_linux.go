@@ -167,13 +167,13 @@ func (r *reader) addIndexed(bytes, packets *int64, at int) {
 	*packets += whole(&low.Packets, &high.Packets)
 }
 
-// whole puts halves together, of which the low one is written first.
+// whole puts halves together, of which the low one is written first. A processor may let others see that out of order: then
+// the low half shrinks while it is looked at.
 func whole(low, high *uint32) int64 {
 	for {
-		h := atomic.LoadUint32(high)
-		l := atomic.LoadUint32(low)
-		if h == atomic.LoadUint32(high) {
-			return int64(h)<<32 | int64(l)
+		h, l := atomic.LoadUint32(high), atomic.LoadUint32(low)
+		if again := atomic.LoadUint32(low); h == atomic.LoadUint32(high) && again >= l {
+			return int64(h)<<32 | int64(again)
 		}
 	}
 }
