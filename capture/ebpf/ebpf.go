@@ -27,7 +27,7 @@
 // before 6.9 have room for 20 KiB of program on a socket (net.core.optmem_max). Those that were tried, 5.10 to 6.8, have verifiers
 // that fail at loops of who lacks CAP_PERFMON: there it is needed, too, and the error says so.
 //
-// A packet costs 15 to 20 ns with small IPv4 subnets, 35 in large ones, 55 for IPv6 and 45 in a VLAN whose tag is still in the
+// A packet costs 15 to 25 ns with small IPv4 subnets, 35 in large ones, 55 for IPv6 and 45 in a VLAN whose tag is still in the
 // frame (BenchmarkCount, both ends monitored, on a Xeon at about 3 GHz), of which 7 ns are for a copy of its headers. With many
 // addresses it is memory that takes the time.
 package ebpf
