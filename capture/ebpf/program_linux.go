@@ -40,7 +40,7 @@ func load(counter *capture.Counter, ethernet bool) (*program, error) {
 	return loadSpec(spec, counter, ethernet)
 }
 
-func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool) (_ *program, err error) {
+func loadSpec(spec *ebpf.CollectionSpec, counter *capture.Counter, ethernet bool) (*program, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("counting processors: %w", err)
