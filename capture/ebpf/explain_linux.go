@@ -37,7 +37,7 @@ func haveBTF() error {
 // explain tells why the program could not be loaded for so many addresses, where memlockErr is why the limit of locked memory
 // could not be raised.
 func explain(err error, limit int, memlockErr error) error {
-	refused := errors.As(err, new(*ebpf.VerifierError))
+	refused := errors.As(err, new(*ebpf.VerifierError)) || errors.Is(err, unix.EFAULT) // what a verifier that breaks down says
 	if able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); capErr == nil && !able {
 		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
 	}
