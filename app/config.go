@@ -6,11 +6,12 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"promflow/capture"
+	"promflow/telemetry"
 )
 
 // config is what flags and variables say.
@@ -23,14 +24,10 @@ type config struct {
 	packets             bool
 	maxIPs              int
 
+	exporters      []string // nil: not given
 	metricsAddress string
 	webConfigFile  string
-
-	otlpEndpoint string
-	otlpInsecure *bool // nil: as the endpoint's scheme says
-	otlpHeaders  string
-	otlpInterval time.Duration // 0: not given
-	otlpTimeout  time.Duration // 0: not given
+	otlp           telemetry.OTLP
 
 	logLevel  slog.Level
 	logFormat string
@@ -76,21 +73,37 @@ func (c *config) settings() settings {
 		{category: "Counting", name: "max-ips", holder: "N", deflt: strconv.Itoa(c.maxIPs), parse: number(&c.maxIPs, 1, 1<<30),
 			usage: `how many addresses are kept apart; what further ones move is counted under ip="other"`},
 
-		{category: "Metrics page", name: "metrics-address", holder: "HOST:PORT", deflt: c.metricsAddress, parse: text(&c.metricsAddress),
-			usage: "where to serve /metrics; without a host, on all addresses"},
-		{category: "Metrics page", name: "web-config-file", holder: "FILE", parse: text(&c.webConfigFile),
+		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", parse: exporterList(&c.exporters),
+			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
+		{category: "Metrics", name: "metrics-address", holder: "HOST:PORT", deflt: c.metricsAddress, parse: text(&c.metricsAddress),
+			usage: "where to serve /metrics; without a host, on all addresses; none opens no port"},
+		{category: "Metrics", name: "web-config-file", holder: "FILE", parse: text(&c.webConfigFile),
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
 
-		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlpEndpoint),
-			usage: "push to this OpenTelemetry collector, over gRPC: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
-		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlpInsecure),
+		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlp.Endpoint),
+			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
+		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: telemetry.GRPC, parse: choice(&c.otlp.Protocol, telemetry.GRPC, telemetry.HTTPProtobuf),
+			usage: "grpc, by default to port 4317, or http/protobuf, by default to port 4318"},
+		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlp.Insecure),
 			usage: "whether to push in plain text to an endpoint without http:// or https://"},
-		{category: "OTLP", name: "otlp-headers", holder: "LIST", parse: text(&c.otlpHeaders),
+		{category: "OTLP", name: "otlp-ca-file", holder: "FILE", deflt: "the system's", parse: text(&c.otlp.CAFile),
+			usage: "certificates (PEM) of who may have signed the collector's"},
+		{category: "OTLP", name: "otlp-cert-file", holder: "FILE", parse: text(&c.otlp.CertFile),
+			usage: "promflow's own certificate (PEM), if the collector asks for one"},
+		{category: "OTLP", name: "otlp-key-file", holder: "FILE", parse: text(&c.otlp.KeyFile),
+			usage: "the key (PEM) of promflow's own certificate"},
+		{category: "OTLP", name: "otlp-headers", holder: "LIST", secret: true, parse: headers(&c.otlp.Headers),
 			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
-		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlpInterval),
+		{category: "OTLP", name: "otlp-headers-file", holder: "FILE", parse: text(&c.otlp.HeadersFile),
+			usage: "more headers, such a list or one in each line, so that others do not see them in the list of processes"},
+		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: telemetry.NoCompression, parse: choice(&c.otlp.Compression, telemetry.NoCompression, telemetry.Gzip),
+			usage: "none or gzip"},
+		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: telemetry.Cumulative, parse: choice(&c.otlp.Temporality, telemetry.Cumulative, telemetry.Delta),
+			usage: "cumulative: push totals; delta: push what was added since the last push that arrived"},
+		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlp.Interval),
 			usage: "time between two pushes"},
-		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlpTimeout),
-			usage: "how long a push may take"},
+		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlp.Timeout),
+			usage: "how long a message of a push may take"},
 
 		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", parse: level(&c.logLevel),
 			usage: "the least severe messages to log: debug, info, warn or error"},
@@ -153,6 +166,13 @@ func someSubnets(dst *capture.Subnets) func(string) error {
 			return errors.New("expected at least one subnet such as 192.168.0.0/24")
 		}
 		return nil
+	}
+}
+
+func headers(dst *map[string]string) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = telemetry.ParseHeaders(s)
+		return err
 	}
 }
 

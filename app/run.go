@@ -1,10 +1,8 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -29,40 +27,26 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err := checkInterface(c.iface, c.said("interface")); err != nil {
 		return err
 	}
-	page, err := telemetry.NewPrometheus(log)
+	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	outlet, err := openOutlet(c, telemetry.NewSource(m.read, c.packets), log)
 	if err != nil {
 		return err
 	}
-	server, err := newServer(c, page, log)
+	server, err := newServer(c, outlet.page, log)
 	if err != nil {
-		return err
+		return errors.Join(err, outlet.abandon())
 	}
 	defer func() { err = errors.Join(err, server.close()) }()
 
-	push, err := newPush(c, log)
-	if err != nil {
-		return err
-	}
-
-	m := &monitor{table: capture.NewTable(c.maxIPs)}
 	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
 	source, err := openSource(c.backend, capture.Config{Interface: c.iface, Promiscuous: c.promiscuous, Log: log}, counter)
 	if err != nil {
-		if push != nil {
-			err = errors.Join(err, push.Shutdown(context.Background())) // of no provider yet, it has nothing to push
-		}
-		return err
+		return errors.Join(err, outlet.abandon())
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	m.add(source.Status)
-	provider, err := newProvider(c, m, server.port(), log, page, push)
-	if err != nil {
-		return err
-	}
+	provider := telemetry.New(instance(c, server, log), log, outlet.readers...)
 	defer shutdown(provider, log)
-	if push != nil {
-		log.Info("pushing to a collector", "endpoint", cmp.Or(c.otlpEndpoint, "of OTEL_EXPORTER_OTLP_ENDPOINT"))
-	}
 
 	if outside := addressesOutside(c.iface, c.monitored); len(outside) > 0 {
 		log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
@@ -82,27 +66,16 @@ func work(ctx context.Context, server *server, source capture.Source) error {
 	return both.Wait()
 }
 
-// newPush makes the reader that pushes over OTLP, nil if nobody asked for it.
-func newPush(c *config, log *slog.Logger) (push metric.Reader, err error) {
-	o := telemetry.OTLP{Endpoint: c.otlpEndpoint, Insecure: c.otlpInsecure, Interval: c.otlpInterval, Timeout: c.otlpTimeout}
-	if c.otlpHeaders != "" {
-		if o.Headers, err = telemetry.ParseHeaders(c.otlpHeaders); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.said("otlp-headers"), err)
-		}
-	}
-	push, err = telemetry.NewOTLP(o, log)
-	if err != nil && c.otlpEndpoint != "" {
-		return nil, fmt.Errorf("%s: %w", c.said("otlp-endpoint"), err)
-	}
-	return push, err
-}
-
-func newProvider(c *config, m *monitor, port string, log *slog.Logger, readers ...metric.Reader) (*metric.MeterProvider, error) {
+// instance tells this promflow from others: those on one machine have other ports or, without any, other interfaces.
+func instance(c *config, s *server, log *slog.Logger) string {
 	host, err := os.Hostname()
 	if err != nil {
 		log.Warn("this machine has no name", "error", err)
 	}
-	return telemetry.New(telemetry.Config{Instance: net.JoinHostPort(host, port), Packets: c.packets, Log: log}, m.read, readers...)
+	if s.listener == nil {
+		return host + ":" + c.iface
+	}
+	return net.JoinHostPort(host, s.port())
 }
 
 // shutdown pushes the last counts.

@@ -128,7 +128,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	c := new(config)
 	c.settings()
-	c.iface, c.metricsAddress, c.otlpEndpoint, c.otlpInterval = "lo", "127.0.0.1:0", endpoint, 100*time.Millisecond
+	c.iface, c.metricsAddress, c.otlp.Endpoint, c.otlp.Interval = "lo", "127.0.0.1:0", endpoint, 100*time.Millisecond
 	log := &logBuffer{listening: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -23,8 +23,15 @@ type server struct {
 	log      *slog.Logger
 }
 
-// newServer binds the listener, so that a port that is taken is an error before anything else begins.
+// noListener as an address means that there is none.
+const noListener = "none"
+
+// newServer binds the listener, so that a port that is taken is an error before anything else begins. With noListener the
+// server is one that does nothing.
 func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, error) {
+	if c.metricsAddress == noListener {
+		return &server{}, nil
+	}
 	if err := web.Validate(c.webConfigFile); err != nil {
 		return nil, fmt.Errorf("%s %q: %w", c.said("web-config-file"), c.webConfigFile, err)
 	}
@@ -103,7 +110,7 @@ func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func listen(address, said string) (net.Listener, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088", said, address)
+		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", said, address, noListener)
 	}
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -122,6 +129,9 @@ func (s *server) port() string {
 
 // serve serves until close, and returns an error if it cannot.
 func (s *server) serve() error {
+	if s.listener == nil {
+		return nil
+	}
 	if err := web.Serve(s.listener, s.http, s.config, s.log); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 	}
@@ -130,6 +140,9 @@ func (s *server) serve() error {
 
 // close lets scrapes that are under way end, for a moment.
 func (s *server) close() error {
+	if s.listener == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {

@@ -44,7 +44,7 @@ func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 		return capture.Status{Interface: "eth0", Backend: "afpacket", Up: true, Outcomes: counter.Outcomes()}
 	})
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	page, err := telemetry.NewPrometheus(log)
+	page, err := telemetry.NewPrometheus(telemetry.NewSource(m.read, c.packets), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,10 +52,7 @@ func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider, err := newProvider(c, m, server.port(), log, page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	provider := telemetry.New("", log, page)
 	ended := make(chan error)
 	go func() { ended <- server.serve() }()
 	t.Cleanup(func() {

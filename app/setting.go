@@ -21,6 +21,7 @@ type setting struct {
 	usage    string
 	deflt    string // what the help shows for the default
 	parse    func(string) error
+	secret   bool // errors do not show the value
 
 	given bool   // on the command line
 	said  string // what told the value: the flag or the variable
@@ -54,7 +55,11 @@ func (s *setting) resolve() error {
 
 func (s *setting) take(from, text string) error {
 	s.said = from
-	if err := s.parse(text); err != nil {
+	err := s.parse(text)
+	switch {
+	case err != nil && s.secret:
+		return fmt.Errorf("%s: %w", from, err)
+	case err != nil:
 		return fmt.Errorf("%s %q: %w", from, text, err)
 	}
 	return nil

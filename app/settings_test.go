@@ -126,14 +126,14 @@ func TestSettings(t *testing.T) {
 		{"PROMFLOW_PROMISCUOUS=false", "", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_PROMISCUOUS=false", "--promiscuous", func(*config) {}},
 		{"", "-promiscuous=false", func(c *config) { c.promiscuous = false }},
-		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlpInsecure = &no }},
-		{"PROMFLOW_OTLP_INSECURE=false", "--otlp-insecure", func(c *config) { c.otlpInsecure = &yes }},
-		{"PROMFLOW_OTLP_INTERVAL=1m30s", "", func(c *config) { c.otlpInterval = 90 * time.Second }},
+		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlp.Insecure = &no }},
+		{"PROMFLOW_OTLP_INSECURE=false", "--otlp-insecure", func(c *config) { c.otlp.Insecure = &yes }},
+		{"PROMFLOW_OTLP_INTERVAL=1m30s", "", func(c *config) { c.otlp.Interval = 90 * time.Second }},
 		{"", "--otlp-timeout 500ms --otlp-endpoint localhost:4317", func(c *config) {
-			c.otlpTimeout, c.otlpEndpoint = 500*time.Millisecond, "localhost:4317"
+			c.otlp.Timeout, c.otlp.Endpoint = 500*time.Millisecond, "localhost:4317"
 		}},
 		{"", "--log-level=DEBUG --log-format json", func(c *config) { c.logLevel, c.logFormat = slog.LevelDebug, "json" }},
-		{"PROMFLOW_WEB_CONFIG_FILE=web.yml", "--otlp-headers=a=b,c=d", func(c *config) { c.webConfigFile, c.otlpHeaders = "web.yml", "a=b,c=d" }},
+		{"PROMFLOW_WEB_CONFIG_FILE=web.yml", "--otlp-headers=a=b,c=d", func(c *config) { c.webConfigFile, c.otlp.Headers = "web.yml", map[string]string{"a": "b", "c": "d"} }},
 	} {
 		t.Run(c.env+" "+c.args, func(t *testing.T) {
 			if name, value, ok := strings.Cut(c.env, "="); ok {

@@ -9,31 +9,37 @@ import (
 
 func TestParseEndpoint(t *testing.T) {
 	yes, no := true, false
+	// Where an endpoint leads by each protocol; empty: an error.
 	for _, c := range []struct {
-		value    string
-		insecure *bool
-		want     endpoint // zero: an error
+		value      string
+		insecure   *bool
+		host       string
+		grpc, http string
 	}{
-		{"collector", nil, endpoint{"dns:///collector:4317", "collector", false}},
-		{"collector:55", nil, endpoint{"dns:///collector:55", "collector", false}},
-		{"localhost:4317", nil, endpoint{"dns:///localhost:4317", "localhost", false}},
-		{"localhost:4317/", nil, endpoint{"dns:///localhost:4317", "localhost", false}},
-		{"127.0.0.1:4317", nil, endpoint{"dns:///127.0.0.1:4317", "127.0.0.1", false}},
-		{"127.0.0.1", &yes, endpoint{"dns:///127.0.0.1:4317", "127.0.0.1", false}},
-		{"[::1]:4317", nil, endpoint{"dns:///[::1]:4317", "::1", false}},
-		{"[::1]", nil, endpoint{"dns:///[::1]:4317", "::1", false}},
-		{"::1", nil, endpoint{"dns:///[::1]:4317", "::1", false}},
-		{"fe80::1%eth0", nil, endpoint{"dns:///[fe80::1%25eth0]:4317", "fe80::1%eth0", false}},
-		{"my_app-1.svc:1", nil, endpoint{"dns:///my_app-1.svc:1", "my_app-1.svc", false}},
-		{"unix:4317", nil, endpoint{"dns:///unix:4317", "unix", false}},
-		{"collector", &no, endpoint{"dns:///collector:4317", "collector", true}},
-		{"http://collector", nil, endpoint{"dns:///collector:4317", "collector", false}},
-		{"http://collector:80/", &yes, endpoint{"dns:///collector:80", "collector", false}},
-		{"HTTP://collector", nil, endpoint{"dns:///collector:4317", "collector", false}},
-		{"http://[2001:db8::1]:80", nil, endpoint{"dns:///[2001:db8::1]:80", "2001:db8::1", false}},
-		{"https://collector", nil, endpoint{"dns:///collector:443", "collector", true}},
-		{"https://collector:4317", &no, endpoint{"dns:///collector:4317", "collector", true}},
-		{"unix:///run/otel.sock", nil, endpoint{"unix:///run/otel.sock", "", false}},
+		{"collector", nil, "collector", "dns:///collector:4317", "http://collector:4318"},
+		{"collector:55", nil, "collector", "dns:///collector:55", "http://collector:55"},
+		{"localhost:4317", nil, "localhost", "dns:///localhost:4317", "http://localhost:4317"},
+		{"localhost:4317/", nil, "localhost", "dns:///localhost:4317", "http://localhost:4317/"},
+		{"127.0.0.1:4317", nil, "127.0.0.1", "dns:///127.0.0.1:4317", "http://127.0.0.1:4317"},
+		{"127.0.0.1", &yes, "127.0.0.1", "dns:///127.0.0.1:4317", "http://127.0.0.1:4318"},
+		{"[::1]:4317", nil, "::1", "dns:///[::1]:4317", "http://[::1]:4317"},
+		{"[::1]", nil, "::1", "dns:///[::1]:4317", "http://[::1]:4318"},
+		{"::1", nil, "::1", "dns:///[::1]:4317", "http://[::1]:4318"},
+		{"fe80::1%eth0", nil, "fe80::1%eth0", "dns:///[fe80::1%25eth0]:4317", "http://[fe80::1%25eth0]:4318"},
+		{"my_app-1.svc:1", nil, "my_app-1.svc", "dns:///my_app-1.svc:1", "http://my_app-1.svc:1"},
+		{"unix:4317", nil, "unix", "dns:///unix:4317", "http://unix:4317"},
+		{"collector", &no, "collector", "TLS dns:///collector:4317", "https://collector:4318"},
+		{"http://collector", nil, "collector", "dns:///collector:4317", "http://collector:4318"},
+		{"http://collector:80/", &yes, "collector", "dns:///collector:80", "http://collector:80/"},
+		{"HTTP://collector", nil, "collector", "dns:///collector:4317", "http://collector:4318"},
+		{"http://[2001:db8::1]:80", nil, "2001:db8::1", "dns:///[2001:db8::1]:80", "http://[2001:db8::1]:80"},
+		{"https://collector", nil, "collector", "TLS dns:///collector:443", "https://collector:443"},
+		{"https://collector:4317", &no, "collector", "TLS dns:///collector:4317", "https://collector:4317"},
+		{"unix:///run/otel.sock", nil, "", "unix:///run/otel.sock", ""},
+		{"http://collector/v1/metrics", nil, "collector", "", "http://collector:4318/v1/metrics"},
+		{"https://collector/api/v1/otlp/", nil, "collector", "", "https://collector:443/api/v1/otlp/"},
+		{"collector/otlp", nil, "collector", "", "http://collector:4318/otlp"},
+		{"collector:55/otlp", &no, "collector", "", "https://collector:55/otlp"},
 
 		{value: "https://collector", insecure: &yes},
 		{value: "http://collector", insecure: &no},
@@ -43,16 +49,20 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "ftp://collector"},
 		{value: "grpc://collector"},
 		{value: "://collector"},
-		{value: "http://collector/v1/metrics"},
-		{value: "collector/v1/metrics"},
 		{value: "http://collector?a=b"},
 		{value: "http://collector?"},
+		{value: "http://collector/v1/metrics?a=b"},
 		{value: "http://collector#"},
+		{value: "http://collector/otlp#x"},
 		{value: "http://user:secret@collector"},
+		{value: "http://user:secret@collector:port"},
+		{value: "http://user:secret%zz@collector"},
+		{value: "user:secret@collector"},
 		{value: "user@collector"},
 		{value: ""},
 		{value: "http://"},
 		{value: "http://:4317"},
+		{value: "http:///otlp"},
 		{value: ":4317"},
 		{value: "collector:"},
 		{value: "collector:0"},
@@ -68,37 +78,88 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "%zz"},
 		{value: "a\nb"},
 	} {
-		got, err := parseEndpoint(c.value, c.insecure)
-		if got != c.want || (err != nil) != (c.want == endpoint{}) {
-			t.Errorf("%q: got %+v, %v; want %+v", c.value, got, err, c.want)
+		for protocol, want := range map[string]string{GRPC: c.grpc, HTTPProtobuf: c.http} {
+			e, err := parseEndpoint(c.value, protocol, c.insecure)
+			got := e.target
+			if e.url != nil {
+				got += e.url.String()
+			} else if e.tls {
+				got = "TLS " + got
+			}
+			if e.url != nil && e.tls != (e.url.Scheme == "https") {
+				t.Errorf("%s by %s: TLS is %v for %s", c.value, protocol, e.tls, e.url)
+			}
+			if got != want || (err != nil) != (want == "") {
+				t.Errorf("%q by %s: got %q, %v; want %q", c.value, protocol, got, err, want)
+			}
+			if err == nil && (e.host != c.host || e.String() != c.value) {
+				t.Errorf("%q by %s: host is %q, shown as %q; want host %q", c.value, protocol, e.host, e, c.host)
+			}
+			if err != nil && (e != endpoint{} || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("%q by %s: bad error %+v, %q", c.value, protocol, e, err)
+			}
 		}
-		if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%q: bad error text %q", c.value, err)
+	}
+}
+
+func TestEndpointIsThisMachine(t *testing.T) {
+	for value, want := range map[string]bool{
+		"localhost": true, "127.0.0.1:1": true, "https://[::1]": true, "127.8.8.8": true, "unix:///run/otel.sock": true,
+		"collector": false, "192.0.2.1": false, "localhost.example": false, "[2001:db8::1]:1": false,
+	} {
+		if e, err := parseEndpoint(value, GRPC, nil); err != nil || e.loopback() != want {
+			t.Errorf("%s: got %v, %v", value, e.loopback(), err)
 		}
 	}
 }
 
 func FuzzParseEndpoint(f *testing.F) {
-	for _, s := range []string{"a:1", "http://a", "https://[::1]:2/", "unix:///a", "fe80::1%eth0", "x://", "[%25]"} {
-		f.Add(s)
+	for _, s := range []string{"a:1", "http://a", "https://[::1]:2/", "unix:///a", "fe80::1%eth0", "x://", "[%25]", "a/b%20c", "http://a/../%2f"} {
+		f.Add(s, false)
+		f.Add(s, true)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		e, err := parseEndpoint(s, nil)
+	f.Fuzz(func(t *testing.T, s string, overHTTP bool) {
+		protocol := GRPC
+		if overHTTP {
+			protocol = HTTPProtobuf
+		}
+		e, err := parseEndpoint(s, protocol, nil)
 		if err != nil {
 			if e != (endpoint{}) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("%q: %+v, %q", s, e, err)
 			}
 			return
 		}
-		u, err := url.Parse(e.target) // as gRPC does
-		if err != nil {
-			t.Fatalf("%q: target %q: %v", s, e.target, err)
+		if (e.url != nil) != overHTTP || (e.target == "") != overHTTP {
+			t.Fatalf("%q by %s: %+v", s, protocol, e)
 		}
-		if u.Scheme == "unix" {
-			return
+		var address string
+		if overHTTP {
+			u, err := url.Parse(e.url.String()) // as the SDK does
+			if err != nil || u.Path != e.url.Path || (u.Scheme == "https") != e.tls || u.RawQuery != "" || u.User != nil {
+				t.Fatalf("%q: %s: %+v, %v", s, e.url, u, err)
+			}
+			address = u.Host
+			e.addSignal()
+			once := e.url.Path
+			if e.addSignal(); e.url.Path != once || !strings.HasSuffix(once, "/v1/metrics") {
+				t.Fatalf("%q: path %q, then %q", s, once, e.url.Path)
+			}
+		} else {
+			u, err := url.Parse(e.target) // as gRPC does
+			if err != nil {
+				t.Fatalf("%q: target %q: %v", s, e.target, err)
+			}
+			if u.Scheme == "unix" {
+				return
+			}
+			if u.Host != "" {
+				t.Fatalf("%q: target %q has an authority", s, e.target)
+			}
+			address = strings.TrimPrefix(u.Path, "/")
 		}
-		host, port, err := net.SplitHostPort(strings.TrimPrefix(u.Path, "/"))
-		if err != nil || host != e.host || host == "" || port == "" || u.Host != "" {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || host != e.host || host == "" || port == "" {
 			t.Fatalf("%q: %+v: %v", s, e, err)
 		}
 	})

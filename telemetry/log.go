@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 // routeSDKLogs sends what the OpenTelemetry SDK has to say to log instead of standard error, and the errors of its background
@@ -14,11 +15,22 @@ import (
 func routeSDKLogs(log *slog.Logger) {
 	otel.SetLogger(logr.FromSlogHandler(sdkHandler{log.Handler()}))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		// A push that a shutdown cancels is made again by the shutdown itself.
-		if logged := (*exportError)(nil); !errors.As(err, &logged) && !errors.Is(err, context.Canceled) {
+		switch logged := (*exportError)(nil); {
+		case errors.As(err, &logged):
+		case errors.Is(err, context.Canceled): // a push that the shutdown makes again
+		case errors.Is(err, sdkmetric.ErrReaderNotRegistered): // its interval is shorter than the program's start
+		default:
 			log.Error("OpenTelemetry", "err", err)
 		}
 	}))
+}
+
+// quietly does what makes the SDK's exporters read variables that [OTLP.resolve] reads by other and stricter rules: what they
+// would log of them is wrong, and may show a header's secret.
+func quietly(log *slog.Logger, do func()) {
+	otel.SetLogger(logr.Discard())
+	do()
+	routeSDKLogs(log)
 }
 
 // sdkHandler gives the SDK's messages the levels that they are meant to have: its warnings come at logr's V(1), which is
@@ -38,13 +50,7 @@ func (h sdkHandler) Enabled(ctx context.Context, l slog.Level) bool {
 	return h.Handler.Enabled(ctx, sdkLevel(l))
 }
 
-// Handle drops what the OTLP exporter says about environment variables that [NewOTLP] reads by other and stricter rules: the
-// message would be wrong, and would show a header's secret.
 func (h sdkHandler) Handle(ctx context.Context, r slog.Record) error {
-	switch r.Message {
-	case "parse url", "parse headers", "escape header value":
-		return nil
-	}
 	r.Level = sdkLevel(r.Level)
 	return h.Handler.Handle(ctx, r)
 }

@@ -4,18 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
+	"net/http"
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/encoding/gzip"
 )
 
 const (
@@ -24,202 +25,158 @@ const (
 	// a message has at most 0.8 MB; there is room for 419 bytes a point.
 	batchPoints = 10_000
 
-	// defaultTimeout is shorter than the exporter's 10 s: what does not arrive now is in the totals that are sent next.
+	// defaultTimeout is shorter than the exporters' 10 s: what does not arrive now is in the totals that are sent next.
 	defaultTimeout = 5 * time.Second
 
 	// maxReconnect is the longest wait between attempts to reach a collector that is away; gRPC's own is 2 minutes.
 	maxReconnect = 10 * time.Second
+
+	// A message is sent again for as long as its timeout allows, after these times.
+	firstRetry, lastRetry = 500 * time.Millisecond, 2 * time.Second
 )
 
-// OTLP is how to push to a collector by OTLP over gRPC. What is zero here is taken from the OTEL_EXPORTER_OTLP_METRICS_*
-// variables, then from OTEL_EXPORTER_OTLP_*, then from the defaults.
+// The protocols of OTLP, by the names that OTEL_EXPORTER_OTLP_PROTOCOL has for them.
+const (
+	GRPC         = "grpc"
+	HTTPProtobuf = "http/protobuf"
+)
+
+// The compressions of OTLP, by the names that OTEL_EXPORTER_OTLP_COMPRESSION has for them.
+const (
+	NoCompression = "none"
+	Gzip          = "gzip"
+)
+
+// The temporalities of OTLP, by the names that OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE has for them. The one called
+// lowmemory is delta for synchronous counters only, of which there are none here.
+const (
+	Cumulative = "cumulative"
+	Delta      = "delta"
+	LowMemory  = "lowmemory"
+)
+
+// OTLP is how to push to a collector. What is zero here is taken from the OTEL_EXPORTER_OTLP_METRICS_* variables, then from
+// OTEL_EXPORTER_OTLP_*, then from the defaults.
 type OTLP struct {
-	// Endpoint is host:port (plaintext, port 4317 by default), http://host:port (the same), https://host:port (TLS, port 443
-	// by default) or unix:///path. Where no variable has one either, OTLP is off.
+	Protocol string // GRPC, which is the default, or HTTPProtobuf
+
+	// Endpoint is the collector's address; see parseEndpoint for what it may look like. The default is this machine.
 	Endpoint string
 
 	// Insecure false means TLS for an endpoint without a scheme. It must not contradict the scheme of Endpoint; the variable
 	// does not apply to an endpoint with a scheme, as the OTLP specification has it.
 	Insecure *bool
 
-	// Headers go with every request; see [ParseHeaders].
-	Headers map[string]string
+	// CAFile has the certificates, in PEM, of who may sign the collector's; without it, the system's are asked. CertFile and
+	// KeyFile are this client's own, read anew for each connection, so that they may be replaced.
+	CAFile, CertFile, KeyFile string
 
-	Interval time.Duration // between exports; OTEL_METRIC_EXPORT_INTERVAL, then 60 s
-	Timeout  time.Duration // of one message with all its retries; 5 s
+	// Headers go with every request; see [ParseHeaders]. Those of HeadersFile, which has the same format and may have line
+	// breaks instead of commas, come on top; the file is read anew for each request, so that it may be replaced.
+	Headers     map[string]string
+	HeadersFile string
+
+	Compression string        // NoCompression, which is the default, or Gzip
+	Temporality string        // Cumulative, which is the default, Delta or LowMemory
+	Interval    time.Duration // between exports; OTEL_METRIC_EXPORT_INTERVAL, then 60 s
+	Timeout     time.Duration // of one message with all its retries; 5 s
 }
 
-// NewOTLP returns a reader that pushes cumulative totals, or nil where OTLP is off. The variables for certificates,
-// compression and timeout that the OTLP exporter knows are in force. OTEL_SDK_DISABLED=true, and OTEL_METRICS_EXPORTER without
-// otlp, turn off an endpoint that comes from a variable.
+// Configured reports whether o or the environment has an endpoint, without which nobody is thought to want OTLP.
+func (o OTLP) Configured() bool {
+	return strings.TrimSpace(o.Endpoint) != "" || otlpVariable("ENDPOINT").name != ""
+}
+
+// NewOTLP returns a reader that pushes source to a collector.
 //
 // NewOTLP does not wait for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
-// when it is back. That an export fails is logged once, and once more when exports work again.
-func NewOTLP(o OTLP, log *slog.Logger) (sdkmetric.Reader, error) {
-	routeSDKLogs(log)
-	value, variable := strings.TrimSpace(o.Endpoint), ""
-	if value == "" {
-		if value, variable = otlpEnv("ENDPOINT"); value == "" || disabledByEnv() {
-			return nil, nil
-		}
-	}
-	e, err := o.endpoint(value)
-	if err != nil {
-		return nil, inVariable(variable, err)
-	}
-	if protocol, variable := otlpEnv("PROTOCOL"); protocol != "" && protocol != "grpc" {
-		return nil, fmt.Errorf("%s is %q, but promflow speaks OTLP over grpc only", variable, protocol)
-	}
-	headers, err := o.headers()
+// when it is back. That an export fails is logged once, and once more when exports work again. Failures and the time of the
+// last success are metrics of source.
+func NewOTLP(o OTLP, source *Source, log *slog.Logger) (sdkmetric.Reader, error) {
+	c, err := o.resolve(log)
 	if err != nil {
 		return nil, err
 	}
-	if len(headers) > 0 && !e.tls && !e.loopback() {
-		log.Warn("OTLP headers, which may hold credentials, are sent unencrypted: use https://", "endpoint", value)
+	log = log.With("endpoint", c.endpoint.String())
+	if c.headers.any() && !c.endpoint.tls && !c.endpoint.loopback() {
+		log.Warn("OTLP headers, which may hold credentials, are sent unencrypted: use https://")
 	}
-	if t, variable := otlpEnv("TEMPORALITY_PREFERENCE"); t != "" && !strings.EqualFold(t, "cumulative") {
-		log.Warn("promflow sends cumulative totals: delta would lose the counts of a failed export",
-			"ignored", variable+"="+t)
+	x := &exporter{timeout: c.timeout, log: log}
+	if c.temporality == Delta {
+		x.deltas = newDeltas()
 	}
-
-	client, err := otlpmetricgrpc.New(context.Background(), o.clientOptions(e, headers)...)
+	quietly(log, func() { x.Exporter, err = c.dial(x) })
 	if err != nil {
-		return nil, fmt.Errorf("OTLP endpoint %q: %w", value, err)
+		return nil, fmt.Errorf("OTLP endpoint %s: %w", c.endpoint, err)
 	}
-	x := &exporter{Exporter: client, log: log.With("endpoint", value)}
-	return sdkmetric.NewPeriodicReader(x,
-		sdkmetric.WithInterval(o.Interval),
-		sdkmetric.WithMaxExportBatchSize(batchPoints),
-		sdkmetric.WithProducer(x),
-	), nil
+	log.Info("pushing to a collector", "protocol", c.protocol)
+	x.health.exporter = attribute.String("exporter", "otlp")
+	source.addHealth(&x.health)
+	return sdkmetric.NewPeriodicReader(x, sdkmetric.WithInterval(c.interval), sdkmetric.WithProducer(source)), nil
 }
 
-// endpoint parses value. The variable for insecure is asked only where value has no scheme.
-func (o OTLP) endpoint(value string) (endpoint, error) {
-	plain := o.Insecure
-	if s, variable := otlpEnv("INSECURE"); plain == nil && s != "" && !strings.Contains(value, "://") {
-		b := strings.EqualFold(s, "true")
-		if !b && !strings.EqualFold(s, "false") {
-			return endpoint{}, fmt.Errorf("%s is %q, expected true or false", variable, s)
-		}
-		plain = &b
+// dial makes the protocol's exporter, which connects when it has to. What each request meets is told to x.
+func (c *otlpConfig) dial(x *exporter) (sdkmetric.Exporter, error) {
+	if c.protocol == HTTPProtobuf {
+		return otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
 	}
-	return parseEndpoint(value, plain)
+	return otlpmetricgrpc.New(context.Background(), c.grpcOptions(x)...)
 }
 
-func (o OTLP) headers() (map[string]string, error) {
-	if len(o.Headers) > 0 {
-		return checkHeaders(o.Headers)
+func (c *otlpConfig) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
+	security := insecure.NewCredentials()
+	if c.endpoint.tls {
+		security = credentials.NewTLS(c.tls)
 	}
-	s, variable := otlpEnv("HEADERS")
-	headers, err := ParseHeaders(s)
-	return headers, inVariable(variable, err)
-}
-
-func (o OTLP) clientOptions(e endpoint, headers map[string]string) []otlpmetricgrpc.Option {
-	timeout := o.Timeout
-	if s, _ := otlpEnv("TIMEOUT"); timeout <= 0 && s == "" {
-		timeout = defaultTimeout
+	reconnect := backoff.DefaultConfig
+	reconnect.MaxDelay = maxReconnect
+	compressor := ""
+	if c.compression == Gzip {
+		compressor = gzip.Name
 	}
-	options := []otlpmetricgrpc.Option{
+	return []otlpmetricgrpc.Option{
+		otlpmetricgrpc.WithEndpoint(c.endpoint.target),
+		otlpmetricgrpc.WithTLSCredentials(security),
+		otlpmetricgrpc.WithHeaders(nil), // instead of the variable's, which c has read
+		otlpmetricgrpc.WithTimeout(0),   // that of x
 		otlpmetricgrpc.WithTemporalitySelector(sdkmetric.CumulativeTemporalitySelector),
-		otlpmetricgrpc.WithHeaders(headers),
-		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{ // until the timeout
-			Enabled: true, InitialInterval: 500 * time.Millisecond, MaxInterval: 2 * time.Second,
+		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
+		otlpmetricgrpc.WithDialOption(
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: maxReconnect}),
+			grpc.WithChainUnaryInterceptor(c.headers.intercept, x.intercept),
+			grpc.WithDefaultCallOptions(grpc.UseCompressor(compressor)), // WithCompressor cannot undo what the variable says
+		),
+	}
+}
+
+func (c *otlpConfig) httpOptions(x *exporter) []otlpmetrichttp.Option {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = c.tls
+	x.idle = transport.CloseIdleConnections
+	compression := otlpmetrichttp.NoCompression
+	if c.compression == Gzip {
+		compression = otlpmetrichttp.GzipCompression
+	}
+	return []otlpmetrichttp.Option{
+		otlpmetrichttp.WithEndpointURL(c.endpoint.url.String()),
+		otlpmetrichttp.WithTLSClientConfig(nil), // instead of the variables', which are an error without TLS
+		otlpmetrichttp.WithHeaders(nil),
+		otlpmetrichttp.WithCompression(compression),
+		otlpmetrichttp.WithHTTPClient(&http.Client{
+			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				if err := c.headers.set(r.Header); err != nil {
+					return nil, err
+				}
+				return x.roundTrip(transport, r)
+			}),
+			// A redirection would turn POST into GET, or take the headers to another host.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
-		otlpmetricgrpc.WithDialOption(grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{
-				BaseDelay: backoff.DefaultConfig.BaseDelay, Multiplier: backoff.DefaultConfig.Multiplier,
-				Jitter: backoff.DefaultConfig.Jitter, MaxDelay: maxReconnect,
-			},
-			MinConnectTimeout: maxReconnect,
-		})),
+		otlpmetrichttp.WithTemporalitySelector(sdkmetric.CumulativeTemporalitySelector),
+		otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
 	}
-	if timeout > 0 {
-		options = append(options, otlpmetricgrpc.WithTimeout(timeout))
-	}
-	if e.tls {
-		// Only a URL can say "secure" where the endpoint of a variable said otherwise; its host is replaced below. The
-		// certificates of the variables stay.
-		options = append(options, otlpmetricgrpc.WithEndpointURL("https://"))
-	} else {
-		// Not WithInsecure: it has no effect once the environment names a certificate.
-		options = append(options, otlpmetricgrpc.WithTLSCredentials(insecure.NewCredentials()))
-	}
-	return append(options, otlpmetricgrpc.WithEndpoint(e.target))
 }
 
-// otlpEnv returns the value of the variable for metrics, or else of that for all signals, and which it was.
-func otlpEnv(name string) (value, variable string) {
-	for _, variable := range []string{"OTEL_EXPORTER_OTLP_METRICS_" + name, "OTEL_EXPORTER_OTLP_" + name} {
-		if value := strings.TrimSpace(os.Getenv(variable)); value != "" {
-			return value, variable
-		}
-	}
-	return "", ""
-}
+type roundTripper func(*http.Request) (*http.Response, error)
 
-// disabledByEnv reports whether the environment turns OTLP off in ways that the SDK leaves to the program.
-func disabledByEnv() bool {
-	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
-		return true
-	}
-	list := os.Getenv("OTEL_METRICS_EXPORTER")
-	return list != "" && !slices.ContainsFunc(strings.Split(list, ","), func(s string) bool {
-		return strings.TrimSpace(s) == "otlp"
-	})
-}
-
-// inVariable names the environment variable that err is about, if it is about one.
-func inVariable(variable string, err error) error {
-	if err == nil || variable == "" {
-		return err
-	}
-	return fmt.Errorf("%s: %w", variable, err)
-}
-
-// exporter sends the batches of a collection until one fails, and logs when failing begins and ends. The reader calls it from
-// one goroutine at a time.
-type exporter struct {
-	sdkmetric.Exporter
-	log *slog.Logger
-
-	gaveUp  bool // on the rest of this collection
-	failing bool // as of the last batch
-}
-
-// Produce adds no metrics. The reader asks for them in each collection, which is how one is told from the next: with a
-// timeout for each of its batches, a collection of 65,536 addresses would be busy with a dead collector for more than
-// a minute.
-func (x *exporter) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
-	x.gaveUp = false
-	return nil, nil
-}
-
-func (x *exporter) Export(ctx context.Context, batch *metricdata.ResourceMetrics) error {
-	if x.gaveUp {
-		return nil // the reader has the error of the batch that failed
-	}
-	err := x.Exporter.Export(ctx, batch)
-	if err == nil {
-		if x.failing {
-			x.log.Info("OTLP export works again")
-		}
-		x.failing = false
-		return nil
-	}
-	// A status means that the call failed. Without one the collector took the batch but rejected points of it, or time is up.
-	_, failed := status.FromError(err)
-	x.gaveUp = failed || ctx.Err() != nil
-	if !x.failing && ctx.Err() != context.Canceled { // cancelled: a shutdown is under way, and will try again
-		x.failing = true
-		x.log.Error("OTLP export fails; its counts will be in the next one", "err", err)
-	}
-	return &exportError{err}
-}
-
-// exportError is an error that exporter has logged.
-type exportError struct{ err error }
-
-func (e *exportError) Error() string { return e.err.Error() }
-func (e *exportError) Unwrap() error { return e.err }
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -8,39 +8,65 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"log/slog"
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/common/version"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"promflow/telemetry"
 	"promflow/telemetry/otlptest"
 )
 
-// listen starts a receiver on addr, "127.0.0.1:0" for any port.
-func listen(t *testing.T, addr string, opts ...grpc.ServerOption) *otlptest.Receiver {
+// patience is for what should happen at once.
+const patience = 30 * time.Second
+
+// forEach runs test for each protocol of OTLP.
+func forEach(t *testing.T, test func(t *testing.T, protocol string)) {
+	for _, protocol := range []string{telemetry.GRPC, telemetry.HTTPProtobuf} {
+		t.Run(protocol, func(t *testing.T) { test(t, protocol) })
+	}
+}
+
+// listen starts a receiver on addr, or on any port if addr is empty, with TLS if config is not nil.
+func listen(t *testing.T, protocol, addr string, config *tls.Config) *otlptest.Receiver {
 	t.Helper()
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return otlptest.Start(t, l, opts...)
+	switch {
+	case protocol == telemetry.HTTPProtobuf:
+		return otlptest.StartHTTP(t, l, config)
+	case config != nil:
+		return otlptest.Start(t, l, grpc.Creds(credentials.NewTLS(config)))
+	}
+	return otlptest.Start(t, l)
 }
 
 // lines is a log that a test can read while others write it.
@@ -55,32 +81,71 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
+// forget drops the lines that have text.
+func (l *lines) forget(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := slices.DeleteFunc(strings.SplitAfter(l.b.String(), "\n"), func(line string) bool { return strings.Contains(line, text) })
+	l.b.Reset()
+	l.b.WriteString(strings.Join(kept, ""))
+}
+
 func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
 }
 
-// push returns a provider that pushes read's readings by o, and what it logs. The test shuts it down.
-func push(t *testing.T, o telemetry.OTLP, cfg telemetry.Config, read func() telemetry.Reading, more ...sdkmetric.Reader) (*sdkmetric.MeterProvider, *lines) {
-	t.Helper()
-	log := &lines{}
-	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
-	reader, err := telemetry.NewOTLP(o, cfg.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if reader == nil {
-		t.Fatal("OTLP is off")
-	}
-	provider, err := telemetry.New(cfg, read, append(more, reader)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return provider, log
+// pusher pushes to a collector.
+type pusher struct {
+	*sdkmetric.MeterProvider
+	log   *lines // but for its beginning
+	other *sdkmetric.ManualReader
 }
 
-func shutdown(t *testing.T, p *sdkmetric.MeterProvider) {
+// push returns what pushes read's readings by o. The test shuts it down.
+func push(t *testing.T, o telemetry.OTLP, read func() telemetry.Reading) pusher {
+	t.Helper()
+	logged := &lines{}
+	log := slog.New(slog.NewTextHandler(logged, nil))
+	source := telemetry.NewSource(read, false)
+	reader, err := telemetry.NewOTLP(o, source, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged.forget("pushing to a collector")
+	other := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
+	return pusher{telemetry.New("router:9088", log, reader, other), logged, other}
+}
+
+// flush pushes and returns what ForceFlush does.
+func (p pusher) flush(t *testing.T) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := p.ForceFlush(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("the push does not end:", err)
+	}
+	return err
+}
+
+// flushUntilItWorks is for a connection that has to be made anew.
+func (p pusher) flushUntilItWorks(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for err := error(nil); ; {
+		if err = p.ForceFlush(ctx); err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal("nothing arrives:", err)
+		}
+	}
+}
+
+func (p pusher) shutdown(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -89,63 +154,123 @@ func shutdown(t *testing.T, p *sdkmetric.MeterProvider) {
 	}
 }
 
-// series returns what a receiver should have of a reading.
+// abandon shuts down without pushing.
+func (p pusher) abandon() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Shutdown(ctx)
+}
+
+// health returns what another reader sees of the pushes: how many failed, and when one last worked.
+func (p pusher) health(t *testing.T) (failures, lastSuccess int64) {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := p.other.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		var points []metricdata.DataPoint[int64]
+		into := &lastSuccess
+		switch m.Name {
+		case "promflow_export_failures":
+			points, into = m.Data.(metricdata.Sum[int64]).DataPoints, &failures
+		case "promflow_export_last_success_timestamp":
+			points = m.Data.(metricdata.Gauge[int64]).DataPoints
+		default:
+			continue
+		}
+		if exporter, _ := points[0].Attributes.Value("exporter"); exporter.AsString() != "otlp" || len(points) != 1 {
+			t.Errorf("%s has %v", m.Name, points)
+		}
+		*into = points[0].Value
+		found++
+	}
+	if found != 2 {
+		t.Errorf("found %d metrics of pushes", found)
+	}
+	return failures, lastSuccess
+}
+
+// count returns how many lines of the log have text.
+func (p pusher) count(text string) int { return strings.Count(p.log.String(), text) }
+
+// series returns what a receiver should have of a reading, but for the health of the push.
 func series(r telemetry.Reading) map[string]int64 {
 	want := map[string]int64{"promflow_tracked_ips": r.Tracked, "promflow_tracked_ips_limit": r.Limit}
+	if r.Hosts == nil {
+		return want
+	}
 	for h := range r.Hosts {
-		want["promflow_receive_bytes ip="+h.Addr.String()] = h.ReceiveBytes
-		want["promflow_transmit_bytes ip="+h.Addr.String()] = h.TransmitBytes
+		for name, total := range map[string]int64{"receive": h.ReceiveBytes, "transmit": h.TransmitBytes} {
+			if total > 0 {
+				want["promflow_"+name+"_bytes ip="+h.Addr.String()] = total
+			}
+		}
 	}
 	return want
 }
 
+// expect compares all that has arrived.
 func expect(t *testing.T, r *otlptest.Receiver, want map[string]int64) {
 	t.Helper()
-	got := r.Take()
-	if !maps.Equal(got, want) {
-		t.Errorf("%d series arrived that are not the %d expected", len(got), len(want))
-		for k, v := range want {
-			if g, ok := got[k]; !ok || g != v {
-				t.Errorf("for example %s is %d (there: %v), want %d", k, g, ok, v)
-				break
-			}
-		}
-	}
+	expectSeries(t, r.Take(), want)
 	for _, p := range r.Problems() {
 		t.Error(p)
 	}
 }
 
-func TestOTLPCarriesAll(t *testing.T) {
-	for _, n := range []int{5000, 65536} {
-		r := listen(t, "127.0.0.1:0")
-		log := slog.New(slog.DiscardHandler)
-		page, err := telemetry.NewPrometheus(log)
-		if err != nil {
-			t.Fatal(err)
+func expectSeries(t *testing.T, got, want map[string]int64) {
+	t.Helper()
+	maps.DeleteFunc(got, func(name string, _ int64) bool { return strings.HasPrefix(name, "promflow_export_") })
+	if maps.Equal(got, want) {
+		return
+	}
+	t.Errorf("%d series arrived that are not the %d expected", len(got), len(want))
+	for k, v := range want {
+		if g, ok := got[k]; !ok || g != v {
+			t.Errorf("for example %s is %d (there: %v), want %d", k, g, ok, v)
+			break
 		}
-		reading := hosts(n)
-		p, logged := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, telemetry.Config{},
-			func() telemetry.Reading { return reading }, page)
-		onPage := strings.Count(ours(scrape(t, page)), "{ip=")
-		shutdown(t, p)
-		expect(t, r, series(reading))
-		if onPage != 2*n {
-			t.Errorf("page has %d series of %d addresses", onPage, n)
-		}
-		if r.Largest() > 1<<20 {
-			t.Errorf("largest message has %d bytes", r.Largest())
-		}
-		if logged.String() != "" {
-			t.Error("log:", logged)
+	}
+	for k, v := range got {
+		if _, ok := want[k]; !ok {
+			t.Errorf("for example %s is %d, unexpected", k, v)
+			break
 		}
 	}
 }
 
+func TestOTLPCarriesAll(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		const n = 65536
+		r := listen(t, protocol, "", nil)
+		reading := hosts(n)
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading { return reading })
+		p.shutdown(t)
+		got := r.Values()
+		expect(t, r, series(reading))
+		if len(got) < 2*n {
+			t.Errorf("%d series arrived of %d addresses", len(got), n)
+		}
+		for _, name := range []string{"promflow_export_failures", "promflow_export_last_success_timestamp"} {
+			if _, ok := got[name+" exporter=otlp"]; !ok {
+				t.Error("no", name)
+			}
+		}
+		if r.Largest() > 1<<20 {
+			t.Errorf("largest message has %d bytes", r.Largest())
+		}
+		if p.log.String() != "" {
+			t.Error("log:", p.log)
+		}
+	})
+}
+
 // IPv6 addresses of full length make the largest points.
 func TestOTLPLargestMessage(t *testing.T) {
-	r := listen(t, "127.0.0.1:0")
-	p, _ := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, telemetry.Config{}, func() telemetry.Reading {
+	r := listen(t, telemetry.GRPC, "", nil)
+	p := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading {
 		return telemetry.Reading{Hosts: func(yield func(telemetry.Host) bool) {
 			for i := range 10_000 {
 				addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 16 + byte(i>>8), byte(i)})
@@ -155,53 +280,168 @@ func TestOTLPLargestMessage(t *testing.T) {
 			}
 		}}
 	})
-	shutdown(t, p)
-	t.Logf("%d bytes", r.Largest())
+	p.shutdown(t)
 	if r.Largest() < 700_000 || r.Largest() > 800_000 {
 		t.Errorf("largest message has %d bytes: the arithmetic at batchPoints is wrong", r.Largest())
 	}
 }
 
 func TestOTLPReceiverAway(t *testing.T) {
-	r := listen(t, "127.0.0.1:0")
-	s := &state{reading: hosts(3)}
-	p, log := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, telemetry.Config{}, s.read)
-	if err := p.ForceFlush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, r, series(hosts(3)))
-
-	r.Stop()
-	for n := range 3 {
-		s.set(hosts(10 + n))
-		if err := p.ForceFlush(t.Context()); err == nil {
-			t.Error("an export to nobody worked")
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		s := &state{reading: hosts(3)}
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, s.read)
+		if failures, last := p.health(t); failures != 0 || last != 0 {
+			t.Errorf("health before all pushes: %d failures, last success %d", failures, last)
 		}
-	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), r.Addr) {
-		t.Errorf("want one error that names the endpoint; log:\n%s", log)
-	}
-
-	s.set(hosts(20))
-	r = listen(t, r.Addr)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for p.ForceFlush(ctx) != nil { // until gRPC has connected again
-		if ctx.Err() != nil {
-			t.Fatal("the receiver is back, but nothing arrives")
+		before := time.Now().Unix()
+		if err := p.flush(t); err != nil {
+			t.Fatal(err)
 		}
+		expect(t, r, series(hosts(3)))
+		failures, worked := p.health(t)
+		if failures != 0 || worked < before || worked > time.Now().Unix() {
+			t.Errorf("health after a push: %d failures, last success %d, at %d", failures, worked, before)
+		}
+
+		r.Stop()
+		for n := range 3 {
+			s.set(hosts(10 + n))
+			if p.flush(t) == nil {
+				t.Error("an export to nobody worked")
+			}
+		}
+		if p.count("level=ERROR") != 1 || p.count("endpoint="+r.Addr) != 1 {
+			t.Errorf("want one error that names the endpoint; log:\n%s", p.log)
+		}
+		if failures, last := p.health(t); failures != 3 || last != worked {
+			t.Errorf("health: %d failures, last success %d; want 3, %d", failures, last, worked)
+		}
+
+		s.set(hosts(20))
+		r = listen(t, protocol, r.Addr, nil)
+		p.flushUntilItWorks(t)
+		expect(t, r, series(hosts(20)))
+		s.set(hosts(30))
+		p.shutdown(t)
+		expect(t, r, series(hosts(30)))
+		if p.count("level=ERROR") != 1 || p.count("works again") != 1 {
+			t.Errorf("want one error and one recovery; log:\n%s", p.log)
+		}
+	})
+}
+
+// Two messages make a collection, of which the collector does not take all.
+func TestOTLPReceiverRefuses(t *testing.T) {
+	reading := hosts(5_100)
+	all := len(series(reading)) + 2 // with the health
+	const firstBatch = 10_000
+	for name, c := range map[string]struct {
+		judge    func(message int) (rejected int, err error)
+		messages int // that are sent
+		taken    int // series
+		says     string
+	}{
+		"points": {func(n int) (int, error) {
+			if n == 1 {
+				return 3, nil
+			}
+			return 0, nil
+		}, 2, all - 3, "3 metric data points rejected"},
+		"the first message": {func(int) (int, error) { return 0, status.Error(codes.InvalidArgument, "too odd") }, 1, 0, "too odd"},
+		"later messages": {func(n int) (int, error) {
+			if n == 1 {
+				return 0, nil
+			}
+			return 0, status.Error(codes.Internal, "too many")
+		}, 2, firstBatch, "too many"},
+		"the client": {func(int) (int, error) { return 0, status.Error(codes.Unauthenticated, "who is it") }, 1, 0, "who is it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *testing.T, protocol string) {
+				r := listen(t, protocol, "", nil)
+				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour},
+					func() telemetry.Reading { return reading })
+				for n := range int64(2) {
+					r.Judge(c.judge)
+					if err := p.flush(t); err == nil || !strings.Contains(err.Error(), c.says) {
+						t.Errorf("error is %v, want %q", err, c.says)
+					}
+					if r.Messages() != c.messages {
+						t.Errorf("%d messages were sent, want %d", r.Messages(), c.messages)
+					}
+					if got := len(r.Take()); got != c.taken {
+						t.Errorf("%d series were taken, want %d", got, c.taken)
+					}
+					if failures, last := p.health(t); failures != n+1 || last != 0 {
+						t.Errorf("health: %d failures, last success %d", failures, last)
+					}
+				}
+				if p.count("level=ERROR") != 1 || p.count(c.says) != 1 || p.count("\n") != 1 {
+					t.Errorf("want one error; log:\n%s", p.log)
+				}
+				r.Judge(nil)
+				p.shutdown(t)
+				expect(t, r, series(reading))
+				if p.count("works again") != 1 || p.count("\n") != 2 {
+					t.Errorf("want one error and one recovery; log:\n%s", p.log)
+				}
+			})
+		})
 	}
-	expect(t, r, series(hosts(20)))
-	s.set(hosts(30))
-	shutdown(t, p)
-	expect(t, r, series(hosts(30)))
-	if got := log.String(); strings.Count(got, "level=ERROR") != 1 || strings.Count(got, "works again") != 1 {
-		t.Errorf("want one error and one recovery; log:\n%s", got)
+}
+
+// A collector that is too busy is asked again until the timeout.
+func TestOTLPReceiverBusy(t *testing.T) {
+	busy := status.Error(codes.Unavailable, "busy")
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		r.Judge(func(n int) (int, error) {
+			if n == 1 {
+				return 0, busy
+			}
+			return 0, nil
+		})
+		o := telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour}
+		p := push(t, o, func() telemetry.Reading { return hosts(3) })
+		if err := p.flush(t); err != nil || r.Messages() != 2 {
+			t.Errorf("%v after %d messages", err, r.Messages())
+		}
+		expect(t, r, series(hosts(3)))
+		if failures, _ := p.health(t); failures != 0 || p.log.String() != "" {
+			t.Errorf("%d failures; log: %s", failures, p.log)
+		}
+		p.shutdown(t)
+
+		r.Judge(func(int) (int, error) { return 0, busy })
+		o.Timeout = 1500 * time.Millisecond
+		p = push(t, o, func() telemetry.Reading { return hosts(3) })
+		if err := p.flush(t); err == nil || !strings.Contains(err.Error(), "busy") || r.Messages() < 2 {
+			t.Errorf("%v after %d messages", err, r.Messages())
+		}
+		p.abandon()
+	})
+}
+
+// A redirection would take the headers to another host.
+func TestOTLPFollowsNoRedirection(t *testing.T) {
+	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		r := listen(t, telemetry.HTTPProtobuf, "", nil)
+		server := httptest.NewServer(http.RedirectHandler("http://"+r.Addr, code))
+		p := push(t, telemetry.OTLP{Protocol: telemetry.HTTPProtobuf, Endpoint: server.URL, Interval: time.Hour}, example)
+		if err := p.flush(t); err == nil || !strings.Contains(err.Error(), http.StatusText(code)) {
+			t.Errorf("%d: got %v", code, err)
+		}
+		if r.Messages() != 0 {
+			t.Errorf("%d was followed", code)
+		}
+		p.abandon()
+		server.Close()
 	}
 }
 
 // frozen accepts connections and never answers.
-func frozen(t *testing.T) string {
+func frozen(t *testing.T, _ string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +450,7 @@ func frozen(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func closedPort(t *testing.T) string {
+func closedPort(t *testing.T, _ string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -219,57 +459,45 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// stuck is a collector that speaks gRPC but never answers an export.
-type stuck struct {
-	collector.UnimplementedMetricsServiceServer
-}
-
-func (stuck) Export(ctx context.Context, _ *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-func stuckCollector(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	collector.RegisterMetricsServiceServer(server, stuck{})
-	var wg sync.WaitGroup
-	wg.Go(func() { server.Serve(l) })
-	t.Cleanup(func() { server.Stop(); wg.Wait() })
-	return l.Addr().String()
+// stuck takes messages but never answers.
+func stuck(t *testing.T, protocol string) string {
+	r := listen(t, protocol, "", nil)
+	end := make(chan struct{})
+	t.Cleanup(func() { close(end) })
+	r.Judge(func(int) (int, error) { <-end; return 0, nil })
+	return r.Addr
 }
 
 func TestShutdownEndsInTime(t *testing.T) {
-	for name, collector := range map[string]func(*testing.T) string{"frozen": frozen, "down": closedPort, "stuck": stuckCollector} {
+	for name, collector := range map[string]func(*testing.T, string) string{"frozen": frozen, "down": closedPort, "stuck": stuck} {
 		for _, busy := range []bool{false, true} { // an export is under way
 			t.Run(name, func(t *testing.T) {
-				ignore := goleak.IgnoreCurrent()
-				t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
-				interval := time.Hour
-				if busy {
-					interval = time.Millisecond
-				}
-				collecting := make(chan struct{})
-				signal := sync.OnceFunc(func() { close(collecting) })
-				p, _ := push(t, telemetry.OTLP{Endpoint: collector(t), Interval: interval}, telemetry.Config{},
-					func() telemetry.Reading { signal(); return hosts(6000) }) // two batches
-				if busy {
-					<-collecting
-				}
-				const patience = 300 * time.Millisecond
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				defer cancel()
-				begin := time.Now()
-				err := p.Shutdown(ctx)
-				if took := time.Since(begin); took > patience+5*time.Second {
-					t.Errorf("took %v", took)
-				}
-				if err == nil {
-					t.Error("no error, although the last counts are lost")
-				}
+				forEach(t, func(t *testing.T, protocol string) {
+					ignore := goleak.IgnoreCurrent()
+					t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+					interval := time.Hour
+					if busy {
+						interval = time.Millisecond
+					}
+					collecting := make(chan struct{})
+					signal := sync.OnceFunc(func() { close(collecting) })
+					p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: collector(t, protocol), Interval: interval},
+						func() telemetry.Reading { signal(); return hosts(6000) }) // two batches
+					if busy {
+						<-collecting
+					}
+					const patience = 300 * time.Millisecond
+					ctx, cancel := context.WithTimeout(context.Background(), patience)
+					defer cancel()
+					begin := time.Now()
+					err := p.Shutdown(ctx)
+					if took := time.Since(begin); took > patience+4*time.Second {
+						t.Errorf("took %v", took)
+					}
+					if err == nil {
+						t.Error("no error, although the last counts are lost")
+					}
+				})
 			})
 		}
 	}
@@ -277,22 +505,70 @@ func TestShutdownEndsInTime(t *testing.T) {
 
 // A dead collector costs one timeout for a collection, not one for each of its 4 batches.
 func TestOTLPGivesUpOnCollection(t *testing.T) {
-	const timeout = 500 * time.Millisecond
-	p, log := push(t, telemetry.OTLP{Endpoint: frozen(t), Timeout: timeout, Interval: time.Hour}, telemetry.Config{},
-		func() telemetry.Reading { return hosts(20_000) })
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	err := p.ForceFlush(ctx)
-	if err == nil || strings.Count(err.Error(), "failed to upload") != 1 {
-		t.Errorf("want the error of one batch, got %v", err)
+	forEach(t, func(t *testing.T, protocol string) {
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: frozen(t, protocol), Timeout: 500 * time.Millisecond, Interval: time.Hour},
+			func() telemetry.Reading { return hosts(20_000) })
+		err := p.flush(t)
+		if err == nil || strings.Count(err.Error(), "failed to upload") != 1 {
+			t.Errorf("want the error of one batch, got %v", err)
+		}
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.Shutdown(done); !errors.Is(err, context.Canceled) {
+			t.Error("shutdown:", err)
+		}
+		if p.count("\n") != 1 {
+			t.Errorf("want one line; log:\n%s", p.log)
+		}
+	})
+}
+
+// The default is 5 s.
+func TestOTLPTimeout(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	for name, c := range map[string]struct {
+		env     string
+		timeout time.Duration
+	}{"setting": {"60000", timeout}, "variable": {"300", 0}} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *testing.T, protocol string) {
+				t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", c.env)
+				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: stuck(t, protocol), Timeout: c.timeout, Interval: time.Hour}, example)
+				begin := time.Now()
+				err := p.flush(t)
+				if took := time.Since(begin); err == nil || took < timeout || took > timeout+4*time.Second {
+					t.Errorf("%v after %v", err, took)
+				}
+				p.abandon()
+			})
+		})
 	}
-	done, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := p.Shutdown(done); !errors.Is(err, context.Canceled) {
-		t.Error("shutdown:", err)
-	}
-	if n := strings.Count(log.String(), "\n"); n != 1 {
-		t.Errorf("want one line; log:\n%s", log)
+}
+
+func TestOTLPInterval(t *testing.T) {
+	for name, c := range map[string]struct {
+		env      string
+		interval time.Duration
+	}{"setting": {"3600000", time.Millisecond}, "variable": {"1", 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", c.env)
+			r := listen(t, telemetry.GRPC, "", nil)
+			readings := make(chan struct{})
+			var pushed atomic.Int64
+			p := push(t, telemetry.OTLP{Endpoint: r.Addr, Interval: c.interval}, func() telemetry.Reading {
+				if pushed.Add(1) == 3 { // so two have been pushed
+					close(readings)
+				}
+				return hosts(3)
+			})
+			select {
+			case <-readings:
+			case <-time.After(patience):
+				t.Error("nothing is pushed")
+			}
+			expect(t, r, series(hosts(3)))
+			p.shutdown(t)
+		})
 	}
 }
 
@@ -323,9 +599,9 @@ func TestResource(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			r := listen(t, "127.0.0.1:0")
-			p, _ := push(t, telemetry.OTLP{Endpoint: r.Addr}, telemetry.Config{Instance: "router:9088"}, example)
-			shutdown(t, p)
+			r := listen(t, telemetry.GRPC, "", nil)
+			p := push(t, telemetry.OTLP{Endpoint: r.Addr}, example)
+			p.shutdown(t)
 			got := r.Resource()
 			for k, v := range c.want {
 				if got[k] != v {
@@ -343,7 +619,9 @@ func TestOTLPEnvironment(t *testing.T) {
 		env     env // {} stands for the receiver's address
 		options telemetry.OTLP
 		header  string // the value of x-key
-		log     string
+		zip     string
+		delta   bool
+		warns   string // of this variable
 	}{
 		"general":                {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://{}"}},
 		"without scheme":         {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}},
@@ -362,48 +640,154 @@ func TestOTLPEnvironment(t *testing.T) {
 			env: env{"OTEL_EXPORTER_OTLP_HEADERS": "x-key=no"}, header: "flag",
 			options: telemetry.OTLP{Endpoint: "{}", Headers: map[string]string{"X-Key": "flag"}},
 		},
-		"compression": {env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, options: telemetry.OTLP{Endpoint: "{}"}},
-		"delta": {
-			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"},
-			options: telemetry.OTLP{Endpoint: "{}"}, log: "cumulative",
+		"compression":             {env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, options: telemetry.OTLP{Endpoint: "{}"}, zip: "gzip"},
+		"compression of the flag": {options: telemetry.OTLP{Endpoint: "{}", Compression: telemetry.Gzip}, zip: "gzip"},
+		"compression of metrics": {
+			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION": "none"},
+			options: telemetry.OTLP{Endpoint: "{}"},
 		},
-		"other exporter": {env: env{"OTEL_METRICS_EXPORTER": "none"}, options: telemetry.OTLP{Endpoint: "{}"}},
-		"bad timeout":    {env: env{"OTEL_EXPORTER_OTLP_TIMEOUT": "5s"}, options: telemetry.OTLP{Endpoint: "{}"}, log: "level=ERROR"},
+		"no compression": {
+			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"},
+			options: telemetry.OTLP{Endpoint: "{}", Compression: telemetry.NoCompression},
+		},
+		"delta": {
+			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "Delta"},
+			options: telemetry.OTLP{Endpoint: "{}"}, delta: true,
+		},
+		"low memory": {
+			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "lowmemory"},
+			options: telemetry.OTLP{Endpoint: "{}"},
+		},
+		"certificate for others": {
+			env:     env{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/no/such"},
+			options: telemetry.OTLP{Endpoint: "http://{}"},
+		},
+		"unknown compression": {
+			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"},
+			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_COMPRESSION",
+		},
+		"unknown temporality": {
+			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "both"},
+			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+		},
+		"timeout with a unit": {
+			env:     env{"OTEL_EXPORTER_OTLP_TIMEOUT": "5s"},
+			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_TIMEOUT",
+		},
+		"no timeout": {
+			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "0"},
+			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+		},
+		"other exporter": {env: env{"OTEL_METRICS_EXPORTER": "none"}, options: telemetry.OTLP{Endpoint: "{}"}}, // is for the caller
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := listen(t, "127.0.0.1:0")
+			forEach(t, func(t *testing.T, protocol string) {
+				t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+				r := listen(t, protocol, "", nil)
+				if c.delta {
+					r.ExpectDeltas()
+				}
+				for k, v := range c.env {
+					t.Setenv(k, strings.ReplaceAll(v, "{}", r.Addr))
+				}
+				o := c.options
+				o.Endpoint = strings.ReplaceAll(o.Endpoint, "{}", r.Addr)
+				p := push(t, o, func() telemetry.Reading { return hosts(3) })
+				p.shutdown(t)
+				expect(t, r, series(hosts(3)))
+				if got := r.Header("x-key"); got != c.header {
+					t.Errorf("header is %q, want %q", got, c.header)
+				}
+				if got := r.Compression(); got != c.zip {
+					t.Errorf("compression is %q, want %q", got, c.zip)
+				}
+				switch {
+				case c.warns == "" && p.log.String() != "":
+					t.Errorf("log is %q", p.log)
+				case c.warns != "" && (p.count("\n") != 1 || p.count("level=WARN") != 1 || p.count("variable="+c.warns+" ") != 1):
+					t.Errorf("want one warning of %s; log is %q", c.warns, p.log)
+				}
+			})
+		})
+	}
+}
+
+// A protocol that is not known is ignored, too.
+func TestOTLPUnknownProtocol(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+	r := listen(t, telemetry.GRPC, "", nil)
+	p := push(t, telemetry.OTLP{Endpoint: r.Addr}, func() telemetry.Reading { return hosts(3) })
+	p.shutdown(t)
+	expect(t, r, series(hosts(3)))
+	if p.count("\n") != 1 || p.count("http/json") != 1 || p.count("level=WARN") != 1 {
+		t.Error("log:", p.log)
+	}
+}
+
+func TestOTLPPaths(t *testing.T) {
+	type env map[string]string
+	const all, metrics = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+	for _, c := range []struct {
+		endpoint string
+		env      env
+		want     string
+	}{
+		{"{}", nil, "/v1/metrics"},
+		{"http://{}", nil, "/v1/metrics"},
+		{"http://{}/", nil, "/v1/metrics"},
+		{"http://{}/otlp", nil, "/otlp/v1/metrics"},
+		{"{}/otlp/", nil, "/otlp/v1/metrics"},
+		{"http://{}/api/v1/otlp", nil, "/api/v1/otlp/v1/metrics"},
+		{"http://{}/v1/metrics", nil, "/v1/metrics"},
+		{"http://{}/api/v1/otlp/v1/metrics", nil, "/api/v1/otlp/v1/metrics"},
+		{"", env{all: "http://{}"}, "/v1/metrics"},
+		{"", env{all: "http://{}/otlp"}, "/otlp/v1/metrics"},
+		{"", env{all: "http://{}/api/v1/otlp/"}, "/api/v1/otlp/v1/metrics"},
+		{"", env{all: "http://{}/v1/metrics"}, "/v1/metrics"},
+		{"", env{metrics: "http://{}/v1/metrics"}, "/v1/metrics"},
+		{"", env{metrics: "http://{}/api/v1/otlp"}, "/api/v1/otlp"},
+		{"", env{metrics: "http://{}/otlp/"}, "/otlp/"},
+		{"", env{metrics: "http://{}/"}, "/"},
+		{"", env{metrics: "http://{}"}, "/"},
+		{"", env{metrics: "{}"}, "/"},
+		{"", env{all: "http://127.0.0.1:1/x", metrics: "http://{}/y"}, "/y"},
+		{"http://{}/x", env{metrics: "http://127.0.0.1:1/y"}, "/x/v1/metrics"},
+	} {
+		t.Run(c.endpoint, func(t *testing.T) {
+			r := listen(t, telemetry.HTTPProtobuf, "", nil)
 			for k, v := range c.env {
 				t.Setenv(k, strings.ReplaceAll(v, "{}", r.Addr))
 			}
-			c.options.Endpoint = strings.ReplaceAll(c.options.Endpoint, "{}", r.Addr)
-			p, log := push(t, c.options, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
-			shutdown(t, p)
+			p := push(t, telemetry.OTLP{Protocol: telemetry.HTTPProtobuf, Endpoint: strings.ReplaceAll(c.endpoint, "{}", r.Addr)},
+				func() telemetry.Reading { return hosts(3) })
+			p.shutdown(t)
 			expect(t, r, series(hosts(3)))
-			if got := r.Header("x-key"); got != c.header {
-				t.Errorf("header is %q, want %q", got, c.header)
-			}
-			if got := log.String(); (got == "") != (c.log == "") || !strings.Contains(got, c.log) {
-				t.Errorf("log is %q, want %q", got, c.log)
+			if r.Path() != c.want {
+				t.Errorf("%q, %v: path is %q, want %q", c.endpoint, c.env, r.Path(), c.want)
 			}
 		})
 	}
 }
 
-func TestOTLPOff(t *testing.T) {
-	for name, env := range map[string]map[string]string{
-		"no endpoint":       {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
-		"empty":             {"OTEL_EXPORTER_OTLP_ENDPOINT": " "},
-		"SDK disabled":      {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost", "OTEL_SDK_DISABLED": "true"},
-		"other exporters":   {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost", "OTEL_METRICS_EXPORTER": "prometheus,console"},
-		"exporters of none": {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "localhost", "OTEL_METRICS_EXPORTER": "none"},
+func TestOTLPConfigured(t *testing.T) {
+	for name, c := range map[string]struct {
+		env      map[string]string
+		endpoint string
+		want     bool
+	}{
+		"nothing":             {nil, "", false},
+		"others":              {map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "x"}, "", false},
+		"empty":               {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": " ", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": ""}, " ", false},
+		"setting":             {nil, "localhost", true},
+		"variable":            {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost"}, "", true},
+		"variable of metrics": {map[string]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "localhost"}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for k, v := range env {
+			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			reader, err := telemetry.NewOTLP(telemetry.OTLP{}, slog.Default())
-			if reader != nil || err != nil {
-				t.Errorf("got %v, %v", reader, err)
+			if got := (telemetry.OTLP{Endpoint: c.endpoint}).Configured(); got != c.want {
+				t.Errorf("got %v", got)
 			}
 		})
 	}
@@ -411,33 +795,59 @@ func TestOTLPOff(t *testing.T) {
 
 func TestOTLPRefuses(t *testing.T) {
 	yes := true
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	a := newAuthority(t)
+	cert, key := a.issue(t, "client").write(t, dir)
+	noPEM, noHeaders := file("no.pem", "secret"), file("headers", "a=1\nsecret\n")
+	type env map[string]string
 	for name, c := range map[string]struct {
-		env     map[string]string
+		env     env
 		options telemetry.OTLP
+		setting string // that is to blame
 		want    []string
 	}{
-		"endpoint":      {nil, telemetry.OTLP{Endpoint: "ftp://x"}, []string{`"ftp://x"`, "http://"}},
-		"variable":      {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, telemetry.OTLP{}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
-		"contradiction": {nil, telemetry.OTLP{Endpoint: "https://x", Insecure: &yes}, []string{`"https://x"`, "insecure"}},
-		"protocol": {
-			map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, telemetry.OTLP{Endpoint: "x"},
-			[]string{"OTEL_EXPORTER_OTLP_PROTOCOL", `"http/protobuf"`, "grpc"},
-		},
-		"insecure": {
-			map[string]string{"OTEL_EXPORTER_OTLP_INSECURE": "1"}, telemetry.OTLP{Endpoint: "x"},
-			[]string{"OTEL_EXPORTER_OTLP_INSECURE", `"1"`, "true or false"},
+		"endpoint":      {nil, telemetry.OTLP{Endpoint: "ftp://x"}, "endpoint", []string{`"ftp://x"`, "http://"}},
+		"variable":      {env{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, telemetry.OTLP{}, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
+		"contradiction": {nil, telemetry.OTLP{Endpoint: "https://x", Insecure: &yes}, "endpoint", []string{`"https://x"`, "insecure"}},
+		"path by gRPC":  {nil, telemetry.OTLP{Endpoint: "http://x/v1/metrics"}, "endpoint", []string{`"/v1/metrics"`, "http/protobuf"}},
+		"socket by HTTP": {
+			nil, telemetry.OTLP{Endpoint: "unix:///x", Protocol: telemetry.HTTPProtobuf}, "endpoint", []string{`"unix:///x"`, "grpc"},
 		},
 		"headers": {
-			map[string]string{"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "key"}, telemetry.OTLP{Endpoint: "x"},
+			env{"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "secret"}, telemetry.OTLP{Endpoint: "x"}, "",
 			[]string{"OTEL_EXPORTER_OTLP_METRICS_HEADERS", "key=value"},
 		},
-		"header of flag": {nil, telemetry.OTLP{Endpoint: "x", Headers: map[string]string{"a b": "c"}}, []string{`"a b"`}},
+		"header of flag":  {nil, telemetry.OTLP{Endpoint: "x", Headers: map[string]string{"a b": "secret"}}, "headers", []string{`"a b"`}},
+		"no headers file": {nil, telemetry.OTLP{Endpoint: "x", HeadersFile: dir + "/none"}, "headers-file", []string{dir + "/none", "no such file"}},
+		"headers file":    {nil, telemetry.OTLP{Endpoint: "x", HeadersFile: noHeaders}, "headers-file", []string{noHeaders, "header 2", "key=value"}},
+		"no authority":    {nil, telemetry.OTLP{Endpoint: "https://x", CAFile: dir + "/none"}, "ca-file", []string{dir + "/none"}},
+		"authority":       {nil, telemetry.OTLP{Endpoint: "https://x", CAFile: noPEM}, "ca-file", []string{noPEM, "PEM"}},
+		"authority of the variable": {
+			env{"OTEL_EXPORTER_OTLP_CERTIFICATE": noPEM}, telemetry.OTLP{Endpoint: "https://x"}, "",
+			[]string{"OTEL_EXPORTER_OTLP_CERTIFICATE", noPEM, "PEM"},
+		},
+		"certificate without key": {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert}, "cert-file", []string{cert, "key"}},
+		"key without certificate": {nil, telemetry.OTLP{Endpoint: "https://x", KeyFile: key}, "key-file", []string{key, "certificate"}},
+		"certificate for a key":   {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert, KeyFile: a.file}, "cert-file", []string{cert, a.file}},
+		"certificate of the variable": {
+			env{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE": noPEM, "OTEL_EXPORTER_OTLP_CLIENT_KEY": key},
+			telemetry.OTLP{Endpoint: "https://x"}, "", []string{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", noPEM, key},
+		},
+		"authority without TLS":   {nil, telemetry.OTLP{Endpoint: "http://x", CAFile: a.file}, "endpoint", []string{"http://x", "https://"}},
+		"certificate without TLS": {nil, telemetry.OTLP{Endpoint: "x", CertFile: cert, KeyFile: key}, "endpoint", []string{"https://"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			_, err := telemetry.NewOTLP(c.options, slog.Default())
+			_, err := telemetry.NewOTLP(c.options, telemetry.NewSource(example, false), slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -446,91 +856,334 @@ func TestOTLPRefuses(t *testing.T) {
 					t.Errorf("%q lacks %q", err, w)
 				}
 			}
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("%q has several lines", err)
+			if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%q has several lines or a secret", err)
+			}
+			if wrong := (*telemetry.SettingError)(nil); errors.As(err, &wrong) != (c.setting != "") || wrong != nil && wrong.Setting != c.setting {
+				t.Errorf("%q blames %+v, want %q", err, wrong, c.setting)
 			}
 		})
 	}
 }
 
-func TestOTLPWarnsOfOpenHeaders(t *testing.T) {
-	for endpoint, warns := range map[string]bool{
-		"192.0.2.1": true, "http://collector.example": true, "https://collector.example": false, "localhost": false, "[::1]:4317": false,
+func TestOTLPWarns(t *testing.T) {
+	secret := map[string]string{"authorization": "secret"}
+	for _, c := range []struct {
+		endpoint, insecure string
+		headers            map[string]string
+		file               string
+		warns              string
+	}{
+		{"192.0.2.1", "", secret, "", "unencrypted"},
+		{"http://collector.example", "", secret, "", "unencrypted"},
+		{"http://collector.example", "", nil, "a=b\n", "unencrypted"},
+		{"http://collector.example", "", nil, "", ""},
+		{"https://collector.example", "", secret, "", ""},
+		{"localhost", "", secret, "", ""},
+		{"[::1]:4317", "", secret, "", ""},
+		{"collector.example", "1", secret, "", "OTEL_EXPORTER_OTLP_INSECURE"}, // which is not true
+		{"collector.example", "False", secret, "", ""},
+		{"collector.example", "TRUE", secret, "", "unencrypted"},
+		{"https://collector.example", "1", secret, "", ""}, // does not apply
 	} {
-		log := &lines{}
-		r, err := telemetry.NewOTLP(telemetry.OTLP{Endpoint: endpoint, Headers: map[string]string{"authorization": "secret"}},
-			slog.New(slog.NewTextHandler(log, nil)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Shutdown(t.Context())
-		if got := strings.Count(log.String(), "level=WARN"); (got == 1) != warns || strings.Contains(log.String(), "secret") {
-			t.Errorf("%s: log is %q", endpoint, log)
-		}
+		t.Run(c.endpoint, func(t *testing.T) {
+			t.Setenv("OTEL_EXPORTER_OTLP_INSECURE", c.insecure)
+			o := telemetry.OTLP{Endpoint: c.endpoint, Headers: c.headers}
+			if c.file != "" {
+				o.HeadersFile = filepath.Join(t.TempDir(), "headers")
+				if err := os.WriteFile(o.HeadersFile, []byte(c.file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := push(t, o, example)
+			p.abandon()
+			want := 0
+			if c.warns != "" {
+				want = 1
+			}
+			if p.count("level=WARN") != want || p.count("\n") != want || !strings.Contains(p.log.String(), c.warns) || p.count("secret") > 0 {
+				t.Errorf("log is %q, want %q", p.log, c.warns)
+			}
+		})
 	}
 }
 
-// authority makes a certificate authority and a server's certificate for localhost and 127.0.0.1; file has the authority's.
-func authority(t *testing.T) (server tls.Certificate, file string) {
+// The file is read for each push.
+func TestOTLPHeadersFile(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		file := filepath.Join(t.TempDir(), "headers")
+		write := func(s string) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("authorization=Bearer%20secret1\r\n\nother=1\n")
+		r := listen(t, protocol, "", nil)
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, HeadersFile: file, Interval: time.Hour,
+			Headers: map[string]string{"Authorization": "setting", "tenant": "lab"}}, func() telemetry.Reading { return hosts(3) })
+		expectHeaders := func(authorization, other string) {
+			t.Helper()
+			if err := p.flush(t); err != nil {
+				t.Fatal(err)
+			}
+			if r.Header("authorization") != authorization || r.Header("tenant") != "lab" || r.Header("other") != other {
+				t.Errorf("headers are %q, %q and %q", r.Header("authorization"), r.Header("tenant"), r.Header("other"))
+			}
+			r.Take()
+		}
+		expectHeaders("Bearer secret1", "1")
+		write("authorization=Bearer%20secret2")
+		expectHeaders("Bearer secret2", "")
+
+		for n, breaks := range []func(){
+			func() { write("authorization: Bearer secret3=") },
+			func() { write("authorization=secret4%") },
+			func() { os.Remove(file) },
+		} {
+			breaks()
+			err := p.flush(t)
+			if err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("error is %v", err)
+			}
+			if failures, _ := p.health(t); failures != int64(n+1) || len(r.Take()) > 0 {
+				t.Errorf("%d failures after %d bad files, or something was sent", failures, n+1)
+			}
+		}
+		if p.count("level=ERROR") != 1 || p.count(file) != 1 {
+			t.Errorf("want one error that names the file; log:\n%s", p.log)
+		}
+		write("authorization=secret5")
+		expectHeaders("secret5", "")
+		p.shutdown(t)
+		if p.count("works again") != 1 || p.count("secret") > 0 {
+			t.Errorf("want a recovery and no secret; log:\n%s", p.log)
+		}
+	})
+}
+
+// The SDK reads the variables, too, and would log what it cannot parse.
+func TestOTLPLogsNoSecret(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization secret,=secret%zz,secret%zz=1,a=secret%zz")
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "://secret")
+		logged := &lines{}
+		log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		telemetry.New("", log).Shutdown(t.Context()) // its log is the SDK's from now on
+		reader, err := telemetry.NewOTLP(telemetry.OTLP{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
+			Headers: map[string]string{"authorization": "secret"}}, telemetry.NewSource(example, false), log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := telemetry.New("", log, reader)
+		if err := p.Shutdown(t.Context()); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Error("shutdown:", err)
+		}
+		if got := logged.String(); strings.Contains(got, "secret") || !strings.Contains(got, "OTLP export fails") {
+			t.Errorf("log is\n%s", got)
+		}
+	})
+}
+
+// authority is a certificate authority for tests; file has its certificate.
+type authority struct {
+	pair
+	file string
+}
+
+// pair is a certificate and its key.
+type pair struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	a := authority{pair: newPair(t, pair{}, &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true})}
+	a.file, _ = a.write(t, t.TempDir())
+	return a
+}
+
+// issue gives a certificate for localhost and 127.0.0.1, and for a client of this name.
+func (a authority) issue(t *testing.T, name string) pair {
+	t.Helper()
+	return newPair(t, a.pair, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	})
+}
+
+// newPair makes what template says, signed by issuer or, if that is zero, by itself.
+func newPair(t *testing.T, issuer pair, template *x509.Certificate) pair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	if issuer.cert == nil {
+		issuer = pair{template, key}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotAfter = time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+	return pair{cert, key}
+}
+
+func (p pair) tls() tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key}
+}
+
+// write writes both to files of dir, the same ones each time.
+func (p pair) write(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: p.cert.Raw}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }
 
 func TestOTLPOverTLS(t *testing.T) {
-	cert, file := authority(t)
-	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", file)
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // must not make the flag's endpoint insecure
+	a := newAuthority(t)
 	no := false
-	r := listen(t, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
-	_, port, err := net.SplitHostPort(r.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range []telemetry.OTLP{
-		{Endpoint: "https://127.0.0.1:" + port},
-		{Endpoint: "https://localhost:" + port},
-		{Endpoint: "localhost:" + port, Insecure: &no},
-	} {
-		p, log := push(t, o, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
-		shutdown(t, p)
-		expect(t, r, series(hosts(3)))
-		if log.String() != "" {
-			t.Error("log:", log)
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server").tls()}})
+		_, port, err := net.SplitHostPort(r.Addr)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		for name, c := range map[string]struct {
+			options telemetry.OTLP
+			env     map[string]string
+		}{
+			"file":         {telemetry.OTLP{Endpoint: "https://127.0.0.1:" + port, CAFile: a.file}, nil},
+			"name":         {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.file}, nil},
+			"insecure":     {telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.file}, nil},
+			"file first":   {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}},
+			"variable":     {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": a.file}},
+			"of metrics":   {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": a.file}},
+			"by variables": {telemetry.OTLP{CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": r.Addr, "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
+			// The variable's endpoint must not make the setting's insecure.
+			"other endpoint": {telemetry.OTLP{Endpoint: "https://" + r.Addr, CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				for k, v := range c.env {
+					t.Setenv(k, v)
+				}
+				c.options.Protocol = protocol
+				p := push(t, c.options, func() telemetry.Reading { return hosts(3) })
+				p.shutdown(t)
+				expect(t, r, series(hosts(3)))
+				if p.log.String() != "" {
+					t.Error("log:", p.log)
+				}
+			})
+		}
+	})
+}
 
-	// A certificate in the environment does not turn plaintext into TLS.
-	plain := listen(t, "127.0.0.1:0")
-	p, _ := push(t, telemetry.OTLP{Endpoint: "http://" + plain.Addr}, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
-	shutdown(t, p)
-	expect(t, plain, series(hosts(3)))
+// A certificate in the environment does not turn plaintext into TLS.
+func TestOTLPStaysPlain(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", newAuthority(t).file)
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		for _, endpoint := range []string{"http://" + r.Addr, r.Addr} {
+			p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: endpoint}, func() telemetry.Reading { return hosts(3) })
+			p.shutdown(t)
+			expect(t, r, series(hosts(3)))
+			if p.log.String() != "" {
+				t.Error("log:", p.log)
+			}
+		}
+	})
+}
 
-	// Without the authority's certificate the collector is not trusted.
-	os.Unsetenv("OTEL_EXPORTER_OTLP_CERTIFICATE")
-	p, log := push(t, telemetry.OTLP{Endpoint: "https://" + r.Addr, Timeout: time.Second}, telemetry.Config{}, example)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := p.Shutdown(ctx); err == nil || len(r.Take()) > 0 {
-		t.Error("sent to a collector with an unknown certificate")
+func TestOTLPTrustsNobodyElse(t *testing.T) {
+	a := newAuthority(t)
+	for name, file := range map[string]string{"system": "", "other": newAuthority(t).file} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *testing.T, protocol string) {
+				r := listen(t, protocol, "", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server").tls()}})
+				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: file,
+					Timeout: 300 * time.Millisecond, Interval: time.Hour}, example)
+				for range 2 {
+					if err := p.flush(t); err == nil || r.Messages() > 0 {
+						t.Errorf("got %v; %d messages arrived", err, r.Messages())
+					}
+				}
+				if p.count("\n") != 1 || p.count("unknown authority") != 1 {
+					t.Errorf("want one line that says why; log:\n%s", p.log)
+				}
+				p.abandon()
+			})
+		})
 	}
-	if !strings.Contains(log.String(), "certificate") {
-		t.Error("log does not say why:", log)
+}
+
+// The files of a client's certificate may be replaced, as they are before they expire.
+func TestOTLPClientCertificate(t *testing.T) {
+	a := newAuthority(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	for _, byVariable := range []bool{false, true} {
+		forEach(t, func(t *testing.T, protocol string) {
+			var client atomic.Value
+			config := func() *tls.Config {
+				return &tls.Config{
+					Certificates: []tls.Certificate{a.issue(t, "server").tls()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
+					VerifyConnection: func(s tls.ConnectionState) error {
+						client.Store(s.PeerCertificates[0].Subject.CommonName)
+						return nil
+					},
+				}
+			}
+			r := listen(t, protocol, "", config())
+			dir := t.TempDir()
+			o := telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: a.file, Timeout: time.Second, Interval: time.Hour}
+
+			stranger := push(t, o, example) // without a certificate
+			if err := stranger.flush(t); err == nil || r.Messages() > 0 {
+				t.Errorf("got %v; %d messages arrived", err, r.Messages())
+			}
+			stranger.abandon()
+
+			cert, key := a.issue(t, "first").write(t, dir)
+			if byVariable {
+				t.Setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", cert)
+				t.Setenv("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", key)
+			} else {
+				o.CertFile, o.KeyFile = cert, key
+			}
+			p := push(t, o, func() telemetry.Reading { return hosts(3) })
+			if err := p.flush(t); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, r, series(hosts(3)))
+			if client.Load() != "first" {
+				t.Errorf("the client is %v", client.Load())
+			}
+			r.Stop()
+			a.issue(t, "second").write(t, dir)
+			r = listen(t, protocol, r.Addr, config())
+			p.flushUntilItWorks(t)
+			expect(t, r, series(hosts(3)))
+			if client.Load() != "second" {
+				t.Errorf("the client is %v", client.Load())
+			}
+			p.shutdown(t)
+		})
 	}
 }
 
@@ -541,35 +1194,113 @@ func TestOTLPOverUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := otlptest.Start(t, l)
-	p, _ := push(t, telemetry.OTLP{Endpoint: "unix://" + path}, telemetry.Config{}, func() telemetry.Reading { return hosts(3) })
-	shutdown(t, p)
+	p := push(t, telemetry.OTLP{Endpoint: "unix://" + path}, func() telemetry.Reading { return hosts(3) })
+	p.shutdown(t)
 	expect(t, r, series(hosts(3)))
 }
 
-func TestParseHeaders(t *testing.T) {
-	for s, want := range map[string]map[string]string{
-		"":                                   {},
-		"k=v,k2=v2":                          {"k": "v", "k2": "v2"},
-		" K = v , ":                          {"k": "v"},
-		"a=b=c,d=":                           {"a": "b=c", "d": ""},
-		"a=Bearer%20x%2Cy,a=2%":              nil,
-		"authorization=Basic%20dXNlcjpwYXNz": {"authorization": "Basic dXNlcjpwYXNz"},
-		"a=1,a=2":                            {"a": "2"},
-		"novalue":                            nil,
-		"=v":                                 nil,
-		"a b=v":                              nil,
-		"ä=v":                                nil,
-		"a=%C3%A4":                           nil,
-		"a-bin=%C3":                          {"a-bin": "\xc3"},
-		"a=%0d":                              nil,
-		"grpc-host=x":                        nil,
-	} {
-		got, err := telemetry.ParseHeaders(s)
-		if (err != nil) != (want == nil) || err == nil && !maps.Equal(got, want) {
-			t.Errorf("%q: got %v, %v; want %v", s, got, err, want)
+func TestOTLPDeltas(t *testing.T) {
+	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::1")
+	type totals = map[netip.Addr][2]int64 // bytes received and transmitted
+	type values map[string]int64
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		r.ExpectDeltas()
+		s := &state{}
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Temporality: telemetry.Delta, Timeout: patience, Interval: time.Hour}, s.read)
+		sums := values{}
+		for _, step := range []struct {
+			name   string
+			totals totals
+			reject int  // points
+			refuse bool // all
+			want   values
+		}{
+			{"new", totals{a: {100, 10}, b: {5, 0}}, 0, false, values{"receive a": 100, "transmit a": 10, "receive b": 5}},
+			{"some moved", totals{a: {150, 10}, b: {5, 0}}, 0, false, values{"receive a": 50}},
+			{"none moved", totals{a: {150, 10}, b: {5, 0}}, 0, false, values{}},
+			{"lost", totals{a: {151, 11}, b: {5, 0}}, 0, true, values{}},
+			{"lost again", totals{a: {153, 11}, b: {5, 1}}, 0, true, values{}},
+			{"after losses", totals{a: {157, 11}, b: {5, 1}, c: {9, 9}}, 0, false,
+				values{"receive a": 7, "transmit a": 1, "transmit b": 1, "receive c": 9, "transmit c": 9}},
+			{"anew", totals{a: {7, 12}, b: {5, 1}, c: {10, 9}}, 0, false, values{"receive a": 7, "transmit a": 1, "receive c": 1}},
+			{"moved since", totals{a: {8, 12}, b: {6, 1}, c: {10, 9}}, 0, false, values{"receive a": 1, "receive b": 1}},
+			// What a collector rejects must not be sent again, by the specification.
+			{"rejected", totals{a: {10, 12}, b: {9, 1}, c: {10, 9}}, 1, false, values{"receive b": 3}},
+			{"after a rejection", totals{a: {11, 12}, b: {9, 1}, c: {10, 9}}, 0, false, values{"receive a": 1}},
+		} {
+			reading := telemetry.Reading{Tracked: 3, Limit: 8, Hosts: func(yield func(telemetry.Host) bool) {
+				for _, addr := range []netip.Addr{a, b, c} {
+					if t, ok := step.totals[addr]; ok && !yield(telemetry.Host{Addr: addr, ReceiveBytes: t[0], TransmitBytes: t[1]}) {
+						return
+					}
+				}
+			}}
+			s.set(reading)
+			r.Judge(func(int) (int, error) {
+				if step.refuse {
+					return 0, status.Error(codes.InvalidArgument, "no")
+				}
+				return step.reject, nil
+			})
+			if err := p.flush(t); (err != nil) != (step.refuse || step.reject > 0) {
+				t.Errorf("%s: %v", step.name, err)
+			}
+			want := values{}
+			if !step.refuse {
+				want = values{"promflow_tracked_ips": 3, "promflow_tracked_ips_limit": 8}
+			}
+			for k, v := range step.want {
+				direction, host, _ := strings.Cut(k, " ")
+				addr := map[string]netip.Addr{"a": a, "b": b, "c": c}[host]
+				key := "promflow_" + direction + "_bytes ip=" + addr.String()
+				want[key] = v
+				sums[key] += v
+			}
+			t.Run(step.name, func(t *testing.T) {
+				expect(t, r, want)
+				expectSeries(t, r.Sums(), sums)
+			})
 		}
-	}
-	if _, err := telemetry.ParseHeaders("a=1,key=secret%"); err == nil || strings.Contains(err.Error(), "secret") {
-		t.Errorf("error shows the value: %v", err)
-	}
+		p.shutdown(t)
+	})
+}
+
+// What was taken of a collection is not sent again, what was not is.
+func TestOTLPDeltasOfPart(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		r.ExpectDeltas()
+		s := &state{reading: hosts(5_100)} // two messages
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Temporality: telemetry.Delta, Timeout: patience, Interval: time.Hour}, s.read)
+		r.Judge(func(n int) (int, error) {
+			if n == 2 {
+				return 0, status.Error(codes.Internal, "no")
+			}
+			return 0, nil
+		})
+		if p.flush(t) == nil || len(r.Take()) != 10_000 {
+			t.Error("want one of two messages to arrive")
+		}
+		s.set(hosts(5_101))
+		r.Judge(nil)
+		if err := p.flush(t); err != nil {
+			t.Error(err)
+		}
+		if got, want := len(r.Take()), len(series(hosts(5_101)))+2-10_000; got != want {
+			t.Errorf("%d series arrived, want %d", got, want)
+		}
+		r.Judge(nil)
+		if err := p.flush(t); err != nil || r.Messages() != 1 {
+			t.Errorf("%v; %d messages although nothing moved", err, r.Messages())
+		}
+		p.shutdown(t)
+		want := series(hosts(5_101))
+		delete(want, "promflow_tracked_ips")
+		delete(want, "promflow_tracked_ips_limit")
+		expectSeries(t, r.Sums(), want)
+		for _, problem := range r.Problems() {
+			t.Error(problem)
+		}
+	})
 }

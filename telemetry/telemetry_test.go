@@ -102,17 +102,14 @@ func example() telemetry.Reading {
 }
 
 // start returns a page of what read returns, and shuts it down with the test.
-func start(tb testing.TB, cfg telemetry.Config, read func() telemetry.Reading, more ...sdkmetric.Reader) *telemetry.Prometheus {
+func start(tb testing.TB, read func() telemetry.Reading, packets bool) *telemetry.Prometheus {
 	tb.Helper()
-	cfg.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
-	page, err := telemetry.NewPrometheus(cfg.Log)
+	log := slog.New(slog.NewTextHandler(tb.Output(), nil))
+	page, err := telemetry.NewPrometheus(telemetry.NewSource(read, packets), log)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	provider, err := telemetry.New(cfg, read, append(more, nil, page)...)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	provider := telemetry.New("", log, page)
 	tb.Cleanup(func() {
 		if err := provider.Shutdown(context.Background()); err != nil {
 			tb.Error(err)
@@ -147,7 +144,7 @@ func ours(page string) string {
 func TestPage(t *testing.T) {
 	for golden, packets := range map[string]bool{"metrics.golden": false, "metrics-packets.golden": true} {
 		t.Run(golden, func(t *testing.T) {
-			page := start(t, telemetry.Config{Packets: packets}, example)
+			page := start(t, example, packets)
 			whole := scrape(t, page)
 			got := ours(whole)
 			file := filepath.Join("testdata", golden)
@@ -166,7 +163,7 @@ func TestPage(t *testing.T) {
 			for _, line := range []string{
 				"\npromflow_receive_bytes_total{ip=\"192.168.1.133\"} 194179\n",
 				"\npromflow_transmit_bytes_total{ip=\"192.168.1.133\"} 181358\n",
-				"\npromflow_build_info{", "\ngo_goroutines ", "\npromhttp_metric_handler_errors_total{cause=\"encoding\"} 0\n",
+				"\npromflow_build_info{", "\ngo_goroutines ",
 			} {
 				if !strings.Contains(whole, line) {
 					t.Errorf("page lacks %q", line)
@@ -184,7 +181,7 @@ func TestPage(t *testing.T) {
 }
 
 func TestEmptyReading(t *testing.T) {
-	page := start(t, telemetry.Config{}, func() telemetry.Reading { return telemetry.Reading{} })
+	page := start(t, func() telemetry.Reading { return telemetry.Reading{} }, false)
 	var b bytes.Buffer
 	if err := telemetry.WriteText(&b, telemetry.Reading{}, true); err != nil {
 		t.Fatal(err)
@@ -196,7 +193,7 @@ func TestEmptyReading(t *testing.T) {
 
 // The SDK's own limit is 2000.
 func TestManyAddresses(t *testing.T) {
-	page := start(t, telemetry.Config{}, func() telemetry.Reading { return hosts(5000) })
+	page := start(t, func() telemetry.Reading { return hosts(5000) }, false)
 	got := ours(scrape(t, page))
 	if n := strings.Count(got, "\npromflow_receive_bytes_total{ip=\"10.1."); n != 5000 {
 		t.Errorf("%d addresses on the page", n)
@@ -209,7 +206,7 @@ func TestManyAddresses(t *testing.T) {
 
 func TestAddressesVanish(t *testing.T) {
 	s := &state{reading: example()}
-	page := start(t, telemetry.Config{}, s.read)
+	page := start(t, s.read, false)
 	scrape(t, page)
 	first := slices.Collect(example().Hosts)
 	s.set(telemetry.Reading{Hosts: slices.Values(first[1:2])})
@@ -229,20 +226,16 @@ func TestAddressesVanish(t *testing.T) {
 
 // As when a capture file is given twice.
 func TestSameLabelsTwice(t *testing.T) {
-	h := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.1"), ReceiveBytes: 7}
 	i := telemetry.Interface{Name: "a.pcap", Backend: "replay", Up: true, Outcomes: []telemetry.Outcome{{"counted", 1, 2}}}
-	reading := telemetry.Reading{
-		Hosts:      slices.Values([]telemetry.Host{h, {Addr: netip.MustParseAddr("10.0.0.2"), ReceiveBytes: 1}, h, h}),
-		Interfaces: []telemetry.Interface{i, i},
-	}
-	page := start(t, telemetry.Config{}, func() telemetry.Reading { return reading })
+	reading := telemetry.Reading{Interfaces: []telemetry.Interface{i, i}}
+	page := start(t, func() telemetry.Reading { return reading }, false)
 	var b bytes.Buffer
 	if err := telemetry.WriteText(&b, reading, false); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		got := ours(scrape(t, page))
-		if got != b.String() || !strings.Contains(got, "receive_bytes_total{ip=\"10.0.0.1\"} 21\n") {
+		if got != b.String() || !strings.Contains(got, "capture_bytes_total{interface=\"a.pcap\",outcome=\"counted\"} 4\n") {
 			t.Errorf("page is\n%s\ntext is\n%s", got, &b)
 		}
 	}
@@ -250,8 +243,15 @@ func TestSameLabelsTwice(t *testing.T) {
 
 func TestConcurrentReaders(t *testing.T) {
 	s := &state{reading: hosts(300)}
-	manual := sdkmetric.NewManualReader()
-	page := start(t, telemetry.Config{Packets: true}, s.read, manual)
+	source := telemetry.NewSource(s.read, true)
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	page, err := telemetry.NewPrometheus(source, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
+	provider := telemetry.New("", log, page, manual)
+	defer provider.Shutdown(context.Background())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -288,7 +288,7 @@ func TestWriteTextError(t *testing.T) {
 // BenchmarkReaders compares the page with the text, for as many addresses as the table has room for by default.
 func BenchmarkReaders(b *testing.B) {
 	reading := hosts(65536)
-	page := start(b, telemetry.Config{}, func() telemetry.Reading { return reading })
+	page := start(b, func() telemetry.Reading { return reading }, false)
 	b.Run("page", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -2,9 +2,15 @@
 package otlptest
 
 import (
+	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -14,28 +20,48 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // as real collectors take it
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
-// Receiver takes metrics over gRPC and keeps the last value of each series. Its limit for messages is gRPC's default of
-// 4 MiB, as that of real collectors. Its methods are safe for concurrent use.
+// maxMessage is gRPC's default limit for messages, that of real collectors.
+const maxMessage = 4 << 20
+
+// Receiver takes metrics over gRPC or HTTP and keeps the last value of each series. It takes messages of at most 4 MiB. Its
+// methods are safe for concurrent use.
 type Receiver struct {
 	Addr string // of its listener
 	Stop func() // ends it and drops its connections; the test's end does so, too
 
 	mu       sync.Mutex
+	judge    func(message int) (rejected int, err error)
+	deltas   bool
 	values   map[string]int64
+	sums     map[string]int64
+	ends     map[string]uint64 // of the series' last interval
+	times    map[uint64]bool   // of all points
 	resource map[string]string
-	headers  metadata.MD
+	request  request
+	messages int
 	largest  int
 	problems []string
 }
 
-// Start starts a receiver that serves on l and closes it.
+// request is what comes with a message.
+type request struct {
+	path        string
+	headers     metadata.MD
+	compression string
+}
+
+// Start starts a receiver that serves OTLP over gRPC on l and closes it.
 func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
-	r := &Receiver{Addr: l.Addr().String(), values: map[string]int64{}}
-	server := grpc.NewServer(opts...)
+	r := newReceiver(l)
+	server := grpc.NewServer(append(opts, grpc.StatsHandler(compressions{}), grpc.MaxRecvMsgSize(maxMessage))...)
 	collector.RegisterMetricsServiceServer(server, service{receiver: r})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -46,6 +72,33 @@ func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 	r.Stop = sync.OnceFunc(func() { server.Stop(); wg.Wait() })
 	t.Cleanup(r.Stop)
 	return r
+}
+
+// StartHTTP starts a receiver that serves OTLP over HTTP on l and closes it. It takes messages at any path, over TLS if config
+// is not nil.
+func StartHTTP(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
+	r := newReceiver(l)
+	server := &http.Server{Handler: http.HandlerFunc(r.serveHTTP), TLSConfig: config, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		serve := server.Serve
+		if config != nil {
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+		if err := serve(l); err != http.ErrServerClosed {
+			t.Error(err)
+		}
+	})
+	r.Stop = sync.OnceFunc(func() { server.Close(); l.Close(); wg.Wait() }) // the listener, where it was stopped before it began
+	t.Cleanup(r.Stop)
+	return r
+}
+
+func newReceiver(l net.Listener) *Receiver {
+	return &Receiver{
+		Addr: l.Addr().String(), values: map[string]int64{}, sums: map[string]int64{}, ends: map[string]uint64{},
+		times: map[uint64]bool{},
+	}
 }
 
 // Freeze has a listener accept connections and never answer, until the test ends.
@@ -61,6 +114,22 @@ func Freeze(t testing.TB, l net.Listener) {
 		}
 	})
 	t.Cleanup(func() { l.Close(); accepting.Wait() })
+}
+
+// Judge has judge say what becomes of each message, which are counted from 1 again: how many of its points are rejected, as
+// a partial success, or why none is taken. The error is one of gRPC; over HTTP it becomes the status that OTLP has for it.
+// Judge(nil) takes all.
+func (r *Receiver) Judge(judge func(message int) (rejected int, err error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.judge, r.messages = judge, 0
+}
+
+// ExpectDeltas has the receiver expect deltas and add them up.
+func (r *Receiver) ExpectDeltas() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deltas = true
 }
 
 // Values returns the series that have arrived, by the name of the metric and " key=value" for each attribute.
@@ -79,6 +148,20 @@ func (r *Receiver) Take() map[string]int64 {
 	return v
 }
 
+// Sums returns the sums of all deltas, by series as Values has them.
+func (r *Receiver) Sums() map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.sums)
+}
+
+// Messages returns how many messages came since Judge, or else the start.
+func (r *Receiver) Messages() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.messages
+}
+
 // Resource returns the attributes of the last message's resource; values that are not strings are empty.
 func (r *Receiver) Resource() map[string]string {
 	r.mu.Lock()
@@ -90,21 +173,116 @@ func (r *Receiver) Resource() map[string]string {
 func (r *Receiver) Header(key string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return strings.Join(r.headers.Get(key), ",")
+	return strings.Join(r.request.headers.Get(key), ",")
 }
 
-// Largest returns the size of the largest message in bytes.
+// Path returns the path that the last message was sent to.
+func (r *Receiver) Path() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.request.path
+}
+
+// Compression returns how the last message was compressed on the wire: "gzip", or "" if it was not.
+func (r *Receiver) Compression() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.request.compression
+}
+
+// Largest returns the size of the largest message in bytes, before compression.
 func (r *Receiver) Largest() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.largest
 }
 
-// Problems returns what was wrong with messages: sums that are not cumulative and monotonic.
+// Problems returns what was wrong with messages: sums that are not monotonic or not of the expected temporality, and deltas
+// whose interval does not begin where the series' last one ended, or at a later message that did not have the series.
 func (r *Receiver) Problems() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.problems)
+}
+
+// take is an export by any protocol.
+func (r *Receiver) take(by request, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.request = by
+	r.messages++
+	r.largest = max(r.largest, proto.Size(m))
+	response, rejected := &collector.ExportMetricsServiceResponse{}, 0
+	if r.judge != nil {
+		var err error
+		if rejected, err = r.judge(r.messages); err != nil {
+			return nil, err
+		}
+		if rejected > 0 {
+			response.PartialSuccess = &collector.ExportMetricsPartialSuccess{
+				RejectedDataPoints: int64(rejected), ErrorMessage: "rejected by the test",
+			}
+		}
+	}
+	for _, resource := range m.ResourceMetrics {
+		r.resource = map[string]string{}
+		for _, a := range resource.Resource.Attributes {
+			r.resource[a.Key] = a.Value.GetStringValue()
+		}
+		for _, scope := range resource.ScopeMetrics {
+			for _, metric := range scope.Metrics {
+				rejected -= r.add(metric, rejected)
+			}
+		}
+	}
+	return response, nil
+}
+
+// add takes all points of m but for the first, as many as are to be rejected, and returns how many these were.
+func (r *Receiver) add(m *metrics.Metric, rejected int) int {
+	points := m.GetGauge().GetDataPoints()
+	sum := m.GetSum()
+	if sum != nil {
+		points = sum.DataPoints
+		want := metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
+		if r.deltas {
+			want = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
+		}
+		if sum.AggregationTemporality != want || !sum.IsMonotonic {
+			r.problems = append(r.problems, fmt.Sprintf("%s has %v, monotonic %v; want %v, monotonic", m.Name,
+				sum.AggregationTemporality, sum.IsMonotonic, want))
+		}
+	}
+	rejected = min(rejected, len(points))
+	for i, p := range points {
+		key := m.Name + labels(p.Attributes)
+		if r.deltas && sum != nil {
+			end, known := r.ends[key]
+			joined := !known || p.StartTimeUnixNano >= end && r.times[p.StartTimeUnixNano]
+			if !joined || p.StartTimeUnixNano >= p.TimeUnixNano {
+				r.problems = append(r.problems, fmt.Sprintf("%s is for the time from %d to %d, after one until %d", key,
+					p.StartTimeUnixNano, p.TimeUnixNano, end))
+			}
+			r.ends[key] = p.TimeUnixNano
+		}
+		r.times[p.TimeUnixNano] = true
+		if i < rejected {
+			continue
+		}
+		r.values[key] = p.GetAsInt()
+		if r.deltas && sum != nil {
+			r.sums[key] += p.GetAsInt()
+		}
+	}
+	return rejected
+}
+
+func labels(attributes []*common.KeyValue) string {
+	var b strings.Builder
+	for _, a := range attributes {
+		b.WriteString(" " + a.Key + "=" + a.Value.GetStringValue())
+	}
+	return b.String()
 }
 
 // service is the receiver as gRPC sees it.
@@ -114,42 +292,92 @@ type service struct {
 }
 
 func (s service) Export(ctx context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	r := s.receiver
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.largest = max(r.largest, proto.Size(m))
-	r.headers, _ = metadata.FromIncomingContext(ctx)
-	for _, resource := range m.ResourceMetrics {
-		r.resource = map[string]string{}
-		for _, a := range resource.Resource.Attributes {
-			r.resource[a.Key] = a.Value.GetStringValue()
-		}
-		for _, scope := range resource.ScopeMetrics {
-			for _, metric := range scope.Metrics {
-				r.add(metric)
-			}
-		}
-	}
-	return &collector.ExportMetricsServiceResponse{}, nil
+	by := request{compression: *ctx.Value(compressionKey{}).(*string)}
+	by.path, _ = grpc.Method(ctx)
+	by.headers, _ = metadata.FromIncomingContext(ctx)
+	return s.receiver.take(by, m)
 }
 
-func (r *Receiver) add(m *metrics.Metric) {
-	points := m.GetGauge().GetDataPoints()
-	if sum := m.GetSum(); sum != nil {
-		points = sum.DataPoints
-		if sum.AggregationTemporality != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE || !sum.IsMonotonic {
-			r.problems = append(r.problems, m.Name+" is not a cumulative monotonic sum")
-		}
-	}
-	for _, p := range points {
-		r.values[m.Name+labels(p.Attributes)] = p.GetAsInt()
+// compressions has each call's context know the compression of its message, which gRPC tells to nobody else.
+type compressions struct{}
+
+type compressionKey struct{}
+
+func (compressions) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, compressionKey{}, new(string))
+}
+
+func (compressions) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if header, ok := s.(*stats.InHeader); ok {
+		*ctx.Value(compressionKey{}).(*string) = header.Compression
 	}
 }
 
-func labels(attributes []*common.KeyValue) string {
-	var b strings.Builder
-	for _, a := range attributes {
-		b.WriteString(" " + a.Key + "=" + a.Value.GetStringValue())
+func (compressions) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (compressions) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// httpStatus is what gRPC's codes are over HTTP (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); all others are
+// 400.
+var httpStatus = map[codes.Code]int{
+	codes.Unauthenticated:   http.StatusUnauthorized,
+	codes.PermissionDenied:  http.StatusForbidden,
+	codes.ResourceExhausted: http.StatusTooManyRequests,
+	codes.Internal:          http.StatusInternalServerError,
+	codes.Unavailable:       http.StatusServiceUnavailable,
+}
+
+const contentType = "application/x-protobuf"
+
+func (r *Receiver) serveHTTP(w http.ResponseWriter, request *http.Request) {
+	m, by, err := readHTTP(request)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
 	}
-	return b.String()
+	var reply proto.Message
+	w.Header().Set("Content-Type", contentType)
+	if reply, err = r.take(by, m); err != nil {
+		code, known := httpStatus[status.Code(err)]
+		if !known {
+			code = http.StatusBadRequest
+		}
+		w.WriteHeader(code)
+		reply = status.Convert(err).Proto()
+	}
+	body, err := proto.Marshal(reply)
+	if err != nil {
+		panic(err)
+	}
+	w.Write(body)
+}
+
+func readHTTP(r *http.Request) (*collector.ExportMetricsServiceRequest, request, error) {
+	by := request{path: r.URL.Path, headers: metadata.MD{}, compression: r.Header.Get("Content-Encoding")}
+	for key, values := range r.Header {
+		by.headers.Append(key, values...)
+	}
+	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != contentType {
+		return nil, by, fmt.Errorf("%s of %q", r.Method, r.Header.Get("Content-Type"))
+	}
+	body := io.Reader(r.Body)
+	switch by.compression {
+	case "":
+	case "gzip":
+		unzipped, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, by, err
+		}
+		body = unzipped
+	default:
+		return nil, by, fmt.Errorf("encoding %q", by.compression)
+	}
+	message, err := io.ReadAll(io.LimitReader(body, maxMessage+1))
+	if err == nil && len(message) > maxMessage {
+		err = fmt.Errorf("the message has more than %d bytes", maxMessage)
+	}
+	m := &collector.ExportMetricsServiceRequest{}
+	if err == nil {
+		err = proto.Unmarshal(message, m)
+	}
+	return m, by, err
 }

@@ -1,0 +1,165 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"promflow/telemetry"
+)
+
+// exporter is a telemetry backend.
+type exporter struct {
+	name string // as OTEL_METRICS_EXPORTER has it
+	open func(*outlet) (sdkmetric.Reader, error)
+}
+
+// exporters are the telemetry backends.
+var exporters = []exporter{
+	{"prometheus", func(o *outlet) (sdkmetric.Reader, error) { return o.page, nil }},
+	{"otlp", func(o *outlet) (sdkmetric.Reader, error) { return o.openOTLP() }},
+	{"console", func(o *outlet) (sdkmetric.Reader, error) { return telemetry.NewConsole(o.source, os.Stdout), nil }},
+}
+
+// noExporter stands for none of them.
+const noExporter = "none"
+
+func exporterNames() []string {
+	var names []string
+	for _, e := range exporters {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+// exporterList parses a list of exporters.
+func exporterList(dst *[]string) func(string) error {
+	return func(s string) error {
+		names, unknown := splitExporters(s)
+		if len(unknown) > 0 || names == nil {
+			return fmt.Errorf("expected a list of %s, or %s", strings.Join(exporterNames(), ", "), noExporter)
+		}
+		*dst = names
+		return nil
+	}
+}
+
+// splitExporters reads a list as OTEL_METRICS_EXPORTER has it. Names are nil if there was none that is known, and empty for "none".
+func splitExporters(list string) (names, unknown []string) {
+	for name := range strings.SplitSeq(list, ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == noExporter && names == nil:
+			names = []string{}
+		case slices.Contains(exporterNames(), name):
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		case name != "" && name != noExporter:
+			unknown = append(unknown, name)
+		}
+	}
+	return names, unknown
+}
+
+// chooseExporters gives the exporters to open, by flags and by what the OpenTelemetry specification has for
+// OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER
+// (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
+func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
+	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		log.Warn("no counts are exported: OTEL_SDK_DISABLED is true")
+		return nil, nil
+	}
+	chosen, said := c.exporters, c.said("exporters")
+	if list := os.Getenv("OTEL_METRICS_EXPORTER"); chosen == nil && list != "" {
+		var unknown []string
+		said = "OTEL_METRICS_EXPORTER"
+		chosen, unknown = splitExporters(list)
+		if len(unknown) > 0 {
+			log.Warn("unknown exporters in OTEL_METRICS_EXPORTER are ignored", "unknown", strings.Join(unknown, ", "),
+				"known", strings.Join(append(exporterNames(), noExporter), ", "))
+		}
+	}
+	asked := chosen != nil
+	if !asked {
+		chosen = []string{"prometheus"}
+		if c.otlp.Configured() {
+			chosen = append(chosen, "otlp")
+		}
+	}
+	has := func(name string) bool { return slices.Contains(chosen, name) }
+	switch {
+	case c.metricsAddress == noListener && has("prometheus"):
+		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == "prometheus" })
+		if len(chosen) == 0 {
+			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.said("metrics-address"), noListener)
+		}
+		if asked {
+			log.Warn("no page is served: "+c.said("metrics-address")+" is "+noListener, said, "prometheus")
+		}
+	case !has("prometheus") && c.metricsAddress != noListener:
+		log.Warn("the page has no counts: " + said + " does not have prometheus")
+	}
+	if c.otlp.Endpoint != "" && !has("otlp") {
+		log.Warn("nothing is pushed to " + c.said("otlp-endpoint") + ": " + said + " does not have otlp")
+	}
+	if len(chosen) == 0 {
+		log.Warn("no counts are exported: " + said + " is " + noExporter)
+	}
+	return chosen, nil
+}
+
+// outlet is where metrics leave the program.
+type outlet struct {
+	config  *config
+	source  *telemetry.Source
+	page    *telemetry.Prometheus // in whose place the listener is; a reader only if it was chosen
+	log     *slog.Logger
+	readers []sdkmetric.Reader
+}
+
+// openOutlet opens the exporters that c and the environment ask for.
+func openOutlet(c *config, source *telemetry.Source, log *slog.Logger) (*outlet, error) {
+	page, err := telemetry.NewPrometheus(source, log)
+	if err != nil {
+		return nil, err
+	}
+	o := &outlet{config: c, source: source, page: page, log: log}
+	chosen, err := chooseExporters(c, log)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range exporters {
+		if !slices.Contains(chosen, e.name) {
+			continue
+		}
+		reader, err := e.open(o)
+		if err != nil {
+			return nil, errors.Join(err, o.abandon())
+		}
+		o.readers = append(o.readers, reader)
+	}
+	return o, nil
+}
+
+func (o *outlet) openOTLP() (sdkmetric.Reader, error) {
+	reader, err := telemetry.NewOTLP(o.config.otlp, o.source, o.log)
+	if wrong := (*telemetry.SettingError)(nil); errors.As(err, &wrong) {
+		return nil, fmt.Errorf("%s: %w", o.config.said("otlp-"+wrong.Setting), wrong.Err)
+	}
+	return reader, err
+}
+
+// abandon ends readers that are part of no provider yet, and so have nothing to push.
+func (o *outlet) abandon() error {
+	var errs []error
+	for _, r := range o.readers {
+		errs = append(errs, r.Shutdown(context.Background()))
+	}
+	return errors.Join(errs...)
+}

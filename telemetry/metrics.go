@@ -1,0 +1,281 @@
+package telemetry
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+)
+
+// metric is an index into definitions.
+type metric int
+
+const (
+	receiveBytes metric = iota
+	transmitBytes
+	receivePackets
+	transmitPackets
+	capturePackets
+	captureBytes
+	captureDropped
+	captureUp
+	trackedIPs
+	trackedIPsLimit
+	exportFailures
+	exportLastSuccess
+	metrics // how many there are
+)
+
+// definitions are the metrics of promflow. Name and unit become the name on the Prometheus page: "By" adds "bytes" where the
+// name does not have it yet, a unit in braces adds nothing, a counter gets "_total". promtool check metrics wants each to have
+// a description.
+var definitions = [metrics]struct {
+	gauge                   bool
+	name, unit, description string
+}{
+	receiveBytes: {false, "promflow_receive_bytes", "By",
+		"Network-layer bytes received by an IP address in the monitored subnets."},
+	transmitBytes: {false, "promflow_transmit_bytes", "By",
+		"Network-layer bytes transmitted by an IP address in the monitored subnets."},
+	receivePackets: {false, "promflow_receive_packets", "{packet}",
+		"Packets received by an IP address in the monitored subnets."},
+	transmitPackets: {false, "promflow_transmit_packets", "{packet}",
+		"Packets transmitted by an IP address in the monitored subnets."},
+	capturePackets: {false, "promflow_capture_packets", "{packet}",
+		"Packets seen on an interface, each once, by what became of them."},
+	captureBytes: {false, "promflow_capture_bytes", "By",
+		"Network-layer bytes of the packets seen on an interface (bytes of the frame where it has no IP header), by what became of them."},
+	captureDropped: {false, "promflow_capture_dropped_packets", "{packet}",
+		"Packets that the kernel dropped before promflow could count them."},
+	captureUp: {true, "promflow_capture_up", "",
+		"Whether an interface is being captured (1) or is away (0)."},
+	trackedIPs: {true, "promflow_tracked_ips", "{address}",
+		"IP addresses in the table."},
+	trackedIPsLimit: {true, "promflow_tracked_ips_limit", "{address}",
+		"IP addresses that the table has room for; further ones count as ip=\"other\"."},
+	exportFailures: {false, "promflow_export_failures", "{push}",
+		"Pushes to a collector that did not arrive as a whole."},
+	exportLastSuccess: {true, "promflow_export_last_success_timestamp", "s",
+		"When a push to a collector last arrived as a whole, in seconds since 1970; 0 if none has."},
+}
+
+// Source turns readings into metrics, for every reader that was made with it: for OpenTelemetry it is a MetricProducer, the
+// place that the specification has for metrics which are already aggregated, as the totals of the capture's table are
+// (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). Its methods are safe for concurrent use.
+type Source struct {
+	read    func() Reading
+	packets bool
+	begin   time.Time
+
+	mu      sync.Mutex
+	last    time.Time // of the last reading
+	hosts   []host    // of the last reading, in its order
+	order   []int32   // of hosts by their labels
+	exports []*exportHealth
+}
+
+// host is what is kept of an address from one reading to the next.
+type host struct {
+	addr       netip.Addr
+	label      string
+	attributes attribute.Set
+	// When the series began: at the reading before the first that had them, where they were still 0.
+	receiveBegan, transmitBegan time.Time
+}
+
+// NewSource returns a source of what read returns, with packets by address if wanted.
+//
+// read is called once in each collection of each reader, by one goroutine at a time, and for the last time when the provider
+// is shut down. It must not block, nor may the sequence that it returns.
+func NewSource(read func() Reading, packets bool) *Source {
+	now := time.Now()
+	return &Source{read: read, packets: packets, begin: now, last: now}
+}
+
+// addHealth makes h a part of the metrics.
+func (s *Source) addHealth(h *exportHealth) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exports = append(s.exports, h)
+}
+
+// Produce reads once and returns the metrics of that instant. Series of addresses are in the order of their labels. The error
+// is always nil: another would keep OTLP from exporting anything.
+func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &collection{begin: s.begin, now: time.Now()}
+	r := s.read()
+	c.observe(trackedIPs, r.Tracked)
+	c.observe(trackedIPsLimit, r.Limit)
+	for _, i := range r.Interfaces {
+		c.observeInterface(i)
+	}
+	for _, e := range s.exports {
+		c.observe(exportFailures, e.failures.Load(), e.exporter)
+		c.observe(exportLastSuccess, e.lastSuccess.Load(), e.exporter)
+	}
+	s.observeHosts(c, r)
+	s.last = c.now
+	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: "promflow"}, Metrics: c.metrics()}}, nil
+}
+
+// observeHosts adds the series of addresses.
+func (s *Source) observeHosts(c *collection, r Reading) {
+	if r.Hosts == nil {
+		return
+	}
+	totals := make([]Host, 0, r.Tracked+1)
+	for h := range r.Hosts {
+		totals = append(totals, h)
+	}
+	s.match(totals)
+	of := []metric{receiveBytes, transmitBytes}
+	if s.packets {
+		of = append(of, receivePackets, transmitPackets)
+	}
+	for _, m := range of {
+		c.points[m] = make([]point, 0, len(totals))
+	}
+	add := func(m metric, total int64, h *host, began *time.Time) {
+		if total == 0 { // a series appears once it has counted something
+			return
+		}
+		if began.IsZero() {
+			*began = s.last
+		}
+		c.points[m] = append(c.points[m], point{Attributes: h.attributes, StartTime: *began, Time: c.now, Value: total})
+	}
+	for _, i := range s.order {
+		t, h := &totals[i], &s.hosts[i]
+		add(receiveBytes, t.ReceiveBytes, h, &h.receiveBegan)
+		add(transmitBytes, t.TransmitBytes, h, &h.transmitBegan)
+		if s.packets {
+			add(receivePackets, t.ReceivePackets, h, &h.receiveBegan)
+			add(transmitPackets, t.TransmitPackets, h, &h.transmitBegan)
+		}
+	}
+}
+
+// match makes s.hosts those of totals, and keeps what is known of them. To make attributes and to sort takes longer than all
+// the rest of a collection, but most addresses are where they were in the last one.
+func (s *Source) match(totals []Host) {
+	same := 0
+	for same < min(len(s.hosts), len(totals)) && s.hosts[same].addr == totals[same].Addr {
+		same++
+	}
+	if same == len(s.hosts) && same == len(totals) {
+		return
+	}
+	moved := make(map[netip.Addr]host, len(s.hosts)-same)
+	for _, h := range s.hosts[same:] {
+		moved[h.addr] = h
+	}
+	s.hosts = slices.Grow(s.hosts[:same], len(totals)-same)
+	for _, t := range totals[same:] {
+		h, known := moved[t.Addr]
+		if !known {
+			label := ipLabel(t.Addr)
+			h = host{addr: t.Addr, label: label, attributes: attribute.NewSet(attribute.String("ip", label))}
+		}
+		s.hosts = append(s.hosts, h)
+	}
+	s.order = slices.Grow(s.order[:0], len(s.hosts))
+	for i := range s.hosts {
+		s.order = append(s.order, int32(i))
+	}
+	slices.SortFunc(s.order, func(a, b int32) int { return strings.Compare(s.hosts[a].label, s.hosts[b].label) })
+}
+
+// ipLabel is the value of the ip label for addr.
+func ipLabel(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return "other"
+	}
+	return addr.String()
+}
+
+type point = metricdata.DataPoint[int64]
+
+// collection is the metrics of one reading.
+type collection struct {
+	begin, now time.Time
+	points     [metrics][]point
+}
+
+func (c *collection) observeInterface(i Interface) {
+	// The name of a Linux interface may be any bytes, but a label and a Protocol Buffers string must be UTF-8: one that is not
+	// would cost the whole export.
+	name := attribute.String("interface", strings.ToValidUTF8(i.Name, "\uFFFD"))
+	if i.Backend != "" {
+		up := int64(0)
+		if i.Up {
+			up = 1
+		}
+		c.observe(captureUp, up, name, attribute.String("backend", i.Backend))
+		c.observe(captureDropped, i.Dropped, name)
+	}
+	for _, o := range i.Outcomes {
+		outcome := attribute.String("outcome", o.Name)
+		c.observe(capturePackets, o.Packets, name, outcome)
+		c.observe(captureBytes, o.Bytes, name, outcome)
+	}
+}
+
+// observe adds a value. Of a counter that comes twice, as that of a capture file that was given twice, it adds up.
+func (c *collection) observe(m metric, value int64, attributes ...attribute.KeyValue) {
+	set := attribute.NewSet(attributes...)
+	for i := range c.points[m] {
+		if p := &c.points[m][i]; p.Attributes.Equals(&set) {
+			if definitions[m].gauge {
+				p.Value = 0
+			}
+			p.Value += value
+			return
+		}
+	}
+	p := point{Attributes: set, Time: c.now, Value: value}
+	if !definitions[m].gauge {
+		p.StartTime = c.begin
+	}
+	c.points[m] = append(c.points[m], p)
+}
+
+// metrics gives those that have points.
+func (c *collection) metrics() []metricdata.Metrics {
+	var all []metricdata.Metrics
+	for m, d := range definitions {
+		if len(c.points[m]) == 0 {
+			continue
+		}
+		if metric(m) >= capturePackets { // those of addresses are in order
+			slices.SortFunc(c.points[m], func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
+		}
+		var data metricdata.Aggregation = metricdata.Gauge[int64]{DataPoints: c.points[m]}
+		if !d.gauge {
+			data = metricdata.Sum[int64]{
+				DataPoints: c.points[m], Temporality: metricdata.CumulativeTemporality, IsMonotonic: true,
+			}
+		}
+		all = append(all, metricdata.Metrics{Name: d.name, Description: d.description, Unit: d.unit, Data: data})
+	}
+	return all
+}
+
+// compareSets compares sets of the same keys by their values.
+func compareSets(x, y *attribute.Set) int {
+	for i := range min(x.Len(), y.Len()) {
+		a, _ := x.Get(i)
+		b, _ := y.Get(i)
+		if order := strings.Compare(a.Value.AsString(), b.Value.AsString()); order != 0 {
+			return order
+		}
+	}
+	return 0
+}

@@ -1,0 +1,139 @@
+package telemetry
+
+import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// otlpConfig is what an [OTLP] and the environment say together.
+type otlpConfig struct {
+	protocol    string
+	endpoint    endpoint
+	tls         *tls.Config // nil without TLS
+	headers     headers
+	compression string
+	temporality string
+	interval    time.Duration // 0: as the SDK has it
+	timeout     time.Duration
+}
+
+// variable is one of the OTEL_EXPORTER_OTLP_* variables; empty ones count as unset.
+type variable struct{ name, value string }
+
+// otlpVariable gives the variable for metrics, or else that for all signals.
+func otlpVariable(name string) variable {
+	for _, v := range []string{"OTEL_EXPORTER_OTLP_METRICS_" + name, "OTEL_EXPORTER_OTLP_" + name} {
+		if value := strings.TrimSpace(os.Getenv(v)); value != "" {
+			return variable{v, value}
+		}
+	}
+	return variable{}
+}
+
+// forMetrics tells whether v is for this signal only.
+func (v variable) forMetrics() bool { return strings.HasPrefix(v.name, "OTEL_EXPORTER_OTLP_METRICS_") }
+
+// blame names v in an error about it or, if it was not v that was followed, the setting of [OTLP].
+func (v variable) blame(setting string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case v.name != "":
+		return fmt.Errorf("%s: %w", v.name, err)
+	}
+	return &SettingError{setting, err}
+}
+
+// SettingError says what is wrong with a setting of [OTLP], "ca-file" for CAFile.
+type SettingError struct {
+	Setting string
+	Err     error
+}
+
+func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// choice gives chosen, or what the variable says. A value that is not known is ignored after a warning, as the specification
+// demands: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum
+func choice(log *slog.Logger, chosen, name string, known ...string) string {
+	if chosen != "" {
+		return chosen
+	}
+	v := otlpVariable(name)
+	for _, k := range known {
+		if strings.EqualFold(v.value, k) {
+			return k
+		}
+	}
+	if v.name != "" {
+		log.Warn("a variable is ignored: expected "+strings.Join(known, ", "), "variable", v.name, "value", v.value)
+	}
+	return known[0]
+}
+
+// resolve completes o by the environment.
+func (o OTLP) resolve(log *slog.Logger) (c *otlpConfig, err error) {
+	c = &otlpConfig{
+		protocol:    choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf),
+		compression: choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip),
+		temporality: choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory),
+		interval:    o.Interval,
+		timeout:     cmp.Or(o.Timeout, timeoutVariable(log), defaultTimeout),
+	}
+	if c.endpoint, err = o.endpoint(c.protocol, log); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.endpoint.tls:
+		if c.tls, err = o.tls(); err != nil {
+			return nil, err
+		}
+	case o.CAFile != "" || o.CertFile != "" || o.KeyFile != "": // variables may be meant for other programs and endpoints
+		return nil, &SettingError{"endpoint", fmt.Errorf("%s is in plain text, but there are files for TLS; write https://host:port", c.endpoint)}
+	}
+	if c.headers, err = o.headers(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (o OTLP) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
+	value, from := strings.TrimSpace(o.Endpoint), variable{}
+	if value == "" {
+		from = otlpVariable("ENDPOINT")
+		value = cmp.Or(from.value, "localhost")
+	}
+	plain := o.Insecure
+	if v := otlpVariable("INSECURE"); plain == nil && v.name != "" && !strings.Contains(value, "://") {
+		b := strings.EqualFold(v.value, "true") // all else is false, by the specification
+		plain = &b
+		if !b && !strings.EqualFold(v.value, "false") {
+			log.Warn("a variable counts as false: expected true, false", "variable", v.name, "value", v.value)
+		}
+	}
+	e, err := parseEndpoint(value, protocol, plain)
+	if err == nil && e.url != nil && !from.forMetrics() {
+		e.addSignal()
+	}
+	return e, from.blame("endpoint", err)
+}
+
+// timeoutVariable gives the timeout of the environment, 0 if it has none.
+func timeoutVariable(log *slog.Logger) time.Duration {
+	v := otlpVariable("TIMEOUT")
+	if v.name == "" {
+		return 0
+	}
+	ms, err := strconv.ParseInt(v.value, 10, 32)
+	if err != nil || ms <= 0 {
+		log.Warn("a variable is ignored: expected a time in milliseconds", "variable", v.name, "value", v.value)
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
