@@ -91,7 +91,7 @@ func TestErrors(t *testing.T) {
 		{"", push(lo, "--exporters=statsd"), []string{"--exporters", `"statsd"`, "prometheus, otlp, console", "none"}},
 		{"", []string{"--interface=lo", "--metrics-address=none"}, []string{"--metrics-address", "none", "--otlp-endpoint"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=secret"), []string{"--otlp-headers", "key=value"}},
-		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=a b=secret"), []string{"--otlp-headers", `"a b"`}},
+		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=a b=secret"), []string{"--otlp-headers", "header 1"}},
 		{"", push(lo, "--otlp-headers=secret"), []string{"--otlp-headers"}}, // even where nothing is pushed
 
 		{"", []string{"replay"}, []string{"no capture file"}},

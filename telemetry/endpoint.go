@@ -141,10 +141,11 @@ func (e *endpoint) addSignal() {
 	}
 }
 
-// validHost reports whether host is an IP address or made of the letters of host names. Container names may have underscores.
+// validHost reports whether host is an IP address or made of the letters of host names, as a zone has to be, too. Container
+// names may have underscores.
 func validHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.Zone()
 	}
 	return strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }

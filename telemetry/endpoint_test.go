@@ -77,6 +77,7 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "http://::1"},
 		{value: "%zz"},
 		{value: "a\nb"},
+		{value: "fe80::1%\xff"},
 	} {
 		for protocol, want := range map[string]string{GRPC: c.grpc, HTTPProtobuf: c.http} {
 			e, err := parseEndpoint(c.value, protocol, c.insecure)
@@ -114,7 +115,7 @@ func TestEndpointIsThisMachine(t *testing.T) {
 }
 
 func FuzzParseEndpoint(f *testing.F) {
-	for _, s := range []string{"a:1", "http://a", "https://[::1]:2/", "unix:///a", "fe80::1%eth0", "x://", "[%25]", "a/b%20c", "http://a/../%2f"} {
+	for _, s := range []string{"a:1", "http://a", "https://[::1]:2/", "unix:///a", "fe80::1%eth0", "x://", "[%25]", "a/b%20c", "http://a/../%2f", "fe80::1%0\xff"} {
 		f.Add(s, false)
 		f.Add(s, true)
 	}

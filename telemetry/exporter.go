@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -51,23 +52,23 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 			break
 		}
 	}
-	switch {
-	case failure == nil:
+	if failure == nil {
 		x.health.lastSuccess.Store(time.Now().Unix())
 		if x.failing {
 			x.log.Info("OTLP export works again")
 		}
 		x.failing = false
 		return nil
-	case ctx.Err() == context.Canceled: // a shutdown is under way, and will try again
-	default:
+	}
+	failure = &exportError{failure}
+	if ctx.Err() != context.Canceled { // else a shutdown is under way, and will try again
 		x.health.failures.Add(1)
 		if !x.failing {
 			x.log.Error("OTLP export fails; its counts will be in the next one", "err", failure)
 		}
 		x.failing = true
 	}
-	return &exportError{failure}
+	return failure
 }
 
 // send sends one batch.
@@ -169,5 +170,15 @@ func withPoints(data metricdata.Aggregation, points []point) metricdata.Aggregat
 // exportError is an error that exporter has logged.
 type exportError struct{ err error }
 
-func (e *exportError) Error() string { return e.err.Error() }
+// maxError is how much of an error is shown: an HTTP proxy may answer with a whole page.
+const maxError = 500
+
+func (e *exportError) Error() string {
+	s := e.err.Error()
+	if len(s) > maxError {
+		s = strings.ToValidUTF8(s[:maxError], "") + "..."
+	}
+	return s
+}
+
 func (e *exportError) Unwrap() error { return e.err }

@@ -3,17 +3,10 @@ package telemetry_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -503,6 +496,47 @@ func TestShutdownEndsInTime(t *testing.T) {
 	}
 }
 
+// A push that is under way when the shutdown begins is given up for the last one, which has its counts, too.
+func TestShutdownPushesAgain(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		arrived, release := make(chan struct{}), make(chan struct{})
+		r.Judge(func(n int) (int, error) {
+			if n == 1 {
+				close(arrived)
+				<-release
+			}
+			return 0, nil
+		})
+		var readings atomic.Int64
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Millisecond}, func() telemetry.Reading {
+			if readings.Add(1) == 2 {
+				close(release)
+			}
+			return hosts(3)
+		})
+		<-arrived
+		p.shutdown(t)
+		expect(t, r, series(hosts(3)))
+		if r.Messages() != 2 || p.log.String() != "" {
+			t.Errorf("want two messages and no log; %d messages, log:\n%s", r.Messages(), p.log)
+		}
+	})
+}
+
+func TestShutdownClosesConnections(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		ignore := goleak.IgnoreCurrent()
+		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Interval: time.Hour}, func() telemetry.Reading { return hosts(3) })
+		if err := p.flush(t); err != nil {
+			t.Fatal(err)
+		}
+		p.shutdown(t)
+		goleak.VerifyNone(t, ignore) // while the receiver is still there
+	})
+}
+
 // A dead collector costs one timeout for a collection, not one for each of its 4 batches.
 func TestOTLPGivesUpOnCollection(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
@@ -637,7 +671,7 @@ func TestOTLPEnvironment(t *testing.T) {
 			header: "yes", options: telemetry.OTLP{Endpoint: "{}"},
 		},
 		"headers of the flag": {
-			env: env{"OTEL_EXPORTER_OTLP_HEADERS": "x-key=no"}, header: "flag",
+			env: env{"OTEL_EXPORTER_OTLP_HEADERS": "x-key=no,x-other=no"}, header: "flag",
 			options: telemetry.OTLP{Endpoint: "{}", Headers: map[string]string{"X-Key": "flag"}},
 		},
 		"compression":             {env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, options: telemetry.OTLP{Endpoint: "{}"}, zip: "gzip"},
@@ -695,8 +729,8 @@ func TestOTLPEnvironment(t *testing.T) {
 				p := push(t, o, func() telemetry.Reading { return hosts(3) })
 				p.shutdown(t)
 				expect(t, r, series(hosts(3)))
-				if got := r.Header("x-key"); got != c.header {
-					t.Errorf("header is %q, want %q", got, c.header)
+				if got := r.Header("x-key"); got != c.header || r.Header("x-other") != "" {
+					t.Errorf("headers are %q and %q, want %q", got, r.Header("x-other"), c.header)
 				}
 				if got := r.Compression(); got != c.zip {
 					t.Errorf("compression is %q, want %q", got, c.zip)
@@ -803,8 +837,8 @@ func TestOTLPRefuses(t *testing.T) {
 		}
 		return path
 	}
-	a := newAuthority(t)
-	cert, key := a.issue(t, "client").write(t, dir)
+	a := otlptest.NewAuthority(t)
+	cert, key := a.Issue(t, "client").Write(t, dir)
 	noPEM, noHeaders := file("no.pem", "secret"), file("headers", "a=1\nsecret\n")
 	type env map[string]string
 	for name, c := range map[string]struct {
@@ -835,12 +869,12 @@ func TestOTLPRefuses(t *testing.T) {
 		},
 		"certificate without key": {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert}, "cert-file", []string{cert, "key"}},
 		"key without certificate": {nil, telemetry.OTLP{Endpoint: "https://x", KeyFile: key}, "key-file", []string{key, "certificate"}},
-		"certificate for a key":   {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert, KeyFile: a.file}, "cert-file", []string{cert, a.file}},
+		"certificate for a key":   {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert, KeyFile: a.File}, "cert-file", []string{cert, a.File}},
 		"certificate of the variable": {
 			env{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE": noPEM, "OTEL_EXPORTER_OTLP_CLIENT_KEY": key},
 			telemetry.OTLP{Endpoint: "https://x"}, "", []string{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", noPEM, key},
 		},
-		"authority without TLS":   {nil, telemetry.OTLP{Endpoint: "http://x", CAFile: a.file}, "endpoint", []string{"http://x", "https://"}},
+		"authority without TLS":   {nil, telemetry.OTLP{Endpoint: "http://x", CAFile: a.File}, "endpoint", []string{"http://x", "https://"}},
 		"certificate without TLS": {nil, telemetry.OTLP{Endpoint: "x", CertFile: cert, KeyFile: key}, "endpoint", []string{"https://"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -918,7 +952,7 @@ func TestOTLPHeadersFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		write("authorization=Bearer%20secret1\r\n\nother=1\n")
+		write("authorization=Bearer%20secret1\nempty=\r\n\nother=1\n")
 		r := listen(t, protocol, "", nil)
 		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, HeadersFile: file, Interval: time.Hour,
 			Headers: map[string]string{"Authorization": "setting", "tenant": "lab"}}, func() telemetry.Reading { return hosts(3) })
@@ -985,81 +1019,11 @@ func TestOTLPLogsNoSecret(t *testing.T) {
 	})
 }
 
-// authority is a certificate authority for tests; file has its certificate.
-type authority struct {
-	pair
-	file string
-}
-
-// pair is a certificate and its key.
-type pair struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) authority {
-	t.Helper()
-	a := authority{pair: newPair(t, pair{}, &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true})}
-	a.file, _ = a.write(t, t.TempDir())
-	return a
-}
-
-// issue gives a certificate for localhost and 127.0.0.1, and for a client of this name.
-func (a authority) issue(t *testing.T, name string) pair {
-	t.Helper()
-	return newPair(t, a.pair, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	})
-}
-
-// newPair makes what template says, signed by issuer or, if that is zero, by itself.
-func newPair(t *testing.T, issuer pair, template *x509.Certificate) pair {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if issuer.cert == nil {
-		issuer = pair{template, key}
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotAfter = time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair{cert, key}
-}
-
-func (p pair) tls() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key}
-}
-
-// write writes both to files of dir, the same ones each time.
-func (p pair) write(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: p.cert.Raw}, key: {Type: "PRIVATE KEY", Bytes: der}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
-
 func TestOTLPOverTLS(t *testing.T) {
-	a := newAuthority(t)
+	a := otlptest.NewAuthority(t)
 	no := false
 	forEach(t, func(t *testing.T, protocol string) {
-		r := listen(t, protocol, "", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server").tls()}})
+		r := listen(t, protocol, "", a.Server(t, false))
 		_, port, err := net.SplitHostPort(r.Addr)
 		if err != nil {
 			t.Fatal(err)
@@ -1068,15 +1032,18 @@ func TestOTLPOverTLS(t *testing.T) {
 			options telemetry.OTLP
 			env     map[string]string
 		}{
-			"file":         {telemetry.OTLP{Endpoint: "https://127.0.0.1:" + port, CAFile: a.file}, nil},
-			"name":         {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.file}, nil},
-			"insecure":     {telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.file}, nil},
-			"file first":   {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}},
-			"variable":     {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": a.file}},
-			"of metrics":   {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": a.file}},
-			"by variables": {telemetry.OTLP{CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": r.Addr, "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
+			"file":     {telemetry.OTLP{Endpoint: "https://127.0.0.1:" + port, CAFile: a.File}, nil},
+			"name":     {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.File}, nil},
+			"insecure": {telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, nil},
+			"insecure first": {
+				telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_INSECURE": "true"},
+			},
+			"file first":   {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}},
+			"variable":     {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": a.File}},
+			"of metrics":   {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": a.File}},
+			"by variables": {telemetry.OTLP{CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": r.Addr, "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
 			// The variable's endpoint must not make the setting's insecure.
-			"other endpoint": {telemetry.OTLP{Endpoint: "https://" + r.Addr, CAFile: a.file}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}},
+			"other endpoint": {telemetry.OTLP{Endpoint: "https://" + r.Addr, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				for k, v := range c.env {
@@ -1096,7 +1063,7 @@ func TestOTLPOverTLS(t *testing.T) {
 
 // A certificate in the environment does not turn plaintext into TLS.
 func TestOTLPStaysPlain(t *testing.T) {
-	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", newAuthority(t).file)
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", otlptest.NewAuthority(t).File)
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		for _, endpoint := range []string{"http://" + r.Addr, r.Addr} {
@@ -1111,13 +1078,13 @@ func TestOTLPStaysPlain(t *testing.T) {
 }
 
 func TestOTLPTrustsNobodyElse(t *testing.T) {
-	a := newAuthority(t)
-	for name, file := range map[string]string{"system": "", "other": newAuthority(t).file} {
+	a := otlptest.NewAuthority(t)
+	for name, file := range map[string]string{"system": "", "other": otlptest.NewAuthority(t).File} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *testing.T, protocol string) {
-				r := listen(t, protocol, "", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server").tls()}})
+				r := listen(t, protocol, "", a.Server(t, false))
 				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: file,
-					Timeout: 300 * time.Millisecond, Interval: time.Hour}, example)
+					Timeout: time.Second, Interval: time.Hour}, example)
 				for range 2 {
 					if err := p.flush(t); err == nil || r.Messages() > 0 {
 						t.Errorf("got %v; %d messages arrived", err, r.Messages())
@@ -1134,24 +1101,21 @@ func TestOTLPTrustsNobodyElse(t *testing.T) {
 
 // The files of a client's certificate may be replaced, as they are before they expire.
 func TestOTLPClientCertificate(t *testing.T) {
-	a := newAuthority(t)
-	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
+	a := otlptest.NewAuthority(t)
 	for _, byVariable := range []bool{false, true} {
 		forEach(t, func(t *testing.T, protocol string) {
 			var client atomic.Value
 			config := func() *tls.Config {
-				return &tls.Config{
-					Certificates: []tls.Certificate{a.issue(t, "server").tls()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
-					VerifyConnection: func(s tls.ConnectionState) error {
-						client.Store(s.PeerCertificates[0].Subject.CommonName)
-						return nil
-					},
+				c := a.Server(t, true)
+				c.VerifyConnection = func(s tls.ConnectionState) error {
+					client.Store(s.PeerCertificates[0].Subject.CommonName)
+					return nil
 				}
+				return c
 			}
 			r := listen(t, protocol, "", config())
 			dir := t.TempDir()
-			o := telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: a.file, Timeout: time.Second, Interval: time.Hour}
+			o := telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: a.File, Timeout: time.Second, Interval: time.Hour}
 
 			stranger := push(t, o, example) // without a certificate
 			if err := stranger.flush(t); err == nil || r.Messages() > 0 {
@@ -1159,7 +1123,7 @@ func TestOTLPClientCertificate(t *testing.T) {
 			}
 			stranger.abandon()
 
-			cert, key := a.issue(t, "first").write(t, dir)
+			cert, key := a.Issue(t, "first").Write(t, dir)
 			if byVariable {
 				t.Setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", cert)
 				t.Setenv("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", key)
@@ -1175,7 +1139,7 @@ func TestOTLPClientCertificate(t *testing.T) {
 				t.Errorf("the client is %v", client.Load())
 			}
 			r.Stop()
-			a.issue(t, "second").write(t, dir)
+			a.Issue(t, "second").Write(t, dir)
 			r = listen(t, protocol, r.Addr, config())
 			p.flushUntilItWorks(t)
 			expect(t, r, series(hosts(3)))
