@@ -89,6 +89,7 @@ func TestErrors(t *testing.T) {
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-ca-file=ca.pem"), []string{"--otlp-endpoint", "plain text", "https://"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers-file=/no/such"), []string{"--otlp-headers-file", "/no/such"}},
 		{"", push(lo, "--exporters=statsd"), []string{"--exporters", `"statsd"`, "prometheus, otlp, console", "none"}},
+		{"", []string{"--interface=lo", "--metrics-address=none", "--exporters=prometheus", "--otlp-endpoint=x"}, []string{"--metrics-address", "--exporters has only prometheus"}},
 		{"", []string{"--interface=lo", "--metrics-address=none"}, []string{"--metrics-address", "none", "--otlp-endpoint"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=secret"), []string{"--otlp-headers", "key=value"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=a b=secret"), []string{"--otlp-headers", "header 1"}},

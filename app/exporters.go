@@ -24,7 +24,9 @@ type exporter struct {
 var exporters = []exporter{
 	{"prometheus", func(o *outlet) (sdkmetric.Reader, error) { return o.page, nil }},
 	{"otlp", func(o *outlet) (sdkmetric.Reader, error) { return o.openOTLP() }},
-	{"console", func(o *outlet) (sdkmetric.Reader, error) { return telemetry.NewConsole(o.source, os.Stdout), nil }},
+	{"console", func(o *outlet) (sdkmetric.Reader, error) {
+		return telemetry.NewConsole(o.source, os.Stdout, o.log), nil
+	}},
 }
 
 // noExporter stands for none of them.
@@ -53,7 +55,7 @@ func exporterList(dst *[]string) func(string) error {
 // splitExporters reads a list as OTEL_METRICS_EXPORTER has it. Names are nil if there was none that is known, and empty for "none".
 func splitExporters(list string) (names, unknown []string) {
 	for name := range strings.SplitSeq(list, ",") {
-		switch name = strings.TrimSpace(name); {
+		switch name = strings.ToLower(strings.TrimSpace(name)); {
 		case name == noExporter && names == nil:
 			names = []string{}
 		case slices.Contains(exporterNames(), name):
@@ -71,9 +73,13 @@ func splitExporters(list string) (names, unknown []string) {
 // OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER
 // (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
 func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
-	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+	switch disabled := strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_SDK_DISABLED"))); disabled {
+	case "true":
 		log.Warn("no counts are exported: OTEL_SDK_DISABLED is true")
 		return nil, nil
+	case "", "false":
+	default:
+		log.Warn("a variable is ignored: expected true or false", "variable", "OTEL_SDK_DISABLED", "value", disabled)
 	}
 	chosen, said := c.exporters, c.said("exporters")
 	if list := os.Getenv("OTEL_METRICS_EXPORTER"); chosen == nil && list != "" {
@@ -96,7 +102,10 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	switch {
 	case c.metricsAddress == noListener && has("prometheus"):
 		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == "prometheus" })
-		if len(chosen) == 0 {
+		switch {
+		case len(chosen) == 0 && asked:
+			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.said("metrics-address"), noListener, said)
+		case len(chosen) == 0:
 			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.said("metrics-address"), noListener)
 		}
 		if asked {

@@ -131,14 +131,19 @@ func (p *program) get(path string) string {
 
 // try fetches a page, if there is one.
 func (p *program) try(path string) (string, error) {
-	response, err := p.client.Get("http://" + p.address + path)
+	return p.fetch("http://" + p.address + path)
+}
+
+// fetch is try for a server that the program's namespace reaches.
+func (p *program) fetch(url string) (string, error) {
+	response, err := p.client.Get(url)
 	if err != nil {
 		return "", err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s, %v: %s", path, response.Status, err, body)
+		return "", fmt.Errorf("%s: %s, %v: %s", url, response.Status, err, body)
 	}
 	return string(body), nil
 }

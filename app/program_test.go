@@ -144,11 +144,12 @@ func hosts(t *testing.T, page string) map[string]counts {
 // sample reads one series of a page.
 func sample(t *testing.T, page, series string) float64 {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`).FindStringSubmatch(page)
-	if m == nil {
+	_, rest, found := strings.Cut("\n"+page, "\n"+series+" ")
+	if !found {
 		t.Fatalf("no %s on the page:\n%s", series, page)
 	}
-	v, err := strconv.ParseFloat(m[1], 64)
+	value, _, _ := strings.Cut(rest, "\n")
+	v, err := strconv.ParseFloat(value, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/netip"
 	"net/url"
@@ -35,12 +34,15 @@ func TestPrometheusRates(t *testing.T) {
 			talker{ip.String(), "transmit", float64(2 * least * (i + 1)), capturetest.UDP(ip, peer, size)},
 			talker{ip.String(), "receive", float64(least * (i + 1)), capturetest.UDP(peer, ip, size)})
 	}
-	prometheus := startPrometheus(t, here, p)
+	prometheus := startPrometheus(t, here, fmt.Sprintf(`
+global: {scrape_interval: 1s}
+scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
+`, p.address))
 	took := generate(capturetest.NewSender(t, there, "there"), talkers, seconds*time.Second)
 
 	for _, direction := range []string{"receive", "transmit"} {
 		query := fmt.Sprintf(`topk(5, sum(rate(promflow_%s_bytes_total{ip=~"192.168.0.*"}[30s])) by (ip)) * 8`, direction)
-		got := prometheus.query(t, p, query)
+		got := prometheus.query(t, p, query, "ip")
 		if len(got) != 5 {
 			t.Errorf("%s gives %v, want five hosts", query, got)
 		}
@@ -92,14 +94,10 @@ func generate(s *capturetest.Sender, talkers []talker, total time.Duration) time
 // prometheusServer is a Prometheus in a namespace of its own.
 type prometheusServer struct{ address string }
 
-func startPrometheus(t *testing.T, ns *capturetest.Namespace, p *program) prometheusServer {
+func startPrometheus(t *testing.T, ns *capturetest.Namespace, config string) prometheusServer {
 	t.Helper()
 	const address = "127.0.0.1:9090"
-	config := write(t, "prometheus.yml", fmt.Sprintf(`
-global: {scrape_interval: 1s}
-scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
-`, p.address))
-	cmd := ns.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(t.TempDir(), "data"),
+	cmd := ns.Command("prometheus", "--config.file="+write(t, "prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(t.TempDir(), "data"),
 		"--web.listen-address="+address)
 	ready := newLineWaiter("Server is ready to receive web requests")
 	cmd.Stderr = ready
@@ -111,15 +109,10 @@ scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 	return prometheusServer{address}
 }
 
-// query asks for an instant vector and returns its values by ip.
-func (s prometheusServer) query(t *testing.T, p *program, query string) map[string]float64 {
+// query asks for an instant vector and returns its values by what its series have for labels.
+func (s prometheusServer) query(t *testing.T, p *program, query string, labels ...string) map[string]float64 {
 	t.Helper()
-	response, err := p.client.Get("http://" + s.address + "/api/v1/query?query=" + url.QueryEscape(query))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := p.fetch("http://" + s.address + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +124,7 @@ func (s prometheusServer) query(t *testing.T, p *program, query string) map[stri
 			}
 		}
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
 		t.Fatalf("%s: %v: %s", query, err, body)
 	}
 	values := map[string]float64{}
@@ -140,7 +133,11 @@ func (s prometheusServer) query(t *testing.T, p *program, query string) map[stri
 		if err != nil {
 			t.Fatalf("%s: %s", query, body)
 		}
-		values[r.Metric["ip"]] = v
+		var key []string
+		for _, label := range labels {
+			key = append(key, r.Metric[label])
+		}
+		values[strings.Join(key, " ")] = v
 	}
 	return values
 }

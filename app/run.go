@@ -45,8 +45,8 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	m.add(source.Status)
-	provider := telemetry.New(instance(c, server, log), log, outlet.readers...)
-	defer shutdown(provider, log)
+	telemetry.New(instance(c, server, log), log, outlet.readers...)
+	defer shutdown(outlet.readers, log)
 
 	if outside := addressesOutside(c.iface, c.monitored); len(outside) > 0 {
 		log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
@@ -78,11 +78,25 @@ func instance(c *config, s *server, log *slog.Logger) string {
 	return net.JoinHostPort(host, s.port())
 }
 
-// shutdown pushes the last counts.
-func shutdown(provider *metric.MeterProvider, log *slog.Logger) {
+// shutdown takes the last counts and has the readers export them, side by side: none keeps another from it, nor the program from
+// its end, be it a collector that is frozen or a console that nobody reads.
+func shutdown(readers []metric.Reader, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	if err := provider.Shutdown(ctx); err != nil {
-		log.Warn("the last counts may not have arrived at the collector", "error", err)
+	ended := make(chan error, len(readers))
+	for _, r := range readers {
+		go func() { ended <- r.Shutdown(ctx) }()
+	}
+	patience := time.After(flushTimeout + 100*time.Millisecond) // for who ends by the deadline
+	for range readers {
+		select {
+		case err := <-ended:
+			if err != nil {
+				log.Warn("the last counts may not have been exported", "error", err)
+			}
+		case <-patience:
+			log.Warn("the last counts may not have been exported", "error", "an exporter does not end")
+			return
+		}
 	}
 }

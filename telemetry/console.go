@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -20,36 +20,41 @@ const consoleInterval = 10 * time.Second
 
 // NewConsole returns a reader that writes source to w as the Prometheus page has it, each time after a comment with the time:
 // every 10 s, or as OTEL_METRIC_EXPORT_INTERVAL says, and at the end.
-func NewConsole(source *Source, w io.Writer) sdkmetric.Reader {
-	options := []sdkmetric.PeriodicReaderOption{sdkmetric.WithProducer(source)}
-	if os.Getenv("OTEL_METRIC_EXPORT_INTERVAL") == "" {
-		options = append(options, sdkmetric.WithInterval(consoleInterval))
-	}
-	return sdkmetric.NewPeriodicReader(console{w}, options...)
+func NewConsole(source *Source, w io.Writer, log *slog.Logger) sdkmetric.Reader {
+	return newPeriodicReader(&console{Writer: w, log: log}, source, defaultInterval(log, consoleInterval), log)
 }
 
 // console is the exporter.
-type console struct{ io.Writer }
+type console struct {
+	io.Writer
+	log     *slog.Logger
+	failing bool // as of the last time
+}
 
-func (c console) Export(_ context.Context, all *metricdata.ResourceMetrics) error {
+func (c *console) Export(_ context.Context, all *metricdata.ResourceMetrics) error {
 	b := fmt.Appendf(nil, "# %s\n", time.Now().Format(time.RFC3339))
 	b, err := exposition.Append(b, expfmt.FmtText, all.ScopeMetrics, nil)
 	if err != nil {
 		return err
 	}
-	if _, err := c.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("console: %w", err)
+	_, err = c.Write(append(b, '\n'))
+	if err != nil {
+		err = &exportError{fmt.Errorf("console: %w", err)}
+		if !c.failing {
+			c.log.Error("nothing can be printed", "err", err)
+		}
 	}
-	return nil
+	c.failing = err != nil
+	return err
 }
 
-func (console) Temporality(sdkmetric.InstrumentKind) metricdata.Temporality {
+func (*console) Temporality(sdkmetric.InstrumentKind) metricdata.Temporality {
 	return metricdata.CumulativeTemporality
 }
 
-func (console) Aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
+func (*console) Aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
 	return sdkmetric.DefaultAggregationSelector(k)
 }
 
-func (console) ForceFlush(context.Context) error { return nil }
-func (console) Shutdown(context.Context) error   { return nil }
+func (*console) ForceFlush(context.Context) error { return nil }
+func (*console) Shutdown(context.Context) error   { return nil }

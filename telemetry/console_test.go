@@ -32,7 +32,7 @@ func TestConsole(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				written := make(writes, 1)
-				console := telemetry.NewConsole(telemetry.NewSource(example, true), written)
+				console := telemetry.NewConsole(telemetry.NewSource(example, true), written, slog.New(slog.DiscardHandler))
 				provider := telemetry.New("", slog.New(slog.DiscardHandler), console)
 				last := time.Now()
 				expect := func(after time.Duration) {
@@ -62,9 +62,14 @@ func TestConsole(t *testing.T) {
 }
 
 func TestConsoleSaysThatItCannotWrite(t *testing.T) {
-	provider := telemetry.New("", slog.New(slog.DiscardHandler),
-		telemetry.NewConsole(telemetry.NewSource(example, false), failingWriter{}))
+	logged := &lines{}
+	log := slog.New(slog.NewTextHandler(logged, nil))
+	provider := telemetry.New("", log, telemetry.NewConsole(telemetry.NewSource(example, false), failingWriter{}, log))
+	provider.ForceFlush(t.Context())
 	if err := provider.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "console: ") {
 		t.Error("got", err)
+	}
+	if n := strings.Count(logged.String(), "\n"); n != 1 {
+		t.Errorf("want one line; log:\n%s", logged)
 	}
 }

@@ -64,7 +64,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	if ctx.Err() != context.Canceled { // else a shutdown is under way, and will try again
 		x.health.failures.Add(1)
 		if !x.failing {
-			x.log.Error("OTLP export fails; its counts will be in the next one", "err", failure)
+			x.log.Error("OTLP export fails", "err", failure)
 		}
 		x.failing = true
 	}

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -23,6 +24,10 @@ type headers struct {
 // headers gives those of o, or else of the environment.
 func (o OTLP) headers() (h headers, err error) {
 	if h.file = o.HeadersFile; h.file != "" {
+		// A pipe would have the headers only once.
+		if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
+			return h, variable{}.blame("headers-file", fmt.Errorf("%s is not a regular file", h.file))
+		}
 		if _, err := h.now(); err != nil {
 			return h, variable{}.blame("headers-file", err)
 		}
@@ -48,7 +53,10 @@ func (h headers) now() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ofFile, err := ParseHeaders(strings.NewReplacer("\r\n", ",", "\n", ",").Replace(string(list)))
+	ofFile, err := ParseHeaders(strings.NewReplacer("\ufeff", "", "\r\n", ",", "\n", ",").Replace(string(list)))
+	if err == nil && len(ofFile) == 0 {
+		err = errors.New("there is no header in it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.file, err)
 	}

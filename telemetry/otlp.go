@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/keepalive"
 )
 
 const (
@@ -112,7 +113,7 @@ func NewOTLP(o OTLP, source *Source, log *slog.Logger) (sdkmetric.Reader, error)
 	log.Info("pushing to a collector", "protocol", c.protocol)
 	x.health.exporter = attribute.String("exporter", "otlp")
 	source.addHealth(&x.health)
-	return sdkmetric.NewPeriodicReader(x, sdkmetric.WithInterval(c.interval), sdkmetric.WithProducer(source)), nil
+	return newPeriodicReader(x, source, c.interval, log), nil
 }
 
 // dial makes the protocol's exporter, which connects when it has to. What each request meets is told to x.
@@ -143,6 +144,9 @@ func (c *otlpConfig) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
 		otlpmetricgrpc.WithDialOption(
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: maxReconnect}),
+			// For its timeout, within which TCP must have an answer: else a push would wait for minutes on a connection whose
+			// other end has gone without a word. By its time it hardly ever sends a ping.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 15 * time.Second}),
 			grpc.WithChainUnaryInterceptor(c.headers.intercept, x.intercept),
 			grpc.WithDefaultCallOptions(grpc.UseCompressor(compressor)), // WithCompressor cannot undo what the variable says
 		),

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -19,21 +17,13 @@ type otlpConfig struct {
 	headers     headers
 	compression string
 	temporality string
-	interval    time.Duration // 0: as the SDK has it
-	timeout     time.Duration
+	interval    time.Duration
+	timeout     time.Duration // of a message
 }
-
-// variable is one of the OTEL_EXPORTER_OTLP_* variables; empty ones count as unset.
-type variable struct{ name, value string }
 
 // otlpVariable gives the variable for metrics, or else that for all signals.
 func otlpVariable(name string) variable {
-	for _, v := range []string{"OTEL_EXPORTER_OTLP_METRICS_" + name, "OTEL_EXPORTER_OTLP_" + name} {
-		if value := strings.TrimSpace(os.Getenv(v)); value != "" {
-			return variable{v, value}
-		}
-	}
-	return variable{}
+	return cmp.Or(environmentVariable("OTEL_EXPORTER_OTLP_METRICS_"+name), environmentVariable("OTEL_EXPORTER_OTLP_"+name))
 }
 
 // forMetrics tells whether v is for this signal only.
@@ -83,8 +73,8 @@ func (o OTLP) resolve(log *slog.Logger) (c *otlpConfig, err error) {
 		protocol:    choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf),
 		compression: choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip),
 		temporality: choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory),
-		interval:    o.Interval,
-		timeout:     cmp.Or(o.Timeout, timeoutVariable(log), defaultTimeout),
+		interval:    cmp.Or(o.Interval, defaultInterval(log, 60*time.Second)),
+		timeout:     cmp.Or(o.Timeout, otlpVariable("TIMEOUT").milliseconds(log), defaultTimeout),
 	}
 	if c.endpoint, err = o.endpoint(c.protocol, log); err != nil {
 		return nil, err
@@ -122,18 +112,4 @@ func (o OTLP) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
 		e.addSignal()
 	}
 	return e, from.blame("endpoint", err)
-}
-
-// timeoutVariable gives the timeout of the environment, 0 if it has none.
-func timeoutVariable(log *slog.Logger) time.Duration {
-	v := otlpVariable("TIMEOUT")
-	if v.name == "" {
-		return 0
-	}
-	ms, err := strconv.ParseInt(v.value, 10, 32)
-	if err != nil || ms <= 0 {
-		log.Warn("a variable is ignored: expected a time in milliseconds", "variable", v.name, "value", v.value)
-		return 0
-	}
-	return time.Duration(ms) * time.Millisecond
 }

@@ -51,6 +51,7 @@ type Prometheus struct {
 // is being made: each has the totals of an instant that is at most as old as it takes to make a page. What goes wrong with
 // a part of a page is logged, and the page then has the rest.
 func NewPrometheus(source *Source, log *slog.Logger) (*Prometheus, error) {
+	routeSDKLogs(log)
 	process := prometheus.NewRegistry()
 	process.MustRegister(
 		collectors.NewGoCollector(),
@@ -173,7 +174,7 @@ func compressZstd(plain []byte) ([]byte, error) {
 func acceptedEncoding(h http.Header) string {
 	accepted := map[string]bool{}
 	for each := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
-		name, weight, _ := strings.Cut(strings.ToLower(strings.ReplaceAll(each, " ", "")), ";")
+		name, weight, _ := strings.Cut(strings.ToLower(strings.Join(strings.Fields(each), "")), ";")
 		q, err := strconv.ParseFloat(strings.TrimPrefix(weight, "q="), 64)
 		accepted[name] = weight == "" || err == nil && q > 0
 	}

@@ -47,7 +47,8 @@ type format interface {
 }
 
 // Append appends metrics and others as one page to b, in the order of their names. The series of each have the order that they
-// came in. Metrics must be Int64 counters and gauges.
+// came in. Metrics must be Int64 counters and gauges, each once; their attributes must be strings of UTF-8 whose keys are names
+// of labels as they are. What cannot be written gives an error besides the page of the rest.
 func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others []*dto.MetricFamily) ([]byte, error) {
 	families, errs := translate(metrics)
 	for _, other := range others {
@@ -102,12 +103,14 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 	for _, scope := range metrics {
 		for _, m := range scope.Metrics {
 			f := family{help: m.Description}
-			kind := otlptranslator.MetricType(otlptranslator.MetricTypeGauge)
+			var kind otlptranslator.MetricType
 			switch data := m.Data.(type) {
 			case metricdata.Gauge[int64]:
 				f.points = data.DataPoints
+				kind = otlptranslator.MetricTypeGauge
 			case metricdata.Sum[int64]:
 				f.points, f.counter = data.DataPoints, data.IsMonotonic
+				kind = otlptranslator.MetricTypeNonMonotonicCounter
 				if f.counter {
 					kind = otlptranslator.MetricTypeMonotonicCounter
 				}
@@ -120,7 +123,9 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 				errs = append(errs, fmt.Errorf("metric %s: %w", m.Name, err))
 				continue
 			}
-			families = append(families, f)
+			if len(f.points) > 0 {
+				families = append(families, f)
+			}
 		}
 	}
 	return families, errs

@@ -1,0 +1,374 @@
+package telemetry_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"promflow/telemetry"
+)
+
+// pointsBy gives the points of a metric by the values of their labels, joined with a comma, and those values in the order of the
+// points.
+func pointsBy(tb testing.TB, scopes []metricdata.ScopeMetrics, name string) (map[string]metricdata.DataPoint[int64], []string) {
+	tb.Helper()
+	byLabels := map[string]metricdata.DataPoint[int64]{}
+	var order []string
+	for _, scope := range scopes {
+		for _, m := range scope.Metrics {
+			if m.Name != name {
+				continue
+			}
+			var points []metricdata.DataPoint[int64]
+			switch data := m.Data.(type) {
+			case metricdata.Gauge[int64]:
+				points = data.DataPoints
+			case metricdata.Sum[int64]:
+				points = data.DataPoints
+				if !data.IsMonotonic || data.Temporality != metricdata.CumulativeTemporality {
+					tb.Errorf("%s is not a cumulative counter", name)
+				}
+			}
+			for _, p := range points {
+				var values []string
+				for _, a := range p.Attributes.ToSlice() {
+					values = append(values, a.Value.AsString())
+				}
+				labels := strings.Join(values, ",")
+				if _, twice := byLabels[labels]; twice {
+					tb.Errorf("%s has %q twice", name, labels)
+				}
+				byLabels[labels] = p
+				order = append(order, labels)
+			}
+		}
+	}
+	return byLabels, order
+}
+
+func produce(tb testing.TB, source *telemetry.Source) []metricdata.ScopeMetrics {
+	tb.Helper()
+	scopes, err := source.Produce(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return scopes
+}
+
+// received and transmitted are hosts of which one direction or both have counted.
+func received(addr string) telemetry.Host {
+	return telemetry.Host{Addr: netip.MustParseAddr(addr), ReceiveBytes: 100, ReceivePackets: 1}
+}
+
+func transmitted(addr string) telemetry.Host {
+	return telemetry.Host{Addr: netip.MustParseAddr(addr), TransmitBytes: 100, TransmitPackets: 1}
+}
+
+func both(addr string) telemetry.Host {
+	h := received(addr)
+	h.TransmitBytes, h.TransmitPackets = 100, 1
+	return h
+}
+
+func TestSeriesBeginAtTheReadingBeforeTheirFirst(t *testing.T) {
+	type hosts []telemetry.Host
+	type minutes map[string]int // from the start to the beginning of a series
+	other := telemetry.Host{ReceiveBytes: 1, ReceivePackets: 1}
+	for name, readings := range map[string][]struct { // one a minute, from minute 1 on
+		hosts             hosts
+		receive, transmit minutes
+	}{
+		"there at once": {
+			{hosts{both("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{"10.0.0.1": 0}},
+			{hosts{both("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{"10.0.0.1": 0}},
+		},
+		"one comes": {
+			{hosts{both("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{"10.0.0.1": 0}},
+			{nil, minutes{}, minutes{}},
+			{hosts{both("10.0.0.2")}, minutes{"10.0.0.2": 2}, minutes{"10.0.0.2": 2}},
+			{hosts{both("10.0.0.2"), both("10.0.0.3")}, minutes{"10.0.0.2": 2, "10.0.0.3": 3}, minutes{"10.0.0.2": 2, "10.0.0.3": 3}},
+		},
+		"first one direction, then the other": {
+			{hosts{{Addr: netip.MustParseAddr("10.0.0.1")}}, minutes{}, minutes{}},
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 1}, minutes{}},
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 1}, minutes{}},
+			{hosts{both("10.0.0.1")}, minutes{"10.0.0.1": 1}, minutes{"10.0.0.1": 3}},
+			{hosts{both("10.0.0.1")}, minutes{"10.0.0.1": 1}, minutes{"10.0.0.1": 3}},
+		},
+		"positions change": {
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{}},
+			{hosts{received("10.0.0.1"), received("10.0.0.2")}, minutes{"10.0.0.1": 0, "10.0.0.2": 1}, minutes{}},
+			{hosts{transmitted("10.0.0.3"), both("10.0.0.2"), both("10.0.0.1")},
+				minutes{"10.0.0.1": 0, "10.0.0.2": 1}, minutes{"10.0.0.1": 2, "10.0.0.2": 2, "10.0.0.3": 2}},
+			{hosts{both("10.0.0.1"), both("10.0.0.3"), both("10.0.0.2")},
+				minutes{"10.0.0.1": 0, "10.0.0.2": 1, "10.0.0.3": 3}, minutes{"10.0.0.1": 2, "10.0.0.2": 2, "10.0.0.3": 2}},
+		},
+		"others leave": {
+			{hosts{received("10.0.0.1"), received("10.0.0.2")}, minutes{"10.0.0.1": 0, "10.0.0.2": 0}, minutes{}},
+			{hosts{received("10.0.0.1"), received("10.0.0.2"), received("10.0.0.3")},
+				minutes{"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 1}, minutes{}},
+			{hosts{received("10.0.0.2"), received("10.0.0.3")}, minutes{"10.0.0.2": 0, "10.0.0.3": 1}, minutes{}},
+			{hosts{received("10.0.0.3")}, minutes{"10.0.0.3": 1}, minutes{}},
+		},
+		"one leaves and returns": {
+			{hosts{received("10.0.0.1"), received("10.0.0.2")}, minutes{"10.0.0.1": 0, "10.0.0.2": 0}, minutes{}},
+			{hosts{received("10.0.0.2")}, minutes{"10.0.0.2": 0}, minutes{}},
+			{hosts{received("10.0.0.2"), received("10.0.0.1")}, minutes{"10.0.0.1": 2, "10.0.0.2": 0}, minutes{}},
+			{hosts{received("10.0.0.2"), received("10.0.0.1")}, minutes{"10.0.0.1": 2, "10.0.0.2": 0}, minutes{}},
+		},
+		"the last leaves and returns": {
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{}},
+			{hosts{}, minutes{}, minutes{}},
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 2}, minutes{}},
+		},
+		"other": {
+			{hosts{received("10.0.0.1")}, minutes{"10.0.0.1": 0}, minutes{}},
+			{hosts{received("10.0.0.1"), other}, minutes{"10.0.0.1": 0, "other": 1}, minutes{}},
+			{hosts{received("10.0.0.1"), received("10.0.0.2"), other}, minutes{"10.0.0.1": 0, "10.0.0.2": 2, "other": 1}, minutes{}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s state
+				source := telemetry.NewSource(s.read, true)
+				start := time.Now()
+				for i, r := range readings {
+					time.Sleep(time.Minute) // of the bubble, which takes none
+					s.set(telemetry.Reading{
+						Hosts: slices.Values(r.hosts), Tracked: int64(len(r.hosts)),
+						Interfaces: []telemetry.Interface{{Name: "eth0", Backend: "ebpf", Outcomes: []telemetry.Outcome{{"counted", 1, 1}}}},
+					})
+					scopes := produce(t, source)
+					for metric, want := range map[string]minutes{
+						"promflow_receive_bytes": r.receive, "promflow_receive_packets": r.receive,
+						"promflow_transmit_bytes": r.transmit, "promflow_transmit_packets": r.transmit,
+						"promflow_capture_bytes": {"eth0,counted": 0}, "promflow_capture_dropped_packets": {"eth0": 0},
+					} {
+						got := minutes{}
+						points, _ := pointsBy(t, scopes, metric)
+						for labels, p := range points {
+							got[labels] = int(p.StartTime.Sub(start).Minutes())
+							if at := p.Time.Sub(start); at != time.Duration(i+1)*time.Minute {
+								t.Errorf("reading %d: %s of %s is of minute %v", i+1, metric, labels, at.Minutes())
+							}
+						}
+						if !maps.Equal(got, want) {
+							t.Errorf("reading %d: %s began in minutes %v, want %v", i+1, metric, got, want)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Gauges have no beginning.
+func TestGaugesHaveNoStartTime(t *testing.T) {
+	scopes := produce(t, telemetry.NewSource(example, false))
+	for _, name := range []string{"promflow_tracked_ips", "promflow_tracked_ips_limit", "promflow_capture_up"} {
+		points, _ := pointsBy(t, scopes, name)
+		if len(points) == 0 {
+			t.Errorf("no %s", name)
+		}
+		for labels, p := range points {
+			if !p.StartTime.IsZero() {
+				t.Errorf("%s of %q began at %v", name, labels, p.StartTime)
+			}
+		}
+	}
+}
+
+// A series begins at the last reading before it, whoever had that, and begins there for everybody.
+func TestReadersShareStartTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s state
+		source := telemetry.NewSource(s.read, false)
+		start := time.Now()
+		often, seldom := sdkmetric.NewManualReader(sdkmetric.WithProducer(source)), sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
+		provider := telemetry.New("", slog.New(slog.NewTextHandler(t.Output(), nil)), often, seldom)
+		defer provider.Shutdown(context.Background())
+		var all []telemetry.Host
+		check := func(reader sdkmetric.Reader, want map[string]time.Duration) {
+			t.Helper()
+			var collected metricdata.ResourceMetrics
+			if err := reader.Collect(t.Context(), &collected); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]time.Duration{}
+			points, _ := pointsBy(t, collected.ScopeMetrics, "promflow_receive_bytes")
+			for labels, p := range points {
+				got[labels] = p.StartTime.Sub(start)
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("series begin at %v, want %v", got, want)
+			}
+		}
+		add := func(addr string) {
+			all = append(all, received(addr))
+			s.set(telemetry.Reading{Hosts: slices.Values(all)})
+			time.Sleep(time.Minute)
+		}
+		add("10.0.0.1")
+		check(often, map[string]time.Duration{"10.0.0.1": 0})
+		add("10.0.0.2")
+		check(often, map[string]time.Duration{"10.0.0.1": 0, "10.0.0.2": time.Minute})
+		add("10.0.0.3")
+		first := map[string]time.Duration{"10.0.0.1": 0, "10.0.0.2": time.Minute, "10.0.0.3": 2 * time.Minute}
+		check(seldom, first)
+		check(often, first)
+		add("10.0.0.4")
+		first["10.0.0.4"] = 3 * time.Minute
+		check(seldom, first)
+		check(often, first)
+	})
+}
+
+func TestSeriesAreInOrderOfLabels(t *testing.T) {
+	var s state
+	source := telemetry.NewSource(s.read, true)
+	random := rand.New(rand.NewPCG(1, 2))
+	all := slices.Collect(hosts(300).Hosts)
+	for _, addr := range []string{"9.0.0.1", "::1", "fe80::1%eth0", "2001:db8::1", "10.10.0.1"} {
+		all = append(all, both(addr))
+	}
+	all = append(all, telemetry.Host{ReceiveBytes: 1, TransmitBytes: 2, ReceivePackets: 3, TransmitPackets: 4})
+	for range 20 {
+		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		some := slices.Clone(all[:random.IntN(len(all)+1)])
+		s.set(telemetry.Reading{
+			Hosts: slices.Values(some),
+			Interfaces: []telemetry.Interface{
+				{Name: "wlan0", Backend: "b", Outcomes: []telemetry.Outcome{{"z", 1, 1}, {"a", 1, 1}}},
+				{Name: "eth0", Backend: "b", Outcomes: []telemetry.Outcome{{"z", 1, 1}, {"a", 1, 1}}},
+			},
+		})
+		scopes := produce(t, source)
+		for name, n := range map[string]int{
+			"promflow_receive_bytes": len(some), "promflow_transmit_bytes": len(some),
+			"promflow_receive_packets": len(some), "promflow_transmit_packets": len(some),
+			"promflow_capture_up": 2, "promflow_capture_bytes": 4,
+		} {
+			if _, order := pointsBy(t, scopes, name); len(order) != n || !slices.IsSorted(order) {
+				t.Errorf("%s has %d series, want %d, in the order %q", name, len(order), n, order)
+			}
+		}
+		points, _ := pointsBy(t, scopes, "promflow_transmit_bytes")
+		for _, h := range some {
+			label := "other"
+			if h.Addr.IsValid() {
+				label = h.Addr.String()
+			}
+			if points[label].Value != h.TransmitBytes {
+				t.Errorf("%s has %d bytes, want %d", label, points[label].Value, h.TransmitBytes)
+			}
+		}
+	}
+}
+
+// What the addresses have counted belongs to them whatever comes and goes meanwhile, and metrics stay as they were produced.
+func TestConcurrentProduce(t *testing.T) {
+	var readings atomic.Int64
+	total := func(addr netip.Addr) int64 { return 1 + int64(addr.As4()[3]) }
+	var at atomic.Int64 // as only one goroutine may read at a time
+	source := telemetry.NewSource(func() telemetry.Reading {
+		if at.Add(1) != 1 {
+			t.Error("two readings at a time")
+		}
+		defer at.Add(-1)
+		random := rand.New(rand.NewPCG(uint64(readings.Add(1)), 0))
+		var all []telemetry.Host
+		for _, i := range random.Perm(200)[:random.IntN(200)] {
+			addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+			all = append(all, telemetry.Host{Addr: addr, ReceiveBytes: total(addr), TransmitBytes: 1000 * total(addr)})
+		}
+		return telemetry.Reading{Hosts: slices.Values(all), Tracked: int64(len(all))}
+	}, false)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			var previous, copied []metricdata.ScopeMetrics
+			for range 50 {
+				scopes := produce(t, source)
+				tracked, _ := pointsBy(t, scopes, "promflow_tracked_ips")
+				for name, times := range map[string]int64{"promflow_receive_bytes": 1, "promflow_transmit_bytes": 1000} {
+					points, order := pointsBy(t, scopes, name)
+					if int64(len(points)) != tracked[""].Value || !slices.IsSorted(order) {
+						t.Errorf("%d series of %d addresses, in the order %q", len(points), tracked[""].Value, order)
+					}
+					for label, p := range points {
+						if want := times * total(netip.MustParseAddr(label)); p.Value != want {
+							t.Errorf("%s of %s is %d, want %d", name, label, p.Value, want)
+						}
+						if p.StartTime.After(p.Time) {
+							t.Errorf("%s of %s began at %v, after %v", name, label, p.StartTime, p.Time)
+						}
+					}
+				}
+				if got, want := fmt.Sprint(texts(previous)), fmt.Sprint(texts(copied)); got != want {
+					t.Errorf("metrics changed from\n%s\nto\n%s", want, got)
+				}
+				previous, copied = scopes, copyOf(scopes)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// texts gives the points of all metrics in words.
+func texts(scopes []metricdata.ScopeMetrics) (all []string) {
+	for _, scope := range scopes {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Sum[int64]); ok {
+				for _, p := range data.DataPoints {
+					all = append(all, fmt.Sprint(m.Name, p.Attributes.Encoded(attribute.DefaultEncoder()), p.Value, p.StartTime, p.Time))
+				}
+			}
+		}
+	}
+	return all
+}
+
+// copyOf copies metrics with their points.
+func copyOf(scopes []metricdata.ScopeMetrics) []metricdata.ScopeMetrics {
+	copied := slices.Clone(scopes)
+	for i := range copied {
+		copied[i].Metrics = slices.Clone(copied[i].Metrics)
+		for j := range copied[i].Metrics {
+			if data, ok := copied[i].Metrics[j].Data.(metricdata.Sum[int64]); ok {
+				data.DataPoints = slices.Clone(data.DataPoints)
+				copied[i].Metrics[j].Data = data
+			}
+		}
+	}
+	return copied
+}
+
+// An address that is there and has counted nothing is not on the page.
+func TestSeriesAppearOnceTheyCount(t *testing.T) {
+	hosts := []telemetry.Host{{Addr: netip.MustParseAddr("10.0.0.1")}, received("10.0.0.2"), transmitted("10.0.0.3")}
+	scopes := produce(t, telemetry.NewSource(func() telemetry.Reading {
+		return telemetry.Reading{Hosts: slices.Values(hosts), Tracked: 3}
+	}, true))
+	for name, want := range map[string][]string{
+		"promflow_receive_bytes": {"10.0.0.2"}, "promflow_receive_packets": {"10.0.0.2"},
+		"promflow_transmit_bytes": {"10.0.0.3"}, "promflow_transmit_packets": {"10.0.0.3"},
+	} {
+		if _, order := pointsBy(t, scopes, name); !slices.Equal(order, want) {
+			t.Errorf("%s has %q, want %q", name, order, want)
+		}
+	}
+}
