@@ -10,8 +10,8 @@
 //
 // The totals enter the SDK by a MetricProducer, not by instruments. What the SDK does with an observable instrument is fit for
 // hundreds of series: in each collection, and for each reader, it makes a concurrent hash map of all series anew, with a lookup,
-// an insertion and two allocations for each observation, and then ranges over it. For 65,536 addresses that takes 0.22 s, where
-// the producer takes 0.01 s. It also cuts each instrument off at 2000 series unless told otherwise (WithCardinalityLimit),
+// an insertion and two allocations for each observation, and then ranges over it. For 65,536 addresses that took 0.22 s, where
+// the whole page takes 0.04 s with the producer (go test -bench Readers). It also cuts each instrument off at 2000 series unless told otherwise (WithCardinalityLimit),
 // gives each series an exemplar reservoir (WithExemplarFilter), and has one start time for all series of an instrument, so
 // that no backend can tell a new address from one that was there before. The right place to mend this is the SDK: a way to
 // observe many values at once, or storage that outlives a collection (sdk/metric/internal/aggregate, precomputedSum).
