@@ -88,6 +88,7 @@ func TestErrors(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_CERTIFICATE=/no/such.pem", push(lo, "--otlp-endpoint=https://x"), []string{"OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such.pem"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-ca-file=ca.pem"), []string{"--otlp-endpoint", "plain text", "https://"}},
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers-file=/no/such"), []string{"--otlp-headers-file", "/no/such"}},
+		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers-file=/dev/null"), []string{"--otlp-headers-file", "/dev/null", "regular file"}},
 		{"", push(lo, "--exporters=statsd"), []string{"--exporters", `"statsd"`, "prometheus, otlp, console", "none"}},
 		{"", []string{"--interface=lo", "--metrics-address=none", "--exporters=prometheus", "--otlp-endpoint=x"}, []string{"--metrics-address", "--exporters has only prometheus"}},
 		{"", []string{"--interface=lo", "--metrics-address=none"}, []string{"--metrics-address", "none", "--otlp-endpoint"}},
