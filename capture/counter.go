@@ -18,7 +18,7 @@ func NewCounter(table *Table, monitored, excluded Subnets) *Counter {
 }
 
 // Lock must be held for Count.
-func (c *Counter) Lock() { c.table.mu.Lock() }
+func (c *Counter) Lock() { c.table.lock() }
 
 // Unlock ends a batch.
 func (c *Counter) Unlock() { c.table.mu.Unlock() }
@@ -84,10 +84,7 @@ func (c *Counter) Add(key Key, more Totals) {
 	if key != (Key{}) {
 		t = c.table.totals(key, number(key.Addr))
 	}
-	t.ReceiveBytes += more.ReceiveBytes
-	t.TransmitBytes += more.TransmitBytes
-	t.ReceivePackets += more.ReceivePackets
-	t.TransmitPackets += more.TransmitPackets
+	t.add(more)
 }
 
 // AddOutcome adds packets that a backend has counted by itself to those of an outcome, with the lock held.

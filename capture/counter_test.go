@@ -31,7 +31,7 @@ func count(c *Counter, packets ...frame.Packet) {
 // byAddr is a snapshot of the table by address, "other" for what did not fit.
 func byAddr(t *Table) map[string]Totals {
 	m := map[string]Totals{}
-	for _, h := range t.Snapshot(nil) {
+	for _, h := range t.Snapshot().Hosts {
 		name := "other"
 		if h.Addr.IsValid() {
 			name = h.Addr.String()
@@ -82,7 +82,7 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 		{"malformed", frame.Packet{Bytes: 60, Packets: 1, Outcome: frame.Malformed}, frame.Malformed, map[string]Totals{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			table := NewTable(10)
+			table := NewTable(10, 0)
 			counter := NewCounter(table, parse(t, monitored), parse(t, excluded))
 			count(counter, c.packet)
 			var outcomes [frame.Outcomes]OutcomeSize
@@ -98,19 +98,19 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 }
 
 func TestCounterWithoutSubnetsCountsNothing(t *testing.T) {
-	table := NewTable(10)
+	table := NewTable(10, 0)
 	counter := NewCounter(table, Subnets{}, Subnets{})
 	count(counter, talk("10.0.0.1", "10.0.0.2", 100))
 	if got := counter.Outcomes()[frame.Unmonitored]; got != (OutcomeSize{1, 100}) {
 		t.Error("unmonitored:", got)
 	}
-	if got := table.Snapshot(nil); len(got) != 0 {
+	if got := table.Snapshot().Hosts; len(got) != 0 {
 		t.Error("table:", got)
 	}
 }
 
 func TestCountersOfOneTableKeepTheirOwnOutcomes(t *testing.T) {
-	table := NewTable(10)
+	table := NewTable(10, 0)
 	a, b := NewCounter(table, parse(t, "10.0.0.0/8"), Subnets{}), NewCounter(table, parse(t, "10.0.0.0/8"), Subnets{})
 	count(a, talk("10.0.0.1", "192.0.2.1", 100))
 	count(b, talk("10.0.0.1", "192.0.2.1", 10), talk("10.0.0.1", "192.0.2.1", 1))
@@ -126,7 +126,7 @@ func TestCountersOfOneTableKeepTheirOwnOutcomes(t *testing.T) {
 // instant, what was sent and what was received are the same, and in the end nothing is lost.
 func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 	const writers, readers, batches, batch = 4, 2, 200, 50
-	table := NewTable(300)
+	table := NewTable(300, 0)
 	all := parse(t, "10.0.0.0/8,fd00::/8")
 	var writing, reading sync.WaitGroup
 	var done atomic.Bool
@@ -158,11 +158,10 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 	}
 	for range readers {
 		reading.Go(func() {
-			var hosts []Host
 			var before Totals
 			for last := false; !last; {
 				last = done.Load() // one more look after the end
-				hosts = table.Snapshot(hosts[:0])
+				hosts := table.Snapshot().Hosts
 				now := sum(hosts)
 				if now.ReceiveBytes != now.TransmitBytes || now.ReceivePackets != now.TransmitPackets {
 					t.Errorf("half a packet: %+v", now)
@@ -190,7 +189,7 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 		}
 	}
 	want.TransmitBytes, want.TransmitPackets = want.ReceiveBytes, want.ReceivePackets
-	hosts := table.Snapshot(nil)
+	hosts := table.Snapshot().Hosts
 	if got := sum(hosts); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -200,7 +199,7 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 }
 
 func TestCountDoesNotAllocateForKnownAddresses(t *testing.T) {
-	table := NewTable(1)
+	table := NewTable(1, 0)
 	counter := NewCounter(table, parse(t, "10.0.0.0/8"), parse(t, "10.9.0.0/16,fd00::/8"))
 	packets := []frame.Packet{
 		talk("10.0.0.1", "10.0.0.1", 100), talk("10.0.0.1", "10.0.0.2", 100), talk("10.0.0.2", "10.0.0.1", 100), // one beyond the limit
@@ -265,10 +264,10 @@ func BenchmarkCount(b *testing.B) {
 		name := fmt.Sprintf("ipv%d/hosts=%d/writers=", c.version, c.hosts)
 		b.Run(name+"1", func(b *testing.B) {
 			b.ReportAllocs()
-			flood(NewTable(c.hosts), frames, b.Loop)
+			flood(NewTable(c.hosts, 0), frames, b.Loop)
 		})
 		b.Run(name+"max", func(b *testing.B) {
-			table := NewTable(c.hosts)
+			table := NewTable(c.hosts, 0)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) { flood(table, frames, pb.Next) })
 		})

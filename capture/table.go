@@ -2,9 +2,11 @@ package capture
 
 import (
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Key is what totals are kept by.
@@ -18,35 +20,52 @@ type Totals struct {
 	ReceivePackets, TransmitPackets int64
 }
 
+func (t *Totals) add(more Totals) {
+	t.ReceiveBytes += more.ReceiveBytes
+	t.TransmitBytes += more.TransmitBytes
+	t.ReceivePackets += more.ReceivePackets
+	t.TransmitPackets += more.TransmitPackets
+}
+
 // Host is a key and its totals.
 type Host struct {
 	Key
 	Totals
+	Entry uint32 // tells what an address moves from what it had moved before it was evicted
+	seen  uint32 // when it last moved something, in ticks; with it, a host is a line of the processor's cache
 }
 
 // DefaultLimit is how many addresses a table tracks when nothing else is said: a full IPv4 /16.
 const DefaultLimit = 65536
 
+// tick is the unit of a table's time: 32 bits of it are 13 years.
+const tick = 100 * time.Millisecond
+
 // Table has the totals of every address, for at most limit of them; what further addresses move adds up under the zero
-// Key. So the sum over the table is always the sum of what was counted.
+// Key. An address that has moved nothing for some time is expired: it keeps its totals, but it is the first to go when a new
+// address finds the table full, the one that has been idle for longest before the others. Its totals are then part of the zero
+// Key's. So the sum over the table is always the sum of what was counted, and nothing but that time lets an address go.
 //
 // Writers take the table's lock once for a batch of packets, not for each of them, and readers copy it out under the lock:
 // several of both can go on at once, and nobody waits longer than for one batch or one copy.
 type Table struct {
-	mu    sync.Mutex
-	limit int
-	hosts []Host   // in the order in which they were first seen
-	other Totals   // of addresses beyond the limit
-	index []uint64 // open addressing: the upper half of a hash, then 1 + a position in hosts; 0 is free
-	seed  [2]uint64
+	mu     sync.Mutex
+	limit  int
+	expiry expiry
+	hosts  []Host   // in the order in which they were first seen, but that a new one takes the place of one that was evicted
+	other  Totals   // of addresses beyond the limit
+	index  []uint64 // open addressing: the upper half of a hash, then 1 + a position in hosts; 0 is free
+	seed   [2]uint64
 }
 
-// NewTable makes a table for at most limit addresses, at least 1.
-func NewTable(limit int) *Table {
+// NewTable makes a table for at most limit addresses, at least 1. They expire when they were idle for expireAfter; with 0,
+// never.
+func NewTable(limit int, expireAfter time.Duration) *Table {
 	seed := maphash.MakeSeed()
 	return &Table{
-		limit: limit,
-		index: make([]uint64, 1<<9),
+		limit:  limit,
+		expiry: newExpiry(expireAfter),
+		index:  make([]uint64, 1<<9),
 		// Whoever can choose addresses must not be able to choose collisions.
 		seed: [2]uint64{maphash.Comparable(seed, 1), maphash.Comparable(seed, 2)},
 	}
@@ -55,16 +74,36 @@ func NewTable(limit int) *Table {
 // Limit is how many addresses the table tracks at most.
 func (t *Table) Limit() int { return t.limit }
 
-// Snapshot appends all totals as they are at one instant to hosts. What did not fit in the table comes last, under the
-// zero Key, if there was any.
-func (t *Table) Snapshot(hosts []Host) []Host {
-	t.mu.Lock()
+// ExpireAfter is for how long an address may be idle before it expires; 0 is for ever.
+func (t *Table) ExpireAfter() time.Duration { return t.expiry.after }
+
+// Snapshot is a table at one instant.
+type Snapshot struct {
+	Hosts   []Host // what did not fit in the table comes last, under the zero Key, if there was any
+	Evicted int64  // how many addresses made room for others so far
+
+	horizon uint32
+}
+
+// Expired tells whether a host of the snapshot has been idle for so long that it has expired. The zero Key's never has.
+func (s *Snapshot) Expired(h *Host) bool { return h.seen < s.horizon }
+
+// Snapshot copies the table.
+func (t *Table) Snapshot() Snapshot {
+	t.lock()
 	defer t.mu.Unlock()
-	hosts = append(hosts, t.hosts...)
+	hosts := make([]Host, len(t.hosts), len(t.hosts)+1)
+	copy(hosts, t.hosts)
 	if t.other != (Totals{}) {
-		hosts = append(hosts, Host{Totals: t.other})
+		hosts = append(hosts, Host{Totals: t.other, seen: math.MaxUint32})
 	}
-	return hosts
+	return Snapshot{Hosts: hosts, Evicted: t.expiry.evicted, horizon: t.expiry.horizon}
+}
+
+// lock begins a batch, or a copy, which all happens at one time.
+func (t *Table) lock() {
+	t.mu.Lock()
+	t.expiry.tell()
 }
 
 // totals gives where to add what key moved, valid until the next call; n is the key's address as a number. The caller holds
@@ -75,42 +114,75 @@ func (t *Table) totals(key Key, n uint128) *Totals {
 	for at := hash & mask; ; at = (at + 1) & mask {
 		slot := t.index[at]
 		if slot == 0 {
-			return t.add(key, hash, at)
+			return t.add(key, hash)
 		}
 		if slot>>32 == hash>>32 {
 			if host := &t.hosts[uint32(slot)-1]; host.Key == key {
+				host.seen = t.expiry.now
 				return &host.Totals
 			}
 		}
 	}
 }
 
-// add begins to track key, whose hash belongs at a free place of the index, if there is room.
-func (t *Table) add(key Key, hash, at uint64) *Totals {
-	if len(t.hosts) >= t.limit {
-		return &t.other
+// add begins to track key, which has that hash, if there is room or one that has expired makes some.
+func (t *Table) add(key Key, hash uint64) *Totals {
+	at := len(t.hosts)
+	if at < t.limit {
+		t.hosts = append(t.hosts, Host{})
+	} else {
+		expired, ok := t.expiry.next(t.hosts)
+		if !ok {
+			return &t.other
+		}
+		t.evict(expired)
+		at = expired
 	}
-	t.hosts = append(t.hosts, Host{Key: key})
-	t.index[at] = hash>>32<<32 | uint64(len(t.hosts))
+	host := &t.hosts[at]
+	*host = Host{Key: key, Entry: uint32(t.expiry.evicted), seen: t.expiry.now}
+	t.enter(hash, at)
 	if len(t.hosts) > len(t.index)/2 {
 		t.grow()
 	}
-	return &t.hosts[len(t.hosts)-1].Totals
+	return &host.Totals
+}
+
+// evict gives what the host at a position had moved to the others, and takes it out of the index.
+func (t *Table) evict(position int) {
+	host := &t.hosts[position]
+	t.other.add(host.Totals)
+	mask := uint64(len(t.index) - 1)
+	gap := t.hash(number(host.Addr)) & mask
+	for uint32(t.index[gap]) != uint32(position+1) {
+		gap = (gap + 1) & mask
+	}
+	// What a search would no longer find, as it ends at a gap, moves into it.
+	for at := (gap + 1) & mask; t.index[at] != 0; at = (at + 1) & mask {
+		home := t.hash(number(t.hosts[uint32(t.index[at])-1].Addr))
+		if (at-home)&mask >= (at-gap)&mask {
+			t.index[gap] = t.index[at]
+			gap = at
+		}
+	}
+	t.index[gap] = 0
+}
+
+// enter puts a position of hosts into the index.
+func (t *Table) enter(hash uint64, position int) {
+	mask := uint64(len(t.index) - 1)
+	at := hash & mask
+	for t.index[at] != 0 {
+		at = (at + 1) & mask
+	}
+	t.index[at] = hash>>32<<32 | uint64(position+1)
 }
 
 // grow doubles the index.
 func (t *Table) grow() {
-	index := make([]uint64, 2*len(t.index))
-	mask := uint64(len(index) - 1)
+	t.index = make([]uint64, 2*len(t.index))
 	for i := range t.hosts {
-		hash := t.hash(number(t.hosts[i].Addr))
-		at := hash & mask
-		for index[at] != 0 {
-			at = (at + 1) & mask
-		}
-		index[at] = hash>>32<<32 | uint64(i+1)
+		t.enter(t.hash(number(t.hosts[i].Addr)), i)
 	}
-	t.index = index
 }
 
 // hash folds two 128-bit products of the key's words with the seed, after the multiply-and-fold step of wyhash

@@ -14,7 +14,7 @@ func addr4(n int) netip.Addr {
 
 // fill adds the number i+1 to the received bytes of the ith address.
 func fill(t *Table, n int, addr func(int) netip.Addr) {
-	t.mu.Lock()
+	t.lock()
 	defer t.mu.Unlock()
 	for i := range n {
 		a := addr(i)
@@ -24,14 +24,14 @@ func fill(t *Table, n int, addr func(int) netip.Addr) {
 
 func TestTableKeepsWhatFitsAndAddsUpTheRest(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 255, 256, 257, 1000, 5000} {
-		table := NewTable(limit)
+		table := NewTable(limit, 0)
 		if table.Limit() != limit {
 			t.Errorf("limit %d is said to be %d", limit, table.Limit())
 		}
 		for _, n := range []int{limit - 1, limit, limit + 1, 2*limit + 10} {
-			before := sum(table.Snapshot(nil)).ReceiveBytes
+			before := sum(table.Snapshot().Hosts).ReceiveBytes
 			fill(table, n, addr4)
-			hosts := table.Snapshot(nil)
+			hosts := table.Snapshot().Hosts
 			if want := int64(n*(n+1)) / 2; sum(hosts).ReceiveBytes-before != want {
 				t.Errorf("limit %d, %d addresses: %d bytes more, want %d", limit, n, sum(hosts).ReceiveBytes-before, want)
 			}
@@ -62,10 +62,10 @@ func TestTableFindsEveryAddressAgain(t *testing.T) {
 	}
 	addr := func(i int) netip.Addr { return addrs[i] }
 	for _, n := range []int{0, 1, 2, 255, 256, 257, 511, 512, 513, 1024, 1025, 4097, 65_536, 70_000} {
-		table := NewTable(len(addrs))
+		table := NewTable(len(addrs), 0)
 		fill(table, n, addr)
 		fill(table, n, addr)
-		hosts := table.Snapshot(nil)
+		hosts := table.Snapshot().Hosts
 		if len(hosts) != n {
 			t.Fatalf("%d addresses became %d", n, len(hosts))
 		}
@@ -81,26 +81,22 @@ func TestTableFindsEveryAddressAgain(t *testing.T) {
 }
 
 func TestTableTellsMappedAddressesFromIPv4(t *testing.T) {
-	table := NewTable(10)
+	table := NewTable(10, 0)
 	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.1")
 	table.totals(Key{v4}, number(v4)).ReceiveBytes += 1
 	table.totals(Key{v6}, number(v6)).ReceiveBytes += 2
-	hosts := table.Snapshot(nil)
+	hosts := table.Snapshot().Hosts
 	if len(hosts) != 2 || hosts[0].Addr != v4 || hosts[0].ReceiveBytes != 1 || hosts[1].Addr != v6 || hosts[1].ReceiveBytes != 2 {
 		t.Error("got", hosts)
 	}
 }
 
-func TestSnapshotAppendsACopy(t *testing.T) {
-	table := NewTable(2)
+func TestSnapshotIsACopy(t *testing.T) {
+	table := NewTable(2, 0)
 	fill(table, 3, addr4)
-	first := Host{Key: Key{netip.MustParseAddr("192.0.2.1")}}
-	hosts := table.Snapshot([]Host{first})
-	if len(hosts) != 4 || hosts[0] != first {
-		t.Fatal("got", hosts)
-	}
+	hosts := table.Snapshot().Hosts
 	fill(table, 3, addr4)
-	if hosts[1].ReceiveBytes != 1 || hosts[3].ReceiveBytes != 3 {
+	if len(hosts) != 3 || hosts[0].ReceiveBytes != 1 || hosts[2].ReceiveBytes != 3 {
 		t.Error("a later packet changed a snapshot:", hosts)
 	}
 }
@@ -129,7 +125,7 @@ func TestAddressesSpreadOverTheIndex(t *testing.T) {
 		{"IPv6, only the upper bits differ", 1 << 14, func(i int) netip.Addr { return v6(uint64(i)<<48, 0) }},
 		{"mapped IPv4", 1 << 14, func(i int) netip.Addr { return netip.AddrFrom16(addr4(i).As16()) }},
 	} {
-		table := NewTable(c.n)
+		table := NewTable(c.n, 0)
 		fill(table, c.n, c.addr)
 		mask := uint64(len(table.index) - 1)
 		total, longest := uint64(0), uint64(0)
@@ -148,7 +144,7 @@ func TestAddressesSpreadOverTheIndex(t *testing.T) {
 }
 
 func TestTablesHashDifferently(t *testing.T) {
-	a, b := NewTable(1), NewTable(1)
+	a, b := NewTable(1, 0), NewTable(1, 0)
 	if n := number(addr4(1)); a.hash(n) == b.hash(n) {
 		t.Error("two tables have the same seed", a.seed)
 	}
@@ -157,15 +153,15 @@ func TestTablesHashDifferently(t *testing.T) {
 func BenchmarkSnapshot(b *testing.B) {
 	for _, hosts := range []int{254, DefaultLimit} {
 		b.Run(fmt.Sprintf("hosts=%d", hosts), func(b *testing.B) {
-			table := NewTable(hosts)
+			table := NewTable(hosts, 0)
 			fill(table, hosts, addr4)
-			var snapshot []Host
+			var snapshot Snapshot
 			b.ReportAllocs()
 			for b.Loop() {
-				snapshot = table.Snapshot(snapshot[:0])
+				snapshot = table.Snapshot()
 			}
-			if len(snapshot) != hosts {
-				b.Fatal(len(snapshot))
+			if len(snapshot.Hosts) != hosts {
+				b.Fatal(len(snapshot.Hosts))
 			}
 		})
 	}

@@ -15,7 +15,8 @@ import (
 	"promflow/capture/frame/frametest"
 )
 
-// FuzzDecode compares with what gopacket makes of the same bytes, and holds merged frames to their bounds.
+// FuzzDecode compares with what gopacket makes of the same bytes, has captures end early, and holds merged frames to their
+// bounds.
 func FuzzDecode(f *testing.F) {
 	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
 		s := c.In.Segments
@@ -24,8 +25,12 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, link uint8, etherType uint16, wire, size int, udp bool, transport int, data []byte) {
 		data = data[:min(len(data), 60_000)] // gopacket keeps lengths in 16 bits
 		in := frame.Frame{Link: frame.Link(link % 16), EtherType: etherType, Data: data, Wire: int(int32(wire))}
-		if got, want := decode(in), reference(in); got != want {
-			t.Errorf("got %+v, gopacket says %+v", got, want)
+		whole := decode(in)
+		if want := reference(in); whole != want {
+			t.Errorf("got %+v, gopacket says %+v", whole, want)
+		}
+		if n, got := countsOtherwiseWhenCut(in, whole); n >= 0 {
+			t.Errorf("with %d of %d bytes captured: got %+v, want %+v or malformed", n, len(data), got, whole)
 		}
 		in.Segments = frame.Segments{Size: size, UDP: udp, Transport: transport}
 		if why := outOfBounds(in, decode(in)); why != "" {

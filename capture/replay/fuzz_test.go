@@ -5,6 +5,11 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"promflow/capture"
+	"promflow/capture/frame"
 )
 
 func FuzzCount(f *testing.F) {
@@ -36,11 +41,15 @@ func FuzzCount(f *testing.F) {
 			limit += 2 * maxZstdWindow
 		}
 		var firstErr error
-		c := counter(t)
+		table := capture.NewTable(100, 0)
+		c := counterOf(t, table)
 		if got := allocated(func() { firstErr = Count(t.Context(), bytes.NewReader(file), "FILE", c) }); got > limit {
 			t.Errorf("allocated %d bytes for %d", got, len(file))
 		}
 		first := c.Outcomes()
+		if why := lost(table, first[frame.Counted]); why != "" {
+			t.Error(why)
+		}
 		if again, err := count(t, bytes.NewReader(file)); again != first || fmt.Sprint(err) != fmt.Sprint(firstErr) {
 			t.Errorf("counted %v, %v and again %v, %v", first, firstErr, again, err)
 		}
@@ -54,24 +63,83 @@ func FuzzCount(f *testing.F) {
 		if want, err := readWithPcapgo(t, file, format.link); err == io.EOF && first != want {
 			t.Errorf("counted %v, pcapgo %v", first, want)
 		}
+		for name, other := range converted(t, format, file) {
+			if got, err := count(t, bytes.NewReader(other)); err != nil || got != first {
+				t.Errorf("counted %v, and of the same packets as %s %v, %v", first, name, got, err)
+			}
+		}
 	})
 }
 
-// FuzzPieces checks that what is counted does not depend on how much is read at a time.
+// lost says what is wrong if the table does not have one end or both of each packet that was counted.
+func lost(table *capture.Table, counted capture.OutcomeSize) string {
+	var ends capture.OutcomeSize
+	for _, host := range table.Snapshot().Hosts {
+		ends.Bytes += host.ReceiveBytes + host.TransmitBytes
+		ends.Packets += host.ReceivePackets + host.TransmitPackets
+	}
+	if ends.Bytes < counted.Bytes || ends.Bytes > 2*counted.Bytes || ends.Packets < counted.Packets || ends.Packets > 2*counted.Packets {
+		return fmt.Sprintf("counted %v, but the table has %v", counted, ends)
+	}
+	return ""
+}
+
+// converted gives the packets of a sound pcap file in other formats and byte orders.
+func converted(t *testing.T, from *pcap, file []byte) map[string][]byte {
+	pcaps, pcapngs := map[endian][]byte{}, map[endian][]byte{}
+	for _, o := range []endian{little, big} {
+		pcaps[o] = pcapHeader(o, pcapMagicNano, 2, 4, from.linkType)
+		pcapngs[o] = join(section(o, 1, 0), iface(o, 0xffff, 0), iface(o, uint16(from.linkType), 0))
+	}
+	for rest := file[pcapHeaderLen:]; len(rest) > 0; {
+		var r record
+		size, err := from.next(rest, &r)
+		if err != nil || size > int64(len(rest)) {
+			t.Fatalf("%v at the last %d bytes of a sound file", err, len(rest))
+		}
+		data := r.frame.Data
+		for _, o := range []endian{little, big} {
+			pcaps[o] = append(pcaps[o], pcapPacket(o, pcapPacketLen, len(data), r.frame.Wire, data)...)
+			pcapngs[o] = append(pcapngs[o], enhanced(o, 1, r.frame.Wire, data)...)
+		}
+		rest = rest[size:]
+	}
+	all := map[string][]byte{}
+	for _, o := range []endian{little, big} {
+		all[fmt.Sprint("pcap, ", o)] = pcaps[o]
+		if from.linkType <= 0xffff {
+			all[fmt.Sprint("pcapng, ", o)] = pcapngs[o]
+		}
+	}
+	return all
+}
+
+// FuzzPieces checks that what is counted depends neither on how much is read at a time nor on compression.
 func FuzzPieces(f *testing.F) {
 	for _, file := range written(f, [][]byte{ethernet(20), ethernet(50), ethernet(100)}) {
 		f.Add(file, 3)
 	}
 	f.Add(join(section(big, 1, 0), iface(big, 1, 0), block(big, 5, make([]byte, 12)), simple(big, 64, ethernet(50))), 1)
+	compressor, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, file []byte, size int) {
 		if size < 1 || isZstd(file[:min(4, len(file))]) {
 			return
 		}
 		want, wantErr := count(t, bytes.NewReader(file))
-		r := bytes.NewReader(file)
-		pieces := readerFunc(func(b []byte) (int, error) { return r.Read(b[:min(size, len(b))]) })
-		if got, err := count(t, pieces); got != want || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-			t.Errorf("counted %v, %v, in pieces of %d %v, %v", want, wantErr, size, got, err)
+		check := func(how string, file []byte) {
+			r := bytes.NewReader(file)
+			pieces := readerFunc(func(b []byte) (int, error) { return r.Read(b[:min(size, len(b))]) })
+			if got, err := count(t, pieces); got != want || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+				t.Errorf("counted %v, %v, %s in pieces of %d %v, %v", want, wantErr, how, size, got, err)
+			}
+		}
+		check("plain", file)
+		if len(file) > 0 && !bytes.HasPrefix(file, []byte{0x1f, 0x8b}) {
+			check("by gzip", gzipped(file))
+			check("by zstd", compressor.EncodeAll(file, nil))
 		}
 	})
 }

@@ -133,14 +133,19 @@ func zstded(b []byte) []byte {
 
 type outcomes = [frame.Outcomes]capture.OutcomeSize
 
-// counter monitors 10.0.0.0/8.
 func counter(t testing.TB) *capture.Counter {
+	t.Helper()
+	return counterOf(t, capture.NewTable(100, 0))
+}
+
+// counterOf monitors 10.0.0.0/8.
+func counterOf(t testing.TB, table *capture.Table) *capture.Counter {
 	t.Helper()
 	monitored, err := capture.ParseSubnets("10.0.0.0/8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return capture.NewCounter(capture.NewTable(100), monitored, capture.Subnets{})
+	return capture.NewCounter(table, monitored, capture.Subnets{})
 }
 
 // count reads a file and gives what was counted and the error.
@@ -670,7 +675,7 @@ func BenchmarkCount(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit), subnets, capture.Subnets{})
+				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit, 0), subnets, capture.Subnets{})
 				b.SetBytes(int64(len(file.data)))
 				b.ReportAllocs()
 				for b.Loop() {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 
@@ -13,67 +12,35 @@ import (
 	"promflow/capture"
 )
 
-// Socket is a packet socket for one interface. Check belongs to one goroutine; the other methods are safe for concurrent
-// use, but not with Close.
+// Kind is what frames of a socket begin with.
+type Kind int
+
+const (
+	Raw    Kind = unix.SOCK_RAW   // their link header
+	Cooked Kind = unix.SOCK_DGRAM // the network layer
+)
+
+// Socket is a packet socket, attached to one interface at a time. Its methods are safe for concurrent use, but not with Close.
 type Socket struct {
-	Name     string   // of the interface
-	Ethernet bool     // frames begin with an Ethernet header
-	Loopback bool     // what is sent comes back as received
-	File     *os.File // the socket; in Go's poller, so that waiting for it takes no thread
-	FD       int
+	File *os.File // the socket; in Go's poller, so that waiting for it takes no thread
+	FD   int
 
-	index   int // of the interface
-	log     *slog.Logger
-	down    bool // as was logged last; Check's
-	logGone sync.Once
+	mu          sync.Mutex
+	index       int // of the interface; 0 is none
+	promiscuous bool
 }
 
-// Open makes a socket for an interface of the network namespace that the calling thread is in. It receives nothing yet. If
-// there is no Ethernet header and cooked is set, what it receives begins at the network layer.
-func Open(name string, cooked bool, log *slog.Logger) (*Socket, error) {
-	s, err := open(name, unix.SOCK_RAW, log)
-	if err != nil || s.Ethernet || !cooked {
-		return s, err
-	}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	return open(name, unix.SOCK_DGRAM, log)
-}
-
-func open(name string, kind int, log *slog.Logger) (*Socket, error) {
+// Open makes a socket in the network namespace that the calling thread is in. It receives nothing yet.
+func Open(kind Kind) (*Socket, error) {
 	// With protocol 0 the socket receives nothing, from any interface, until it is bound.
-	fd, err := unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_PACKET, int(kind)|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if errors.Is(err, os.ErrPermission) {
 		return nil, &capture.MissingCapabilityError{Capability: "cap_net_raw", Doing: "opening a packet socket", Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	s := &Socket{Name: name, File: os.NewFile(uintptr(fd), "packet socket"), FD: fd, log: log}
-	if err := s.identify(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// identify looks the interface up in the socket's network namespace.
-func (s *Socket) identify() error {
-	req, err := unix.NewIfreq(s.Name)
-	if err != nil {
-		return fmt.Errorf("interface name %q: %w", s.Name, err)
-	}
-	if err := unix.IoctlIfreq(s.FD, unix.SIOCGIFINDEX, req); err != nil {
-		return fmt.Errorf("interface %s: %w", s.Name, err)
-	}
-	s.index = int(req.Uint32())
-	if err := unix.IoctlIfreq(s.FD, unix.SIOCGIFHWADDR, req); err != nil {
-		return fmt.Errorf("link layer of %s: %w", s.Name, err)
-	}
-	arphrd := req.Uint16() // the family of the hardware address
-	s.Loopback = arphrd == unix.ARPHRD_LOOPBACK
-	s.Ethernet = arphrd == unix.ARPHRD_ETHER || s.Loopback
-	return nil
+	return &Socket{File: os.NewFile(uintptr(fd), "packet socket"), FD: fd}, nil
 }
 
 // Set sets an option of packet(7).
@@ -88,55 +55,90 @@ func (s *Socket) Set(name string, option, value int) error {
 	return nil
 }
 
-// Bind begins to receive: from its return on, nothing is missed, and on lo nothing comes twice.
-func (s *Socket) Bind(promiscuous bool) error {
-	if s.Loopback {
-		if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
-			return err
-		}
+// Attach begins to receive from an interface, and from no other: from its return on nothing is missed once the interface is up,
+// and on lo nothing comes twice. It needs no privilege.
+func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.detach(); err != nil {
+		return err
 	}
-	protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	if err := unix.Bind(s.FD, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: s.index}); err != nil {
-		return fmt.Errorf("binding a packet socket to %s: %w", s.Name, err)
+	ignore := 0
+	if to.Loopback {
+		ignore = 1
 	}
+	if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, ignore); err != nil {
+		return err
+	}
+	if err := s.bind(unix.ETH_P_ALL, to.Index); err != nil {
+		return fmt.Errorf("binding a packet socket to %s: %w", to.Name, err)
+	}
+	s.index = to.Index
 	if promiscuous {
-		member := unix.PacketMreq{Ifindex: int32(s.index), Type: unix.PACKET_MR_PROMISC}
-		if err := unix.SetsockoptPacketMreq(s.FD, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &member); err != nil {
-			return fmt.Errorf("making %s promiscuous: %w", s.Name, err)
+		if err := s.member(unix.PACKET_ADD_MEMBERSHIP); err != nil {
+			return errors.Join(fmt.Errorf("making %s promiscuous: %w", to.Name, err), s.detach())
+		}
+		s.promiscuous = true
+	}
+	return nil
+}
+
+// Detach ends to receive: after its return nothing comes any more.
+func (s *Socket) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detach()
+}
+
+// unused is an EtherType that no frame has: it is a length there (IEEE 802.3). A socket that has been bound cannot be unbound, but
+// nothing reaches one that waits for it. The kernel's own numbers begin at 1.
+const unused = 0x05ff
+
+func (s *Socket) detach() error {
+	if s.index == 0 {
+		return nil
+	}
+	var errs []error
+	if s.attached() { // else the kernel has done all this when the interface was deleted
+		if s.promiscuous {
+			errs = append(errs, s.member(unix.PACKET_DROP_MEMBERSHIP))
+		}
+		errs = append(errs, s.bind(unused, s.index))
+		for i, err := range errs {
+			if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) { // deleted meanwhile
+				errs[i] = nil
+			}
 		}
 	}
-	return nil
-}
-
-// Check looks for an error of the socket, and logs when the interface goes down and is up again: a socket outlives that.
-func (s *Socket) Check() error {
-	code, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = unix.Errno(code)
-	}
-	if err != nil && !errors.Is(err, unix.ENETDOWN) {
-		return fmt.Errorf("capturing on %s: %w", s.Name, err)
-	}
-	if err != nil && !s.down {
-		s.log.Warn("interface is down", "interface", s.Name)
-		s.down = true
-	}
-	if s.down && s.Up() {
-		s.log.Info("interface is up again", "interface", s.Name)
-		s.down = false
+	s.index, s.promiscuous = 0, false
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("detaching a packet socket: %w", err)
 	}
 	return nil
 }
 
-// Up tells whether the interface is there, and up. That it has been deleted is logged: the kernel has then unbound the socket,
-// and told nobody who knew it to be down already.
-func (s *Socket) Up() bool {
+func (s *Socket) bind(protocol uint16, index int) error {
+	inNetworkOrder := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, protocol))
+	return unix.Bind(s.FD, &unix.SockaddrLinklayer{Protocol: inNetworkOrder, Ifindex: index})
+}
+
+func (s *Socket) member(option int) error {
+	member := unix.PacketMreq{Ifindex: int32(s.index), Type: unix.PACKET_MR_PROMISC}
+	return unix.SetsockoptPacketMreq(s.FD, unix.SOL_PACKET, option, &member)
+}
+
+// attached tells whether the socket is still bound to the interface: the kernel unbinds it when that is deleted.
+func (s *Socket) attached() bool {
 	address, err := unix.Getsockname(s.FD)
 	bound, ok := address.(*unix.SockaddrLinklayer)
-	if err != nil || !ok || bound.Ifindex != s.index {
-		s.logGone.Do(func() {
-			s.log.Warn("interface was deleted: restart promflow once it is back", "interface", s.Name)
-		})
+	return err == nil && ok && s.index != 0 && bound.Ifindex == s.index
+}
+
+// Up tells whether the socket is attached to an interface that is there, and up.
+func (s *Socket) Up() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.attached() {
 		return false
 	}
 	req, err := unix.NewIfreq("x")
@@ -148,6 +150,18 @@ func (s *Socket) Up() bool {
 		return false
 	}
 	return req.Uint16()&unix.IFF_UP != 0
+}
+
+// Err takes and gives the socket's error. That its interface has gone down is none: the socket outlives that.
+func (s *Socket) Err() error {
+	code, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	if errors.Is(err, unix.ENETDOWN) {
+		return nil
+	}
+	return err
 }
 
 // Close ends the capture: after its return nothing is received any more.
