@@ -39,8 +39,8 @@ func BenchmarkCount(b *testing.B) {
 		{"IPv6, both ends in a /64", "fd00::/64", "255.255.255.250/32", v6},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			p, _ := loadClassifier(b, capture.DefaultLimit, c.monitored, c.excluded)
-			_, full, err := p.filter.Benchmark(c.frame, b.N, b.ResetTimer)
+			r := newClassifier(b, capture.DefaultLimit, c.monitored, c.excluded)
+			_, full, err := r.filter.Benchmark(c.frame, b.N, b.ResetTimer)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -67,43 +67,29 @@ func BenchmarkRead(b *testing.B) {
 		{"IPv6", "fd00::/64", func(i uint32) netip.Addr { return address6(countAddress6{High: 0xfd << 56, Low: uint64(i)}) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			p, counter := loadClassifier(b, count, c.monitored, "")
+			r := newClassifier(b, count, c.monitored, "")
 			for i := range uint32(count) {
 				f := capturetest.UDP(c.address(i), c.address(i), 66)
-				if _, err := p.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
+				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 					b.Fatal(err)
 				}
 			}
-			r := newReader(p, counter)
-			if err := r.read(); err != nil {
-				b.Fatal(err)
-			}
+			r.read()
 			for b.Loop() {
 				b.StopTimer()
-				clear(r.indexed)
-				forget(r.hosts4)
-				forget(r.hosts6)
+				clear(r.reader.slots)
 				b.StartTimer()
-				if err := r.read(); err != nil {
-					b.Fatal(err)
-				}
+				r.read()
 			}
-			if got, want := counter.Outcomes()[frame.Counted].Packets, int64(count); got != want {
+			if got, want := r.outcomes(0)[frame.Counted].Packets, int64(count); got != want {
 				b.Errorf("%d packets were read, want %d", got, want)
 			}
 		})
 	}
 }
 
-// forget has hosts appear to have moved nothing when they were last read.
-func forget[K comparable](hosts map[K]*capture.Totals) {
-	for _, t := range hosts {
-		*t = capture.Totals{}
-	}
-}
-
-// loadClassifier loads the program for frames that begin with an Ethernet header, in a form that can be run by itself.
-func loadClassifier(b *testing.B, limit int, monitored, excluded string) (*program, *capture.Counter) {
+// newClassifier loads the program for frames that begin with an Ethernet header.
+func newClassifier(b *testing.B, limit int, monitored, excluded string) *runner {
 	b.Helper()
 	in, err := capture.ParseSubnets(monitored)
 	if err != nil {
@@ -113,7 +99,5 @@ func loadClassifier(b *testing.B, limit int, monitored, excluded string) (*progr
 	if err != nil {
 		b.Fatal(err)
 	}
-	counter := capture.NewCounter(capture.NewTable(limit), in, out)
-	p := loadAs(b, ebpf.SchedCLS, counter, true)
-	return p, counter
+	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(limit, 0), Monitored: in, Excluded: out})
 }

@@ -11,7 +11,7 @@
 #include "decode.h"
 #include "totals.h"
 
-static __always_inline enum outcome count4(__u32 cpu, __u32 source, __u32 destination, __u64 bytes, __u64 packets)
+static __always_inline enum outcome count4(__u32 cpu, __u32 sums_at, __u32 source, __u32 destination, __u64 bytes, __u64 packets)
 {
 	__u32 from, to;
 
@@ -20,14 +20,14 @@ static __always_inline enum outcome count4(__u32 cpu, __u32 source, __u32 destin
 	from = monitored4_index(source);
 	to = monitored4_index(destination);
 	if (from != NOWHERE)
-		add4(cpu, from, source, TRANSMIT, bytes, packets);
+		add_slot(cpu, sums_at, from == HASHED ? shared_slot4(source) : from, TRANSMIT, bytes, packets);
 	if (to != NOWHERE)
-		add4(cpu, to, destination, RECEIVE, bytes, packets);
+		add_slot(cpu, sums_at, to == HASHED ? shared_slot4(destination) : to, RECEIVE, bytes, packets);
 	return from == NOWHERE && to == NOWHERE ? UNMONITORED : COUNTED;
 }
 
-static __always_inline enum outcome count6(__u32 cpu, const struct address6 *source, const struct address6 *destination,
-					   __u64 bytes, __u64 packets)
+static __always_inline enum outcome count6(__u32 cpu, __u32 sums_at, const struct address6 *source,
+					   const struct address6 *destination, __u64 bytes, __u64 packets)
 {
 	int from, to;
 
@@ -36,9 +36,9 @@ static __always_inline enum outcome count6(__u32 cpu, const struct address6 *sou
 	from = is_monitored6(source);
 	to = is_monitored6(destination);
 	if (from)
-		add6(cpu, source, TRANSMIT, bytes, packets);
+		add_slot(cpu, sums_at, shared_slot6(source), TRANSMIT, bytes, packets);
 	if (to)
-		add6(cpu, destination, RECEIVE, bytes, packets);
+		add_slot(cpu, sums_at, shared_slot6(destination), RECEIVE, bytes, packets);
 	return from || to ? COUNTED : UNMONITORED;
 }
 
@@ -46,17 +46,17 @@ static __always_inline enum outcome count6(__u32 cpu, const struct address6 *sou
 // at is behind the frame's end.
 __noinline int count_any(struct __sk_buff *skb, __u32 at, __u32 type)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 cpu = bpf_get_smp_processor_id(), sums_at = sums_of(skb, cpu);
 	struct packet p = {.bytes = skb->len, .packets = 1};
 	enum outcome outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
 
 	if (outcome == COUNTED) {
 		if (p.version == 4)
-			outcome = count4(cpu, p.source4, p.destination4, p.bytes, p.packets);
+			outcome = count4(cpu, sums_at, p.source4, p.destination4, p.bytes, p.packets);
 		else
-			outcome = count6(cpu, &p.source6, &p.destination6, p.bytes, p.packets);
+			outcome = count6(cpu, sums_at, &p.source6, &p.destination6, p.bytes, p.packets);
 	}
-	add_sum(cpu, outcome, p.bytes, p.packets);
+	add_sum(sums_at, outcome, p.bytes, p.packets);
 	return 0;
 }
 
@@ -71,7 +71,7 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 	} h;
 	__u8 *start = h.ethernet + ETHERNET_LEN - link;
 	__be16 type = skb->protocol;
-	__u32 cpu, bytes;
+	__u32 cpu, sums_at, bytes;
 
 	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip))) {
 		// Too short for IPv4, perhaps for all.
@@ -87,7 +87,8 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link)
 		return count_any(skb, link, bpf_ntohs(type));
 
 	cpu = bpf_get_smp_processor_id();
-	add_sum(cpu, count4(cpu, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
+	sums_at = sums_of(skb, cpu);
+	add_sum(sums_at, count4(cpu, sums_at, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1), bytes, 1);
 	return 0; // bytes of the frame that are kept
 }
 

@@ -54,6 +54,18 @@ type countHalf struct {
 	Packets uint32
 }
 
+type countOwner struct {
+	_       structs.HostLayout
+	High    uint64
+	Low     uint64
+	Version uint64
+}
+
+type countPlaces struct {
+	_  structs.HostLayout
+	Of [8]uint8
+}
+
 type countRange4 struct {
 	_      structs.HostLayout
 	First  uint32
@@ -73,33 +85,35 @@ type countSize struct {
 	Packets uint64
 }
 
-type countTotals struct {
-	_  structs.HostLayout
-	Of [2]countSize
-}
-
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	countMapHosts4         = "hosts4"
-	countMapHosts6         = "hosts6"
-	countMapIndexedHigh    = "indexed_high"
-	countMapIndexedLow     = "indexed_low"
+	countMapFreeSlots      = "free_slots"
+	countMapHigh           = "high"
+	countMapInterfaceSlots = "interface_slots"
+	countMapKnown          = "known"
+	countMapLow            = "low"
 	countMapMoreExcluded4  = "more_excluded4"
 	countMapMoreExcluded6  = "more_excluded6"
 	countMapMoreMonitored4 = "more_monitored4"
 	countMapMoreMonitored6 = "more_monitored6"
+	countMapOwners         = "owners"
+	countMapSlots4         = "slots4"
+	countMapSlots6         = "slots6"
 	countMapSums           = "sums"
 	countProgCountEthernet = "count_ethernet"
 	countProgCountNetwork  = "count_network"
 	countVarExcluded4      = "excluded4"
 	countVarExcluded6      = "excluded6"
-	countVarFull4          = "full4"
-	countVarFull6          = "full6"
-	countVarIndexedCount   = "indexed_count"
+	countVarFirstShared    = "first_shared"
+	countVarFull           = "full"
+	countVarInterfaces     = "interfaces"
+	countVarKnownBits      = "known_bits"
+	countVarKnownSeed      = "known_seed"
 	countVarMonitored4     = "monitored4"
 	countVarMonitored6     = "monitored6"
+	countVarSlots          = "slots"
 )
 
 // loadCount returns the embedded CollectionSpec for count.
@@ -152,14 +166,18 @@ type countProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countMapSpecs struct {
-	Hosts4         *ebpf.MapSpec `ebpf:"hosts4"`
-	Hosts6         *ebpf.MapSpec `ebpf:"hosts6"`
-	IndexedHigh    *ebpf.MapSpec `ebpf:"indexed_high"`
-	IndexedLow     *ebpf.MapSpec `ebpf:"indexed_low"`
+	FreeSlots      *ebpf.MapSpec `ebpf:"free_slots"`
+	High           *ebpf.MapSpec `ebpf:"high"`
+	InterfaceSlots *ebpf.MapSpec `ebpf:"interface_slots"`
+	Known          *ebpf.MapSpec `ebpf:"known"`
+	Low            *ebpf.MapSpec `ebpf:"low"`
 	MoreExcluded4  *ebpf.MapSpec `ebpf:"more_excluded4"`
 	MoreExcluded6  *ebpf.MapSpec `ebpf:"more_excluded6"`
 	MoreMonitored4 *ebpf.MapSpec `ebpf:"more_monitored4"`
 	MoreMonitored6 *ebpf.MapSpec `ebpf:"more_monitored6"`
+	Owners         *ebpf.MapSpec `ebpf:"owners"`
+	Slots4         *ebpf.MapSpec `ebpf:"slots4"`
+	Slots6         *ebpf.MapSpec `ebpf:"slots6"`
 	Sums           *ebpf.MapSpec `ebpf:"sums"`
 }
 
@@ -167,13 +185,16 @@ type countMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countVariableSpecs struct {
-	Excluded4    *ebpf.VariableSpec `ebpf:"excluded4"`
-	Excluded6    *ebpf.VariableSpec `ebpf:"excluded6"`
-	Full4        *ebpf.VariableSpec `ebpf:"full4"`
-	Full6        *ebpf.VariableSpec `ebpf:"full6"`
-	IndexedCount *ebpf.VariableSpec `ebpf:"indexed_count"`
-	Monitored4   *ebpf.VariableSpec `ebpf:"monitored4"`
-	Monitored6   *ebpf.VariableSpec `ebpf:"monitored6"`
+	Excluded4   *ebpf.VariableSpec `ebpf:"excluded4"`
+	Excluded6   *ebpf.VariableSpec `ebpf:"excluded6"`
+	FirstShared *ebpf.VariableSpec `ebpf:"first_shared"`
+	Full        *ebpf.VariableSpec `ebpf:"full"`
+	Interfaces  *ebpf.VariableSpec `ebpf:"interfaces"`
+	KnownBits   *ebpf.VariableSpec `ebpf:"known_bits"`
+	KnownSeed   *ebpf.VariableSpec `ebpf:"known_seed"`
+	Monitored4  *ebpf.VariableSpec `ebpf:"monitored4"`
+	Monitored6  *ebpf.VariableSpec `ebpf:"monitored6"`
+	Slots       *ebpf.VariableSpec `ebpf:"slots"`
 }
 
 // countObjects contains all objects after they have been loaded into the kernel.
@@ -196,27 +217,35 @@ func (o *countObjects) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countMaps struct {
-	Hosts4         *ebpf.Map `ebpf:"hosts4"`
-	Hosts6         *ebpf.Map `ebpf:"hosts6"`
-	IndexedHigh    *ebpf.Map `ebpf:"indexed_high"`
-	IndexedLow     *ebpf.Map `ebpf:"indexed_low"`
+	FreeSlots      *ebpf.Map `ebpf:"free_slots"`
+	High           *ebpf.Map `ebpf:"high"`
+	InterfaceSlots *ebpf.Map `ebpf:"interface_slots"`
+	Known          *ebpf.Map `ebpf:"known"`
+	Low            *ebpf.Map `ebpf:"low"`
 	MoreExcluded4  *ebpf.Map `ebpf:"more_excluded4"`
 	MoreExcluded6  *ebpf.Map `ebpf:"more_excluded6"`
 	MoreMonitored4 *ebpf.Map `ebpf:"more_monitored4"`
 	MoreMonitored6 *ebpf.Map `ebpf:"more_monitored6"`
+	Owners         *ebpf.Map `ebpf:"owners"`
+	Slots4         *ebpf.Map `ebpf:"slots4"`
+	Slots6         *ebpf.Map `ebpf:"slots6"`
 	Sums           *ebpf.Map `ebpf:"sums"`
 }
 
 func (m *countMaps) Close() error {
 	return _CountClose(
-		m.Hosts4,
-		m.Hosts6,
-		m.IndexedHigh,
-		m.IndexedLow,
+		m.FreeSlots,
+		m.High,
+		m.InterfaceSlots,
+		m.Known,
+		m.Low,
 		m.MoreExcluded4,
 		m.MoreExcluded6,
 		m.MoreMonitored4,
 		m.MoreMonitored6,
+		m.Owners,
+		m.Slots4,
+		m.Slots6,
 		m.Sums,
 	)
 }
@@ -225,13 +254,16 @@ func (m *countMaps) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countVariables struct {
-	Excluded4    *ebpf.Variable `ebpf:"excluded4"`
-	Excluded6    *ebpf.Variable `ebpf:"excluded6"`
-	Full4        *ebpf.Variable `ebpf:"full4"`
-	Full6        *ebpf.Variable `ebpf:"full6"`
-	IndexedCount *ebpf.Variable `ebpf:"indexed_count"`
-	Monitored4   *ebpf.Variable `ebpf:"monitored4"`
-	Monitored6   *ebpf.Variable `ebpf:"monitored6"`
+	Excluded4   *ebpf.Variable `ebpf:"excluded4"`
+	Excluded6   *ebpf.Variable `ebpf:"excluded6"`
+	FirstShared *ebpf.Variable `ebpf:"first_shared"`
+	Full        *ebpf.Variable `ebpf:"full"`
+	Interfaces  *ebpf.Variable `ebpf:"interfaces"`
+	KnownBits   *ebpf.Variable `ebpf:"known_bits"`
+	KnownSeed   *ebpf.Variable `ebpf:"known_seed"`
+	Monitored4  *ebpf.Variable `ebpf:"monitored4"`
+	Monitored6  *ebpf.Variable `ebpf:"monitored6"`
+	Slots       *ebpf.Variable `ebpf:"slots"`
 }
 
 // countPrograms contains all programs after they have been loaded into the kernel.

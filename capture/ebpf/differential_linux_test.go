@@ -31,7 +31,7 @@ const maxRun = 3500
 type kernel struct {
 	t                   testing.TB
 	monitored, excluded capture.Subnets
-	ethernet, network   *program
+	ethernet, network   *runner
 }
 
 // newKernel loads both programs. What is given to BPF_PROG_TEST_RUN begins with an Ethernet header in any case: a classifier
@@ -39,13 +39,22 @@ type kernel struct {
 func newKernel(t testing.TB, monitored, excluded capture.Subnets) *kernel {
 	capturetest.NeedRoot(t)
 	k := &kernel{t: t, monitored: monitored, excluded: excluded}
-	k.ethernet = loadAs(t, ebpf.SchedCLS, k.counter(), true)
-	k.network = loadAs(t, ebpf.SocketFilter, k.counter(), false)
+	c := capture.Config{Table: k.table(), Monitored: monitored, Excluded: excluded}
+	k.ethernet, k.network = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c)
 	return k
 }
 
-// loadAs loads a program as one of another type. The test's end closes it.
-func loadAs(t testing.TB, kind ebpf.ProgramType, counter *capture.Counter, ethernet bool) *program {
+// runner is a program that was loaded as one of another type, so that it can be run by itself.
+type runner struct {
+	*program
+	*reader
+	filter *ebpf.Program
+	before [frame.Outcomes]capture.OutcomeSize
+	runs   int // since slots were taken back
+}
+
+// newRunner loads the program for c. The test's end closes it.
+func newRunner(t testing.TB, kind ebpf.ProgramType, c capture.Config) *runner {
 	t.Helper()
 	spec, err := loadCount()
 	if err != nil {
@@ -54,7 +63,7 @@ func loadAs(t testing.TB, kind ebpf.ProgramType, counter *capture.Counter, ether
 	for _, p := range spec.Programs {
 		p.Type = kind
 	}
-	p, err := loadSpec(spec, counter, ethernet)
+	p, err := loadSpec(spec, c, 1)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -63,18 +72,39 @@ func loadAs(t testing.TB, kind ebpf.ProgramType, counter *capture.Counter, ether
 			t.Error(err)
 		}
 	})
-	return p
+	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table, c.Monitored, c.Excluded)), filter: p.network}
+	if kind == ebpf.SchedCLS {
+		r.filter = p.ethernet
+	}
+	return r
 }
 
-// counter is one with an empty table that has room for both ends of a frame.
-func (k *kernel) counter() *capture.Counter {
-	return capture.NewCounter(k.table(), k.monitored, k.excluded)
+// take reads what was counted since it was last taken into a table that has nothing yet.
+func (r *runner) take(t testing.TB, table *capture.Table) result {
+	t.Helper()
+	r.counter = capture.NewCounter(table, capture.Subnets{}, capture.Subnets{})
+	r.read()
+	now := r.outcomes(0)
+	got := result{totals: totalsOf(table), outcomes: now}
+	for o := range now {
+		got.outcomes[o].Packets -= r.before[o].Packets
+		got.outcomes[o].Bytes -= r.before[o].Bytes
+	}
+	r.before = now
+	// Before there is no slot for the two addresses of a frame.
+	if r.runs++; 2*(r.runs+1) > tableSize {
+		r.runs = 0
+		if err := errors.Join(r.full.Set(uint32(1)), r.evict(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return got
 }
 
-func (k *kernel) table() *capture.Table { return capture.NewTable(tableSize) }
+func (k *kernel) table() *capture.Table { return capture.NewTable(tableSize, 0) }
 
-// tableSize makes room for a /24 to be indexed.
-const tableSize = 256
+// tableSize makes room for a /20 to be indexed.
+const tableSize = 4096
 
 // result is what was counted.
 type result struct {
@@ -88,12 +118,12 @@ func (r result) equal(other result) bool {
 
 func (r result) String() string { return fmt.Sprintf("%v, outcomes %v", r.totals, r.outcomes) }
 
-func resultOf(table *capture.Table, counter *capture.Counter) result {
-	r := result{totals: map[netip.Addr]capture.Totals{}, outcomes: counter.Outcomes()}
-	for _, h := range table.Snapshot(nil) {
-		r.totals[h.Addr] = h.Totals
+func totalsOf(table *capture.Table) map[netip.Addr]capture.Totals {
+	totals := map[netip.Addr]capture.Totals{}
+	for _, h := range table.Snapshot().Hosts {
+		totals[h.Addr] = h.Totals
 	}
-	return r
+	return totals
 }
 
 // skBuff is struct __sk_buff of linux/bpf.h, as far as its end and what can be set of it.
@@ -117,46 +147,7 @@ func (k *kernel) run(f *frame.Frame, size, segments int) result {
 	if _, err := p.filter.Run(&ebpf.RunOptions{Data: data, Context: context, Repeat: 1}); err != nil {
 		k.t.Fatalf("running the program on a frame of %d bytes: %v", len(data), err)
 	}
-	table := k.table()
-	counter := capture.NewCounter(table, k.monitored, k.excluded)
-	if err := newReader(p, counter).read(); err != nil {
-		k.t.Fatal(err)
-	}
-	k.reset(p, table)
-	return resultOf(table, counter)
-}
-
-// reset takes back what was counted.
-func (k *kernel) reset(p *program, table *capture.Table) {
-	k.t.Helper()
-	for i := range p.sums {
-		if err := p.collection.Maps[countMapSums].Put(uint32(i), countSize{}); err != nil {
-			k.t.Fatal(err)
-		}
-	}
-	for _, h := range table.Snapshot(nil) {
-		at := -1
-		for i, a := range p.addresses {
-			if a == h.Addr {
-				at = i
-			}
-		}
-		var err error
-		switch {
-		case at >= 0:
-			for ; at < len(p.low) && err == nil; at += len(p.addresses) {
-				err = errors.Join(p.collection.Maps[countMapIndexedLow].Put(uint32(at), countHalf{}),
-					p.collection.Maps[countMapIndexedHigh].Put(uint32(at), countHalf{}))
-			}
-		case h.Addr.Is4():
-			err = p.hosts4.Delete(number4(h.Addr))
-		case h.Addr.IsValid():
-			err = p.hosts6.Delete(number6(h.Addr))
-		}
-		if err != nil {
-			k.t.Fatal(err)
-		}
-	}
+	return p.take(k.t, k.table())
 }
 
 // want is what package frame makes of the same frame.
@@ -168,7 +159,7 @@ func (k *kernel) want(f *frame.Frame) result {
 	counter.Lock()
 	counter.Count(&p)
 	counter.Unlock()
-	return resultOf(table, counter)
+	return result{totals: totalsOf(table), outcomes: counter.Outcomes()}
 }
 
 // compare runs the program on a frame, all of which was captured, and compares with package frame.

@@ -17,16 +17,20 @@
 //   - Totals are written by one processor at a time without atomic operations, and only grow. What is read in two halves while they
 //     are being written may be too little, which the next read makes good.
 //
-// Up to two IPv4 and two IPv6 ranges, once subnets that touch are joined, are compared in line; more are searched. What
-// each address of small IPv4 subnets moves has a fixed place, as far as --max-ips and 64 MiB go; others have theirs in a hash
-// map with room for --max-ips addresses of each version, allocated at start: 32 bytes for an address and processor, and about
-// 100 more for a hashed address. An address that finds its map full counts as other.
+// Up to two IPv4 and two IPv6 ranges, once subnets that touch are joined, are compared in line; more are searched. An address has a
+// slot for what it moves: those of small IPv4 subnets a fixed one, as far as --max-ips and 64 MiB go; all others share as many as
+// --max-ips says, and find theirs in a hash map. All memory is allocated at start: 32 bytes for a slot and processor, and for a
+// shared one about 160 more. An address that finds no free slot counts as other. Then slots of addresses that have expired are
+// taken back, without losing a packet: see evict.
+//
+// One program counts for all interfaces. Each has two sockets, a raw and a cooked one, of which one is bound; bound anew, they
+// count on another interface, and that takes no privilege.
 //
 // Functions that are not inlined take and give numbers only, so that each is verified once and not with every caller. Kernels
 // before 6.9 have room for 20 KiB of program on a socket (net.core.optmem_max). Those that were tried, 5.10 to 6.8, have verifiers
 // that fail at loops of who lacks CAP_PERFMON: there it is needed, too, and the error says so.
 //
-// A packet costs 15 to 25 ns with small IPv4 subnets, 35 in large ones, 55 for IPv6 and 45 in a VLAN whose tag is still in the
+// A packet costs 15 to 25 ns with small IPv4 subnets, 40 in large ones, 55 for IPv6 and 45 in a VLAN whose tag is still in the
 // frame (go test -bench Count ./capture/ebpf, both ends monitored, on an idle Xeon virtual machine), of which 7 ns are for a copy of its headers. With many
 // addresses it is memory that takes the time.
 package ebpf

@@ -20,7 +20,7 @@ var needs = []struct {
 	probe func() error
 }{
 	{"eBPF socket filters (Linux 3.19)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
-	{"eBPF hash maps with values for each processor (Linux 4.6)", func() error { return features.HaveMapType(ebpf.PerCPUHash) }},
+	{"eBPF maps that are stacks (Linux 4.20)", func() error { return features.HaveMapType(ebpf.Stack) }},
 	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
 	{"its own type information (CONFIG_DEBUG_INFO_BTF), for eBPF functions that are verified one by one", haveBTF},
 }
@@ -45,7 +45,7 @@ func explain(err error, limit int, memlockErr error) error {
 	case errors.Is(err, unix.ENOSYS):
 		return lacks("the bpf system call (CONFIG_BPF_SYSCALL)", err)
 	case !refused && (errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG)):
-		return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
+		return noRoom(limit, err)
 	case !refused && errors.Is(err, os.ErrPermission):
 		return forbidden(memlockErr)
 	}
@@ -68,6 +68,10 @@ func forbidden(memlockErr error) error {
 	}
 	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile, its user namespace, or lockdown",
 		doing, unix.EPERM)
+}
+
+func noRoom(limit int, err error) error {
+	return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
 }
 
 func lacks(what string, err error) error {

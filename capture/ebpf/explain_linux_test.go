@@ -17,23 +17,22 @@ import (
 	"promflow/capture/capturetest"
 )
 
-// openLo opens the backend for so many addresses, which are in a hash map.
-func openLo(limit int) error {
+// openFor opens the backend for so many addresses, which are in a hash map.
+func openFor(limit int) error {
 	monitored, err := capture.ParseSubnets("0.0.0.0/0")
 	if err != nil {
 		return err
 	}
-	c := capture.Config{Interface: "lo", Log: slog.New(slog.DiscardHandler)}
-	source, err := Backend.Open(c, capture.NewCounter(capture.NewTable(limit), monitored, capture.Subnets{}))
+	c, err := Backend.Open(capture.Config{Table: capture.NewTable(limit, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}, 1)
 	if err != nil {
 		return err
 	}
-	return source.Close()
+	return c.Close()
 }
 
 func TestTooManyAddresses(t *testing.T) {
 	capturetest.NeedRoot(t)
-	if err := openLo(1 << 30); err == nil || !strings.Contains(err.Error(), "1073741824 addresses (see --max-ips)") {
+	if err := openFor(1 << 30); err == nil || !strings.Contains(err.Error(), "1073741824 addresses (see --max-ips)") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -56,7 +55,7 @@ func TestBPFIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			if os.Getenv(bpfFails) != "" {
 				refuseBPF(t, c.errno)
-				if err := openLo(10); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || errors.As(err, new(*capture.MissingCapabilityError)) {
+				if err := openFor(10); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || errors.As(err, new(*capture.MissingCapabilityError)) {
 					t.Errorf("the error is %v", err)
 				}
 				return

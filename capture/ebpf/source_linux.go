@@ -4,110 +4,208 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
-	"time"
 
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
+	"promflow/capture/frame"
 	"promflow/capture/socket"
 )
 
-// watchInterval is how often Run looks whether the interface went down or is up again.
-const watchInterval = time.Second
-
-// source is a packet socket whose filter counts.
-type source struct {
-	counter *capture.Counter
-	log     *slog.Logger
-	socket  *socket.Socket
+// shared is the program that all sources count with.
+type shared struct {
+	config  capture.Config
 	program *program
 
-	mu      sync.Mutex // of what follows, and of socket and program against their ends
-	reader  *reader
-	up      bool // as it was when the capture ended
-	stopped bool
-	closed  bool
+	mu     sync.Mutex // of what follows, and of the program against its end
+	reader *reader
+	taken  []bool // the program's interfaces, by source
+	closed bool
 }
 
-func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
-	sock, err := socket.Open(c.Interface, true, c.Log)
+func open(c capture.Config, interfaces int) (capture.Capture, error) {
+	p, err := load(c, interfaces)
 	if err != nil {
 		return nil, err
 	}
-	p, err := load(counter, sock.Ethernet)
+	counter := capture.NewCounter(c.Table, c.Monitored, c.Excluded)
+	k := &shared{config: c, program: p, reader: newReader(p, counter), taken: make([]bool, interfaces)}
+	probe, err := k.Open() // so that who cannot open sources finds out before another backend is left out
 	if err != nil {
-		return nil, errors.Join(err, sock.Close())
+		return nil, errors.Join(err, k.Close())
 	}
-	s := &source{counter: counter, log: c.Log, socket: sock, program: p, reader: newReader(p, counter)}
-	if err := unix.SetsockoptInt(sock.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.filter.FD()); err != nil {
+	if err := probe.Close(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// Keeps is empty but for kernels before 5.19, which forbid all of bpf(2) to who has lost the capability, where others forbid only
+// to make something (https://git.kernel.org/linus/c8644cd0efe7).
+func (k *shared) Keeps() []string {
+	if version, err := features.LinuxVersionCode(); err == nil && version < 5<<16|19<<8 {
+		return []string{"cap_bpf"}
+	}
+	return nil
+}
+
+// Open opens two sockets: which of them is used depends on the interface.
+func (k *shared) Open() (capture.Source, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	slot := 0
+	for slot < len(k.taken) && k.taken[slot] {
+		slot++
+	}
+	if slot == len(k.taken) {
+		return nil, fmt.Errorf("no more than %d interfaces at a time", slot)
+	}
+	raw, err := openSocket(socket.Raw, k.program.ethernet.FD())
+	if err != nil {
+		return nil, err
+	}
+	cooked, err := openSocket(socket.Cooked, k.program.network.FD())
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	k.taken[slot] = true
+	return &source{shared: k, slot: slot, raw: raw, cooked: cooked, before: k.program.outcomes(slot)}, nil
+}
+
+func openSocket(kind socket.Kind, filter int) (*socket.Socket, error) {
+	s, err := socket.Open(kind)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
 		if errors.Is(err, unix.ENOMEM) {
 			err = fmt.Errorf("%w (the program needs more than sysctl net.core.optmem_max, which may be raised to 131072)", err)
 		}
 		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
 	}
-	if err := s.reader.read(); err != nil { // of nothing yet
-		return nil, errors.Join(lacks("lookups of many keys of an eBPF map at a time (Linux 5.6)", err), s.Close())
-	}
-	if err := sock.Bind(c.Promiscuous); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	return s, nil
+}
+
+// Read also makes room for new addresses, if there is none.
+func (k *shared) Read() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	k.reader.read()
+	if after := k.config.Table.ExpireAfter(); after > 0 {
+		return k.reader.evict(after)
+	}
+	return nil
+}
+
+func (k *shared) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	k.closed = true
+	return k.program.close()
+}
+
+// source is two packet sockets whose filters count, and of which one at most is attached.
+type source struct {
+	shared      *shared
+	slot        int // among the program's interfaces
+	raw, cooked *socket.Socket
+	before      [frame.Outcomes]capture.OutcomeSize // that an earlier source has counted there
+
+	mu     sync.Mutex // of what follows, and of the sockets against their ends
+	index  uint32     // of the interface, where the program has to know that
+	last   capture.Status
+	closed bool
+}
+
+func (s *source) Attach(to capture.Interface) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.detach(); err != nil {
+		return err
+	}
+	k := s.shared
+	if k.program.interfaces > 1 {
+		s.index = uint32(to.Index)
+		if err := k.program.interfaceSlots.Put(s.index, uint32(s.slot)); err != nil {
+			return fmt.Errorf("telling the eBPF program of %s: %w", to.Name, err)
+		}
+	}
+	sock := s.cooked
+	if to.Ethernet {
+		sock = s.raw
+	}
+	return sock.Attach(to, k.config.Promiscuous)
+}
+
+func (s *source) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detach()
+}
+
+func (s *source) detach() error {
+	errs := []error{s.raw.Detach(), s.cooked.Detach()}
+	if s.index != 0 {
+		errs = append(errs, s.shared.program.release(s.index, s.slot))
+		s.index = 0
+	}
+	return errors.Join(errs...)
 }
 
 // Run waits: the kernel counts.
 func (s *source) Run(ctx context.Context) error {
-	watch := time.NewTicker(watchInterval)
-	defer watch.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return errors.Join(s.socket.Check(), s.stop())
-		case <-watch.C:
-			if err := s.socket.Check(); err != nil {
-				return err
-			}
-		}
-	}
+	<-ctx.Done()
+	return s.stop()
 }
 
-// stop ends the capture and takes the last counts.
+// stop ends the capture for good.
 func (s *source) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.closed {
 		return nil
 	}
-	s.up = s.socket.Up()
-	s.stopped = true
-	return errors.Join(s.socket.Close(), s.reader.read())
+	up := s.up()
+	s.closed = true
+	err := errors.Join(s.raw.Close(), s.cooked.Close())
+	s.last = capture.Status{Up: up, Outcomes: s.outcomes()}
+	return err
 }
 
 func (s *source) Status() capture.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopped {
-		s.up = s.socket.Up()
-		if err := s.reader.read(); err != nil {
-			s.log.Error("counts are missing until the next time that they are read", "interface", s.socket.Name, "error", err)
-		}
+	if s.closed {
+		return s.last
 	}
-	return capture.Status{
-		Interface: s.socket.Name,
-		Backend:   Backend.Name,
-		Up:        s.up && !s.closed,
-		Outcomes:  s.counter.Outcomes(),
+	return capture.Status{Up: s.up(), Outcomes: s.outcomes()}
+}
+
+func (s *source) up() bool { return s.raw.Up() || s.cooked.Up() }
+
+func (s *source) outcomes() [frame.Outcomes]capture.OutcomeSize {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	now := s.shared.program.outcomes(s.slot)
+	for o := range now {
+		now[o].Packets -= s.before[o].Packets
+		now[o].Bytes -= s.before[o].Bytes
 	}
+	return now
 }
 
 func (s *source) Close() error {
 	err := s.stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return err
-	}
-	s.closed = true
-	return errors.Join(err, s.program.close())
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	s.shared.taken[s.slot] = false
+	return err
 }

@@ -18,7 +18,7 @@
 struct range4 {
 	__u32 first;
 	__u32 extent; // last - first
-	__u32 index;  // of first in the map indexed, or HASHED
+	__u32 index;  // of first among the indexed addresses, or HASHED
 };
 
 struct address6 {

@@ -1,24 +1,12 @@
 package ebpf
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
 	"sync/atomic"
-	"unsafe"
-
-	"github.com/cilium/ebpf"
+	"time"
 
 	"promflow/capture"
 	"promflow/capture/frame"
-)
-
-// Hosts are read as many at a time as have totals of so many bytes over all processors, and not less than a bucket of the
-// kernel's hash table may have.
-const (
-	batchMemory = 1 << 20
-	minBatch    = 256
 )
 
 // As in totals.h.
@@ -27,142 +15,122 @@ const (
 	transmit
 	directions
 
-	sums     = 8 // of a processor
+	sums     = 8 // of an interface and processor
 	sumOther = int(frame.Outcomes)
 )
 
 // reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by
 // since they were last read is what the table lacks.
 type reader struct {
-	program  *program
-	counter  *capture.Counter
-	outcomes [frame.Outcomes]capture.OutcomeSize // as they were last read, as are the following
-	other    capture.Totals
-	indexed  []capture.Totals
-	hosts4   map[uint32]*capture.Totals
-	hosts6   map[countAddress6]*capture.Totals
+	program *program
+	counter *capture.Counter
+	began   time.Time
+	slots   []slot
+	other   capture.Totals // as it was last read
+
+	look time.Duration // since it began: when an address may next have expired
+}
+
+// slot is what was last read of a slot.
+type slot struct {
+	totals capture.Totals
+	seen   time.Duration // since the reader began: when its address was last found to have moved something; 0 is not yet
 }
 
 func newReader(p *program, counter *capture.Counter) *reader {
-	return &reader{
-		program: p,
-		counter: counter,
-		indexed: make([]capture.Totals, len(p.addresses)),
-		hosts4:  map[uint32]*capture.Totals{},
-		hosts6:  map[countAddress6]*capture.Totals{},
-	}
+	return &reader{program: p, counter: counter, began: time.Now(), slots: make([]slot, p.slots)}
 }
 
 // read adds what is new to the table. It must not be called concurrently.
-func (r *reader) read() error {
-	r.readIndexed()
-	err := errors.Join(
-		readHosts(r, r.program.hosts4, r.hosts4, address4),
-		readHosts(r, r.program.hosts6, r.hosts6, address6))
-	r.readSums()
-	return err
-}
-
-func (r *reader) readSums() {
+func (r *reader) read() {
+	p, now := r.program, time.Since(r.began)
+	r.counter.Lock()
+	defer r.counter.Unlock()
+	for i := range r.slots {
+		if i < len(p.addresses) || owned(&p.owners[i-len(p.addresses)]) {
+			r.readSlot(i, now)
+		}
+	}
 	var other capture.Totals
-	var outcomes [frame.Outcomes]capture.OutcomeSize
-	for of := range slices.Chunk(r.program.sums, sums) {
-		addSize(&other.ReceiveBytes, &other.ReceivePackets, &of[sumOther+receive])
-		addSize(&other.TransmitBytes, &other.TransmitPackets, &of[sumOther+transmit])
-		for o := range outcomes {
-			addSize(&outcomes[o].Bytes, &outcomes[o].Packets, &of[o])
-		}
+	for at := 0; at < len(p.sums); at += sums {
+		addSize(&other.ReceiveBytes, &other.ReceivePackets, &p.sums[at+sumOther+receive])
+		addSize(&other.TransmitBytes, &other.TransmitPackets, &p.sums[at+sumOther+transmit])
 	}
-	r.counter.Lock()
-	defer r.counter.Unlock()
-	r.grow(capture.Key{}, &r.other, other)
-	for o, now := range outcomes {
-		last := &r.outcomes[o]
-		r.counter.AddOutcome(frame.Outcome(o), capture.OutcomeSize{Packets: grown(&last.Packets, now.Packets), Bytes: grown(&last.Bytes, now.Bytes)})
+	if other != r.other {
+		r.counter.Add(capture.Key{}, grown(&r.other, other))
 	}
 }
 
-func (r *reader) readIndexed() {
-	r.counter.Lock()
-	defer r.counter.Unlock()
-	count := len(r.program.addresses)
-	for i, addr := range r.program.addresses {
-		var now capture.Totals
-		for at := i; at < len(r.program.low); at += directions * count {
-			r.addIndexed(&now.ReceiveBytes, &now.ReceivePackets, at+receive*count)
-			r.addIndexed(&now.TransmitBytes, &now.TransmitPackets, at+transmit*count)
-		}
-		r.grow(capture.Key{Addr: addr}, &r.indexed[i], now)
+// readSlot adds to the table what the address of a slot has moved since the slot was last read. The caller holds the lock.
+func (r *reader) readSlot(i int, now time.Duration) {
+	p, s := r.program, &r.slots[i]
+	var totals capture.Totals
+	for at := i; at < len(p.low); at += directions * p.slots {
+		p.addSlot(&totals.ReceiveBytes, &totals.ReceivePackets, at+receive*p.slots)
+		p.addSlot(&totals.TransmitBytes, &totals.TransmitPackets, at+transmit*p.slots)
 	}
-}
-
-// readHosts reads a map of hosts, batch by batch. Hosts that the program adds meanwhile may have to wait for the next time.
-func readHosts[K comparable](r *reader, m *ebpf.Map, last map[K]*capture.Totals, address func(K) netip.Addr) error {
-	cpus := len(r.program.sums) / sums
-	size := min(max(batchMemory/cpus/int(unsafe.Sizeof(countTotals{})), minBatch), int(m.MaxEntries()))
-	keys, values := make([]K, size), make([]countTotals, size*cpus)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("reading the kernel's map of hosts: %w", err)
-		}
-		r.counter.Lock()
-		for i, key := range keys[:n] {
-			var now capture.Totals
-			for cpu := range cpus {
-				add(&now, &values[i*cpus+cpu])
-			}
-			was := last[key]
-			if was == nil {
-				was = new(capture.Totals)
-				last[key] = was
-			}
-			r.grow(capture.Key{Addr: address(key)}, was, now)
-		}
-		r.counter.Unlock()
-		if err != nil {
-			return nil // that was all
-		}
-	}
-}
-
-// grow adds to the table what the totals of a key have grown by since they were last read. One that was read while it was
-// being written may appear to have shrunk: it has its turn the next time.
-func (r *reader) grow(key capture.Key, last *capture.Totals, now capture.Totals) {
-	if now == *last {
+	if totals == s.totals {
 		return
 	}
-	r.counter.Add(key, capture.Totals{
-		ReceiveBytes:    grown(&last.ReceiveBytes, now.ReceiveBytes),
-		TransmitBytes:   grown(&last.TransmitBytes, now.TransmitBytes),
-		ReceivePackets:  grown(&last.ReceivePackets, now.ReceivePackets),
-		TransmitPackets: grown(&last.TransmitPackets, now.TransmitPackets),
-	})
+	if addr := p.address(i); addr.IsValid() {
+		r.counter.Add(capture.Key{Addr: addr}, grown(&s.totals, totals))
+		s.seen = max(now, 1)
+	}
 }
 
-// grown gives by how much a number is more than it was last, which it then is.
-func grown(last *int64, now int64) int64 {
+// address gives the address that has a slot.
+func (p *program) address(slot int) netip.Addr {
+	if slot < len(p.addresses) {
+		return p.addresses[slot]
+	}
+	switch o := &p.owners[slot-len(p.addresses)]; atomic.LoadUint64(&o.Version) {
+	case 4:
+		return address4(uint32(o.Low))
+	case 6:
+		return address6(countAddress6{High: o.High, Low: o.Low})
+	}
+	return netip.Addr{}
+}
+
+// owned tells whether a shared slot is an address's.
+func owned(o *countOwner) bool { return atomic.LoadUint64(&o.Version) != 0 }
+
+// outcomes gives what became of the packets of an interface.
+func (p *program) outcomes(of int) (all [frame.Outcomes]capture.OutcomeSize) {
+	for at := of * sums; at < len(p.sums); at += p.interfaces * sums {
+		for o := range all {
+			addSize(&all[o].Bytes, &all[o].Packets, &p.sums[at+o])
+		}
+	}
+	return all
+}
+
+// grown gives by how much totals are more than they were last, which they then are. Those that were read while they were being
+// written may appear to have shrunk: they have their turn the next time.
+func grown(last *capture.Totals, now capture.Totals) capture.Totals {
+	return capture.Totals{
+		ReceiveBytes:    more64(&last.ReceiveBytes, now.ReceiveBytes),
+		TransmitBytes:   more64(&last.TransmitBytes, now.TransmitBytes),
+		ReceivePackets:  more64(&last.ReceivePackets, now.ReceivePackets),
+		TransmitPackets: more64(&last.TransmitPackets, now.TransmitPackets),
+	}
+}
+
+func more64(last *int64, now int64) int64 {
 	more := max(0, now-*last)
 	*last += more
 	return more
 }
 
-// add and addSize add what a processor has counted, and may be counting, to sums.
-
-func add(sum *capture.Totals, t *countTotals) {
-	addSize(&sum.ReceiveBytes, &sum.ReceivePackets, &t.Of[receive])
-	addSize(&sum.TransmitBytes, &sum.TransmitPackets, &t.Of[transmit])
-}
+// addSize and addSlot add what a processor has counted, and may be counting, to a sum.
 
 func addSize(bytes, packets *int64, s *countSize) {
 	*bytes += int64(atomic.LoadUint64(&s.Bytes))
 	*packets += int64(atomic.LoadUint64(&s.Packets))
 }
 
-// addIndexed adds what a processor has counted, and may be counting, at a place of the indexed addresses to sums.
-func (r *reader) addIndexed(bytes, packets *int64, at int) {
-	low, high := &r.program.low[at], &r.program.high[at]
+func (p *program) addSlot(bytes, packets *int64, at int) {
+	low, high := &p.low[at], &p.high[at]
 	*bytes += whole(&low.Bytes, &high.Bytes)
 	*packets += whole(&low.Packets, &high.Packets)
 }

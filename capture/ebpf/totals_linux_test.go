@@ -25,16 +25,14 @@ func TestReadsWhileCounting(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			table := capture.NewTable(1000)
-			counter := capture.NewCounter(table, subnets, capture.Subnets{})
-			p := loadAs(t, ebpf.SchedCLS, counter, true)
-			r := newReader(p, counter)
+			table := capture.NewTable(1000, 0)
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: subnets})
 			counted := make(chan error)
 			go func() {
 				var err error
 				for range rounds {
 					if err == nil {
-						_, err = p.filter.Run(&ebpf.RunOptions{Data: f, Context: context, Repeat: perRound})
+						_, err = r.filter.Run(&ebpf.RunOptions{Data: f, Context: context, Repeat: perRound})
 					}
 				}
 				counted <- err
@@ -51,16 +49,14 @@ func TestReadsWhileCounting(t *testing.T) {
 					done = true
 				default:
 				}
-				if err := r.read(); err != nil {
-					t.Fatal(err)
-				}
-				for _, h := range table.Snapshot(nil) {
+				r.read()
+				for _, h := range table.Snapshot().Hosts {
 					most.Bytes = max(most.Bytes, h.TransmitBytes, h.ReceiveBytes)
 					most.Packets = max(most.Packets, h.TransmitPackets, h.ReceivePackets)
 				}
 			}
 			// A run that is interrupted by a signal is repeated, and has counted.
-			last := counter.Outcomes()[frame.Counted]
+			last := r.outcomes(0)[frame.Counted]
 			packets, bytes := last.Packets, last.Bytes
 			if packets < rounds*perRound*segments || packets%segments != 0 || bytes != packets*(headers+1) {
 				t.Errorf("%+v counted, want %d packets or some more of %d bytes", last, rounds*perRound*segments, headers+1)
@@ -71,7 +67,7 @@ func TestReadsWhileCounting(t *testing.T) {
 			if reads < 3 {
 				t.Errorf("%d reads while counting", reads)
 			}
-			got := resultOf(table, counter)
+			got := result{totals: totalsOf(table), outcomes: r.outcomes(0)}
 			want := result{totals: map[netip.Addr]capture.Totals{
 				source:      {TransmitBytes: bytes, TransmitPackets: packets},
 				destination: {ReceiveBytes: bytes, ReceivePackets: packets},
