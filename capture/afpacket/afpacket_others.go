@@ -10,6 +10,6 @@ import (
 	"promflow/capture"
 )
 
-func open(capture.Config, *capture.Counter) (capture.Source, error) {
+func open(capture.Config, int) (capture.Capture, error) {
 	return nil, fmt.Errorf("AF_PACKET sockets are Linux', this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

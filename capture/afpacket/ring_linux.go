@@ -18,11 +18,13 @@ import (
 )
 
 // The ring: 16 MiB hold about 110,000 small frames, which come in 70 ms at 1.5 million packets a second. Other threads may
-// have the reader's processor for that long.
+// have the reader's processor for that long. Where there may be many interfaces, each has a quarter of that.
 const (
 	blockSize  = 256 << 10
 	blockCount = 64
-	frameSize  = 2048 // of no meaning to TPACKET_V3, which checks that it divides a block
+	few        = 4 // interfaces
+
+	frameSize = 2048 // of no meaning to TPACKET_V3, which checks that it divides a block
 
 	// retireAfter is the age at which the kernel hands over a block that is not full. It looks once a period, so that a
 	// packet waits for two at most.
@@ -35,21 +37,18 @@ const virtioNetHdrLen = 10 // struct virtio_net_hdr, linux/virtio_net.h
 type ring struct {
 	*socket.Socket
 	mem     []byte
+	blocks  int
 	current int // the block that the kernel hands over next
 }
 
-// openRing makes the ring and binds it to the interface: from its return on, nothing is missed.
-func openRing(c capture.Config) (*ring, error) {
-	s, err := socket.Open(c.Interface, false, c.Log)
+// openRing makes a ring that is attached to no interface yet.
+func openRing(blocks int) (*ring, error) {
+	s, err := socket.Open(socket.Raw)
 	if err != nil {
 		return nil, err
 	}
-	r := &ring{Socket: s}
-	err = r.configure()
-	if err == nil {
-		err = r.Bind(c.Promiscuous)
-	}
-	if err != nil {
+	r := &ring{Socket: s, blocks: blocks}
+	if err := r.configure(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
@@ -68,15 +67,15 @@ func (r *ring) configure() error {
 	}
 	req := unix.TpacketReq3{
 		Block_size:     blockSize,
-		Block_nr:       blockCount,
+		Block_nr:       uint32(r.blocks),
 		Frame_size:     frameSize,
-		Frame_nr:       blockSize / frameSize * blockCount,
+		Frame_nr:       uint32(blockSize / frameSize * r.blocks),
 		Retire_blk_tov: uint32(retireAfter.Milliseconds()),
 	}
 	if err := unix.SetsockoptTpacketReq3(r.FD, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
-		return fmt.Errorf("allocating a ring of %d MiB (PACKET_RX_RING): %w", blockSize*blockCount>>20, err)
+		return fmt.Errorf("allocating a ring of %d MiB (PACKET_RX_RING): %w", blockSize*r.blocks>>20, err)
 	}
-	mem, err := unix.Mmap(r.FD, 0, blockSize*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(r.FD, 0, blockSize*r.blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mapping the ring: %w", err)
 	}
@@ -129,10 +128,10 @@ func (r *ring) ready() bool {
 }
 
 // count counts the packets of the current block, which must be ready, and gives it back.
-func (r *ring) count(link frame.Link, c *capture.Counter) {
+func (r *ring) count(c *capture.Counter) {
 	b, header := r.block()
 	var (
-		f = frame.Frame{Link: link}
+		f frame.Frame
 		p frame.Packet
 	)
 	c.Lock()
@@ -150,15 +149,20 @@ func (r *ring) count(link frame.Link, c *capture.Counter) {
 	}
 	c.Unlock()
 	atomic.StoreUint32(&header.Block_status, unix.TP_STATUS_KERNEL)
-	r.current = (r.current + 1) % blockCount
+	r.current = (r.current + 1) % r.blocks
 }
 
-// fill describes the frame that b begins with the ring's header of.
+// fill describes the frame that b begins with the ring's header of. The sockaddr_ll behind that says what kind of interface it was
+// on: the ring may have some of the one that it was attached to before.
 func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr) {
 	start, end := uint32(h.Mac), uint32(h.Mac)+h.Snaplen
 	link := uint32(0) // bytes of a link header that is skipped
-	if f.Link == frame.LinkNone {
-		f.EtherType = binary.BigEndian.Uint16(b[unix.SizeofTpacket3Hdr+2:]) // sll_protocol of the sockaddr_ll behind h
+	address := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b[unix.SizeofTpacket3Hdr]))
+	if address.Hatype == unix.ARPHRD_ETHER || address.Hatype == unix.ARPHRD_LOOPBACK {
+		f.Link = frame.LinkEthernet
+	} else {
+		f.Link = frame.LinkNone
+		f.EtherType = binary.BigEndian.Uint16(b[unix.SizeofTpacket3Hdr+2:]) // its sll_protocol
 		link = min(uint32(h.Net)-start, h.Snaplen)
 	}
 	f.Data = b[start+link : end]

@@ -4,21 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
 
 	"promflow/capture"
-	"promflow/capture/frame"
 )
+
+// rings is where sources come from. They have nothing in common but their counts.
+type rings struct {
+	config capture.Config
+	blocks int // of each
+}
+
+func open(c capture.Config, interfaces int) (capture.Capture, error) {
+	r := &rings{c, blockCount}
+	if interfaces > few {
+		r.blocks /= 4
+	}
+	probe, err := openRing(r.blocks) // so that who cannot open sources finds out
+	if err != nil {
+		return nil, err
+	}
+	return r, probe.close()
+}
+
+func (*rings) Keeps() []string { return nil }
+
+func (r *rings) Open() (capture.Source, error) {
+	ring, err := openRing(r.blocks)
+	if err != nil {
+		return nil, err
+	}
+	return &source{config: r.config, counter: capture.NewCounter(r.config.Table, r.config.Monitored, r.config.Excluded), ring: ring}, nil
+}
+
+// Read has nothing to do: packets are counted as they come.
+func (*rings) Read() error { return nil }
+
+func (*rings) Close() error { return nil }
 
 // source is a ring whose packets are counted.
 type source struct {
-	name    string
-	link    frame.Link
+	config  capture.Config
 	counter *capture.Counter
-	log     *slog.Logger
 	ring    *ring
 
 	mu      sync.Mutex // of what follows, and of the socket against Close
@@ -26,16 +55,16 @@ type source struct {
 	dropped int64
 }
 
-func open(c capture.Config, counter *capture.Counter) (capture.Source, error) {
-	r, err := openRing(c)
-	if err != nil {
-		return nil, err
-	}
-	s := &source{name: c.Interface, link: frame.LinkNone, counter: counter, log: c.Log, ring: r}
-	if r.Ethernet {
-		s.link = frame.LinkEthernet
-	}
-	return s, nil
+func (s *source) Attach(to capture.Interface) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ring.Attach(to, s.config.Promiscuous)
+}
+
+func (s *source) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ring.Detach()
 }
 
 // Run counts until ctx ends, and then what is left in the ring.
@@ -65,22 +94,22 @@ func (s *source) countUntilDeadline() error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("waiting for packets of %s: %w", s.name, err)
+			return fmt.Errorf("waiting for packets: %w", err)
 		}
 		s.drain()
-		if err := s.ring.Check(); err != nil {
-			return err
+		if err := s.ring.Err(); err != nil { // which is to be taken, or there would be no more waiting
+			return fmt.Errorf("capturing: %w", err)
 		}
 	}
 }
 
 // drain counts what the kernel has handed over, one round of the ring at most: under a flood there is always more.
 func (s *source) drain() {
-	for range blockCount {
+	for range s.ring.blocks {
 		if !s.ring.ready() {
 			return
 		}
-		s.ring.count(s.link, s.counter)
+		s.ring.count(s.counter)
 	}
 }
 
@@ -93,11 +122,9 @@ func (s *source) Status() capture.Status {
 		s.takeDrops()
 	}
 	return capture.Status{
-		Interface: s.name,
-		Backend:   Backend.Name,
-		Up:        up,
-		Dropped:   s.dropped,
-		Outcomes:  s.counter.Outcomes(),
+		Up:       up,
+		Dropped:  s.dropped,
+		Outcomes: s.counter.Outcomes(),
 	}
 }
 
@@ -105,7 +132,7 @@ func (s *source) Status() capture.Status {
 func (s *source) takeDrops() {
 	n, err := s.ring.drops()
 	if err != nil {
-		s.log.Error("reading the kernel's drop count", "interface", s.name, "error", err)
+		s.config.Log.Error("reading the kernel's drop count", "error", err)
 	}
 	s.dropped += n
 }

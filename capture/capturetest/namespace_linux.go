@@ -1,6 +1,7 @@
 package capturetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"promflow/capture"
 )
 
 // Namespace is a network namespace that goes away with the test. Its lo is up; it has no IPv6 until it is asked for, so
@@ -80,6 +83,20 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 	}
 	n.IP("link", "set", name, "up")
 	return tun
+}
+
+// Interface gives an interface of the namespace as it is now.
+func (n *Namespace) Interface(name string) capture.Interface {
+	n.t.Helper()
+	var links []struct {
+		Index    int    `json:"ifindex"`
+		LinkType string `json:"link_type"`
+	}
+	if err := json.Unmarshal([]byte(n.IP("-j", "link", "show", name)), &links); err != nil {
+		n.t.Fatal(err)
+	}
+	loopback := links[0].LinkType == "loopback"
+	return capture.Interface{Name: name, Index: links[0].Index, Ethernet: loopback || links[0].LinkType == "ether", Loopback: loopback}
 }
 
 // IP runs ip(8) on the namespace.

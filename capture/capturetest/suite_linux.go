@@ -1,7 +1,6 @@
 package capturetest
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -33,6 +32,10 @@ func Run(t *testing.T, b capture.Backend) {
 	t.Run("accounts for packets that it has no room for", func(t *testing.T) { accountsForDrops(t, b) })
 	t.Run("counts the last packets before the end", func(t *testing.T) { countsTheLast(t, b) })
 	t.Run("goes on when the interface was down", func(t *testing.T) { survivesDown(t, b) })
+	t.Run("goes on when the interface was deleted and made anew", func(t *testing.T) { survivesDeletion(t, b) })
+	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b) })
+	t.Run("counts on several interfaces", func(t *testing.T) { countsSeveral(t, b) })
+	t.Run("makes room when addresses have expired", func(t *testing.T) { expires(t, b) })
 	t.Run("is not up when the interface is gone", func(t *testing.T) { noticesDeletion(t, b) })
 	t.Run("makes the interface promiscuous on request", func(t *testing.T) { isPromiscuous(t, b) })
 	t.Run("names what it cannot open", func(t *testing.T) { refusesUnknown(t, b) })
@@ -51,12 +54,12 @@ var (
 // running is a source that is being run.
 type running struct {
 	t       *testing.T
+	capture capture.Capture
 	source  capture.Source
 	table   *capture.Table
-	counter *capture.Counter
 	cancel  context.CancelFunc
 	ended   chan error
-	log     bytes.Buffer // to be read after stop
+	last    capture.Status // once stopped
 }
 
 func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
@@ -66,19 +69,54 @@ func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored
 	return r
 }
 
-// open opens a source that is not run yet, with room for limit addresses.
+// open opens a source on an interface that is not run yet, with room for limit addresses.
 func open(t *testing.T, b capture.Backend, n *Namespace, name string, limit int, monitored, excluded capture.Subnets) *running {
 	t.Helper()
-	r := &running{t: t, table: capture.NewTable(limit), ended: make(chan error, 1)}
-	r.counter = capture.NewCounter(r.table, monitored, excluded)
+	table := capture.NewTable(limit, 0)
+	c := openCapture(t, b, n, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
+	r := openSource(t, c, n, table)
+	r.attach(n.Interface(name))
+	return r
+}
+
+// openCapture prepares to capture on interfaces of the namespace. The test's end closes it.
+func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, config capture.Config) (c capture.Capture) {
+	t.Helper()
+	config.Promiscuous, config.Log = true, slog.New(slog.NewTextHandler(t.Output(), nil))
 	err := n.Do(func() (err error) {
-		r.source, err = b.Open(capture.Config{Interface: name, Promiscuous: true, Log: slog.New(slog.NewTextHandler(&r.log, nil))}, r.counter)
+		c, err = b.Open(config, interfaces)
 		return err
 	})
 	if err != nil {
-		t.Fatalf("opening %s: %v", name, err)
+		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func openSource(t *testing.T, c capture.Capture, n *Namespace, table *capture.Table) *running {
+	t.Helper()
+	r := &running{t: t, capture: c, table: table, ended: make(chan error, 1)}
+	err := n.Do(func() (err error) {
+		r.source, err = c.Open()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.source.Close() })
 	return r
+}
+
+func (r *running) attach(to capture.Interface) {
+	r.t.Helper()
+	if err := r.source.Attach(to); err != nil {
+		r.t.Fatalf("attaching to %s: %v", to.Name, err)
+	}
 }
 
 func (r *running) run() {
@@ -97,9 +135,19 @@ func (r *running) stop() capture.Status {
 			r.t.Errorf("Run ended with %v", err)
 		}
 		close(r.ended)
+		r.last = r.status()
 		if err := r.source.Close(); err != nil {
 			r.t.Errorf("Close: %v", err)
 		}
+	}
+	return r.last
+}
+
+// status brings the table up to date.
+func (r *running) status() capture.Status {
+	r.t.Helper()
+	if err := r.capture.Read(); err != nil {
+		r.t.Errorf("Read: %v", err)
 	}
 	return r.source.Status()
 }
@@ -108,7 +156,7 @@ func (r *running) stop() capture.Status {
 func (r *running) eventually(what string, wanted func(capture.Status) bool) capture.Status {
 	r.t.Helper()
 	for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
-		s := r.source.Status()
+		s := r.status()
 		if wanted(s) {
 			return s
 		}
@@ -139,7 +187,7 @@ type expectation struct {
 }
 
 func expect(monitored, excluded capture.Subnets, frames ...frame.Frame) expectation {
-	e := expectation{table: capture.NewTable(1000)}
+	e := expectation{table: capture.NewTable(1000, 0)}
 	e.counter = capture.NewCounter(e.table, monitored, excluded)
 	e.counter.Lock()
 	defer e.counter.Unlock()
@@ -157,7 +205,7 @@ func (e expectation) packets() int64 {
 
 func (e expectation) compare(t *testing.T, r *running) {
 	t.Helper()
-	if got, want := r.counter.Outcomes(), e.counter.Outcomes(); got != want {
+	if got, want := r.last.Outcomes, e.counter.Outcomes(); got != want {
 		t.Errorf("outcomes are %v, want %v", got, want)
 	}
 	compareTotals(t, totals(r.table), totals(e.table))
@@ -179,7 +227,7 @@ func compareTotals(t *testing.T, got, want map[netip.Addr]capture.Totals) {
 
 func totals(table *capture.Table) map[netip.Addr]capture.Totals {
 	m := map[netip.Addr]capture.Totals{}
-	for _, h := range table.Snapshot(nil) {
+	for _, h := range table.Snapshot().Hosts {
 		m[h.Addr] = h.Totals
 	}
 	return m
@@ -214,7 +262,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 	r.seen(want.packets())
 	r.stop()
 	// A tag that the kernel took out makes a frame shorter, which shows where a frame's own length is counted.
-	got, wanted := r.counter.Outcomes(), want.counter.Outcomes()
+	got, wanted := r.last.Outcomes, want.counter.Outcomes()
 	for o := range got {
 		if frame.Outcome(o) == frame.NonIP || frame.Outcome(o) == frame.Malformed {
 			got[o].Bytes, wanted[o].Bytes = 0, 0
@@ -498,9 +546,182 @@ func survivesDown(t *testing.T, b capture.Backend) {
 	if status := r.stop(); packets(status) != 2 {
 		t.Errorf("%d packets counted of 2", packets(status))
 	}
-	down, up := strings.Count(r.log.String(), "interface is down"), strings.Count(r.log.String(), "interface is up again")
-	if down != 1 || up != 1 {
-		t.Errorf("the log says %d times that the interface went down, and %d times that it is up again:\n%s", down, up, &r.log)
+}
+
+// survivesDeletion has the interface deleted and made anew again and again, which is what a source is attached to again.
+func survivesDeletion(t *testing.T, b capture.Backend) {
+	const cycles, perCycle = 20, 50
+	here, there := NewNamespace(t), NewNamespace(t)
+	here.Veth("here", there, "there")
+	r := start(t, b, here, "here", monitored, excluded)
+	for cycle := range int64(cycles) {
+		s := NewSender(t, there, "there")
+		for range perCycle {
+			s.Send(Frames()[0])
+		}
+		r.seen((cycle + 1) * perCycle)
+		here.IP("link", "del", "here")
+		r.eventually("down", func(s capture.Status) bool { return !s.Up })
+		here.Veth("here", there, "there")
+		r.attach(here.Interface("here"))
+		r.eventually("up", func(s capture.Status) bool { return s.Up })
+	}
+	if status := r.stop(); packets(status) != cycles*perCycle || status.Dropped != 0 {
+		t.Errorf("%d packets counted of %d, %d dropped", packets(status), cycles*perCycle, status.Dropped)
+	}
+}
+
+// movesBetweenInterfaces attaches one source in turn to interfaces with and without link header, while all have traffic.
+func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
+	here, there := NewNamespace(t), NewNamespace(t)
+	here.Veth("veth", there, "there")
+	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
+	r := start(t, b, here, "veth", monitored, excluded)
+	wire := NewSender(t, there, "there")
+	f := Frames()[0]
+	send := func() {
+		wire.Send(f)
+		if _, err := tun.Write(f[14:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sent []frame.Frame
+	for round := range 20 {
+		link, data := frame.LinkEthernet, f
+		if round%2 == 1 {
+			link, data = frame.LinkRaw, f[14:]
+		}
+		r.attach(here.Interface([]string{"veth", "tun"}[round%2]))
+		for range 10 {
+			send()
+			sent = append(sent, frame.Frame{Link: link, Data: data, Wire: len(data)})
+		}
+		r.seen(int64(len(sent)))
+		if err := r.source.Detach(); err != nil {
+			t.Fatal(err)
+		}
+		if r.status().Up {
+			t.Error("up without an interface")
+		}
+		send() // to nobody
+	}
+	r.stop()
+	expect(monitored, excluded, sent...).compare(t, r)
+}
+
+// countsSeveral has two sources of a capture on an interface each, which add up in the table and not in their outcomes.
+func countsSeveral(t *testing.T, b capture.Backend) {
+	here, there := NewNamespace(t), NewNamespace(t)
+	table := capture.NewTable(1000, 0)
+	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
+	var all []*running
+	for i, name := range []string{"a0", "a1", "a2"} {
+		here.Veth(name, there, name)
+		r := openSource(t, c, here, table)
+		r.attach(here.Interface(name))
+		r.run()
+		s := NewSender(t, there, name)
+		for range i + 1 {
+			s.Send(Frames()[0])
+		}
+		all = append(all, r)
+	}
+	for i, r := range all {
+		r.seen(int64(i + 1))
+		if i == 1 { // the place of one that is gone is another's, who begins at 0
+			r.stop()
+			r = openSource(t, c, here, table)
+			r.attach(here.Interface("a1"))
+			r.run()
+			NewSender(t, there, "a1").Send(Frames()[0])
+			r.seen(1)
+			if n := packets(r.stop()); n != 1 {
+				t.Errorf("a source that was opened later has counted %d packets, want 1", n)
+			}
+			continue
+		}
+		if n := packets(r.stop()); n != int64(i+1) {
+			t.Errorf("source %d has counted %d packets, want %d", i, n, i+1)
+		}
+	}
+	if got := totals(table)[netip.MustParseAddr("10.0.0.1")].TransmitPackets; got != 7 {
+		t.Errorf("the address has %d packets, want 7", got)
+	}
+}
+
+// expires has more addresses than there is room for come one after the other, while one stays.
+func expires(t *testing.T, b capture.Backend) {
+	for name, monitored := range map[string]string{"small subnets": "10.0.0.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16"} {
+		t.Run(name, func(t *testing.T) {
+			const limit, size, expireAfter = 20, 100, 500 * time.Millisecond
+			subnets, err := capture.ParseSubnets(monitored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			here, there := link(t)
+			table := capture.NewTable(limit, expireAfter)
+			c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: subnets})
+			r := openSource(t, c, here, table)
+			r.attach(here.Interface("here"))
+			r.run()
+			s := NewSender(t, there, "there")
+			var sent int64
+			send := func(from netip.Addr) {
+				s.Send(UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
+				sent++
+			}
+			here4, early := netip.MustParseAddr("10.0.0.15"), netip.MustParseAddr("10.0.0.14")
+			send(early)
+			var stayed int64
+			// The others are 15 of each version in turn, more than there is room for, and each is idle for long before it returns.
+			for round := range 4 {
+				for i := range byte(14) {
+					from := netip.AddrFrom4([4]byte{10, 0, 0, i})
+					if round%2 == 1 {
+						from = netip.AddrFrom16([16]byte{0xfd, 15: i})
+					}
+					send(from)
+				}
+				for end := time.Now().Add(2 * expireAfter); time.Now().Before(end); time.Sleep(expireAfter / 10) {
+					send(here4)
+					stayed++
+					r.seen(sent)
+				}
+			}
+			r.seen(sent)
+			snapshot := table.Snapshot()
+			var sum int64
+			live := 0
+			for i := range snapshot.Hosts {
+				h := &snapshot.Hosts[i]
+				sum += h.TransmitPackets
+				if h.Addr.IsValid() && !snapshot.Expired(h) {
+					live++
+				}
+				if h.Addr == here4 && h.TransmitPackets != stayed {
+					t.Errorf("who stayed has %d packets, want %d", h.TransmitPackets, stayed)
+				}
+			}
+			if sum != sent {
+				t.Errorf("all have %d packets, %d were sent", sum, sent)
+			}
+			if live != 1 || snapshot.Evicted == 0 {
+				t.Errorf("%d addresses have not expired, want 1; %d were evicted", live, snapshot.Evicted)
+			}
+			// There is room for who comes now.
+			before := totals(table)[netip.Addr{}]
+			last := netip.MustParseAddr("10.0.0.13")
+			had := totals(table)[last].TransmitPackets
+			send(last)
+			r.seen(sent)
+			if got := totals(table)[last].TransmitPackets; got != had+1 {
+				t.Errorf("who comes when others have expired has %d packets, had %d", got, had)
+			}
+			if after := totals(table)[netip.Addr{}]; after.TransmitPackets < before.TransmitPackets {
+				t.Errorf("others went from %v to %v", before, after)
+			}
+			r.stop()
+		})
 	}
 }
 
@@ -517,18 +738,34 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 	for _, on := range []bool{true, false} {
 		here, _ := link(t)
 		var source capture.Source
+		var c capture.Capture
 		err := here.Do(func() (err error) {
-			counter := capture.NewCounter(capture.NewTable(1), monitored, excluded)
-			source, err = b.Open(capture.Config{Interface: "here", Promiscuous: on, Log: slog.New(slog.DiscardHandler)}, counter)
+			c, err = b.Open(capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: on, Log: slog.New(slog.DiscardHandler)}, 1)
+			if err != nil {
+				return err
+			}
+			source, err = c.Open()
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if is := strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1"); is != on {
-			t.Errorf("promiscuous is %v, want %v", is, on)
+		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
+		for range 2 {
+			if err := source.Attach(here.Interface("here")); err != nil {
+				t.Fatal(err)
+			}
+			if is() != on {
+				t.Errorf("promiscuous is %v, want %v", !on, on)
+			}
 		}
-		if err := source.Close(); err != nil {
+		if err := source.Detach(); err != nil {
+			t.Fatal(err)
+		}
+		if is() {
+			t.Error("promiscuous after the end")
+		}
+		if err := errors.Join(source.Close(), c.Close()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -536,11 +773,9 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
 	n := NewNamespace(t)
-	err := n.Do(func() error {
-		_, err := b.Open(capture.Config{Interface: "nosuch0", Log: slog.New(slog.DiscardHandler)},
-			capture.NewCounter(capture.NewTable(1), monitored, excluded))
-		return err
-	})
+	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored})
+	r := openSource(t, c, n, nil)
+	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {
 		t.Errorf("the error is %v", err)
 	}
@@ -555,8 +790,7 @@ func refusesUnprivileged(t *testing.T, b capture.Backend) {
 		none := [2]unix.CapUserData{}
 		err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
 		if err == nil {
-			_, err = b.Open(capture.Config{Interface: "lo", Log: slog.New(slog.DiscardHandler)},
-				capture.NewCounter(capture.NewTable(1), monitored, excluded))
+			_, err = b.Open(capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}, 1)
 		}
 		done <- err
 	}()
