@@ -1,0 +1,67 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Names says which interfaces are asked for, by name or by glob. The zero value asks for none.
+type Names struct {
+	Exact []string
+	Globs []string // in the notation of path.Match
+}
+
+// nameLen is how long the name of a Linux interface may be (IFNAMSIZ - 1).
+const nameLen = 15
+
+// ParseNames reads names and globs, separated by commas. Space around one is ignored, and what comes twice counts once. The error
+// quotes what is wrong.
+func ParseNames(list string) (Names, error) {
+	var n Names
+	for name := range strings.SplitSeq(list, ",") {
+		if err := n.add(strings.TrimSpace(name)); err != nil {
+			return Names{}, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Names) add(name string) error {
+	to := &n.Exact
+	if strings.ContainsAny(name, `*?[\`) {
+		if _, err := path.Match(name, ""); err != nil {
+			return fmt.Errorf("%q is not a glob such as ppp* or eth[0-3]", name)
+		}
+		to = &n.Globs
+	}
+	switch {
+	case name == "":
+		return errors.New("expected names of network interfaces such as eth0, or globs such as ppp*")
+	case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r")):
+		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no space, slash or colon", name, nameLen)
+	}
+	if !slices.Contains(*to, name) {
+		*to = append(*to, name)
+	}
+	return nil
+}
+
+// Add has n ask for what more asks for, too.
+func (n *Names) Add(more Names) {
+	for _, name := range slices.Concat(more.Exact, more.Globs) {
+		n.add(name) // which it was before
+	}
+}
+
+// Match tells whether an interface of that name is asked for.
+func (n Names) Match(name string) bool {
+	return slices.Contains(n.Exact, name) || slices.ContainsFunc(n.Globs, func(glob string) bool {
+		matches, err := path.Match(glob, name)
+		return err == nil && matches
+	})
+}
+
+func (n Names) String() string { return strings.Join(slices.Concat(n.Exact, n.Globs), ",") }
