@@ -396,12 +396,12 @@ func promflowPage(read func() telemetry.Reading) (http.Handler, error) {
 // sliceReading has nothing but addresses in it, as the other contender.
 func sliceReading(n int) func() telemetry.Reading {
 	all := manyHosts(n)
-	return func() telemetry.Reading { return telemetry.Reading{Hosts: all, Tracked: int64(n)} }
+	return func() telemetry.Reading { return telemetry.Reading{Hosts: all} }
 }
 
 // tableReading reads the table that the program counts in.
 func tableReading(n int) func() telemetry.Reading {
-	table := capture.NewTable(n)
+	table := capture.NewTable(n, 0)
 	counter := capture.NewCounter(table, capture.Subnets{}, capture.Subnets{})
 	counter.Lock()
 	for h := range manyHosts(n) {
@@ -409,8 +409,8 @@ func tableReading(n int) func() telemetry.Reading {
 	}
 	counter.Unlock()
 	return func() telemetry.Reading {
-		hosts := table.Snapshot(nil)
-		return telemetry.Reading{Tracked: int64(len(hosts)), Hosts: func(yield func(telemetry.Host) bool) {
+		hosts := table.Snapshot().Hosts
+		return telemetry.Reading{Hosts: func(yield func(telemetry.Host) bool) {
 			for i := range hosts {
 				h := &hosts[i]
 				if !yield(telemetry.Host{Addr: h.Addr, ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes}) {

@@ -11,7 +11,12 @@ import (
 // collections: what an export that failed had in it would be lost.
 type deltas struct {
 	taken map[series]taken
+	keeps func() map[attribute.Distinct]bool // the attributes of addresses that may yet have points
+	prune int                                // when so many are taken, those of other addresses are forgotten
 }
+
+// minPrune is how many series are taken before any is forgotten.
+const minPrune = 1 << 12
 
 // series is a metric and its attributes.
 type series struct {
@@ -25,7 +30,9 @@ type taken struct {
 	at    time.Time
 }
 
-func newDeltas() *deltas { return &deltas{taken: map[series]taken{}} }
+func newDeltas(keeps func() map[attribute.Distinct]bool) *deltas {
+	return &deltas{taken: map[series]taken{}, keeps: keeps, prune: minPrune}
+}
 
 // of gives a copy of batch whose counters are deltas. A counter that has not moved since is left out.
 func (d *deltas) of(batch *metricdata.ResourceMetrics) *metricdata.ResourceMetrics {
@@ -53,9 +60,9 @@ func (d *deltas) points(metric string, totals []point) []point {
 	var moved []point
 	for _, p := range totals {
 		last, known := d.taken[series{metric, p.Attributes.Equivalent()}]
-		if known {
+		if known && p.StartTime.Before(last.at) { // else it has begun anew since
 			p.StartTime = last.at
-			if last.total <= p.Value { // else it has begun anew since
+			if last.total <= p.Value { // else it has, too
 				p.Value -= last.total
 			}
 		}
@@ -78,4 +85,25 @@ func (d *deltas) acknowledge(batch *metricdata.ResourceMetrics) {
 			}
 		}
 	}
+}
+
+// forget forgets the series of addresses that were evicted: should they return, they begin anew. It is for after a collection, as
+// what that has may still be there only.
+func (d *deltas) forget() {
+	if len(d.taken) < d.prune {
+		return
+	}
+	kept := d.keeps()
+	for s := range d.taken {
+		if ofAddress[s.metric] && !kept[s.attributes] {
+			delete(d.taken, s)
+		}
+	}
+	d.prune = max(minPrune, 2*len(d.taken))
+}
+
+// ofAddress has the names of the metrics by address.
+var ofAddress = map[string]bool{
+	definitions[receiveBytes].name: true, definitions[transmitBytes].name: true,
+	definitions[receivePackets].name: true, definitions[transmitPackets].name: true,
 }

@@ -1,17 +1,24 @@
 package telemetry
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 func TestDeltas(t *testing.T) {
 	type delta struct{ value, start, at int64 } // times in seconds
-	d := newDeltas()
+	d := newDeltas(nil)
 	for _, step := range []struct {
 		name    string
 		total   int64
@@ -58,15 +65,15 @@ func TestDeltas(t *testing.T) {
 
 // A series is a metric with its attributes, and a gauge has no deltas.
 func TestDeltasBySeries(t *testing.T) {
-	d := newDeltas()
+	d, at := newDeltas(nil), time.Unix(1, 0)
 	ip := func(s string) attribute.Set { return attribute.NewSet(attribute.String("ip", s)) }
 	counter := func(name string, points ...point) metricdata.Metrics {
 		return metricdata.Metrics{Name: name, Data: metricdata.Sum[int64]{IsMonotonic: true, DataPoints: points}}
 	}
 	batch := func(a, b, c, gauge int64) *metricdata.ResourceMetrics {
 		return &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{
-			counter("x", point{Attributes: ip("a"), Value: a}, point{Attributes: ip("b"), Value: b}),
-			counter("y", point{Attributes: ip("a"), Value: c}),
+			counter("x", point{Attributes: ip("a"), Time: at, Value: a}, point{Attributes: ip("b"), Time: at, Value: b}),
+			counter("y", point{Attributes: ip("a"), Time: at, Value: c}),
 			{Name: "g", Data: metricdata.Gauge[int64]{DataPoints: []point{{Value: gauge}}}},
 		}}}}
 	}
@@ -79,5 +86,127 @@ func TestDeltasBySeries(t *testing.T) {
 	}
 	if want := []int64{10, 20, 4}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// takes is an exporter that adds up deltas by address and fails now and then.
+type takes struct {
+	sdkmetric.Exporter
+	fails  func() bool
+	totals map[string]int64
+}
+
+var errRefused = errors.New("refused")
+
+func (x *takes) Export(_ context.Context, batch *metricdata.ResourceMetrics) error {
+	if x.fails() {
+		return errRefused
+	}
+	for _, scope := range batch.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Name != definitions[receiveBytes].name {
+				continue
+			}
+			for _, p := range pointsOf(m.Data) {
+				ip, _ := p.Attributes.Value("ip")
+				x.totals[ip.AsString()] += p.Value
+			}
+		}
+	}
+	return nil
+}
+
+// TestDeltasOfAddressesThatComeAndGo has addresses expire, return, be evicted and begin anew, while some pushes fail: a collector
+// that adds up deltas must have what they have moved in all their lives, as far as it was there to be pushed.
+func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			const slots, steps = 8, 3000
+			random := rand.New(rand.NewPCG(seed, 0))
+			var hosts []Host
+			next := uint32(0)
+			source := NewSource(func() Reading {
+				return Reading{Hosts: slices.Values(slices.Clone(hosts)), Tracked: int64(len(hosts)), Expiry: true}
+			}, false)
+			failing := false
+			collector := &takes{fails: func() bool { return failing && random.IntN(2) == 0 }, totals: map[string]int64{}}
+			deltas := newDeltas(source.keeps)
+			deltas.prune = slots
+			x := &exporter{Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+			want := map[string]int64{}
+			push := func() error {
+				metrics, _ := source.Produce(t.Context())
+				return x.Export(t.Context(), &metricdata.ResourceMetrics{ScopeMetrics: metrics})
+			}
+			for step := range steps {
+				switch i := random.IntN(slots); {
+				case i >= len(hosts):
+					hosts = append(hosts, Host{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(len(hosts))})})
+				case hosts[i].Expired && random.IntN(4) == 0: // makes room, for itself or another
+					next++
+					hosts[i] = Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(2) * (1 + step%200)), byte(i)}), Entry: next}
+				case random.IntN(6) == 0:
+					// What it has moved has arrived by then, as pushes are more frequent than addresses expire.
+					failing = false
+					if err := push(); err != nil {
+						t.Fatal(err)
+					}
+					hosts[i].Expired = true
+				default:
+					n := 1 + random.Int64N(100)
+					hosts[i].Expired = false
+					hosts[i].ReceiveBytes += n
+					want[hosts[i].Addr.String()] += n
+				}
+				time.Sleep(time.Second)
+				if failing = true; random.IntN(3) == 0 {
+					push()
+				}
+			}
+			failing = false
+			if err := push(); err != nil {
+				t.Fatal(err)
+			}
+			for ip, w := range want {
+				if got := collector.totals[ip]; got != w {
+					t.Errorf("%s has %d, want %d", ip, got, w)
+				}
+			}
+			if next < 50 {
+				t.Errorf("%d evictions: the test shows little", next)
+			}
+		})
+	}
+}
+
+// TestDeltasForgetWhoWasEvicted has other addresses at each push.
+func TestDeltasForgetWhoWasEvicted(t *testing.T) {
+	const slots, pushes = 1000, 100
+	begin := 0
+	source := NewSource(func() Reading {
+		return Reading{Tracked: slots, Expiry: true, Hosts: func(yield func(Host) bool) {
+			for i := range slots {
+				n := begin + i
+				if !yield(Host{Addr: netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), ReceiveBytes: 1, TransmitBytes: 1}) {
+					return
+				}
+			}
+		}}
+	}, false)
+	deltas := newDeltas(source.keeps)
+	collector := &takes{fails: func() bool { return false }, totals: map[string]int64{}}
+	x := &exporter{Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+	for range pushes {
+		metrics, _ := source.Produce(t.Context())
+		if err := x.Export(t.Context(), &metricdata.ResourceMetrics{ScopeMetrics: metrics}); err != nil {
+			t.Fatal(err)
+		}
+		begin += slots
+	}
+	if n := len(deltas.taken); n > 3*2*slots+minPrune {
+		t.Errorf("%d series are remembered, of %d at a time", n, 2*slots)
+	}
+	if n := len(collector.totals); n != slots*pushes {
+		t.Errorf("%d addresses have arrived, want %d", n, slots*pushes)
 	}
 }

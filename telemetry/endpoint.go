@@ -48,7 +48,8 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 		text = "//" + text
 	}
 	u, err := url.Parse(text)
-	if at := strings.LastIndex(value, "@"); err != nil && at >= 0 { // what is before it may be a password
+	// What is before an @ may be a password, also where it has put the scheme out of place: user:password@http://host.
+	if at := strings.LastIndex(value, "@"); at >= 0 && (err != nil || u.Opaque != "") {
 		value = "..." + value[at:]
 		return fail("%s", noUserInfo)
 	}

@@ -58,6 +58,7 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "http://user:secret@collector:port"},
 		{value: "http://user:secret%zz@collector"},
 		{value: "user:secret@collector"},
+		{value: "user:secret@http://collector"},
 		{value: "user@collector"},
 		{value: ""},
 		{value: "http://"},
@@ -123,6 +124,11 @@ func FuzzParseEndpoint(f *testing.F) {
 		protocol := GRPC
 		if overHTTP {
 			protocol = HTTPProtobuf
+		}
+		for _, value := range []string{"u:secret@" + s, "http://u:secret@" + s} {
+			if e, err := parseEndpoint(value, protocol, nil); err == nil || strings.Contains(strings.ReplaceAll(err.Error(), s, ""), "secret") {
+				t.Errorf("%q: %+v, %v", value, e, err)
+			}
 		}
 		e, err := parseEndpoint(s, protocol, nil)
 		if err != nil {

@@ -42,6 +42,9 @@ type exportHealth struct {
 
 // Export sends one collection.
 func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) error {
+	if x.deltas != nil {
+		defer x.deltas.forget()
+	}
 	var failure error
 	for batch := range batches(all, batchPoints) {
 		err := x.send(ctx, batch)

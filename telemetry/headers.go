@@ -53,10 +53,7 @@ func (h headers) now() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ofFile, err := ParseHeaders(strings.NewReplacer("\ufeff", "", "\r\n", ",", "\n", ",").Replace(string(list)))
-	if err == nil && len(ofFile) == 0 {
-		err = errors.New("there is no header in it")
-	}
+	ofFile, err := parseHeadersFile(string(list))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.file, err)
 	}
@@ -64,6 +61,18 @@ func (h headers) now() (map[string]string, error) {
 	maps.Copy(all, h.fixed)
 	maps.Copy(all, ofFile)
 	return all, nil
+}
+
+// headerLines makes a list of lines, as editors may leave them.
+var headerLines = strings.NewReplacer("\ufeff", "", "\r\n", ",", "\n", ",")
+
+// parseHeadersFile reads what a file has: at least one header.
+func parseHeadersFile(content string) (map[string]string, error) {
+	headers, err := ParseHeaders(headerLines.Replace(content))
+	if err == nil && len(headers) == 0 {
+		return nil, errors.New("there is no header in it")
+	}
+	return headers, err
 }
 
 // intercept adds the headers to a gRPC request.

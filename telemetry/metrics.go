@@ -27,6 +27,10 @@ const (
 	captureUp
 	trackedIPs
 	trackedIPsLimit
+	expiredIPs
+	expiredBytes
+	expiredPackets
+	evictedIPs
 	exportFailures
 	exportLastSuccess
 	metrics // how many there are
@@ -56,9 +60,17 @@ var definitions = [metrics]struct {
 	captureUp: {true, "promflow_capture_up", "",
 		"Whether an interface is being captured (1) or is away (0)."},
 	trackedIPs: {true, "promflow_tracked_ips", "{address}",
-		"IP addresses in the table."},
+		"IP addresses on the page."},
 	trackedIPsLimit: {true, "promflow_tracked_ips_limit", "{address}",
 		"IP addresses that the table has room for; further ones count as ip=\"other\"."},
+	expiredIPs: {true, "promflow_expired_ips", "{address}",
+		"IP addresses that were idle for so long that they left the page, and whose totals are kept for their return."},
+	expiredBytes: {true, "promflow_expired", "By",
+		"Network-layer bytes that the IP addresses have moved which left the page."},
+	expiredPackets: {true, "promflow_expired_packets", "{packet}",
+		"Packets that the IP addresses have moved which left the page."},
+	evictedIPs: {false, "promflow_evicted_ips", "{address}",
+		"IP addresses that had left the page and made room for others: what they had moved is part of ip=\"other\"."},
 	exportFailures: {false, "promflow_export_failures", "{push}",
 		"Pushes to a collector that did not arrive as a whole."},
 	exportLastSuccess: {true, "promflow_export_last_success_timestamp", "s",
@@ -83,6 +95,7 @@ type Source struct {
 // host is what is kept of an address from one reading to the next.
 type host struct {
 	addr       netip.Addr
+	entry      uint32
 	label      string
 	attributes attribute.Set
 	// When the series began: at the reading before the first that had them, where they were still 0.
@@ -121,15 +134,29 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		c.observe(exportFailures, e.failures.Load(), e.exporter)
 		c.observe(exportLastSuccess, e.lastSuccess.Load(), e.exporter)
 	}
-	s.observeHosts(c, r)
+	expired := s.observeHosts(c, r)
+	if r.Expiry {
+		c.observe(expiredIPs, expired.hosts)
+		c.observe(evictedIPs, r.Evicted)
+		c.observeDirections(expiredBytes, expired.ReceiveBytes, expired.TransmitBytes)
+		if s.packets {
+			c.observeDirections(expiredPackets, expired.ReceivePackets, expired.TransmitPackets)
+		}
+	}
 	s.last = c.now
 	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: "promflow"}, Metrics: c.metrics()}}, nil
 }
 
+// expired is what addresses have moved that have no series.
+type expired struct {
+	hosts int64
+	Host
+}
+
 // observeHosts adds the series of addresses.
-func (s *Source) observeHosts(c *collection, r Reading) {
+func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 	if r.Hosts == nil {
-		return
+		return gone
 	}
 	totals := make([]Host, 0, r.Tracked+1)
 	for h := range r.Hosts {
@@ -154,6 +181,14 @@ func (s *Source) observeHosts(c *collection, r Reading) {
 	}
 	for _, i := range s.order {
 		t, h := &totals[i], &s.hosts[i]
+		if t.Expired {
+			gone.hosts++
+			gone.ReceiveBytes += t.ReceiveBytes
+			gone.TransmitBytes += t.TransmitBytes
+			gone.ReceivePackets += t.ReceivePackets
+			gone.TransmitPackets += t.TransmitPackets
+			continue
+		}
 		add(receiveBytes, t.ReceiveBytes, h, &h.receiveBegan)
 		add(transmitBytes, t.TransmitBytes, h, &h.transmitBegan)
 		if s.packets {
@@ -161,13 +196,15 @@ func (s *Source) observeHosts(c *collection, r Reading) {
 			add(transmitPackets, t.TransmitPackets, h, &h.transmitBegan)
 		}
 	}
+	return gone
 }
 
 // match makes s.hosts those of totals, and keeps what is known of them. To make attributes and to sort takes longer than all
-// the rest of a collection, but most addresses are where they were in the last one.
+// the rest of a collection, but most addresses are where they were in the last one. Those that have expired stay, too: when they
+// return, their series are the old ones.
 func (s *Source) match(totals []Host) {
 	same := 0
-	for same < min(len(s.hosts), len(totals)) && s.hosts[same].addr == totals[same].Addr {
+	for same < min(len(s.hosts), len(totals)) && s.hosts[same].is(&totals[same]) {
 		same++
 	}
 	if same == len(s.hosts) && same == len(totals) {
@@ -180,9 +217,9 @@ func (s *Source) match(totals []Host) {
 	s.hosts = slices.Grow(s.hosts[:same], len(totals)-same)
 	for _, t := range totals[same:] {
 		h, known := moved[t.Addr]
-		if !known {
+		if !known || !h.is(&t) {
 			label := ipLabel(t.Addr)
-			h = host{addr: t.Addr, label: label, attributes: attribute.NewSet(attribute.String("ip", label))}
+			h = host{addr: t.Addr, entry: t.Entry, label: label, attributes: attribute.NewSet(attribute.String("ip", label))}
 		}
 		s.hosts = append(s.hosts, h)
 	}
@@ -191,6 +228,20 @@ func (s *Source) match(totals []Host) {
 		s.order = append(s.order, int32(i))
 	}
 	slices.SortFunc(s.order, func(a, b int32) int { return strings.Compare(s.hosts[a].label, s.hosts[b].label) })
+}
+
+// is tells whether h is what is kept of an address, and not of what it was before it was evicted.
+func (h *host) is(of *Host) bool { return h.addr == of.Addr && h.entry == of.Entry }
+
+// keeps gives the attributes of all addresses of the last reading.
+func (s *Source) keeps() map[attribute.Distinct]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := make(map[attribute.Distinct]bool, len(s.hosts))
+	for i := range s.hosts {
+		kept[s.hosts[i].attributes.Equivalent()] = true
+	}
+	return kept
 }
 
 // ipLabel is the value of the ip label for addr.
@@ -219,6 +270,8 @@ func (c *collection) observeInterface(i Interface) {
 			up = 1
 		}
 		c.observe(captureUp, up, name, attribute.String("backend", i.Backend))
+	}
+	if i.Backend != "" || i.Dropped > 0 {
 		c.observe(captureDropped, i.Dropped, name)
 	}
 	for _, o := range i.Outcomes {
@@ -226,6 +279,11 @@ func (c *collection) observeInterface(i Interface) {
 		c.observe(capturePackets, o.Packets, name, outcome)
 		c.observe(captureBytes, o.Bytes, name, outcome)
 	}
+}
+
+func (c *collection) observeDirections(m metric, receive, transmit int64) {
+	c.observe(m, receive, attribute.String("direction", "receive"))
+	c.observe(m, transmit, attribute.String("direction", "transmit"))
 }
 
 // observe adds a value. Of a counter that comes twice, as that of a capture file that was given twice, it adds up.

@@ -2,9 +2,11 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -88,6 +90,29 @@ func (o OTLP) Configured() bool {
 	return strings.TrimSpace(o.Endpoint) != "" || otlpVariable("ENDPOINT").name != ""
 }
 
+// Reread opens the files that are read again later, for each push or connection, as whom this process is now. The error is a
+// *[SettingError], or names the variable.
+func (o OTLP) Reread() error {
+	cert, ofCert := fileOr(o.CertFile, "CLIENT_CERTIFICATE")
+	key, ofKey := fileOr(o.KeyFile, "CLIENT_KEY")
+	return errors.Join(
+		variable{}.blame("headers-file", readable(o.HeadersFile)),
+		ofCert.blame("cert-file", readable(cert)),
+		ofKey.blame("key-file", readable(key)))
+}
+
+// readable gives an error if there is a file that cannot be opened.
+func readable(file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // NewOTLP returns a reader that pushes source to a collector.
 //
 // NewOTLP does not wait for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
@@ -104,7 +129,7 @@ func NewOTLP(o OTLP, source *Source, log *slog.Logger) (sdkmetric.Reader, error)
 	}
 	x := &exporter{timeout: c.timeout, log: log}
 	if c.temporality == Delta {
-		x.deltas = newDeltas()
+		x.deltas = newDeltas(source.keeps)
 	}
 	quietly(log, func() { x.Exporter, err = c.dial(x) })
 	if err != nil {

@@ -372,3 +372,102 @@ func TestSeriesAppearOnceTheyCount(t *testing.T) {
 		}
 	}
 }
+
+// TestExpiredAddresses has addresses expire, return and be evicted at random: page and expired together are all that was counted,
+// and a series begins when its address came, or came again after it was evicted.
+func TestExpiredAddresses(t *testing.T) {
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			const slots = 10
+			random := rand.New(rand.NewPCG(seed, 3))
+			var hosts [slots]telemetry.Host
+			began := map[netip.Addr]time.Time{} // at the reading before the first, and since then
+			var other telemetry.Host
+			evicted, counted := int64(0), int64(0)
+			source := telemetry.NewSource(func() telemetry.Reading {
+				r := telemetry.Reading{Expiry: true, Evicted: evicted}
+				for _, h := range hosts {
+					if !h.Expired && h.Addr.IsValid() {
+						r.Tracked++
+					}
+				}
+				r.Hosts = func(yield func(telemetry.Host) bool) {
+					for _, h := range hosts {
+						if h.Addr.IsValid() && !yield(h) {
+							return
+						}
+					}
+					yield(other)
+				}
+				return r
+			}, true)
+			last := time.Now()
+			for step := range 500 {
+				for i := range hosts {
+					h := &hosts[i]
+					switch random.IntN(12) {
+					case 0:
+						h.Expired = h.Addr.IsValid()
+					case 1:
+						if h.Expired {
+							evicted++
+							other.ReceiveBytes += h.ReceiveBytes
+							other.ReceivePackets += h.ReceivePackets
+							delete(began, h.Addr)
+							*h = telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(step % 3), byte(i)}), Entry: uint32(evicted)}
+						}
+						fallthrough
+					default:
+						if !h.Addr.IsValid() {
+							h.Addr = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+						}
+						if _, known := began[h.Addr]; !known {
+							began[h.Addr] = last
+						}
+						n := random.Int64N(1000)
+						h.Expired = false
+						h.ReceiveBytes += n + 1
+						h.ReceivePackets++
+						counted += n + 1
+					}
+				}
+				time.Sleep(time.Second)
+				scopes, err := source.Produce(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = time.Now()
+				points, _ := pointsBy(t, scopes, "promflow_receive_bytes")
+				expired, _ := pointsBy(t, scopes, "promflow_expired")
+				sum := expired["receive"].Value
+				for ip, p := range points {
+					sum += p.Value
+					if ip == "other" {
+						continue
+					}
+					addr := netip.MustParseAddr(ip)
+					if !p.StartTime.Equal(began[addr]) {
+						t.Fatalf("%v began at %v, want %v", addr, p.StartTime, began[addr])
+					}
+				}
+				if sum != counted {
+					t.Fatalf("page and expired have %d bytes, want %d", sum, counted)
+				}
+				tracked, _ := pointsBy(t, scopes, "promflow_tracked_ips")
+				off, _ := pointsBy(t, scopes, "promflow_expired_ips")
+				gone, _ := pointsBy(t, scopes, "promflow_evicted_ips")
+				n := int64(len(points))
+				if _, has := points["other"]; has {
+					n--
+				}
+				if tracked[""].Value != n || off[""].Value != int64(len(began))-n || gone[""].Value != evicted {
+					t.Fatalf("tracked are %d, expired %d, evicted %d; want %d, %d, %d", tracked[""].Value, off[""].Value, gone[""].Value,
+						n, int64(len(began))-n, evicted)
+				}
+			}
+			if evicted < 20 {
+				t.Errorf("%d evictions: the test shows little", evicted)
+			}
+		})
+	}
+}

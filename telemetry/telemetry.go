@@ -36,13 +36,17 @@ import (
 type Reading struct {
 	Hosts          iter.Seq[Host] // may be nil; each address comes once
 	Interfaces     []Interface
-	Tracked, Limit int64 // addresses in the table, and how many it can hold
+	Tracked, Limit int64 // addresses that have not expired, and how many the table can hold
+	Expiry         bool  // addresses can expire
+	Evicted        int64 // addresses that made room for others: what they had moved is part of the zero Addr's
 }
 
 // Host is the totals of one address, in network-layer bytes and packets as on the wire. The zero Addr stands for all
 // addresses that had no room in the table; it is reported as ip="other".
 type Host struct {
 	Addr                            netip.Addr
+	Entry                           uint32 // another one when an address that was evicted begins anew
+	Expired                         bool   // it has been idle for long: it has no series, but keeps its totals
 	ReceiveBytes, TransmitBytes     int64
 	ReceivePackets, TransmitPackets int64
 }

@@ -1,0 +1,75 @@
+package telemetry_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"promflow/telemetry"
+	"promflow/telemetry/otlptest"
+)
+
+// TestProbe has collectors in all states: what is wrong is said, and which step of the connection it is.
+func TestProbe(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		authority := otlptest.NewAuthority(t)
+		secure := listen(t, protocol, "", authority.Server(t, false)).Addr
+		plain := listen(t, protocol, "", nil)
+		refusing := listen(t, protocol, "", nil)
+		refusing.Judge(func(int) (int, error) { return 0, status.Error(codes.Unauthenticated, "no token, no push") })
+		frozen, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		otlptest.Freeze(t, frozen)
+		absent, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		absent.Close()
+
+		for _, c := range []struct {
+			name string
+			o    telemetry.OTLP
+			want []string // in the error; none if there is to be none
+		}{
+			{"in plain text", telemetry.OTLP{Endpoint: plain.Addr}, nil},
+			{"with TLS", telemetry.OTLP{Endpoint: "https://" + secure, CAFile: authority.File}, nil},
+			{"unknown authority", telemetry.OTLP{Endpoint: "https://" + secure}, []string{"TLS with " + secure, "unknown authority"}},
+			{"absent", telemetry.OTLP{Endpoint: absent.Addr().String()},
+				[]string{"connecting to " + absent.Addr().String(), "connection refused"}},
+			{"frozen", telemetry.OTLP{Endpoint: frozen.Addr().String()},
+				[]string{"deadline exceeded", frozen.Addr().String() + " can be reached: it is the push that is not taken"}},
+			{"refusing", telemetry.OTLP{Endpoint: refusing.Addr}, []string{"it is the push that is not taken"}},
+			{"unknown host", telemetry.OTLP{Endpoint: "collector.invalid:4317"}, []string{"resolving collector.invalid"}},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				c.o.Protocol, c.o.Timeout = protocol, patience
+				if c.want != nil {
+					c.o.Timeout = 500 * time.Millisecond
+				}
+				endpoint, err := telemetry.ProbeOTLP(context.Background(), c.o, slog.New(slog.DiscardHandler))
+				if endpoint != c.o.Endpoint {
+					t.Errorf("the endpoint is %q, want %q", endpoint, c.o.Endpoint)
+				}
+				if (err == nil) != (c.want == nil) {
+					t.Fatalf("got %v", err)
+				}
+				for _, want := range c.want {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("got %v, want %q in it", err, want)
+					}
+				}
+			})
+		}
+		if plain.Messages() != 1 || len(plain.Values()) != 0 || len(plain.Problems()) != 0 {
+			t.Errorf("got %d messages with %v, want an empty one; %q", plain.Messages(), plain.Values(), plain.Problems())
+		}
+	})
+}
