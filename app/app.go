@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -58,12 +59,15 @@ func newApp() *cli.App {
 	c := new(config)
 	all := c.settings()
 	ofReplay := all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips")
+	k := new(checking)
+	ofCheck := append(slices.Clone(all), k.settings()...)
 	version.Version = strings.TrimPrefix(cmp.Or(version.Version, "0.1.0-dev"), "v")
 	return &cli.App{
 		Name:  "promflow",
 		Usage: "counts the bytes that every IP address moves through a network interface",
 		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
-   promflow replay [flags] FILE...    count capture files and print the counts`,
+   promflow replay [flags] FILE...    count capture files and print the counts
+   promflow check [flags]             say whether that would work here, and what is seen`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
 the variable that is named with it: a flag beats its variable, a variable beats the default, an empty variable counts as
 unset.`,
@@ -75,7 +79,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or the command replay (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay and check (see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err
@@ -96,6 +100,25 @@ unset.`,
 					return err
 				}
 				return replayFiles(ctx.Context, c, ctx.Args().Slice())
+			},
+		}, {
+			Name:      "check",
+			Usage:     "say whether promflow would work here, and what share of the traffic it sees",
+			UsageText: "promflow check [flags]",
+			Description: `Takes the flags of the program, captures for some seconds, and compares what was counted with the kernel's own counters.
+The status is 1 if something does not work, or less than 99 % of the packets are seen.`,
+			CustomHelpTemplate: helpTemplate,
+			HideHelpCommand:    true,
+			Flags:              ofCheck.flags(),
+			OnUsageError:       usageError,
+			Action: func(ctx *cli.Context) error {
+				if ctx.Args().Present() {
+					return fmt.Errorf("check: unexpected %q: it takes flags only", ctx.Args().First())
+				}
+				if err := ofCheck.resolve(); err != nil {
+					return err
+				}
+				return checkHere(ctx.Context, c, k, os.Stdout)
 			},
 		}},
 	}

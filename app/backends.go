@@ -29,25 +29,24 @@ func backendNames() []string {
 
 func backendList() string { return strings.Join(backendNames()[1:], ", ") }
 
-// openSource opens the backend of that name, or the first that works. What did not work, and why, is logged where another
-// did, and returned where none did.
-func openSource(name string, c capture.Config, counter *capture.Counter) (capture.Source, error) {
+// openCapture opens the backend of that name, or the first that works, for so many interfaces, and gives its name. What did not
+// work, and why, is logged where another did, and returned where none did.
+func openCapture(name string, c capture.Config, interfaces int) (capture.Capture, string, error) {
 	var refused []error
 	for _, b := range backends {
 		if name != automatic && name != b.Name {
 			continue
 		}
-		source, err := b.Open(c, counter)
+		opened, err := b.Open(c, interfaces)
 		if err == nil {
 			for _, r := range refused {
 				c.Log.Warn("capture backend cannot be used", "reason", r)
 			}
-			c.Log.Info("capturing", "interface", c.Interface, "backend", b.Name, "promiscuous", c.Promiscuous)
-			return source, nil
+			return opened, b.Name, nil
 		}
 		refused = append(refused, fmt.Errorf("--capture=%s: %w", b.Name, explain(b, err)))
 	}
-	return nil, errors.Join(refused...)
+	return nil, "", errors.Join(refused...)
 }
 
 // explain adds to an error of a backend what its user can do.

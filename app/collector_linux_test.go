@@ -306,7 +306,7 @@ func TestRealCollector(t *testing.T) {
 			if refused.lastSuccess != 0 {
 				t.Errorf("a push arrived at %v, with a token that is not the collector's", refused.lastSuccess)
 			}
-			if err := os.WriteFile(headers, []byte("authorization=Bearer%20sesame\n"), 0o600); err != nil {
+			if err := os.WriteFile(headers, []byte("authorization=Bearer%20sesame\n"), 0o600); err != nil { // whose it was, it stays
 				t.Fatal(err)
 			}
 			p.working(refused)

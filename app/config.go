@@ -7,27 +7,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"promflow/app/privilege"
 	"promflow/capture"
+	"promflow/capture/watch"
 	"promflow/telemetry"
 )
 
 // config is what flags and variables say.
 type config struct {
-	iface       string
-	promiscuous bool
-	backend     string
+	interfaces    watch.Names
+	waitInterface bool
+	promiscuous   bool
+	backend       string
 
 	monitored, excluded capture.Subnets
 	packets             bool
 	maxIPs              int
+	expireAfter         time.Duration
 
 	exporters      []string // nil: not given
 	metricsAddress string
 	webConfigFile  string
 	otlp           telemetry.OTLP
+
+	user privilege.User
 
 	logLevel  slog.Level
 	logFormat string
@@ -45,20 +52,28 @@ func (c *config) said(name string) string {
 	return "--" + name
 }
 
+// asked tells whether a setting was given a value.
+func (c *config) asked(name string) bool {
+	return slices.ContainsFunc(c.all.named(name), func(s *setting) bool { return s.said != "" })
+}
+
 // settings lists what can be set of c, whose values become the defaults.
 func (c *config) settings() settings {
 	// The contract's defaults are given as users would give them, so that help and parsing agree.
 	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
 	*c = config{
-		iface: "eth0", promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit,
+		interfaces: watch.Names{Exact: []string{"eth0"}}, promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit, expireAfter: 24 * time.Hour,
 		metricsAddress: ":9088", logFormat: "text",
 	}
 	must(subnets(&c.monitored)(monitored))
 	must(subnets(&c.excluded)(excluded))
+	must(userOf(&c.user)(privilege.DefaultUser))
 
 	c.all = settings{
-		{category: "Capture", name: "interface", holder: "NAME", deflt: c.iface, parse: text(&c.iface),
-			usage: "the network interface whose packets are counted"},
+		{category: "Capture", name: "interface", holder: "LIST", deflt: c.interfaces.String(), parse: interfaceNames(&c.interfaces), repeats: true,
+			usage: "the network interfaces whose packets are counted: names, and globs such as ppp*, separated by commas;\nmay be given several times"},
+		{category: "Capture", name: "wait-interface", deflt: "false", parse: boolean(&c.waitInterface),
+			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
 		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, parse: choice(&c.backend, backendNames()...),
 			usage: "how packets are captured: " + automatic + " takes the first that works of " + backendList()},
 		{category: "Capture", name: "promiscuous", deflt: "true", parse: boolean(&c.promiscuous),
@@ -72,6 +87,9 @@ func (c *config) settings() settings {
 			usage: "count packets, too"},
 		{category: "Counting", name: "max-ips", holder: "N", deflt: strconv.Itoa(c.maxIPs), parse: number(&c.maxIPs, 1, 1<<30),
 			usage: `how many addresses are kept apart; what further ones move is counted under ip="other"`},
+
+		{category: "Counting", name: "expire-after", holder: "TIME", deflt: "24h", parse: durationOrZero(&c.expireAfter),
+			usage: "how long an address may be idle before it leaves the page; it keeps its total for its return while there is\nroom for it. 0 is for ever"},
 
 		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", parse: exporterList(&c.exporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
@@ -104,6 +122,9 @@ func (c *config) settings() settings {
 			usage: "time between two pushes"},
 		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlp.Timeout),
 			usage: "how long a message of a push may take"},
+
+		{category: "Privileges", name: "user", holder: "USER", deflt: privilege.DefaultUser, parse: userOf(&c.user),
+			usage: "who promflow is once everything is open, if root starts it: a number or name, maybe with a group, as in\npromflow:promflow. root keeps root's capabilities; others give up all that are not needed any more"},
 
 		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", parse: level(&c.logLevel),
 			usage: "the least severe messages to log: debug, info, warn or error"},
@@ -150,6 +171,19 @@ func (s settings) resolve() error {
 	return nil
 }
 
+// interfaceNames parses a list of interfaces, which adds to those that were given before.
+func interfaceNames(dst *watch.Names) func(string) error {
+	given := watch.Names{}
+	return func(s string) error {
+		names, err := watch.ParseNames(s)
+		if err == nil {
+			given.Add(names)
+			*dst = given
+		}
+		return err
+	}
+}
+
 func subnets(dst *capture.Subnets) func(string) error {
 	return func(s string) (err error) {
 		*dst, err = capture.ParseSubnets(s)
@@ -166,6 +200,13 @@ func someSubnets(dst *capture.Subnets) func(string) error {
 			return errors.New("expected at least one subnet such as 192.168.0.0/24")
 		}
 		return nil
+	}
+}
+
+func userOf(dst *privilege.User) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = privilege.ParseUser(s)
+		return err
 	}
 }
 

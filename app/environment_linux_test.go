@@ -245,6 +245,7 @@ func (c environmentCase) receiver(t *testing.T, ns *capturetest.Namespace) (*otl
 	if c.tls {
 		a := otlptest.NewAuthority(t)
 		cert, key := a.Issue(t, "client").Write(t, t.TempDir())
+		hand(t, cert, key)
 		words = append(words, "CA", a.File, "CERT", cert, "KEY", key)
 		options = append(options, grpc.Creds(credentials.NewTLS(a.Server(t, c.mutual))))
 	}

@@ -158,10 +158,15 @@ func openOutlet(c *config, source *telemetry.Source, log *slog.Logger) (*outlet,
 
 func (o *outlet) openOTLP() (sdkmetric.Reader, error) {
 	reader, err := telemetry.NewOTLP(o.config.otlp, o.source, o.log)
+	return reader, o.config.blameOTLP(err)
+}
+
+// blameOTLP names what said a setting that is wrong.
+func (c *config) blameOTLP(err error) error {
 	if wrong := (*telemetry.SettingError)(nil); errors.As(err, &wrong) {
-		return nil, fmt.Errorf("%s: %w", o.config.said("otlp-"+wrong.Setting), wrong.Err)
+		return fmt.Errorf("%s: %w", c.said("otlp-"+wrong.Setting), wrong.Err)
 	}
-	return reader, err
+	return err
 }
 
 // abandon ends readers that are part of no provider yet, and so have nothing to push.

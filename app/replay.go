@@ -26,14 +26,21 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 		return err
 	}
 	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
-	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	table := capture.NewTable(c.maxIPs, 0)
+	counted := []telemetry.Interface{}
+	m := &monitor{table: table, fill: func() []telemetry.Interface { return counted }}
 	var errs []error
 	for _, name := range files {
 		if ctx.Err() != nil {
 			errs = append(errs, fmt.Errorf("interrupted before %s", name))
 			break
 		}
-		errs = append(errs, countFile(ctx, name, m, c))
+		counter := capture.NewCounter(table, c.monitored, c.excluded)
+		of, err := countFile(ctx, name, counter)
+		if of != "" {
+			counted = append(counted, telemetry.Interface{Name: of, Outcomes: outcomes(counter.Outcomes())})
+		}
+		errs = append(errs, err)
 	}
 	counts := m.read()
 	if err := errors.Join(errs...); err != nil && !sawPackets(counts) {
@@ -76,17 +83,18 @@ func sawPackets(r telemetry.Reading) bool {
 	return false
 }
 
-func countFile(ctx context.Context, name string, m *monitor, c *config) error {
+// countFile counts a file, and gives the name that metrics have for it, empty if it could not be opened.
+func countFile(ctx context.Context, name string, counter *capture.Counter) (string, error) {
 	f := os.Stdin
 	if name == "-" {
 		if term.IsTerminal(int(f.Fd())) {
-			return errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
+			return "", errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
 		}
 		name = "standard input"
 	} else {
 		var err error
 		if f, err = os.Open(name); err != nil {
-			return err
+			return "", err
 		}
 		defer f.Close()
 	}
@@ -95,10 +103,8 @@ func countFile(ctx context.Context, name string, m *monitor, c *config) error {
 		count, size = replay.Count, info.Size()
 	}
 	in := &meter{Reader: f}
-	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
-	m.add(func() capture.Status { return capture.Status{Interface: name, Outcomes: counter.Outcomes()} })
 	defer showProgress(os.Stderr, name, in, size, counter)()
-	return count(ctx, in, name, counter)
+	return name, count(ctx, in, name, counter)
 }
 
 // pipeGrace is how long the writer of a pipe has to end after an interrupt.

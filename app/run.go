@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric"
 	"golang.org/x/sync/errgroup"
 
-	"promflow/capture"
 	"promflow/telemetry"
 )
 
@@ -24,10 +23,7 @@ const (
 // run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the configuration is found
 // before anything is started.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
-	if err := checkInterface(c.iface, c.said("interface")); err != nil {
-		return err
-	}
-	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	m := &monitor{log: log}
 	outlet, err := openOutlet(c, telemetry.NewSource(m.read, c.packets), log)
 	if err != nil {
 		return err
@@ -38,29 +34,26 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.close()) }()
 
-	counter := capture.NewCounter(m.table, c.monitored, c.excluded)
-	source, err := openSource(c.backend, capture.Config{Interface: c.iface, Promiscuous: c.promiscuous, Log: log}, counter)
+	live, err := openLive(c, log)
 	if err != nil {
 		return errors.Join(err, outlet.abandon())
 	}
-	defer func() { err = errors.Join(err, source.Close()) }()
-	m.add(source.Status)
+	defer func() { err = errors.Join(err, live.close()) }()
+	m.table, m.fill = live.table, live.fill
+	if err := c.dropPrivileges(live.watch.Keeps(), log); err != nil {
+		return errors.Join(err, outlet.abandon())
+	}
 	telemetry.New(instance(c, server, log), log, outlet.readers...)
 	defer shutdown(outlet.readers, log)
 
-	if outside := addressesOutside(c.iface, c.monitored); len(outside) > 0 {
-		log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
-			"addresses", outside, "monitored", c.monitored)
-	}
-
-	return work(ctx, server, source)
+	return work(ctx, server, live)
 }
 
 // work serves and captures until ctx ends or one of both fails, which ends the other. When it returns, the capture has
 // counted its last packet.
-func work(ctx context.Context, server *server, source capture.Source) error {
+func work(ctx context.Context, server *server, live *live) error {
 	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return source.Run(ctx) })
+	both.Go(func() error { return live.run(ctx) })
 	both.Go(server.serve)
 	both.Go(func() error { <-ctx.Done(); return server.close() })
 	return both.Wait()
@@ -73,7 +66,7 @@ func instance(c *config, s *server, log *slog.Logger) string {
 		log.Warn("this machine has no name", "error", err)
 	}
 	if s.listener == nil {
-		return host + ":" + c.iface
+		return host + ":" + c.interfaces.String()
 	}
 	return net.JoinHostPort(host, s.port())
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"promflow/app/privilege"
 	"promflow/capture/capturetest"
 	"promflow/telemetry/otlptest"
 )
@@ -128,7 +129,8 @@ func TestRunLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	c := new(config)
 	c.settings()
-	c.iface, c.metricsAddress, c.otlp.Endpoint, c.otlp.Interval = "lo", "127.0.0.1:0", endpoint, 100*time.Millisecond
+	c.interfaces.Exact, c.metricsAddress, c.otlp.Endpoint, c.otlp.Interval = []string{"lo"}, "127.0.0.1:0", endpoint, 100*time.Millisecond
+	c.user = privilege.User{} // this process has other tests to run
 	log := &logBuffer{listening: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

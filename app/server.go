@@ -32,8 +32,8 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	if c.metricsAddress == noListener {
 		return &server{}, nil
 	}
-	if err := web.Validate(c.webConfigFile); err != nil {
-		return nil, fmt.Errorf("%s %q: %w", c.said("web-config-file"), c.webConfigFile, err)
+	if err := c.checkWebConfig(); err != nil {
+		return nil, err
 	}
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "promflow",
@@ -59,7 +59,7 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	mux.HandleFunc("/-/healthy", ok)
 	mux.HandleFunc("/-/ready", ok)
 	mux.Handle("/", landing)
-	return &server{
+	s := &server{
 		http: &http.Server{
 			Handler: whileRead(mux, stallTimeout),
 			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
@@ -72,18 +72,32 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 		listener: listener,
 		config:   &web.FlagConfig{WebConfigFile: &c.webConfigFile},
 		log:      log,
-	}, nil
+	}
+	newConnections(maxConnections).limit(s.http)
+	return s, nil
 }
 
 // stallTimeout is how long a client may leave what is sent to it unread.
 const stallTimeout = 30 * time.Second
 
-// whileRead gives each write of an answer a deadline of its own: a client that reads, however slowly, is served to the end.
+// bodyTimeout is how long the body of a request may take, which nobody reads.
+const bodyTimeout = time.Second
+
+// whileRead gives each write of an answer a deadline of its own: a client that reads, however slowly, is served to the end. Requests
+// with a body are refused: before anything is written the whole of it is read, however slowly it comes, and an answer that waits for
+// that would keep others waiting.
 func whileRead(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		if err := control.SetWriteDeadline(time.Time{}); err != nil { // that of an earlier answer
 			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			if control.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+				http.Error(w, "a request has no body here", http.StatusRequestEntityTooLarge)
+			}
 			return
 		}
 		h.ServeHTTP(&deadlineWriter{w, control, stall}, r)

@@ -32,17 +32,23 @@ import (
 // serveCounts serves the counts of a capture file as run serves those of an interface, and gives the address.
 func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 	t.Helper()
+	return serverOfCounts(t, file, webConfigFile).listener.Addr().String()
+}
+
+// serverOfCounts is the server behind serveCounts.
+func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *server {
+	t.Helper()
 	c := new(config)
 	c.settings()
 	c.metricsAddress, c.webConfigFile = "127.0.0.1:0", webConfigFile
-	m := &monitor{table: capture.NewTable(c.maxIPs)}
+	m := &monitor{table: capture.NewTable(c.maxIPs, 0)}
 	counter := capture.NewCounter(m.table, subnetsOf(t, "192.168.0.0/16"), c.excluded)
 	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
 		t.Fatal(err)
 	}
-	m.add(func() capture.Status {
-		return capture.Status{Interface: "eth0", Backend: "afpacket", Up: true, Outcomes: counter.Outcomes()}
-	})
+	m.fill = func() []telemetry.Interface {
+		return []telemetry.Interface{{Name: "eth0", Backend: "afpacket", Up: true, Outcomes: outcomes(counter.Outcomes())}}
+	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	page, err := telemetry.NewPrometheus(telemetry.NewSource(m.read, c.packets), log)
 	if err != nil {
@@ -66,10 +72,10 @@ func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 			t.Error(err)
 		}
 	})
-	return server.listener.Addr().String()
+	return server
 }
 
-func subnetsOf(t *testing.T, list string) capture.Subnets {
+func subnetsOf(t testing.TB, list string) capture.Subnets {
 	t.Helper()
 	s, err := capture.ParseSubnets(list)
 	if err != nil {
@@ -227,7 +233,7 @@ func TestWebConfigFile(t *testing.T) {
 }
 
 // selfSigned makes a certificate for 127.0.0.1 and its key, in files, and a pool that trusts it.
-func selfSigned(t *testing.T) (certificate, key string, pool *x509.CertPool) {
+func selfSigned(t testing.TB) (certificate, key string, pool *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -22,6 +22,7 @@ type setting struct {
 	deflt    string // what the help shows for the default
 	parse    func(string) error
 	secret   bool // errors do not show the value
+	repeats  bool // may be given several times, which adds up; else the last one counts
 
 	given bool   // on the command line
 	said  string // what told the value: the flag or the variable
@@ -41,7 +42,9 @@ func (s *setting) variable() string {
 // Set takes the flag's value from the command line. What is wrong with it is resolve's to say, in the program's words.
 func (s *setting) Set(text string) error {
 	s.given = true
-	s.wrong = s.take("--"+s.name, text)
+	if err := s.take("--"+s.name, text); s.wrong == nil || !s.repeats {
+		s.wrong = err
+	}
 	return nil
 }
 
@@ -136,6 +139,17 @@ func duration(dst *time.Duration) func(string) error {
 		v, err := time.ParseDuration(s)
 		if err != nil || v <= 0 {
 			return errors.New("expected a time such as 500ms, 15s or 1m30s")
+		}
+		*dst = v
+		return nil
+	}
+}
+
+func durationOrZero(dst *time.Duration) func(string) error {
+	return func(s string) error {
+		v, err := time.ParseDuration(s)
+		if err != nil || v < 0 {
+			return errors.New("expected a time such as 30s, 15m or 24h, or 0")
 		}
 		*dst = v
 		return nil

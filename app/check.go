@@ -1,0 +1,117 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"promflow/app/check"
+	"promflow/capture"
+	"promflow/telemetry"
+)
+
+// checking is what flags and variables say of a check, beside what they say of the program.
+type checking struct {
+	duration time.Duration
+	output   string
+}
+
+// settings lists what can be set of k, whose values become the defaults.
+func (k *checking) settings() settings {
+	*k = checking{duration: 5 * time.Second, output: "text"}
+	return settings{
+		{category: "Check", name: "duration", holder: "TIME", deflt: "5s", parse: duration(&k.duration),
+			usage: "how long to count"},
+		{category: "Check", name: "output", holder: "FORMAT", deflt: k.output, parse: choice(&k.output, "text", "json"),
+			usage: "text, or json for scripts, to standard output"},
+	}
+}
+
+// checkHere writes what would work here of what c asks for. What does not is an error, too.
+func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
+	var log check.Log
+	setup := check.Setup{
+		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Monitored: c.monitored, Promiscuous: c.promiscuous, Duration: k.duration,
+		Log: c.logger(os.Stderr), Open: c.openForCheck,
+	}
+	settings := check.Finding{Name: "settings", Summary: "nothing contradicts"}
+	blame := func(err error) {
+		settings.Status = check.Error
+		settings.Details = append(settings.Details, oneLine(err))
+	}
+	chosen, err := chooseExporters(c, log.Logger())
+	if err != nil {
+		blame(err)
+	}
+	if slices.Contains(chosen, "otlp") {
+		setup.Push = func(ctx context.Context) (string, error) {
+			endpoint, err := telemetry.ProbeOTLP(ctx, c.otlp, log.Logger())
+			return endpoint, c.blameOTLP(err)
+		}
+	}
+	if c.metricsAddress != noListener {
+		setup.MetricsAddress = c.metricsAddress
+		if err := c.checkWebConfig(); err != nil {
+			blame(err)
+		}
+	}
+	if warnings := log.Take(); len(warnings) > 0 {
+		settings.Status = max(settings.Status, check.Warning)
+		settings.Details = append(settings.Details, warnings...)
+	}
+	if settings.Status != check.OK {
+		settings.Summary = "not all is as promflow would have it"
+	}
+	setup.Others = []check.Finding{settings}
+
+	report, err := check.Run(ctx, setup)
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	write := report.WriteText
+	if k.output == "json" {
+		write = report.WriteJSON
+	}
+	if err := write(w); err != nil {
+		return fmt.Errorf("check: printing the report: %w", err)
+	}
+	if wrong := report.Named(check.Error); len(wrong) > 0 {
+		return errors.New("check: does not work: " + strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+// openForCheck begins to capture as the program does.
+func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
+	l, err := openLive(c, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.dropPrivileges(l.watch.Keeps(), log); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.run(ctx) }()
+	return &check.Capture{
+		Backend: l.backend,
+		Keeps:   l.watch.Keeps(),
+		Table:   l.table,
+		Read: func() map[string]capture.Status {
+			l.read()
+			all := map[string]capture.Status{}
+			for _, s := range l.watch.Statuses() {
+				all[s.Interface] = s.Status
+			}
+			return all
+		},
+		Stop:  func() error { cancel(); return <-ended },
+		Close: l.close,
+	}, nil
+}

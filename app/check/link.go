@@ -1,0 +1,109 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Link is what the kernel says of an interface.
+type Link struct {
+	Name        string
+	Index       int
+	Up, Carrier bool
+	Loopback    bool
+	MTU         int
+	Master      string // the bridge or bond that it is a port of, if any
+	Promiscuity int    // how many ask for promiscuous mode
+	Promiscuous bool   // the administrator is one of them
+	Counters    Counters
+}
+
+// interfaceFinding is about an interface as it is while promflow captures, and was before.
+func interfaceFinding(before, now Link, promiscuous bool) Finding {
+	f := Finding{Name: "interface", Interface: now.Name}
+	state := []string{"up", "with carrier"}
+	if !now.Up {
+		state = []string{"down"}
+		f.Status = Warning
+	} else if !now.Carrier {
+		state[1] = "no carrier"
+		f.Status = Warning
+	}
+	f.Summary = fmt.Sprintf("%s, MTU %d", strings.Join(state, ", "), now.MTU)
+	if f.Status == Warning {
+		f.detail("nothing can be seen until that changes; promflow waits for it")
+	}
+
+	var who []string
+	if now.Promiscuity > before.Promiscuity {
+		who = append(who, "promflow")
+	}
+	others := before.Promiscuity
+	if before.Promiscuous {
+		who = append(who, "the administrator (ip link set promisc on)")
+		others--
+	}
+	if before.Master != "" && others > 0 {
+		who = append(who, "its master "+before.Master)
+		others--
+	}
+	switch {
+	case others == 1:
+		who = append(who, "another program")
+	case others > 1:
+		who = append(who, fmt.Sprintf("%d other programs", others))
+	}
+	switch {
+	case len(who) > 0:
+		f.Summary += ", promiscuous"
+		f.detail("promiscuous mode was asked for by %s", strings.Join(who, ", "))
+	case promiscuous && !now.Loopback:
+		f.detail("not promiscuous, though promflow was told to ask for it")
+	default:
+		f.detail("not promiscuous: it receives what is addressed to this machine")
+	}
+	return f
+}
+
+// offloads are the features by which frames are merged or left unsplit, as ethtool -k and as the kernel name them.
+var offloads = []struct{ short, feature string }{
+	{"GRO", "rx-gro"},
+	{"GRO in hardware", "rx-gro-hw"},
+	{"LRO", "rx-lro"},
+	{"GSO", "tx-generic-segmentation"},
+	{"TSO", "tx-tcp-segmentation"},
+	{"TSO for IPv6", "tx-tcp6-segmentation"},
+	{"UDP segmentation", "tx-udp-segmentation"},
+}
+
+// offloadsFinding is about an interface's features.
+func offloadsFinding(name string, features map[string]bool, err error) Finding {
+	f := Finding{Name: "offloads", Interface: name}
+	if err != nil {
+		f.Status = Info
+		f.Summary = "the kernel does not tell: " + err.Error()
+		return f
+	}
+	var on, off []string
+	for _, o := range offloads {
+		if features[o.feature] {
+			on = append(on, o.short)
+		} else if _, known := features[o.feature]; known {
+			off = append(off, o.short)
+		}
+	}
+	f.Summary = "all off"
+	if len(on) > 0 {
+		f.Summary = "on: " + strings.Join(on, ", ")
+		if len(off) > 0 {
+			f.detail("off: %s", strings.Join(off, ", "))
+		}
+		f.detail("they need not be turned off: merged segments count as the packets on the wire")
+	}
+	if slices.Contains(on, "LRO") {
+		f.Status = Warning
+		f.detail("what LRO merges cannot be split again as it was: do not use it on a router or bridge")
+	}
+	return f
+}

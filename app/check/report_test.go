@@ -1,0 +1,93 @@
+package check
+
+import (
+	"bytes"
+	"flag"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// report has all that a report can have.
+func report() *Report {
+	r := &Report{Duration: 5, Backend: "afpacket"}
+	o := saw(9_900, 9_900_000, 100, Counters{RxPackets: 10_000, RxBytes: 10_140_000})
+	nothing := saw(0, 0, 0, Counters{})
+	nothing.link.Name = "enp129s0f0np0v127"
+	r.add(
+		Finding{Name: "backend", Status: Info, Summary: "afpacket", Details: []string{"capture backend cannot be used: --capture=ebpf: loading an eBPF program: operation not permitted (needs cap_bpf): run promflow as root (in a container with CAP_NET_RAW and CAP_BPF)"}},
+		o.shareFinding(), o.dropsFinding(), nothing.shareFinding(),
+		Finding{Name: "collector", Status: Error, Summary: "collector:4317 does not take a push", Details: []string{"context deadline exceeded"}},
+	)
+	r.Interfaces = append(r.Interfaces, o.result(), nothing.result())
+	return r
+}
+
+func TestReportAsText(t *testing.T) {
+	var b bytes.Buffer
+	if err := report().WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if len(line) > 101 {
+			t.Errorf("a line has %d characters: %s", len(line)-1, line)
+		}
+	}
+	golden(t, "report.txt", b.String())
+}
+
+func TestReportAsJSON(t *testing.T) {
+	var b bytes.Buffer
+	if err := report().WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "report.json", b.String())
+}
+
+func TestVerdict(t *testing.T) {
+	for status, want := range map[Status]string{
+		OK: "Works.", Info: "Works.", Warning: "Works; see what is said of x.", Error: "Does not work: x.",
+	} {
+		r := Report{}
+		r.add(Finding{Name: "x", Status: status}, Finding{Name: "y"})
+		if got := r.verdict(); got != want || r.Status != status {
+			t.Errorf("%v: got %q", status, got)
+		}
+	}
+}
+
+func TestLogKeepsWarnings(t *testing.T) {
+	var l Log
+	log := l.Logger().With("interface", "eth0")
+	log.Info("capturing")
+	log.Warn("it went", "reason", "gone")
+	l.Logger().Error("no")
+	if got, want := l.Take(), []string{"it went: interface eth0, gone", "no"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := l.Take(); got != nil {
+		t.Errorf("then it has %q", got)
+	}
+	var _ slog.Handler = log.Handler()
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := "testdata/" + name
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant, as in %s (go test ./app/check -update rewrites it),\n%s", got, file, want)
+	}
+}

@@ -1,0 +1,177 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// Run checks. It takes as long as the setup says, and as long as a collector takes that does not answer. What cannot be found out
+// is part of the report; the error says that nothing could.
+func Run(ctx context.Context, s Setup) (*Report, error) {
+	collector := make(chan Finding, 1)
+	go func() { collector <- collectorFinding(ctx, s.Push) }()
+	clock := startClock()
+	address := addressFinding(ctx, s.MetricsAddress)
+	r := &Report{Interfaces: []Interface{}}
+	if err := s.capture(ctx, r); err != nil {
+		return nil, err
+	}
+	r.add(clock.finding(), address, <-collector)
+	r.add(s.Others...)
+	return r, nil
+}
+
+// capture reports on what has to do with the capture.
+func (s *Setup) capture(ctx context.Context, r *Report) error {
+	start, err := readPrivileges()
+	if err != nil {
+		return err
+	}
+	before, err := links()
+	if err != nil {
+		return err
+	}
+	var log Log
+	c, err := s.Open(ctx, log.Logger())
+	backend := Finding{Name: "backend", Details: log.Take()}
+	if err != nil {
+		backend.Status = Error
+		backend.Summary = "cannot capture"
+		for _, e := range unjoin(err) {
+			backend.detail("%v", e)
+		}
+		r.add(backend, privilegesFinding(start, start, false, nil))
+		for _, name := range s.Interfaces {
+			if l, ok := before[name]; ok {
+				r.add(interfaceFinding(l, l, false))
+			}
+		}
+		return nil
+	}
+	now, err := readPrivileges()
+	if err != nil {
+		return errors.Join(err, c.Stop(), c.Close())
+	}
+	all, hosts, err := s.count(ctx, r, c, before)
+	if err := errors.Join(err, c.Close()); err != nil {
+		return err
+	}
+
+	r.Backend = c.Backend
+	backend.Summary = c.Backend
+	if len(backend.Details) > 0 {
+		backend.Status = Info
+	}
+	r.add(backend, privilegesFinding(start, now, true, c.Keeps))
+	if len(all) == 0 {
+		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
+	}
+	t := traffic{monitored: s.Monitored, hosts: hosts}
+	for _, o := range all {
+		known, err := features(o.link.Name)
+		r.add(interfaceFinding(before[o.link.Name], o.link, s.Promiscuous), offloadsFinding(o.link.Name, known, err),
+			o.shareFinding(), o.dropsFinding())
+		r.Interfaces = append(r.Interfaces, o.result())
+		for i, size := range o.status.Outcomes {
+			t.outcomes[i].Packets += size.Packets
+			t.outcomes[i].Bytes += size.Bytes
+		}
+		t.own = append(t.own, addresses(o.link.Name)...)
+	}
+	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
+	if lines := log.Take(); len(lines) > 0 {
+		r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
+	}
+	return nil
+}
+
+// count counts for a while, and gives what was counted by interface, in the order of their names, and by address.
+func (s *Setup) count(ctx context.Context, r *Report, c *Capture, before map[string]Link) ([]*observed, []capture.Host, error) {
+	// The kernel's counters are read on both sides of promflow's own: so their true growth has a bound on each side.
+	first, err := bracket(c)
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Stop())
+	}
+	s.Log.Debug("counting", "duration", s.Duration)
+	begin := time.Now()
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.Duration):
+	}
+	r.Duration = time.Since(begin).Seconds()
+	stopped := error(nil)
+	last, err := bracket(&Capture{Read: func() map[string]capture.Status {
+		stopped = c.Stop()
+		return c.Read()
+	}})
+	if err := errors.Join(err, stopped); err != nil {
+		return nil, nil, err
+	}
+	var all []*observed
+	for _, name := range slices.Sorted(maps.Keys(last.statuses)) {
+		link, there := last.earlier[name]
+		was, wasThere := first.later[name]
+		if !there || !wasThere || link.Index != was.Index {
+			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it came or went meanwhile; try again"})
+			continue
+		}
+		all = append(all, &observed{
+			link:   link,
+			status: minus(last.statuses[name], first.statuses[name]),
+			least:  link.Counters.minus(was.Counters),
+			most:   last.later[name].Counters.minus(first.earlier[name].Counters),
+		})
+	}
+	hosts := c.Table.Snapshot().Hosts
+	return all, hosts, nil
+}
+
+// bracketed is promflow's counts, and the kernel's before and after.
+type bracketed struct {
+	earlier, later map[string]Link
+	statuses       map[string]capture.Status
+}
+
+func bracket(c *Capture) (b bracketed, err error) {
+	if b.earlier, err = links(); err != nil {
+		return b, err
+	}
+	b.statuses = c.Read()
+	b.later, err = links()
+	return b, err
+}
+
+func minus(a, b capture.Status) capture.Status {
+	a.Dropped -= b.Dropped
+	for i := range frame.Outcomes {
+		a.Outcomes[i].Packets -= b.Outcomes[i].Packets
+		a.Outcomes[i].Bytes -= b.Outcomes[i].Bytes
+	}
+	return a
+}
+
+// addresses gives an interface's addresses, with their subnets.
+func addresses(name string) (all []netip.Prefix) {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil
+	}
+	list, err := i.Addrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}

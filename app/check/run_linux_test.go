@@ -1,0 +1,130 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"promflow/capture"
+	"promflow/capture/capturetest"
+	"promflow/capture/frame"
+)
+
+// counting is a capture of several interfaces that counts what the kernel does, but for a share of it.
+type counting struct {
+	t       *testing.T
+	names   []string
+	ignored string // an interface of which nothing is seen
+	stopped bool
+	closed  bool
+}
+
+func (c *counting) read() map[string]capture.Status {
+	all, err := links()
+	if err != nil {
+		c.t.Error(err)
+	}
+	statuses := map[string]capture.Status{}
+	for _, name := range c.names {
+		s, seen := capture.Status{Up: true}, all[name].Counters.sum(false)
+		if name != c.ignored {
+			s.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: seen.Packets, Bytes: seen.Bytes - 14*seen.Packets}
+		}
+		statuses[name] = s
+	}
+	return statuses
+}
+
+// run runs a check in the namespace that is interrupted after something was done there.
+func run(t *testing.T, ns *capturetest.Namespace, open func(*slog.Logger) (*Capture, error), meanwhile func()) (r *Report) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := Setup{Interfaces: []string{"one", "two"}, Duration: time.Hour, Log: slog.New(onCounting(func() { meanwhile(); cancel() }))}
+	s.Open = func(_ context.Context, log *slog.Logger) (*Capture, error) { return open(log) }
+	if err := ns.Do(func() (err error) { r, err = Run(ctx, s); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// onCounting is a log that has something done once counting has begun.
+type onCounting func()
+
+func (f onCounting) Enabled(context.Context, slog.Level) bool      { return true }
+func (f onCounting) WithAttrs([]slog.Attr) slog.Handler            { return f }
+func (f onCounting) WithGroup(string) slog.Handler                 { return f }
+func (f onCounting) Handle(_ context.Context, _ slog.Record) error { f(); return nil }
+
+func TestRunWithSeveralInterfaces(t *testing.T) {
+	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	for _, name := range []string{"one", "two", "gone"} {
+		ns.Veth(name, peer, name)
+	}
+	const packets = 50
+	c := &counting{t: t, names: []string{"two", "one", "gone"}, ignored: "two"}
+	r := run(t, ns, func(log *slog.Logger) (*Capture, error) {
+		log.Warn("capture backend cannot be used", "reason", "too old")
+		return &Capture{
+			Backend: "afpacket", Keeps: []string{"cap_bpf"}, Table: capture.NewTable(10, 0), Read: c.read,
+			Stop:  func() error { c.stopped = true; return nil },
+			Close: func() error { c.closed = c.stopped; return nil },
+		}, nil
+	}, func() {
+		for _, name := range []string{"one", "two"} {
+			capturetest.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
+		}
+		ns.IP("link", "del", "gone")
+		ns.Veth("gone", peer, "gone")
+	})
+	if !c.closed {
+		t.Error("the capture was not stopped, then closed")
+	}
+	var shares []string
+	for _, f := range r.Findings {
+		switch f.Name {
+		case "share":
+			shares = append(shares, f.Interface+" "+f.Status.String())
+		case "backend":
+			if f.Summary != "afpacket" || f.Status != Info || len(f.Details) != 1 || f.Details[0] != "capture backend cannot be used: too old" {
+				t.Errorf("the backend is %+v", f)
+			}
+		}
+		if f.Interface == "gone" && (f.Status != Warning || !strings.Contains(f.Summary, "came or went")) {
+			t.Errorf("of the one that was made anew it says %+v", f)
+		}
+	}
+	if got := strings.Join(shares, ", "); got != "one ok, two error" {
+		t.Errorf("the shares are %s", got)
+	}
+	if len(r.Interfaces) != 2 || r.Interfaces[0].Packets != packets || r.Interfaces[0].Bytes != 86*packets || r.Interfaces[1].Kernel.RxPackets != packets {
+		t.Errorf("the interfaces are %+v", r.Interfaces)
+	}
+	if r.Status != Error || r.Backend != "afpacket" {
+		t.Errorf("the report is %+v", r)
+	}
+}
+
+func TestRunWithoutCapture(t *testing.T) {
+	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns.Veth("one", peer, "one")
+	r := run(t, ns, func(*slog.Logger) (*Capture, error) {
+		return nil, errors.Join(errors.New("ebpf: too old"), errors.New("afpacket: not permitted"))
+	}, nil)
+	var names []string
+	for _, f := range r.Findings {
+		names = append(names, f.Name)
+	}
+	if got, want := strings.Join(names, " "), "backend privileges interface clock metrics_address collector"; got != want {
+		t.Errorf("the findings are %s, want %s", got, want)
+	}
+	if b := r.Findings[0]; b.Status != Error || len(b.Details) != 2 || b.Details[1] != "afpacket: not permitted" {
+		t.Errorf("the backend is %+v", b)
+	}
+	if r.Interfaces == nil || r.Duration != 0 {
+		t.Errorf("the report is %+v", r)
+	}
+}

@@ -1,0 +1,87 @@
+package check
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// saw makes an observation in which the kernel's counters were read while nothing passed.
+func saw(packets, bytes, dropped int64, kernel Counters) *observed {
+	o := &observed{link: Link{Name: "eth0"}, least: kernel, most: kernel, status: capture.Status{Dropped: dropped}}
+	o.status.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: packets, Bytes: bytes}
+	return o
+}
+
+func TestShare(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		o      *observed
+		share  float64 // -1 for none
+		status Status
+		says   string
+	}{
+		{"nothing", saw(0, 0, 0, Counters{}), -1, Info, "neither by promflow nor by the kernel"},
+		{"all", saw(15011, 21699556, 0, Counters{RxPackets: 14648, RxBytes: 21885421, TxPackets: 363, TxBytes: 24261}), 1, OK, "every packet is accounted for"},
+		{"TSO, as measured", saw(14988, 21737404, 0, Counters{RxPackets: 602, RxBytes: 20997418, TxPackets: 366, TxBytes: 24498}), 1, OK, "14020 more"},
+		{"GRO, as measured", saw(15020, 21755581, 0, Counters{RxPackets: 14672, RxBytes: 21737131, TxPackets: 348, TxBytes: 23322}), 1, OK, "every packet"},
+		{"small packets, padded", saw(1000, 28_000, 0, Counters{RxPackets: 1000, RxBytes: 60_000}), 1, OK, "every packet"},
+		{"some never come", saw(900, 900_000, 0, Counters{RxPackets: 1000, RxBytes: 1_014_000}), 0.9, Error, "100 packets that never came"},
+		{"a few never come", saw(9950, 9_950_000, 0, Counters{RxPackets: 10000, RxBytes: 10_140_000}), 0.995, OK, "50 packets are not accounted for"},
+		{"some are dropped", saw(900, 900_000, 100, Counters{RxPackets: 1000, RxBytes: 1_014_000}), 0.9, Error, "100 dropped packets"},
+		{"a direction is missing behind merged segments", saw(10_000, 15_000_000, 0, Counters{RxPackets: 400, RxBytes: 14_500_000, TxPackets: 400, TxBytes: 14_500_000}),
+			(15_000_000. - 40*9200) / (29_000_000 - 32*800), Error, "50."},
+		{"nothing comes", saw(0, 0, 0, Counters{RxPackets: 50, RxBytes: 5000}), 0, Error, "50 packets that never came"},
+		{"few do not come", saw(0, 0, 0, Counters{RxPackets: 19, RxBytes: 1900}), 0, Warning, "too few to judge by"},
+		{"few and late", &observed{link: Link{Name: "eth0"}, least: Counters{RxPackets: 0}, most: Counters{RxPackets: 3, RxBytes: 300}}, -1, Info, "no packets"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			share, ok := c.o.share()
+			if ok != (c.share >= 0) || ok && math.Abs(share-c.share) > 1e-9 {
+				t.Errorf("the share is %v, %v, want %v", share, ok, c.share)
+			}
+			f := c.o.shareFinding()
+			if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != c.status || !strings.Contains(text, c.says) {
+				t.Errorf("got %v: %s; want %v and %q", f.Status, text, c.status, c.says)
+			}
+		})
+	}
+}
+
+func TestLoopbackHasEachPacketTwice(t *testing.T) {
+	o := saw(10, 1000, 0, Counters{RxPackets: 10, TxPackets: 10, RxBytes: 1140, TxBytes: 1140})
+	o.link.Loopback = true
+	if share, _ := o.share(); share != 1 {
+		t.Errorf("the share is %v, want 1", share)
+	}
+}
+
+func TestOnlyAllIsHundredPercent(t *testing.T) {
+	for share, want := range map[float64]string{1: "100 %", 0.999999: "99.99 %", 0: "0.00 %", 0.5: "50.00 %"} {
+		if got := percent(share); got != want {
+			t.Errorf("%v is %q, want %q", share, got, want)
+		}
+	}
+}
+
+func TestDrops(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		o      *observed
+		status Status
+		says   string
+	}{
+		{"none", saw(1, 1, 0, Counters{}), OK, "no packet was dropped"},
+		{"by the ring", saw(1, 1, 7, Counters{}), Warning, "dropped 7 packets"},
+		{"by the device", saw(1, 1, 0, Counters{RxMissed: 8}), Warning, "no room for 8 packets"},
+		{"by the stack", saw(1, 1, 0, Counters{RxDropped: 4, TxDropped: 5}), OK, "dropped 9 packets for reasons of its own"},
+	} {
+		f := c.o.dropsFinding()
+		if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != c.status || !strings.Contains(text, c.says) {
+			t.Errorf("%s: got %v: %s", c.name, f.Status, text)
+		}
+	}
+}

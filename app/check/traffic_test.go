@@ -1,0 +1,98 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+func host(addr string, receive, transmit int64) capture.Host {
+	h := capture.Host{Totals: capture.Totals{ReceivePackets: receive, TransmitPackets: transmit}}
+	if addr != "" {
+		h.Addr = netip.MustParseAddr(addr)
+	}
+	return h
+}
+
+func TestDirections(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		hosts  []capture.Host
+		status Status
+		says   string
+	}{
+		{"both", []capture.Host{host("10.1.0.1", 50, 40)}, OK, "both directions"},
+		{"none", nil, Info, "too little"},
+		{"few", []capture.Host{host("10.1.0.1", 19, 0)}, Info, "too little"},
+		{"receive only", []capture.Host{host("10.1.0.1", 20, 0), host("10.1.0.2", 20, 0)}, Warning, "receive and never transmit"},
+		{"transmit only", []capture.Host{host("10.1.0.1", 0, 20)}, Warning, "transmit and never receive"},
+		{"all monitored, on a mirror port of one direction", []capture.Host{host("10.1.0.1", 0, 20), host("8.8.8.8", 20, 0)}, Warning, "no address both"},
+		{"broadcasts beside", []capture.Host{host("10.1.0.1", 50, 40), host("10.1.0.255", 90, 0)}, OK, "both directions"},
+	} {
+		f := (&traffic{hosts: c.hosts}).directionsFinding()
+		if f.Status != c.status || !strings.Contains(f.Summary, c.says) {
+			t.Errorf("%s: got %v: %s", c.name, f.Status, f.Summary)
+		}
+	}
+}
+
+func TestSubnetsWithoutTraffic(t *testing.T) {
+	many := []string{"10.1.0.0/24"}
+	for i := range 14 {
+		many = append(many, fmt.Sprintf("10.2.%d.0/24", i))
+	}
+	for _, c := range []struct {
+		name, monitored string
+		hosts           []capture.Host
+		status          Status
+		says, last      string
+	}{
+		{"the only one has", "10.1.0.0/24", []capture.Host{host("10.1.0.9", 1, 0)}, OK, "traffic was seen in 10.1.0.0/24", ""},
+		{"each has", "10.1.0.0/24,fd00::/64", []capture.Host{host("10.1.0.9", 1, 0), host("fd00::1", 0, 1)}, OK, "each of 2", ""},
+		{"one has none", "10.1.0.0/24,fd00::/64", []capture.Host{host("10.1.0.9", 1, 0)}, Info, "1 of 2", "fd00::/64"},
+		{"none has", "10.1.0.0/24,fd00::/64", []capture.Host{host("", 1, 0)}, Info, "any", "fd00::/64"},
+		{"many have none", strings.Join(many, ","), []capture.Host{host("10.1.0.9", 1, 0)}, Info, "14 of 15", "and 4 more"},
+	} {
+		monitored, err := capture.ParseSubnets(c.monitored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := (&traffic{monitored: monitored, hosts: c.hosts}).subnetsFinding()
+		last := ""
+		if len(f.Details) > 0 {
+			last = f.Details[len(f.Details)-1]
+		}
+		if f.Status != c.status || !strings.Contains(f.Summary, c.says) || last != c.last || len(f.Details) > maxListed+1 {
+			t.Errorf("%s: got %v: %s: %q", c.name, f.Status, f.Summary, f.Details)
+		}
+	}
+}
+
+func TestUnmonitoredTrafficSuggestsSubnets(t *testing.T) {
+	own := []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("192.168.7.9/24"), netip.MustParsePrefix("fe80::1/64"),
+		netip.MustParsePrefix("fd00:7::9/64"), netip.MustParsePrefix("192.168.7.10/24"),
+	}
+	for _, c := range []struct {
+		name                 string
+		counted, unmonitored int64
+		status               Status
+		summary, says        string
+	}{
+		{"nothing", 0, 0, Info, "no packets", ""},
+		{"mostly monitored", 75, 25, OK, "75.00 %", ""},
+		{"too few", 0, 19, OK, "0.00 %", ""},
+		{"hardly monitored", 1, 99, Warning, "1.00 %", "--monitor-subnets=192.168.7.0/24,fd00:7::/64"},
+	} {
+		tr := traffic{own: own}
+		tr.outcomes[frame.Counted].Packets, tr.outcomes[frame.Unmonitored].Packets = c.counted, c.unmonitored
+		f := tr.monitoredFinding()
+		if f.Status != c.status || !strings.Contains(f.Summary, c.summary) || !strings.Contains(strings.Join(f.Details, "\n"), c.says) {
+			t.Errorf("%s: got %v: %s: %q", c.name, f.Status, f.Summary, f.Details)
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"promflow/app/privilege"
+)
+
+// dropPrivileges gives up what is not needed once everything is open, but for some capabilities. What is read again later must be
+// readable then: if it is not, that is an error now.
+func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
+	wasRoot := os.Geteuid() == 0
+	kept, err := privilege.Drop(c.user, c.asked("user"), keep)
+	if err != nil {
+		return fmt.Errorf("%s %v: %w", c.said("user"), c.user, err)
+	}
+	capabilities := strings.Join(kept, ",")
+	if capabilities == "" {
+		capabilities = "none"
+	}
+	log.Info("privileges", "user", os.Geteuid(), "group", os.Getegid(), "capabilities", capabilities)
+	if wasRoot && os.Geteuid() == 0 {
+		if !c.user.Root() {
+			log.Warn("stays root, as it lacks CAP_SETUID or CAP_SETGID, but gave up root's capabilities: --user=root keeps them, another user needs both")
+		}
+		return nil
+	}
+	if err := errors.Join(c.checkWebConfig(), c.checkOTLP()); err != nil { // which were right before
+		return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())
+	}
+	return nil
+}
+
+// checkWebConfig reads the web configuration and its files, as each connection does.
+func (c *config) checkWebConfig() error {
+	if err := web.Validate(c.webConfigFile); err != nil {
+		return fmt.Errorf("%s %q: %w", c.said("web-config-file"), c.webConfigFile, err)
+	}
+	return nil
+}
+
+// checkOTLP opens the files that pushes read.
+func (c *config) checkOTLP() error { return c.blameOTLP(c.otlp.Reread()) }

@@ -1,0 +1,295 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"promflow/capture/capturetest"
+)
+
+// state reads what a page says of an interface.
+func (p *program) state(backend, name string) (up string, packets int64) {
+	p.t.Helper()
+	page := p.get("/metrics")
+	_, rest, _ := strings.Cut(page, fmt.Sprintf("promflow_capture_up{backend=%q,interface=%q} ", backend, name))
+	up, _, _ = strings.Cut(rest, "\n")
+	for _, outcome := range []string{"counted", "unmonitored", "excluded", "non_ip", "malformed"} {
+		if series := fmt.Sprintf("promflow_capture_packets_total{interface=%q,outcome=%q}", name, outcome); strings.Contains(page, series) {
+			packets += int64(sample(p.t, page, series))
+		}
+	}
+	return up, packets
+}
+
+// await waits until each promflow says of an interface that it is up (1), away (0) or not known (empty), and that it has seen so
+// many packets there.
+func (all programs) await(t *testing.T, name, up string, packets int64) {
+	t.Helper()
+	eventually(t, func() (err error) {
+		for backend, p := range all {
+			if u, n := p.state(backend, name); u != up || n != packets {
+				err = errors.Join(err, fmt.Errorf("%s: %s is up: %q, and has %d packets; want %q and %d", backend, name, u, n, up, packets))
+			}
+		}
+		return err
+	})
+}
+
+// oneAddress is what 10.0.0.1 has transmitted by so many packets of packet().
+func oneAddress(packets int64) func() (map[string]counts, error) {
+	return func() (map[string]counts, error) {
+		return map[string]counts{"10.0.0.1": {transmitBytes: 100 * packets, transmitPackets: packets}}, nil
+	}
+}
+
+func packet() []byte {
+	return capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+}
+
+// sendOn sends packets from the other end of a link.
+func sendOn(t *testing.T, ns *capturetest.Namespace, device string, packets int) {
+	t.Helper()
+	s := capturetest.NewSender(t, ns, device)
+	for range packets {
+		s.Send(packet())
+	}
+}
+
+func TestSeveralInterfaces(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	for _, device := range []string{"a0", "a1", "b0"} {
+		here.Veth(device, there, device)
+	}
+	all := serveEach(t, here, "--interface=a0, lo", "--interface=a1", "--interface=a0", "--monitor-subnets=10.0.0.0/8", "--packets")
+	sendOn(t, there, "a0", 3)
+	sendOn(t, there, "a1", 4)
+	sendOn(t, there, "b0", 5)
+	all.await(t, "a0", "1", 3)
+	all.await(t, "a1", "1", 4)
+	for backend, p := range all {
+		if up, _ := p.state(backend, "lo"); up != "1" {
+			t.Errorf("%s: lo is up: %q", backend, up)
+		}
+	}
+	all.await(t, "b0", "", 0)
+	all.agree(t, oneAddress(7))
+}
+
+func TestInterfacesComeAndGo(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		args       []string
+		away, back func(here, there *capturetest.Namespace)
+	}{
+		{name: "deleted and made anew", args: []string{"--interface=a0"},
+			away: func(here, _ *capturetest.Namespace) { here.IP("link", "del", "a0") },
+			back: func(here, there *capturetest.Namespace) { here.Veth("a0", there, "a0") }},
+		{name: "down and up", args: []string{"--interface=a0"},
+			away: func(here, _ *capturetest.Namespace) { here.IP("link", "set", "a0", "down") },
+			back: func(here, _ *capturetest.Namespace) { here.IP("link", "set", "a0", "up") }},
+		{name: "renamed and named so again", args: []string{"--interface=a0"},
+			away: func(here, _ *capturetest.Namespace) {
+				here.IP("link", "set", "a0", "down")
+				here.IP("link", "set", "a0", "name", "b0")
+				here.IP("link", "set", "b0", "up")
+			},
+			back: func(here, _ *capturetest.Namespace) {
+				here.IP("link", "set", "b0", "down")
+				here.IP("link", "set", "b0", "name", "a0")
+				here.IP("link", "set", "a0", "up")
+			}},
+		{name: "moved to another namespace and back", args: []string{"--interface=a0"},
+			away: func(here, there *capturetest.Namespace) {
+				here.IP("link", "set", "a0", "name", "x0", "netns", there.Name)
+			},
+			back: func(here, there *capturetest.Namespace) {
+				there.IP("link", "set", "x0", "name", "a0", "netns", here.Name)
+				here.IP("link", "set", "a0", "up")
+			}},
+		{name: "found by a glob", args: []string{"--interface=a?", "--interface=lo"},
+			away: func(here, _ *capturetest.Namespace) { here.IP("link", "del", "a0") },
+			back: func(here, there *capturetest.Namespace) { here.Veth("a0", there, "a0") }},
+	} {
+		for _, later := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, later: %v", c.name, later), func(t *testing.T) {
+				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+				args := append([]string{"--monitor-subnets=10.0.0.0/8", "--packets", "--wait-interface=" + fmt.Sprint(later)}, c.args...)
+				if !later {
+					here.Veth("a0", there, "a0")
+				}
+				all := serveEach(t, here, args...)
+				if later {
+					here.Veth("a0", there, "a0")
+				}
+				packets := int64(0)
+				for range 4 {
+					all.await(t, "a0", "1", packets)
+					sendOn(t, there, "a0", 10)
+					packets += 10
+					all.await(t, "a0", "1", packets)
+					c.away(here, there)
+					all.await(t, "a0", "0", packets)
+					all.agree(t, oneAddress(packets))
+					c.back(here, there)
+				}
+			})
+		}
+	}
+}
+
+// TestHundredCycles deletes an interface and makes it anew again and again: nothing is counted twice or missed, and nothing is left
+// of any but the last.
+func TestHundredCycles(t *testing.T) {
+	for _, interfaces := range []string{"a0", "a*"} {
+		t.Run(interfaces, func(t *testing.T) {
+			const cycles, perCycle = 100, 20
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here.Veth("a0", there, "a0")
+			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
+			var before map[string]string
+			for cycle := range int64(cycles) {
+				all.await(t, "a0", "1", cycle*perCycle)
+				if cycle == 1 { // by now all has been opened that stays
+					before = belongings(t, here, all)
+				}
+				sendOn(t, there, "a0", perCycle)
+				all.await(t, "a0", "1", (cycle+1)*perCycle)
+				here.IP("link", "del", "a0")
+				here.Veth("a0", there, "a0")
+			}
+			all.agree(t, oneAddress(cycles*perCycle))
+			eventually(t, func() (err error) {
+				for of, n := range belongings(t, here, all) {
+					if n != before[of] {
+						err = errors.Join(err, fmt.Errorf("%s: %s, and %s after the first cycle", of, n, before[of]))
+					}
+				}
+				return err
+			})
+		})
+	}
+}
+
+// belongings counts what programs have open, in their process and in the kernel.
+func belongings(t *testing.T, ns *capturetest.Namespace, all programs) map[string]string {
+	t.Helper()
+	has := map[string]string{"packet sockets": fmt.Sprint(strings.Count(ns.Run("cat", "/proc/net/packet"), "\n"))}
+	for backend, p := range all {
+		p.client.CloseIdleConnections()
+		page := p.get("/metrics")
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sockets := 0
+		for _, file := range files {
+			if to, _ := os.Readlink(file); strings.HasPrefix(to, "socket:") {
+				sockets++
+			}
+		}
+		objects := bpfObjects(t, p.cmd.Process.Pid)
+		has[backend+" files"] = fmt.Sprint(len(files))
+		has[backend+" sockets"] = fmt.Sprint(sockets)
+		has[backend+" goroutines"] = fmt.Sprint(sample(t, page, "go_goroutines"))
+		has[backend+" BPF objects"] = fmt.Sprint(len(objects.maps), len(objects.programs))
+	}
+	return has
+}
+
+func TestOverlapsAreNamed(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	here.Veth("a1", there, "a1")
+	here.IP("link", "add", "br0", "type", "bridge")
+	here.IP("link", "set", "a0", "master", "br0")
+	p := serve(t, here, "--interface=br0,a0,a1")
+	const warning = "two interfaces see the same packets"
+	eventually(t, func() error {
+		if log := p.log.String(); strings.Count(log, warning) != 1 || !strings.Contains(log, "interface=br0 and=a0") {
+			return errors.New(log)
+		}
+		return nil
+	})
+	here.IP("link", "set", "a1", "master", "br0")
+	eventually(t, func() error {
+		if log := p.log.String(); strings.Count(log, warning) != 2 || !strings.Contains(log, "interface=br0 and=a1") {
+			return errors.New(log)
+		}
+		return nil
+	})
+}
+
+// TestFlappingIsCalm has an interface go down and up so often that the log must not tell all of it.
+func TestFlappingIsCalm(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	p := serve(t, here, "--interface=a0")
+	for range 60 {
+		here.IP("link", "set", "a0", "down")
+		here.IP("link", "set", "a0", "up")
+	}
+	programs{"ebpf": p}.await(t, "a0", "1", 0)
+	if n := strings.Count(p.log.String(), "interface is"); n < 4 || n > 40 {
+		t.Errorf("the log has %d lines of 120 changes", n)
+	}
+}
+
+// TestAddressesExpire has an address leave the page, and come back with its total.
+func TestAddressesExpire(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	for _, monitored := range []string{"10.0.0.0/24", "10.0.0.0/8"} {
+		all := serveEach(t, here, "--interface=a0", "--monitor-subnets="+monitored, "--packets", "--expire-after=1s")
+		sendOn(t, there, "a0", 3)
+		all.agree(t, oneAddress(3))
+		all.agree(t, func() (map[string]counts, error) { return nil, nil })
+		for backend, p := range all {
+			page := p.get("/metrics")
+			if sample(t, page, "promflow_expired_ips") != 1 || sample(t, page, `promflow_expired_bytes{direction="transmit"}`) != 300 ||
+				sample(t, page, "promflow_tracked_ips") != 0 {
+				t.Errorf("%s: the page is\n%s", backend, page)
+			}
+		}
+		sendOn(t, there, "a0", 1)
+		all.agree(t, oneAddress(4))
+		for _, p := range all {
+			p.terminate()
+		}
+	}
+}
+
+// TestKernelsOwnCountersAgree compares all that was seen with what the kernel counted of the interface.
+func TestKernelsOwnCountersAgree(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	all := serveEach(t, here, "--interface=a0", "--monitor-subnets=10.0.0.0/8")
+	frames := capturetest.Frames()
+	in, out := capturetest.NewSender(t, there, "a0"), capturetest.NewSender(t, here, "a0")
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		in.Send(frames...)
+		out.Send(frames...)
+	}
+	device := "/sys/class/net/a0/statistics/"
+	var kernel int64
+	for _, counter := range []string{"rx_packets", "tx_packets"} {
+		var n int64
+		fmt.Sscan(here.Run("cat", device+counter), &n)
+		kernel += n
+	}
+	eventually(t, func() (err error) {
+		for backend, p := range all {
+			_, seen := p.state(backend, "a0")
+			dropped := int64(sample(t, p.get("/metrics"), `promflow_capture_dropped_packets_total{interface="a0"}`))
+			if seen+dropped != kernel {
+				err = errors.Join(err, fmt.Errorf("%s: %d seen and %d dropped, and the kernel has %d", backend, seen, dropped, kernel))
+			}
+		}
+		return err
+	})
+}

@@ -1,0 +1,69 @@
+// Package privilege gives up what a process may do beyond what it has to.
+package privilege
+
+import (
+	"errors"
+	"fmt"
+	"os/user"
+	"strconv"
+	"strings"
+)
+
+// DefaultUser is "nonroot" of the distroless container images. It is not nobody, whom other daemons share: who has the same
+// user may send signals and trace.
+const DefaultUser = "65532"
+
+// User is who a process is to be.
+type User struct{ UID, GID int }
+
+// Root keeps what root may do.
+func (u User) Root() bool { return u.UID == 0 }
+
+func (u User) String() string { return fmt.Sprintf("%d:%d", u.UID, u.GID) }
+
+// maxID is the largest identifier; the one beyond means none (setresuid(2)).
+const maxID = 1<<32 - 2
+
+// ParseUser reads a user, by number or by name, and maybe a group behind a colon. Without one, the group is that of the named user,
+// or has the number's value.
+func ParseUser(s string) (User, error) {
+	name, group, grouped := strings.Cut(s, ":")
+	u := User{}
+	if id, err := parseID(name); err == nil {
+		u = User{id, id}
+	} else if named, err := user.Lookup(name); err != nil {
+		return User{}, fmt.Errorf("expected the number or name of a user such as %s, root or promflow:promflow", DefaultUser)
+	} else if u, err = numbers(named.Uid, named.Gid); err != nil {
+		return User{}, err
+	}
+	if !grouped {
+		return u, nil
+	}
+	gid, err := parseID(group)
+	if err != nil {
+		named, err := user.LookupGroup(group)
+		if err != nil {
+			return User{}, fmt.Errorf("%q is no group", group)
+		}
+		if gid, err = parseID(named.Gid); err != nil {
+			return User{}, err
+		}
+	}
+	u.GID = gid
+	return u, nil
+}
+
+func numbers(uid, gid string) (u User, err error) {
+	var errs [2]error
+	u.UID, errs[0] = parseID(uid)
+	u.GID, errs[1] = parseID(gid)
+	return u, errors.Join(errs[:]...)
+}
+
+func parseID(s string) (int, error) {
+	id, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && id > maxID {
+		err = strconv.ErrRange
+	}
+	return int(id), err
+}

@@ -1,0 +1,165 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"promflow/capture/capturetest"
+)
+
+var privileges = regexp.MustCompile(`(?m)^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs):[ \t]*(.*)$`)
+
+// threadsAre checks what every thread of a program may do.
+func threadsAre(pid int, want string) error {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) < 2 {
+		return fmt.Errorf("threads %v, %v", files, err)
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has ended
+		}
+		if err != nil {
+			return err
+		}
+		var is []string
+		for _, m := range privileges.FindAllStringSubmatch(string(status), -1) {
+			is = append(is, m[1]+" "+strings.Join(slices.Compact(strings.Fields(m[2])), " "))
+		}
+		if got := strings.Join(is, ", "); got != want {
+			return fmt.Errorf("%s: is %s, want %s", file, got, want)
+		}
+	}
+	return nil
+}
+
+const none = "0000000000000000"
+
+func mayDo(user int, groups, permitted string) string {
+	return fmt.Sprintf("Uid %d, Gid %d, Groups %s, CapInh %s, CapPrm %s, CapEff %s, CapAmb %s, NoNewPrivs 1", user, user, groups, none, permitted, permitted, none)
+}
+
+// TestGivesUpPrivileges looks at what is left, and whether it still counts, also on an interface that was made anew.
+func TestGivesUpPrivileges(t *testing.T) {
+	capturetest.Need(t, "setpriv", "setcap")
+	program := copyForEveryone(t)
+	nobody := func(args ...string) []string {
+		return append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...)
+	}
+	const raw = "0000000000002000" // CAP_NET_RAW
+	for _, c := range []struct {
+		name    string
+		setcap  string
+		by      []string
+		args    []string
+		want    string
+		logs    string
+		backend string // auto if empty
+	}{
+		{name: "root", want: mayDo(65532, "", none), logs: "capabilities=none"},
+		{name: "root, by the ring", backend: "afpacket", want: mayDo(65532, "", none), logs: "capabilities=none"},
+		{name: "root with a glob", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
+		{name: "root with a glob, by the ring", backend: "afpacket", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
+		{name: "another user", args: []string{"--user=12345"}, want: mayDo(12345, "", none), logs: "user=12345"},
+		{name: "file capabilities", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
+		{name: "ambient capabilities", by: nobody("--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"), want: mayDo(65534, "", none)},
+		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", none), logs: "stays root"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here.Veth("a0", there, "a0")
+			grant(t, program, c.setcap)
+			backend := "ebpf"
+			args := append(slices.Clone(c.by), program, "--metrics-address=127.0.0.1:0", "--interface=a0", "--monitor-subnets=10.0.0.0/8", "--packets")
+			if c.backend != "" {
+				backend = c.backend
+				args = append(args, "--capture="+backend)
+			}
+			cmd := here.Command(append(args, c.args...)...)
+			cmd.Env = append(os.Environ(), beProgram+"=1")
+			p := start(t, here, cmd).listening()
+			begin := time.Now()
+			eventually(t, func() error { return threadsAre(p.cmd.Process.Pid, c.want) })
+			if took := time.Since(begin); took > time.Second {
+				t.Logf("took %v", took)
+			}
+			if log := p.log.String(); !strings.Contains(log, c.logs) {
+				t.Errorf("the log has no %s: %s", c.logs, log)
+			}
+			all := programs{backend: p}
+			sendOn(t, there, "a0", 10)
+			all.agree(t, oneAddress(10))
+			here.IP("link", "del", "a0")
+			here.Veth("a0", there, "a0")
+			all.await(t, "a0", "1", 10)
+			sendOn(t, there, "a0", 10)
+			all.agree(t, oneAddress(20))
+			if len(c.args) > 0 && strings.Contains(c.args[0], "z*") {
+				here.Veth("z0", there, "z0")
+				all.await(t, "z0", "1", 0)
+				sendOn(t, there, "z0", 10)
+				all.agree(t, oneAddress(30))
+			}
+			if err := threadsAre(p.cmd.Process.Pid, c.want); err != nil {
+				t.Error(err)
+			}
+			p.terminate()
+		})
+	}
+}
+
+// grant gives a program file capabilities, until the test's end.
+func grant(t *testing.T, path, capabilities string) {
+	t.Helper()
+	if capabilities != "" {
+		u := unprivileged{t: t}
+		u.grant("setcap " + capabilities + " " + path)
+		t.Cleanup(func() { u.grant("setcap -r " + path) })
+	}
+}
+
+func TestRootStaysOnRequest(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	p := serve(t, ns, "--interface=lo", "--user=root")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(status), "Uid:\t0\t0\t0\t0") || strings.Contains(string(status), "CapEff:\t"+none) {
+		t.Errorf("the status is %s", status)
+	}
+}
+
+// TestFilesMustBeReadableLater has files that root can read and nobody else.
+func TestFilesMustBeReadableLater(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	certificate, key, _ := selfSigned(t)
+	if err := os.Chown(key, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	web := write(t, "web.yml", fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key))
+	headers := write(t, "headers", "a=b")
+	if err := os.Chown(headers, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	for flag, file := range map[string]string{"--web-config-file": web, "--otlp-headers-file": headers} {
+		args := []string{"--interface=lo", "--metrics-address=127.0.0.1:0", "--otlp-endpoint=127.0.0.1:1", "--log-level=error", flag + "=" + file}
+		line, _ := fails(t, inside(t, ns, args...))
+		if !strings.Contains(line, flag) || !strings.Contains(line, "permission denied") || !strings.Contains(line, "--user") {
+			t.Errorf("%s: said %q", flag, line)
+		}
+		p := serve(t, ns, append(args[:1:1], "--otlp-endpoint=127.0.0.1:1", flag+"="+file, "--user=root")...)
+		p.terminate()
+	}
+	if line, _ := fails(t, inside(t, ns, "--interface=lo", "--user=nosuch")); !strings.Contains(line, `--user "nosuch"`) {
+		t.Errorf("said %q", line)
+	}
+}
