@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -18,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
+	"promflow/examples/internal/testbed"
 )
 
 // start runs a benchmark and gives what it wrote.
@@ -152,8 +151,8 @@ func TestInterruption(t *testing.T) {
 				return
 			}
 			for _, id := range ids {
-				there := &link{receiver: &namespace{proc: "/proc/" + id}}
-				if n, err := there.received(); n > 0 && err == nil {
+				there := &testbed.Link{Receiver: &testbed.Namespace{Proc: "/proc/" + id}}
+				if n, err := there.Received(); n > 0 && err == nil {
 					return
 				}
 			}
@@ -170,77 +169,6 @@ type beginning struct{ is atomic.Bool }
 func (b *beginning) Write(p []byte) (int, error) {
 	b.is.Store(true)
 	return len(p), nil
-}
-
-func TestFlood(t *testing.T) {
-	capturetest.NeedRoot(t)
-	capturetest.Need(t, "ip", "ethtool")
-	flooding, watching, err := pickCPUs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := newLink(flooding, watching)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	const frames, hosts, size = 1000, 300, 100
-	f, err := newFlood(l, hosts, size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-
-	var socket int
-	err = l.receiver.do(func() (err error) {
-		if socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(networkOrder(unix.ETH_P_ALL))); err != nil {
-			return err
-		}
-		return unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(socket)
-	if _, err := f.send(t.Context(), frames); errors.Is(err, unix.EINVAL) {
-		capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := l.received(); n != frames || err != nil {
-		t.Errorf("%d frames were received (%v)", n, err)
-	}
-
-	sources := make(map[uint32]bool)
-	frame := make([]byte, 2048)
-	for range frames {
-		n, _, err := unix.Recvfrom(socket, frame, unix.MSG_DONTWAIT)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := template(size)
-		copy(want[checksumOffset:], frame[checksumOffset:udpOffset-4]) // and the source address
-		if !bytes.Equal(frame[:n], want) {
-			t.Fatalf("the frame is %x, want %x", frame[:n], want)
-		}
-		// With a correct checksum, all words of the header add up to ffff (RFC 1071).
-		var sum uint32
-		for at := headerSize; at < udpOffset; at += 2 {
-			sum += uint32(binary.BigEndian.Uint16(frame[at:]))
-		}
-		if sum = sum&0xffff + sum>>16; sum&0xffff+sum>>16 != 0xffff {
-			t.Fatalf("the checksum is wrong in %x", frame[headerSize:udpOffset])
-		}
-		sources[binary.BigEndian.Uint32(frame[sourceOffset:])] = true
-	}
-	for source := range sources {
-		if source < 0x0a000000 || source >= 0x0a000000+hosts {
-			t.Errorf("the source %x is none of %d from 10.0.0.0 up", source, hosts)
-		}
-	}
-	if len(sources) < hosts/2 {
-		t.Errorf("there are %d sources of %d", len(sources), hosts)
-	}
 }
 
 func TestNotInstalled(t *testing.T) {

@@ -10,12 +10,14 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"promflow/examples/internal/testbed"
 )
 
 // openFloor watches the receiving end of the link with a packet socket whose filter takes no packet. This is what any
 // capture on a packet socket costs at the least.
-func openFloor(l *link) (socket io.Closer, err error) {
-	err = l.receiver.do(func() error {
+func openFloor(l *testbed.Link) (socket io.Closer, err error) {
+	err = l.Receiver.Do(func() error {
 		// With protocol 0 the socket receives nothing until it is bound.
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -32,7 +34,7 @@ func openFloor(l *link) (socket io.Closer, err error) {
 		if err != nil {
 			return err
 		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: l.index})
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: l.Index})
 	})
 	if err != nil {
 		if socket != nil {

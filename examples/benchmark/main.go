@@ -44,10 +44,9 @@ type options struct {
 }
 
 const (
-	headerSize = 14 // of Ethernet: frame bytes that no tool counts
-	minSize    = 60 // Ethernet's smallest frame; the checksum behind it is not the kernel's
-	maxSize    = headerSize + 1500
-	maxHosts   = 1 << 24 // all of 10.0.0.0/8
+	minSize  = 60 // Ethernet's smallest frame; the checksum behind it is not the kernel's
+	maxSize  = 14 + 1500
+	maxHosts = 1 << 24 // all of 10.0.0.0/8
 )
 
 func main() {

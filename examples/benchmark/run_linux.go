@@ -6,29 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"promflow/examples/internal/testbed"
 )
 
 // benchmark is what all measurements share.
 type benchmark struct {
 	options
 	dir   string // for files
-	link  *link
-	flood *flood
+	link  *testbed.Link
+	flood *testbed.Flood
 }
 
 // run measures all tools in all rounds and writes what came of it, as Markdown.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if os.Geteuid() != 0 {
-		return errors.New("this must run as root: it makes network namespaces and captures")
-	}
-	for program, debian := range map[string]string{"ip": "iproute2", "ethtool": "ethtool"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("the program %s is not installed (Debian: apt-get install %s)", program, debian)
-		}
+	if err := testbed.Check(); err != nil {
+		return err
 	}
 	b := benchmark{options: o}
 	if b.dir, err = os.MkdirTemp("", "promflow-benchmark-"); err != nil {
@@ -40,29 +36,29 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	floodCPU, toolCPU, err := pickCPUs()
+	floodCPU, toolCPU, err := testbed.PickCPUs()
 	if err != nil {
 		return err
 	}
 	if floodCPU == toolCPU {
 		results.notes = append(results.notes, "The flood and the tools shared the only processor: the figures mean little.")
 	}
-	if b.link, err = newLink(floodCPU, toolCPU); err != nil {
+	if b.link, err = testbed.NewLink(floodCPU, toolCPU); err != nil {
 		return err
 	}
-	defer b.link.close()
-	if b.flood, err = newFlood(b.link, o.hosts, o.size); err != nil {
+	defer b.link.Close()
+	if b.flood, err = testbed.NewFlood(b.link, o.hosts, o.size); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.flood.close()) }()
+	defer func() { err = errors.Join(err, b.flood.Close()) }()
 	if err := b.measureAll(ctx, tools); err != nil {
 		return err
 	}
-	machine, err := machine()
+	machine, err := testbed.Machine()
 	if err != nil {
 		return err
 	}
-	traffic := fmt.Sprintf("%s of %d bytes from %s, %s", plural(o.frames, "frame"), o.size, plural(o.hosts, "host"), plural(o.rounds, "round"))
+	traffic := fmt.Sprintf("%s of %d bytes from %s, %s", testbed.Plural(o.frames, "frame"), o.size, testbed.Plural(o.hosts, "host"), testbed.Plural(o.rounds, "round"))
 	header := strings.Join(append([]string{time.Now().Format(time.DateOnly) + ", " + machine, traffic}, versions...), "; ")
 	if _, err := fmt.Fprintf(out, "%s:\n\n", header); err != nil {
 		return err
@@ -80,7 +76,7 @@ type contender struct {
 func (b *benchmark) contenders(ctx context.Context, results *table) (tools []contender, versions []string, err error) {
 	for _, name := range b.tools {
 		if strings.HasPrefix(name, "promflow-") && b.promflow == "" {
-			if b.promflow, err = build(ctx, b.dir); err != nil {
+			if b.promflow, err = testbed.Build(ctx, b.dir); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -107,17 +103,6 @@ func (b *benchmark) contenders(ctx context.Context, results *table) (tools []con
 	return tools, versions, nil
 }
 
-// build compiles promflow, of the module that the benchmark is in.
-func build(ctx context.Context, dir string) (program string, err error) {
-	program = filepath.Join(dir, "promflow")
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "promflow")
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building promflow (or name one with -promflow): %w: %s", err, out)
-	}
-	return program, nil
-}
-
 // measureAll measures each tool once a round, so that what else the machine does meets all of them.
 func (b *benchmark) measureAll(ctx context.Context, tools []contender) error {
 	for round := range b.rounds {
@@ -127,10 +112,10 @@ func (b *benchmark) measureAll(ctx context.Context, tools []contender) error {
 			}
 			fmt.Fprintf(b.progress, "round %d: %s", round+1, t.name)
 			m, err := b.measure(ctx, t.tool)
-			var refused *refusal
+			var refused *testbed.Refusal
 			switch {
 			case errors.As(err, &refused):
-				t.row.refused = refused.reason
+				t.row.refused = refused.Reason
 			case err != nil:
 				fmt.Fprintln(b.progress)
 				return fmt.Errorf("%s: %w", t.name, err)
@@ -156,31 +141,31 @@ func (b *benchmark) measure(ctx context.Context, t *tool) (m measurement, err er
 		err := b.inundate(ctx, &m)
 		return m, err
 	}
-	p, err := startProcess(b.link, filepath.Join(b.dir, t.name+".log"), t.command)
+	p, err := testbed.StartProcess(b.link, filepath.Join(b.dir, t.name+".log"), t.command)
 	if err != nil {
 		return m, err
 	}
 	defer func() {
-		if failed := p.stop(); failed != nil { // worse than what may have been before: it would disturb the others
+		if failed := p.Stop(); failed != nil { // worse than what may have been before: it would disturb the others
 			err = failed
 		}
 	}()
-	if err := p.waitReady(ctx, t.ready); err != nil {
+	if err := p.WaitReady(ctx, t.ready); err != nil {
 		return m, err
 	}
-	before, _, err := p.usage()
+	before, _, err := p.Usage()
 	if err != nil {
 		return m, err
 	}
 	if err := b.inundate(ctx, &m); err != nil {
 		return m, err
 	}
-	after, err := p.idle(ctx)
+	after, err := p.Idle(ctx)
 	if err != nil {
 		return m, err
 	}
 	m.cpu = after - before
-	if _, m.memory, err = p.usage(); err != nil { // before its answers take any
+	if _, m.memory, err = p.Usage(); err != nil { // before its answers take any
 		return m, err
 	}
 	c, err := settled(ctx, m.received, func() (counts, error) { return t.counts(ctx, p) })
@@ -188,19 +173,19 @@ func (b *benchmark) measure(ctx context.Context, t *tool) (m measurement, err er
 		return m, err
 	}
 	m.counts = &c
-	return m, p.alive()
+	return m, p.Alive()
 }
 
 // inundate sends one flood and sees what comes out of the link.
 func (b *benchmark) inundate(ctx context.Context, m *measurement) error {
-	before, err := b.link.received()
+	before, err := b.link.Received()
 	if err != nil {
 		return err
 	}
-	if m.took, err = b.flood.send(ctx, b.frames); err != nil {
+	if m.took, err = b.flood.Send(ctx, b.frames); err != nil {
 		return err
 	}
-	after, err := b.link.received()
+	after, err := b.link.Received()
 	m.received = after - before
 	return err
 }
@@ -209,7 +194,7 @@ func (b *benchmark) inundate(ctx context.Context, m *measurement) error {
 func settled(ctx context.Context, all int64, ask func() (counts, error)) (c counts, err error) {
 	const look, same = 100 * time.Millisecond, 500 * time.Millisecond
 	since, last := time.Now(), time.Time{}
-	err = poll(ctx, 10*time.Second, func() (bool, error) {
+	err = testbed.Poll(ctx, 10*time.Second, func() (bool, error) {
 		if time.Since(last) < look {
 			return false, nil
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"promflow/examples/internal/testbed"
 )
 
 const columnsHelp = `The columns; each is the median of the rounds:
@@ -105,8 +107,8 @@ func (t *table) discrepancies(r *row) []string {
 			}
 		}
 		if rounds > 0 {
-			text := fmt.Sprintf(format, grouped(int(worst)))
-			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, plural(len(r.rounds), "round")))
+			text := fmt.Sprintf(format, testbed.Grouped(int(worst)))
+			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, testbed.Plural(len(r.rounds), "round")))
 		}
 	}
 	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
@@ -123,7 +125,7 @@ func (t *table) discrepancies(r *row) []string {
 		if m.counts.bytes < 0 {
 			return 0
 		}
-		off := m.counts.bytes - m.counts.packets*int64(t.size-headerSize)
+		off := m.counts.bytes - m.counts.packets*int64(t.size-testbed.HeaderSize)
 		return max(off, -off)
 	})
 	return notes
@@ -174,27 +176,6 @@ func percent(round func(float64) float64, share float64) string {
 		return fmt.Sprintf("%.2f %%", hundredths/100)
 	}
 	return fmt.Sprintf("%.0f %%", share*100)
-}
-
-// grouped writes a number with a comma before every three digits from the end.
-func grouped(n int) string {
-	digits := fmt.Sprint(n)
-	var b strings.Builder
-	for i, digit := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(digit)
-	}
-	return b.String()
-}
-
-// plural gives a number of things.
-func plural(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return grouped(n) + " " + thing
 }
 
 // last tells of the last measurement.

@@ -5,8 +5,6 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,22 +13,23 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
+
+	"promflow/examples/internal/testbed"
 )
 
-// tool is something that watches the receiving end of the link: a program, or a packet socket of the benchmark itself, or
+// tool is something that watches the testbed.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
 // nothing at all.
 type tool struct {
 	name   string
 	socket bool // watch with a packet socket that takes no packet
 
-	command  []string                                        // the program; the rest is empty without it
-	programs []string                                        // further ones that are needed
-	debian   string                                          // the package that has all of them
-	version  *regexp.Regexp                                  // what to show of what it prints when asked for its version
-	ask      string                                          // the argument that asks for it
-	ready    func(context.Context, *process) error           // is nil once it captures and answers
-	counts   func(context.Context, *process) (counts, error) // asks it what it has counted so far
+	command  []string                                                // the program; the rest is empty without it
+	programs []string                                                // further ones that are needed
+	debian   string                                                  // the package that has all of them
+	version  *regexp.Regexp                                          // what to show of what it prints when asked for its version
+	ask      string                                                  // the argument that asks for it
+	ready    func(context.Context, *testbed.Process) error           // is nil once it captures and answers
+	counts   func(context.Context, *testbed.Process) (counts, error) // asks it what it has counted so far
 }
 
 // missing says which of the tool's programs is not installed, if any.
@@ -87,15 +86,15 @@ func newPromflow(name, backend string, o options) (*tool, error) {
 	}
 	return &tool{
 		name:    name,
-		command: []string{program, "--interface=" + receiving, "--capture=" + backend, "--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
+		command: []string{program, "--interface=" + testbed.Receiving, "--capture=" + backend, "--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
-		ready: func(ctx context.Context, p *process) error {
-			_, err := p.link.page(ctx, "http://"+address+"/-/ready")
+		ready: func(ctx context.Context, p *testbed.Process) error {
+			_, err := p.Page(ctx, "http://"+address+"/-/ready")
 			return err
 		},
-		counts: func(ctx context.Context, p *process) (counts, error) {
-			page, err := p.link.page(ctx, "http://"+address+"/metrics")
+		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
+			page, err := p.Page(ctx, "http://"+address+"/metrics")
 			if err != nil {
 				return counts{}, err
 			}
@@ -104,7 +103,7 @@ func newPromflow(name, backend string, o options) (*tool, error) {
 				prefix string
 				to     *int64
 			}{
-				{`promflow_capture_packets_total{interface="` + receiving + `",outcome="counted"}`, &c.packets},
+				{`promflow_capture_packets_total{interface="` + testbed.Receiving + `",outcome="counted"}`, &c.packets},
 				{`promflow_transmit_bytes_total{`, &c.bytes}, // the flood has one source for each packet
 				{`promflow_capture_dropped_packets_total{`, &c.dropped},
 			} {
@@ -147,7 +146,7 @@ imt_path: %s
 imt_buckets: %d
 imt_mem_pools_size: %d
 imt_mem_pools_number: %d
-`, receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
+`, testbed.Receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -162,11 +161,11 @@ imt_mem_pools_number: %d
 		debian:   "pmacct",
 		ask:      "-V",
 		version:  anyVersion,
-		ready: func(ctx context.Context, p *process) error {
+		ready: func(ctx context.Context, p *testbed.Process) error {
 			_, err := table(ctx)
-			return errors.Join(err, p.captures())
+			return errors.Join(err, p.Captures())
 		},
-		counts: func(ctx context.Context, p *process) (counts, error) {
+		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
 			text, err := table(ctx)
 			if err != nil {
 				return counts{}, fmt.Errorf("pmacct -s: %w", err)
@@ -175,7 +174,7 @@ imt_mem_pools_number: %d
 			if err != nil {
 				return counts{}, err
 			}
-			answer, err := p.ask(ctx, syscall.SIGUSR1, dropped)
+			answer, err := p.Ask(ctx, syscall.SIGUSR1, dropped)
 			if err != nil {
 				return counts{}, err
 			}
@@ -216,17 +215,17 @@ func newDarkstat(hosts int) *tool {
 	totals := regexp.MustCompile(`<graphs tp="(\d+)" tb="(\d+)" pc="\d+" pd="(\d+)"`)
 	return &tool{
 		name: "darkstat",
-		command: []string{"darkstat", "-i", receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
+		command: []string{"darkstat", "-i", testbed.Receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
 			"--hosts-max", strconv.Itoa(max(1000, hosts+2)), "--hosts-keep", strconv.Itoa(max(500, hosts+1))},
 		debian:  "darkstat",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(ctx context.Context, p *process) error {
-			_, err := p.link.page(ctx, url)
-			return errors.Join(err, p.captures())
+		ready: func(ctx context.Context, p *testbed.Process) error {
+			_, err := p.Page(ctx, url)
+			return errors.Join(err, p.Captures())
 		},
-		counts: func(ctx context.Context, p *process) (c counts, err error) {
-			page, err := p.link.page(ctx, url)
+		counts: func(ctx context.Context, p *testbed.Process) (c counts, err error) {
+			page, err := p.Page(ctx, url)
 			if err != nil {
 				return c, err
 			}
@@ -249,18 +248,18 @@ func newTcpdump() *tool {
 	totals := regexp.MustCompile(`(\d+) packets? captured, \d+ packets? received by filter, (\d+) packets? dropped by kernel.*\n`)
 	return &tool{
 		name:    "tcpdump",
-		command: []string{"tcpdump", "-i", receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
+		command: []string{"tcpdump", "-i", testbed.Receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
 		debian:  "tcpdump",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(_ context.Context, p *process) error {
-			if !strings.Contains(p.output(), "listening on") {
+		ready: func(_ context.Context, p *testbed.Process) error {
+			if !strings.Contains(p.Output(), "listening on") {
 				return errors.New("it does not listen")
 			}
 			return nil
 		},
-		counts: func(ctx context.Context, p *process) (counts, error) {
-			answer, err := p.ask(ctx, syscall.SIGUSR1, totals)
+		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
+			answer, err := p.Ask(ctx, syscall.SIGUSR1, totals)
 			if err != nil {
 				return counts{}, err
 			}
@@ -272,27 +271,3 @@ func newTcpdump() *tool {
 }
 
 var anyVersion = regexp.MustCompile(`(\d+\.\d\S*)`)
-
-// page fetches a page of a program at the receiving end.
-func (l *link) page(ctx context.Context, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a page of many hosts takes its time
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	client := http.Client{Transport: &http.Transport{DialContext: l.receiver.dial, DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", url, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s", url, response.Status)
-	}
-	return string(body), nil
-}

@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"bytes"
@@ -18,32 +18,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a program at the receiving end of the link, with the processes that it has started itself: all are of one
+// Process is a program at the receiving end of the link, with the processes that it has started itself: all are of one
 // process group.
-type process struct {
-	link  *link
+type Process struct {
+	link  *Link
 	cmd   *exec.Cmd
 	log   string        // file of what it prints
 	ended chan struct{} // closed at its end
 }
 
-// refusal says why a tool could not be measured.
-type refusal struct{ reason string }
+// Refusal says why a program did not run, or did not go on to.
+type Refusal struct{ Reason string }
 
-func (r *refusal) Error() string { return r.reason }
+func (r *Refusal) Error() string { return r.Reason }
 
-// startProcess starts a program that prints into a file.
-func startProcess(l *link, log string, command []string) (*process, error) {
+// StartProcess starts a program that prints into a file.
+func StartProcess(l *Link, log string, command []string) (*Process, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p := &process{link: l, cmd: exec.Command(command[0], command[1:]...), log: log, ended: make(chan struct{})}
+	p := &Process{link: l, cmd: exec.Command(command[0], command[1:]...), log: log, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	// A Ctrl-C is for the benchmark, which stops the program then; if it is killed itself, the program is too.
+	// A Ctrl-C is for whoever started the program, and stops it then; if that is killed itself, so is the program.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := l.receiver.do(p.cmd.Start); err != nil {
+	if err := l.Receiver.Do(p.cmd.Start); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -53,43 +53,46 @@ func startProcess(l *link, log string, command []string) (*process, error) {
 	return p, nil
 }
 
-// waitReady waits until ready has no error.
-func (p *process) waitReady(ctx context.Context, ready func(context.Context, *process) error) error {
+// WaitReady waits until ready has no error.
+func (p *Process) WaitReady(ctx context.Context, ready func(context.Context, *Process) error) error {
 	var last error
-	err := poll(ctx, 15*time.Second, func() (bool, error) {
-		if err := p.alive(); err != nil {
+	err := Poll(ctx, 15*time.Second, func() (bool, error) {
+		if err := p.Alive(); err != nil {
 			return false, err
 		}
 		last = ready(ctx, p)
 		return last == nil, nil
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &refusal{fmt.Sprintf("it was not ready in time (%v): %s", last, p.lastWords())}
+		return &Refusal{fmt.Sprintf("it was not ready in time (%v): %s", last, p.LastWords())}
 	}
 	return err
 }
 
-// captures is an error unless there is a packet socket on the interface.
-func (p *process) captures() error {
-	n, err := p.link.watchers()
+// Page fetches a page from the program's end of the link.
+func (p *Process) Page(ctx context.Context, url string) (string, error) { return p.link.Page(ctx, url) }
+
+// Captures is an error unless there is a packet socket on the interface.
+func (p *Process) Captures() error {
+	n, err := p.link.Watchers()
 	if err == nil && n == 0 {
 		err = errors.New("it does not capture")
 	}
 	return err
 }
 
-// alive is an error if the program has ended.
-func (p *process) alive() error {
+// Alive is an error if the program has ended.
+func (p *Process) Alive() error {
 	select {
 	case <-p.ended:
-		return &refusal{p.lastWords()}
+		return &Refusal{p.LastWords()}
 	default:
 		return nil
 	}
 }
 
-// output gives what the program has printed so far.
-func (p *process) output() string {
+// Output gives what the program has printed so far.
+func (p *Process) Output() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
@@ -97,21 +100,31 @@ func (p *process) output() string {
 	return string(text)
 }
 
-func (p *process) lastWords() string {
-	lines := strings.Split(strings.TrimSpace(p.output()), "\n")
+// LastWords is the last line of its output.
+func (p *Process) LastWords() string {
+	lines := strings.Split(strings.TrimSpace(p.Output()), "\n")
 	return lines[len(lines)-1]
 }
 
-// ask sends the program a signal, upon which it prints something new that answer matches, and returns the submatches.
-func (p *process) ask(ctx context.Context, signal syscall.Signal, answer *regexp.Regexp) ([]string, error) {
-	before := len(answer.FindAllString(p.output(), -1))
+// ID is that of the process that was started.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
+// Kill ends the process without giving it a chance to do anything, and returns when it is gone.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill() // fails only if it is gone already
+	<-p.ended
+}
+
+// Ask sends the program a signal, upon which it prints something new that answer matches, and returns the submatches.
+func (p *Process) Ask(ctx context.Context, signal syscall.Signal, answer *regexp.Regexp) ([]string, error) {
+	before := len(answer.FindAllString(p.Output(), -1))
 	if err := p.cmd.Process.Signal(signal); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.cmd.Path, err)
 	}
 	var all [][]string
-	err := poll(ctx, 10*time.Second, func() (bool, error) {
-		all = answer.FindAllStringSubmatch(p.output(), -1)
-		return len(all) > before, p.alive()
+	err := Poll(ctx, 10*time.Second, func() (bool, error) {
+		all = answer.FindAllStringSubmatch(p.Output(), -1)
+		return len(all) > before, p.Alive()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("waiting for %s to answer %v: %w", p.cmd.Path, signal, err)
@@ -120,7 +133,7 @@ func (p *process) ask(ctx context.Context, signal syscall.Signal, answer *regexp
 }
 
 // members gives the ids of all processes of the program that have not ended.
-func (p *process) members() ([]int, error) {
+func (p *Process) members() ([]int, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
@@ -146,8 +159,8 @@ func (p *process) members() ([]int, error) {
 	return ids, nil
 }
 
-// usage gives the processor time of the program so far, and the most bytes that it had resident.
-func (p *process) usage() (cpu time.Duration, memory int64, err error) {
+// Usage gives the processor time of the program so far, and the most bytes that it had resident.
+func (p *Process) Usage() (cpu time.Duration, memory int64, err error) {
 	ids, err := p.members()
 	if err != nil {
 		return 0, 0, err
@@ -181,22 +194,22 @@ func (p *process) usage() (cpu time.Duration, memory int64, err error) {
 
 var highWaterMark = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
 
-// idle waits until the program has had nothing to do for a while, for some seconds at the most, and gives the processor time
+// Idle waits until the program has had nothing to do for a while, for some seconds at the most, and gives the processor time
 // that it has used.
-func (p *process) idle(ctx context.Context) (cpu time.Duration, err error) {
+func (p *Process) Idle(ctx context.Context) (cpu time.Duration, err error) {
 	const look, idle, little = 100 * time.Millisecond, 700 * time.Millisecond, time.Millisecond // darkstat looks every 500 ms
 	since, last := time.Now(), time.Now()
-	err = poll(ctx, 10*time.Second, func() (bool, error) {
+	err = Poll(ctx, 10*time.Second, func() (bool, error) {
 		if time.Since(last) < look {
 			return false, nil
 		}
 		last = time.Now()
-		now, _, err := p.usage()
+		now, _, err := p.Usage()
 		if now-cpu > little {
 			since = last
 		}
 		cpu = now
-		return time.Since(since) > idle, errors.Join(err, p.alive())
+		return time.Since(since) > idle, errors.Join(err, p.Alive())
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
@@ -204,15 +217,15 @@ func (p *process) idle(ctx context.Context) (cpu time.Duration, err error) {
 	return cpu, err
 }
 
-// stop ends all processes of the program, and returns when none of its sockets is left.
-func (p *process) stop() error {
+// Stop ends all processes of the program, the only one that captures, and returns when none of its sockets is left.
+func (p *Process) Stop() error {
 	group := -p.cmd.Process.Pid
 	gone := func() (bool, error) {
 		ids, err := p.members()
 		if err != nil || len(ids) > 0 {
 			return false, err
 		}
-		watchers, err := p.link.watchers()
+		watchers, err := p.link.Watchers()
 		return watchers == 0, err
 	}
 	if ok, err := gone(); ok || err != nil {
@@ -223,7 +236,7 @@ func (p *process) stop() error {
 			return fmt.Errorf("stopping %s: %w", p.cmd.Path, err)
 		}
 		// The run may be over, and this has to be done all the same.
-		if err := poll(context.Background(), 5*time.Second, gone); err == nil {
+		if err := Poll(context.Background(), 5*time.Second, gone); err == nil {
 			<-p.ended
 			return nil
 		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -233,8 +246,8 @@ func (p *process) stop() error {
 	return fmt.Errorf("%s cannot be stopped", p.cmd.Path)
 }
 
-// poll waits until done is true or an error, ctx ends, or so much time has passed: then it returns os.ErrDeadlineExceeded.
-func poll(ctx context.Context, limit time.Duration, done func() (bool, error)) error {
+// Poll waits until done is true or an error, ctx ends, or so much time has passed: then it returns os.ErrDeadlineExceeded.
+func Poll(ctx context.Context, limit time.Duration, done func() (bool, error)) error {
 	over := time.After(limit)
 	for {
 		if ok, err := done(); ok || err != nil {

@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"context"
@@ -14,17 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace without a name, with lo up and without IPv6, so that nothing is on a link but what is
+// Namespace is a network namespace without a name, with lo up and without IPv6, so that nothing is on a link but what is
 // sent on purpose. It is that of a thread which is bound to one processor, and goes away with the thread and the programs
-// that were started on it: nothing is left of it however the benchmark ends.
-type namespace struct {
-	proc  string // folder of the thread in /proc
+// that were started on it: nothing is left of it however the program ends.
+type Namespace struct {
+	Proc  string // folder of the thread in /proc
 	tasks chan func()
 	ended chan struct{}
 }
 
-func newNamespace(cpu int) (*namespace, error) {
-	n := &namespace{tasks: make(chan func()), ended: make(chan struct{})}
+// NewNamespace makes a namespace whose thread, and what is started on it, runs on that processor.
+func NewNamespace(cpu int) (*Namespace, error) {
+	n := &Namespace{tasks: make(chan func()), ended: make(chan struct{})}
 	failed := make(chan error)
 	go func() {
 		defer close(n.ended)
@@ -41,16 +42,16 @@ func newNamespace(cpu int) (*namespace, error) {
 	if err := <-failed; err != nil {
 		return nil, err
 	}
-	if err := n.run("ip", "link", "set", "lo", "up"); err != nil {
-		n.close()
+	if err := n.Run("ip", "link", "set", "lo", "up"); err != nil {
+		n.Close()
 		return nil, err
 	}
 	return n, nil
 }
 
 // enter moves the calling thread into a new namespace.
-func (n *namespace) enter(cpu int) error {
-	n.proc = fmt.Sprintf("/proc/%d/task/%d", os.Getpid(), unix.Gettid())
+func (n *Namespace) enter(cpu int) error {
+	n.Proc = fmt.Sprintf("/proc/%d/task/%d", os.Getpid(), unix.Gettid())
 	var only unix.CPUSet
 	only.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &only); err != nil {
@@ -68,16 +69,16 @@ func (n *namespace) enter(cpu int) error {
 	return nil
 }
 
-// do calls f on the namespace's thread: sockets that it opens and programs that it starts are in there.
-func (n *namespace) do(f func() error) error {
+// Do calls f on the namespace's thread: sockets that it opens and programs that it starts are in there.
+func (n *Namespace) Do(f func() error) error {
 	done := make(chan error, 1)
 	n.tasks <- func() { done <- f() }
 	return <-done
 }
 
-// run runs a program in the namespace.
-func (n *namespace) run(args ...string) error {
-	return n.do(func() error {
+// Run runs a program in the namespace.
+func (n *Namespace) Run(args ...string) error {
+	return n.Do(func() error {
 		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
@@ -86,17 +87,17 @@ func (n *namespace) run(args ...string) error {
 	})
 }
 
-// dial connects from within the namespace to an address that is not a name.
-func (n *namespace) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
-	err = n.do(func() (err error) {
+// Dial connects from within the namespace to an address that is not a name.
+func (n *Namespace) Dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = n.Do(func() (err error) {
 		c, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})
 	return c, err
 }
 
-// close ends the thread.
-func (n *namespace) close() {
+// Close ends the thread.
+func (n *Namespace) Close() {
 	close(n.tasks)
 	<-n.ended
 }

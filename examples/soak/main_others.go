@@ -1,0 +1,14 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+func run(context.Context, options, io.Writer) error {
+	return fmt.Errorf("the soak needs Linux: %w", errors.ErrUnsupported)
+}

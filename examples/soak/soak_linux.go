@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"promflow/examples/internal/testbed"
+)
+
+const pushInterval = 5 * time.Second
+
+// soak sends traffic, scrapes, and restarts the collector, until the time is over and everything has to be exact.
+func (o options) soak(ctx context.Context, dir string, s *subject, promises *promises) (string, error) {
+	traffic := newTraffic(o.maxIPs, o.expireAfter)
+	w := &watch{options: o, subject: s, promises: promises, constant: make(map[string]bool)}
+	for addr := range traffic.constant {
+		w.constant[addr.String()] = true
+	}
+	c := &collector{options: o, link: s.link, log: filepath.Join(dir, "collector.log")}
+	defer c.kill()
+
+	timed, cancel := context.WithTimeout(ctx, o.duration)
+	defer cancel()
+	// Each of the three ends when the time is over, or another fails.
+	group, running := errgroup.WithContext(timed)
+	group.Go(func() error { return o.send(running, s.link, traffic) })
+	group.Go(func() error { return w.run(running) })
+	if o.collector != "none" {
+		group.Go(func() error { return c.run(running) })
+	}
+	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
+		return "", err
+	}
+
+	last, received, err := s.settled(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := promises.accounts(s, last, traffic.sent, received); err != nil {
+		return "", err
+	}
+	if last.dropped > 0 {
+		promises.broke("%d packets were dropped", last.dropped)
+	}
+	for _, broken := range traffic.check(last) {
+		promises.broke("%s", broken)
+	}
+	if o.collector != "none" {
+		if err := c.check(ctx, s, traffic, promises); err != nil {
+			return "", err
+		}
+	}
+	lines := promises.log(s, 20+4*c.restarts)
+	quarter, end := w.flat(promises)
+	if w.expired == 0 || last.evictedIPs == 0 {
+		promises.broke("at most %d addresses were expired and %d evicted: the run shows nothing about that", w.expired, last.evictedIPs)
+	}
+
+	var b strings.Builder
+	rate := float64(received) / w.took.Seconds()
+	fmt.Fprintf(&b, "| %s | |\n|---|--:|\n", s.capture)
+	for _, row := range [][2]string{
+		{"time", w.took.Round(time.Second).String()},
+		{"packets", testbed.Grouped(int(received))},
+		{"packets a second", testbed.Grouped(int(rate))},
+		{"dropped", testbed.Grouped(int(last.dropped))},
+		{"constant addresses, each exact", testbed.Grouped(len(traffic.constant))},
+		{"addresses on the page, most", testbed.Grouped(w.shown)},
+		{"addresses expired, most at a time", testbed.Grouped(int(w.expired))},
+		{"addresses evicted", testbed.Grouped(int(last.evictedIPs))},
+		{"scrapes", testbed.Grouped(w.scrapes)},
+		{"slowest scrape", w.slowest.Round(time.Millisecond).String()},
+		{"restarts of the collector, pushes failed", fmt.Sprintf("%d, %d", c.restarts, last.pushFailures)},
+		{"processor time", fmt.Sprintf("%.1f %%", 100*w.cpu.Seconds()/w.took.Seconds())},
+		{"resident, " + w.early().String() + " after the begin", mebibytes(quarter)},
+		{"resident, at the end", mebibytes(end)},
+		{"lines of the log", testbed.Grouped(lines)},
+	} {
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
+	}
+	return b.String(), nil
+}
+
+// send sends traffic at the rate until ctx ends.
+func (o options) send(ctx context.Context, link *testbed.Link, traffic *traffic) error {
+	sender, err := testbed.NewSender(link)
+	if err != nil {
+		return err
+	}
+	defer sender.Close()
+	begin := time.Now()
+	missed := int64(0) // that were not sent when they should have been, since the machine was busy
+	var frame []byte
+	for {
+		now := time.Since(begin)
+		due := int64(now.Seconds()*float64(o.rate)) - missed
+		if late := due - traffic.sent - int64(o.rate)/10; late > 0 {
+			missed += late
+			due -= late
+		}
+		err := sender.Send(func() []byte {
+			if traffic.sent >= due {
+				return nil
+			}
+			p := traffic.next(now)
+			frame = testbed.AppendFrame(frame[:0], p.from, p.to, p.size)
+			return frame
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// watch scrapes, and looks at memory and processor time.
+type watch struct {
+	options
+	subject  *subject
+	promises *promises
+	constant map[string]bool
+
+	took     time.Duration
+	cpu      time.Duration
+	scrapes  int
+	slowest  time.Duration
+	shown    int
+	expired  int64
+	resident []int64 // bytes, at each scrape
+}
+
+// run scrapes until ctx ends. It tells of each minute, or of each eighth of a shorter run.
+func (w *watch) run(ctx context.Context) error {
+	const every = time.Minute
+	begin, reported := time.Now(), time.Duration(0)
+	startCPU, _, err := w.subject.Usage()
+	if err != nil {
+		return err
+	}
+	interval := min(every, w.duration/8)
+	ticks := time.NewTicker(w.scrape)
+	defer ticks.Stop()
+	var before *page
+	var slowest time.Duration // since it was last told
+	for {
+		select {
+		case <-ctx.Done():
+			w.took = time.Since(begin)
+			cpu, _, err := w.subject.Usage()
+			w.cpu = cpu - startCPU
+			return err
+		case <-ticks.C:
+		}
+		start := time.Now()
+		now, err := w.subject.page(ctx)
+		if ctx.Err() != nil {
+			continue // it was too late for this one
+		}
+		if err != nil {
+			if dead := w.subject.Alive(); dead != nil {
+				return dead
+			}
+			w.promises.broke("scrape %d: %v", w.scrapes+1, err)
+			continue
+		}
+		took := time.Since(start)
+		w.scrapes++
+		slowest, w.slowest = max(slowest, took), max(w.slowest, took)
+		w.shown, w.expired = max(w.shown, len(now.hosts)), max(w.expired, now.expiredIPs)
+		if before != nil {
+			w.compare(now, before)
+		}
+		before = now
+		resident, err := w.subject.Resident()
+		if err != nil {
+			return err
+		}
+		w.resident = append(w.resident, resident)
+		if elapsed := time.Since(begin); elapsed-reported >= interval {
+			reported = elapsed
+			cpu, _, err := w.subject.Usage()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w.progress, "  %v: %s packets, %d dropped; %d addresses on the page, %d expired, %d evicted; slowest scrape %v; %s resident, %.1f %% of a processor\n",
+				elapsed.Round(time.Second), testbed.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
+				slowest.Round(time.Millisecond), mebibytes(resident), 100*(cpu-startCPU).Seconds()/elapsed.Seconds())
+			slowest = 0
+		}
+	}
+}
+
+// compare wants nothing to go backwards from one page to the next, and no address that never rests to be missing.
+func (w *watch) compare(now, before *page) {
+	if sum, earlier := now.sum(), before.sum(); sum.less(earlier) {
+		w.promises.broke("scrape %d: all addresses together had %+v, and have %+v", w.scrapes, earlier, sum)
+	}
+	if other, earlier := now.hosts["other"], before.hosts["other"]; other.less(earlier) {
+		w.promises.broke("scrape %d: the others had %+v, and have %+v", w.scrapes, earlier, other)
+	}
+	if now.packets < before.packets || now.dropped < before.dropped {
+		w.promises.broke("scrape %d: there were %d packets and %d dropped, and now %d and %d", w.scrapes, before.packets, before.dropped, now.packets, now.dropped)
+	}
+	for addr := range w.constant {
+		if host, earlier := now.hosts[addr], before.hosts[addr]; host.less(earlier) {
+			w.promises.broke("scrape %d: %s had %+v, and has %+v", w.scrapes, addr, earlier, host)
+		}
+	}
+	if full := int(now.tracked); full > w.maxIPs {
+		w.promises.broke("scrape %d: %d addresses are tracked, of %d", w.scrapes, full, w.maxIPs)
+	}
+}
+
+// early is when memory should have reached its size: after five minutes, or a quarter of a shorter run.
+func (w *watch) early() time.Duration { return min(5*time.Minute, w.duration/4) }
+
+// flat wants the resident memory at the end not to be far above what it was early. As collections of garbage make it rise
+// and fall, each is the median of some scrapes.
+func (w *watch) flat(promises *promises) (early, end int64) {
+	around := max(1, min(len(w.resident)/8, int(time.Minute/w.scrape)))
+	at := int(int64(len(w.resident)) * int64(w.early()) / int64(w.duration))
+	if len(w.resident) < 8 {
+		promises.broke("there were only %d scrapes", len(w.resident))
+		return 0, 0
+	}
+	early = median(w.resident[at : at+around])
+	end = median(w.resident[len(w.resident)-around:])
+	if float64(end) > (1+w.grows)*float64(early) {
+		promises.broke("memory has grown from %s to %s", mebibytes(early), mebibytes(end))
+	}
+	return early, end
+}
+
+// collector is an OpenTelemetry collector at the receiving end of the link.
+type collector struct {
+	options
+	link     *testbed.Link
+	log      string
+	process  *testbed.Process // nil if it is down
+	restarts int
+}
+
+// run has the collector run, and kills it every now and then, until ctx ends.
+func (c *collector) run(ctx context.Context) error {
+	down := c.restart / 10
+	for {
+		if err := c.start(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(c.restart - down):
+		}
+		c.kill()
+		c.restarts++
+		select {
+		case <-ctx.Done():
+			return c.start(context.WithoutCancel(ctx))
+		case <-time.After(down):
+		}
+	}
+}
+
+func (c *collector) start(ctx context.Context) (err error) {
+	if c.process, err = testbed.StartProcess(c.link, c.log, []string{c.collector, "--config=" + c.config}); err != nil {
+		return err
+	}
+	err = c.process.WaitReady(ctx, func(ctx context.Context, p *testbed.Process) error {
+		_, err := p.Page(ctx, "http://127.0.0.1:13133")
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil // it is over, and it will be ready soon
+	}
+	return err
+}
+
+func (c *collector) kill() {
+	if c.process != nil {
+		c.process.Kill()
+		c.process = nil
+	}
+}
+
+// check wants the collector to have of each constant address what was sent, by some push after the end.
+func (c *collector) check(ctx context.Context, s *subject, traffic *traffic, promises *promises) error {
+	var broken []string
+	err := testbed.Poll(ctx, 6*pushInterval, func() (bool, error) {
+		text, err := s.Page(ctx, "http://127.0.0.1:8889/metrics")
+		if err != nil {
+			broken = []string{err.Error()}
+			return false, nil // it may be starting
+		}
+		p, err := parsePage(text)
+		if err != nil {
+			return false, err
+		}
+		broken = sameHosts(traffic.constant, p)
+		return len(broken) == 0, nil
+	})
+	if len(broken) == 0 {
+		return err
+	}
+	promises.broke("at the collector, %s", broken[0])
+	return ctx.Err()
+}
