@@ -199,7 +199,7 @@ func (p *promises) accounts(s *subject, now *page, sent, received int64) error {
 	return nil
 }
 
-// complaint is a line of the log that is not about the collector's absence.
+// complaint is a line of the log that may have to be answered.
 var complaint = regexp.MustCompile(`(?m)^.*level=(WARN|ERROR).*$`)
 
 // log wants the log to have at most so many lines, and gives how many it has.
@@ -210,7 +210,7 @@ func (p *promises) log(s *subject, most int) int {
 		p.broke("the log has %d lines, %d would be well: the last is %q", lines, most, s.LastWords())
 	}
 	for _, line := range complaint.FindAllString(text, -1) {
-		if !strings.Contains(line, "OTLP export") {
+		if !strings.Contains(line, "OTLP export") && !strings.Contains(line, "the table is full") { // as it is to be
 			p.broke("the log complains: %s", line)
 		}
 	}
