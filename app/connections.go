@@ -47,9 +47,10 @@ func (c *connections) limit(s *http.Server) {
 	}
 	handler := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		of := r.Context().Value(connectionKey{}).(*connection)
-		c.answer(of, 1)
-		defer c.answer(of, -1)
+		if of, known := r.Context().Value(connectionKey{}).(*connection); known {
+			c.answer(of, 1)
+			defer c.answer(of, -1)
+		}
 		handler.ServeHTTP(w, r)
 	})
 }

@@ -103,8 +103,8 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 
 func (k *kernel) table() *capture.Table { return capture.NewTable(tableSize, 0) }
 
-// tableSize makes room for a /20 to be indexed.
-const tableSize = 4096
+// tableSize makes room for a /16 to be indexed.
+const tableSize = 1 << 16
 
 // result is what was counted.
 type result struct {
