@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,22 +165,25 @@ func TestHundredCycles(t *testing.T) {
 				here.Veth("a0", there, "a0")
 			}
 			all.agree(t, oneAddress(cycles*perCycle))
-			eventually(t, func() (err error) {
-				for of, n := range belongings(t, here, all) {
-					var now, was int
-					fmt.Sscan(n, &now)
-					fmt.Sscan(before[of], &was)
-					if strings.Contains(of, "goroutines") {
-						was += 4 // of connections that are being closed
-					}
-					if now > was { // then, an earlier source of a glob may have been about to end
-						err = errors.Join(err, fmt.Errorf("%s: %s, and %s after the first cycle", of, n, before[of]))
-					}
-				}
-				return err
-			})
+			eventually(t, func() error { return noMore(belongings(t, here, all), before) })
 		})
 	}
+}
+
+// noMore tells what there is more of than there was; then, an earlier source of a glob may have been about to end.
+func noMore(belongings, before map[string]string) (err error) {
+	for of, n := range belongings {
+		var now, was int
+		fmt.Sscan(n, &now)
+		fmt.Sscan(before[of], &was)
+		if strings.Contains(of, "goroutines") {
+			was += 4 // of connections that are being closed
+		}
+		if now > was {
+			err = errors.Join(err, fmt.Errorf("%s: %s, and %s before", of, n, before[of]))
+		}
+	}
+	return err
 }
 
 // belongings counts what programs have open, in their process and in the kernel.
@@ -266,6 +270,118 @@ func TestAddressesExpire(t *testing.T) {
 		all.agree(t, oneAddress(4))
 		for _, p := range all {
 			p.terminate()
+		}
+	}
+}
+
+// TestLostNews stops promflow while more happens than the kernel keeps for it, in the end that its interface is made anew with the
+// index that it had.
+func TestLostNews(t *testing.T) {
+	for _, interfaces := range []string{"a0", "a*"} {
+		t.Run(interfaces, func(t *testing.T) {
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			anew := fmt.Sprintf("link add a0 index 77 type veth peer name a0 netns %s\nlink set a0 up\n", there.Name)
+			batch(t, here, anew)
+			there.IP("link", "set", "a0", "up")
+			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
+			var before map[string]string
+			var packets int64
+			for round := range 3 {
+				all.await(t, "a0", "1", packets)
+				if round == 1 {
+					before = belongings(t, here, all)
+				}
+				sendOn(t, there, "a0", 10)
+				packets += 10
+				all.await(t, "a0", "1", packets)
+				for _, p := range all {
+					p.signal(syscall.SIGSTOP)
+				}
+				batch(t, here, strings.Repeat("link set lo down\nlink set lo up\n", 2000)+"link del a0\n"+anew)
+				there.IP("link", "set", "a0", "up")
+				for _, p := range all {
+					p.signal(syscall.SIGCONT)
+				}
+			}
+			all.await(t, "a0", "1", packets)
+			sendOn(t, there, "a0", 10)
+			all.agree(t, oneAddress(packets+10))
+			for backend, p := range all {
+				if !strings.Contains(p.log.String(), "listed anew") {
+					t.Errorf("%s lost nothing: the test shows nothing", backend)
+				}
+			}
+			eventually(t, func() error { return noMore(belongings(t, here, all), before) })
+		})
+	}
+}
+
+// batch has one ip(8) do much.
+func batch(t *testing.T, ns *capturetest.Namespace, commands string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "batch")
+	if err := os.WriteFile(file, []byte(commands), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ns.Run("ip", "-batch", file)
+}
+
+// signal sends a signal to the program.
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestRenamedWithinAGlob renames an interface while it has traffic: each packet counts once, under one of its names.
+func TestRenamedWithinAGlob(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	if out, err := here.Command("ip", "link", "set", "a0", "name", "a1").CombinedOutput(); err != nil {
+		capturetest.Lacks(t, "a kernel that renames interfaces which are up: "+string(out))
+	}
+	all := serveEach(t, here, "--interface=a*", "--monitor-subnets=10.0.0.0/8", "--packets")
+	s, sent := capturetest.NewSender(t, there, "a0"), int64(0)
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(50 * time.Microsecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				s.Send(packet())
+				sent++
+			}
+		}
+	}()
+	for range 20 {
+		for _, names := range [][2]string{{"a1", "a2"}, {"a2", "a1"}} {
+			here.IP("link", "set", names[0], "name", names[1])
+			for backend, p := range all {
+				eventually(t, func() error {
+					if up, _ := p.state(backend, names[1]); up != "1" {
+						return fmt.Errorf("%s: %s is up: %q", backend, names[1], up)
+					}
+					return nil
+				})
+			}
+		}
+	}
+	close(quit)
+	<-ended
+	all.agree(t, func() (map[string]counts, error) { return oneAddress(sent)() })
+	for backend, p := range all {
+		_, one := p.state(backend, "a1")
+		_, two := p.state(backend, "a2")
+		if one+two != sent || one == 0 || two == 0 {
+			t.Errorf("%s: %d and %d packets, want %d", backend, one, two, sent)
+		}
+		if up, _ := p.state(backend, "a2"); up != "0" {
+			t.Errorf("%s: a2 is up: %q", backend, up)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type device struct {
 	capture.Interface
 	up     bool
 	master int // the bridge or bond that it is a port of; 0 is none
-	parent int // the device that it sends by, as a VLAN; 0 is none, or one in another network namespace
+	parent int // the device that has the same packets, as a VLAN's; 0 is none, or one in another network namespace
 }
 
 func deviceOf(link netlink.Link) device {
@@ -30,8 +30,11 @@ func deviceOf(link netlink.Link) device {
 		up:     a.Flags&net.FlagUp != 0,
 		master: a.MasterIndex,
 	}
-	if a.NetNsID < 0 {
-		d.parent = a.ParentIndex
+	switch link.Type() {
+	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // a tunnel's packets are others than those that it sends
+		if a.NetNsID < 0 {
+			d.parent = a.ParentIndex
+		}
 	}
 	return d
 }
@@ -44,6 +47,7 @@ type news struct {
 
 // subscription has the kernel tell of devices. Its updates end where some were lost, for want of room.
 type subscription struct {
+	handle  *netlink.Handle // for questions
 	updates <-chan netlink.LinkUpdate
 	done    chan struct{}
 }
@@ -53,20 +57,25 @@ const receiveBuffer = 4 << 20
 
 // subscribe is for the network namespace that the calling thread is in.
 func subscribe() (*subscription, error) {
-	updates := make(chan netlink.LinkUpdate)
-	s := &subscription{updates: updates, done: make(chan struct{})}
-	err := netlink.LinkSubscribeWithOptions(updates, s.done, netlink.LinkSubscribeOptions{ReceiveBufferSize: receiveBuffer})
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	updates := make(chan netlink.LinkUpdate)
+	s := &subscription{handle: handle, updates: updates, done: make(chan struct{})}
+	err = netlink.LinkSubscribeWithOptions(updates, s.done, netlink.LinkSubscribeOptions{ReceiveBufferSize: receiveBuffer})
+	if err != nil {
+		handle.Close()
 		return nil, fmt.Errorf("asking the kernel for news of network interfaces: %w", err)
 	}
 	return s, nil
 }
 
 // list gives the devices that are there, by index.
-func list() (map[int]device, error) {
-	links, err := netlink.LinkList()
+func (s *subscription) list() (map[int]device, error) {
+	links, err := s.handle.LinkList()
 	for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 10; tries++ { // they change
-		links, err = netlink.LinkList()
+		links, err = s.handle.LinkList()
 	}
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, fmt.Errorf("listing the network interfaces: %w", err)
@@ -78,9 +87,27 @@ func list() (map[int]device, error) {
 	return devices, nil
 }
 
-// newsOf gives what an update says, if that is about a device: bridges tell of their ports by the same messages.
-func newsOf(u netlink.LinkUpdate) (news, bool) {
-	return news{deviceOf(u.Link), u.Header.Type == unix.RTM_DELLINK}, u.Family == unix.AF_UNSPEC
+// newsOf gives what has become of the device of an update; ok is false if it is about something else, as bridges tell of their ports
+// by the same messages. What a device is now is asked for: the update may be older than the list that it is known from.
+func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error) {
+	n.device = deviceOf(u.Link)
+	switch {
+	case u.Family != unix.AF_UNSPEC:
+		return n, false, nil
+	case u.Header.Type == unix.RTM_DELLINK:
+		n.gone = true
+		return n, true, nil
+	}
+	link, err := s.handle.LinkByIndex(n.Index)
+	switch {
+	case errors.As(err, &netlink.LinkNotFoundError{}):
+		n.gone = true
+	case err != nil:
+		return n, false, fmt.Errorf("asking for interface %s: %w", n.Name, err)
+	default:
+		n.device = deviceOf(link)
+	}
+	return n, true, nil
 }
 
 // close ends the subscription, and waits until it has.
@@ -88,4 +115,5 @@ func (s *subscription) close() {
 	close(s.done)
 	for range s.updates {
 	}
+	s.handle.Close()
 }

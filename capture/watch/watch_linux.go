@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"promflow/capture"
 )
@@ -19,7 +20,8 @@ import (
 // Watch is a capture on interfaces. Its methods are safe for concurrent use, but not with Close.
 type Watch struct {
 	Config
-	subscription *subscription
+	subscription *subscription   // nil while there is none
+	lost         rate.Sometimes  // logs
 	run          *errgroup.Group // of sources, once they are to be run
 	ctx          context.Context // of that
 
@@ -35,22 +37,19 @@ type Watch struct {
 // Open begins to capture on the interfaces that are there. Sources are opened in the network namespace that the calling thread
 // is in.
 func Open(c Config) (w *Watch, err error) {
-	w = &Watch{Config: c, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{}}
+	w = &Watch{Config: c, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{}, lost: rate.Sometimes{First: 3, Interval: logEvery}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	if w.subscription, err = subscribe(); err != nil {
-		return nil, err
-	}
 	for _, name := range c.Names.Exact {
 		t := w.tap(name, false)
 		if err := t.open(c.Capture); err != nil {
 			return nil, err
 		}
 	}
-	if err := w.list(); err != nil {
+	if err := w.subscribe(); err != nil {
 		return nil, err
 	}
 	for _, name := range c.Names.Exact {
@@ -93,29 +92,51 @@ func (w *Watch) Run(ctx context.Context) error {
 
 // follow takes the kernel's news.
 func (w *Watch) follow(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return nil
 		case update, ok := <-w.subscription.updates:
 			if !ok {
-				if err := w.resubscribe(); err != nil {
-					return err
-				}
+				w.resubscribe(ctx, errors.New("there was no room for them"))
 				continue
 			}
-			if n, of := newsOf(update); of {
+			n, ok, err := w.subscription.newsOf(update)
+			if err != nil {
+				w.resubscribe(ctx, err)
+			} else if ok {
 				w.mu.Lock()
 				w.take(n)
 				w.mu.Unlock()
 			}
 		}
 	}
+	return nil
 }
 
-// resubscribe finds out what has changed since news were lost.
-func (w *Watch) resubscribe() (err error) {
-	w.Log.Warn("the kernel had more news of network interfaces than there was room for: they are listed anew")
+// retryAfter is the time between attempts to subscribe.
+const retryAfter = time.Second
+
+// resubscribe finds out what has changed since news were lost, as soon as that works.
+func (w *Watch) resubscribe(ctx context.Context, lost error) {
+	w.lost.Do(func() { w.Log.Warn("news of network interfaces were lost: they are listed anew", "reason", lost) })
+	for ctx.Err() == nil {
+		err := w.subscribe()
+		if err == nil {
+			return
+		}
+		w.lost.Do(func() { w.Log.Error("network interfaces cannot be followed", "error", err) })
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// subscribe begins to follow, and finds out what there is.
+func (w *Watch) subscribe() (err error) {
+	if w.subscription != nil {
+		w.subscription.close()
+	}
 	if w.subscription, err = subscribe(); err != nil {
 		return err
 	}
@@ -124,7 +145,7 @@ func (w *Watch) resubscribe() (err error) {
 
 // list makes the devices those that are there now.
 func (w *Watch) list() error {
-	devices, err := list()
+	devices, err := w.subscription.list()
 	if err != nil {
 		return err
 	}
@@ -134,6 +155,12 @@ func (w *Watch) list() error {
 	w.devices, w.byName = devices, map[string]int{}
 	for index, d := range devices {
 		w.byName[d.Name] = index
+	}
+	for name, t := range w.taps {
+		// What was made anew meanwhile may have its old index, but the source was detached.
+		if now := w.byName[name]; t.index != 0 && t.index == now && devices[now].up && !t.source.Status().Up {
+			w.leave(t)
+		}
 	}
 	for name := range before {
 		w.settle(name)
@@ -158,6 +185,9 @@ func (w *Watch) take(n news) {
 		w.devices[n.Index] = n.device
 		w.byName[n.Name] = n.Index
 	}
+	if known && !n.gone && was.Name != n.Name {
+		w.move(was.Name, n.device)
+	}
 	if known && (n.gone || was.Name != n.Name) {
 		w.settle(was.Name)
 	}
@@ -173,10 +203,14 @@ func (w *Watch) take(n news) {
 func (w *Watch) settle(name string) {
 	d, there := w.devices[w.byName[name]]
 	t := w.taps[name]
+	if t == nil && (!there || !w.Names.Match(name)) {
+		return
+	}
+	if there && (t == nil || t.found && t.index == 0) && !w.hasRoom() {
+		return
+	}
 	if t == nil {
-		if !there || !w.Names.Match(name) || !w.hasRoom() {
-			return
-		}
+		w.forget()
 		t = w.tap(name, true)
 	}
 	if t.index != 0 && t.index != d.Index {
@@ -195,16 +229,33 @@ func (w *Watch) settle(name string) {
 	}
 }
 
-// hasRoom tells whether globs may find another interface, and forgets one that is gone if that has to be. The caller holds mu.
+// move has the source of a name that a glob has found stay with its device, where that gets another such name: what it counts from
+// then on is that name's. The caller holds mu.
+func (w *Watch) move(name string, d device) {
+	from, to := w.taps[name], w.taps[d.Name]
+	if from == nil || !from.found || from.index != d.Index || to != nil && !to.found || !w.Names.Match(d.Name) {
+		return
+	}
+	if to == nil {
+		w.forget()
+		to = w.tap(d.Name, true)
+	} else if to.index != 0 {
+		w.leave(to)
+	}
+	now := from.source.Status()
+	addStatus(&from.before, now, 1)
+	addStatus(&to.before, now, -1)
+	to.source, to.cancel, to.ended, to.index, to.up = from.source, from.cancel, from.ended, from.index, from.up
+	from.source, from.index, from.left = nil, 0, time.Now()
+	to.log.Info("interface has another name", "interface", to.name, "before", from.name)
+}
+
+// hasRoom tells whether globs may find another interface. The caller holds mu.
 func (w *Watch) hasRoom() bool {
-	here, gone := 0, []*tap(nil)
+	here := 0
 	for _, t := range w.taps {
-		switch {
-		case !t.found:
-		case t.index != 0:
+		if t.found && t.index != 0 {
 			here++
-		default:
-			gone = append(gone, t)
 		}
 	}
 	if here >= maxFound {
@@ -215,12 +266,22 @@ func (w *Watch) hasRoom() bool {
 		return false
 	}
 	w.crowded = false
+	return true
+}
+
+// forget lets go of the name that has been gone for longest, if there are as many as are kept. The caller holds mu.
+func (w *Watch) forget() {
+	var gone []*tap
+	for _, t := range w.taps {
+		if t.found && t.index == 0 && t.source == nil && len(t.retiring) == 0 {
+			gone = append(gone, t)
+		}
+	}
 	if len(gone) >= maxGone {
 		oldest := slices.MinFunc(gone, func(a, b *tap) int { return a.left.Compare(b.left) })
-		addStatus(&w.gone, oldest.status())
+		addStatus(&w.gone, oldest.before, 1)
 		delete(w.taps, oldest.name)
 	}
-	return true
 }
 
 // join begins to capture on a device. The caller holds mu.
@@ -249,7 +310,7 @@ func (w *Watch) join(t *tap, d device) {
 // leave ends to capture where a tap is. The caller holds mu.
 func (w *Watch) leave(t *tap) {
 	attributes := []any{"interface", t.name}
-	if d, there := w.devices[t.index]; there {
+	if d, there := w.devices[t.index]; there && d.Name != t.name {
 		attributes = append(attributes, "renamed", d.Name)
 	}
 	t.log.Warn("interface is gone: it is captured again as soon as it is back", attributes...)
@@ -281,7 +342,7 @@ func (w *Watch) leave(t *tap) {
 
 // close closes a source that a tap had. The caller holds mu.
 func (w *Watch) close(t *tap, source capture.Source) {
-	addStatus(&t.before, source.Status())
+	addStatus(&t.before, source.Status(), 1)
 	if err := source.Close(); err != nil {
 		t.log.Error("ending the capture on an interface", "interface", t.name, "error", err)
 	}
@@ -342,7 +403,7 @@ func (w *Watch) Close() error {
 	defer w.mu.Unlock()
 	for _, t := range w.taps {
 		if t.source != nil {
-			addStatus(&t.before, t.source.Status())
+			addStatus(&t.before, t.source.Status(), 1)
 			t.before.Up = false
 			errs = append(errs, t.source.Close())
 			t.source = nil
@@ -372,7 +433,7 @@ type tap struct {
 	cancel   context.CancelFunc
 	ended    chan struct{}
 	retiring []capture.Source // earlier ones that still count
-	before   capture.Status   // what those have counted that have ended
+	before   capture.Status   // what those have counted that have ended, less what its source has counted for another name
 }
 
 func (t *tap) open(c capture.Capture) error {
@@ -388,21 +449,22 @@ func (t *tap) open(c capture.Capture) error {
 func (t *tap) status() capture.Status {
 	s := t.before
 	for _, source := range t.retiring {
-		addStatus(&s, source.Status())
+		addStatus(&s, source.Status(), 1)
 	}
 	s.Up = false
 	if t.source != nil {
 		now := t.source.Status()
-		addStatus(&s, now)
+		addStatus(&s, now, 1)
 		s.Up = now.Up
 	}
 	return s
 }
 
-func addStatus(sum *capture.Status, more capture.Status) {
-	sum.Dropped += more.Dropped
+// addStatus adds counts so many times: -1 takes them off.
+func addStatus(sum *capture.Status, more capture.Status, times int64) {
+	sum.Dropped += times * more.Dropped
 	for o := range sum.Outcomes {
-		sum.Outcomes[o].Packets += more.Outcomes[o].Packets
-		sum.Outcomes[o].Bytes += more.Outcomes[o].Bytes
+		sum.Outcomes[o].Packets += times * more.Outcomes[o].Packets
+		sum.Outcomes[o].Bytes += times * more.Outcomes[o].Bytes
 	}
 }

@@ -1,0 +1,84 @@
+package watch
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"promflow/capture"
+)
+
+func TestOverlaps(t *testing.T) {
+	// What there is on a machine, by index.
+	devices := map[int]device{}
+	for i, d := range []struct {
+		name           string
+		master, parent int
+	}{
+		1:  {name: "eth0", master: 3},
+		2:  {name: "eth1", master: 3},
+		3:  {name: "bond0", master: 4},
+		4:  {name: "br0"},
+		5:  {name: "br0.7", parent: 4},
+		6:  {name: "veth0", parent: 7},
+		7:  {name: "veth1", parent: 6},
+		8:  {name: "wlan0"},
+		9:  {name: "loop0", master: 10},
+		10: {name: "loop1", master: 9},
+		11: {name: "lost0", master: 99},
+	} {
+		if d.name != "" {
+			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i}, master: d.master, parent: d.parent}
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		captured []int
+		want     []pair
+	}{
+		{"none", nil, nil},
+		{"ports of one bridge", []int{1, 2}, nil},
+		{"unrelated", []int{1, 8}, nil},
+		{"a bond and its slave", []int{1, 3}, []pair{{"bond0", "eth0"}}},
+		{"a bridge and a slave of its port", []int{2, 4}, []pair{{"br0", "eth1"}}},
+		{"a VLAN and its parent", []int{4, 5}, []pair{{"br0", "br0.7"}}},
+		{"a VLAN and a port below", []int{1, 5}, nil},
+		{"both ends of a veth", []int{6, 7}, []pair{{"veth1", "veth0"}}},
+		{"all of a stack", []int{1, 3, 4}, []pair{{"bond0", "eth0"}, {"br0", "eth0"}, {"br0", "bond0"}}},
+		{"a circle", []int{9, 10}, []pair{{"loop1", "loop0"}}},
+		{"a master that is not there", []int{11}, nil},
+	} {
+		if got := overlaps(devices, c.captured); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// What a tunnel sends by another interface are other packets than those in it.
+func TestDeviceOf(t *testing.T) {
+	attributes := func(namespace int) netlink.LinkAttrs {
+		a := netlink.NewLinkAttrs()
+		a.Name, a.Index, a.ParentIndex, a.MasterIndex, a.NetNsID, a.EncapType = "x0", 5, 3, 4, namespace, "ether"
+		return a
+	}
+	const here, elsewhere = -1, 0
+	for _, c := range []struct {
+		link   netlink.Link
+		parent int
+	}{
+		{&netlink.Vlan{LinkAttrs: attributes(here)}, 3},
+		{&netlink.Vlan{LinkAttrs: attributes(elsewhere)}, 0},
+		{&netlink.Macvlan{LinkAttrs: attributes(here)}, 3},
+		{&netlink.IPVlan{LinkAttrs: attributes(here)}, 3},
+		{&netlink.Veth{LinkAttrs: attributes(here)}, 3},
+		{&netlink.Veth{LinkAttrs: attributes(elsewhere)}, 0},
+		{&netlink.Gretun{LinkAttrs: attributes(here)}, 0},
+		{&netlink.Vxlan{LinkAttrs: attributes(here)}, 0},
+		{&netlink.GenericLink{LinkAttrs: attributes(here), LinkType: "dsa"}, 3},
+	} {
+		if d := deviceOf(c.link); d.parent != c.parent || d.master != 4 || !d.Ethernet || d.Loopback {
+			t.Errorf("%s is %+v, want parent %d", c.link.Type(), d, c.parent)
+		}
+	}
+}
