@@ -4,6 +4,7 @@
 // Go packages frame (what a frame counts for) and capture (which addresses count), which have their reasons and sources.
 
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 

@@ -190,10 +190,11 @@ __noinline __u32 add_owner(__u64 high, __u64 low, __u32 version)
 	__u64 key4 = KEY(low), key;
 	__u32 slot = 0, *owned;
 	struct owner *o;
-	int refused;
+	long refused = bpf_map_pop_elem(&free_slots, &slot);
 
-	if (bpf_map_pop_elem(&free_slots, &slot)) {
-		full = FULL;
+	if (refused) {
+		if (refused == -ENOENT) // not if it was busy
+			full = FULL;
 		return NOWHERE;
 	}
 	make_known(known_place(high, low));
