@@ -8,7 +8,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -41,6 +44,68 @@ func TestKilledLeavesNothing(t *testing.T) {
 	})
 }
 
+// TestKilledAtAnyMoment kills programs while they start, give up root, and follow an interface that goes down and up.
+func TestKilledAtAnyMoment(t *testing.T) {
+	const moments = 12
+	for _, b := range backends {
+		t.Run(b.Name, func(t *testing.T) {
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			args := []string{"--metrics-address=127.0.0.1:0", "--interface=here", "--capture=" + b.Name}
+			began := time.Now()
+			start(t, here, inside(t, here, args...)).listening().kill(t)
+			startTime := time.Since(began)
+
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for state := 0; ; state = 1 - state {
+					select {
+					case <-stop:
+						return
+					case <-time.After(startTime / 5):
+						here.Command("ip", "link", "set", "here", []string{"down", "up"}[state]).Run()
+					}
+				}
+			}()
+			t.Cleanup(func() { close(stop); <-stopped })
+			var objects bpf
+			for i := range moments {
+				p := start(t, here, inside(t, here, args...))
+				time.Sleep(startTime * time.Duration(i) / (moments / 2)) // up to twice: any moment will do
+				objects.add(p.kill(t))
+			}
+			if found := len(objects.programs) > 0 && len(objects.maps) > 0; found != (b.Name == "ebpf") {
+				t.Errorf("the kernel had %+v for what was killed", objects)
+			}
+			eventually(t, func() error {
+				if left, got := objects.left(t), promiscuity(t, here, "here"); len(left) > 0 || got != 0 {
+					return fmt.Errorf("left are %v, and the interface is promiscuous %d times", left, got)
+				}
+				return nil
+			})
+			filters, err := here.Command("tc", "qdisc", "show", "dev", "here").Output()
+			if err != nil || strings.Contains(string(filters), "clsact") || strings.Contains(string(filters), "ingress") {
+				t.Errorf("traffic control has %s, %v", filters, err)
+			}
+		})
+	}
+}
+
+// kill has the program stand still, looks at what it has in the kernel, and kills it.
+func (p *program) kill(t *testing.T) bpf {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	objects := bpfObjects(t, p.cmd.Process.Pid)
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	return objects
+}
+
 var promiscuous = regexp.MustCompile(`promiscuity (\d+)`)
 
 // promiscuity is how many users have asked for all frames of an interface.
@@ -61,6 +126,11 @@ func promiscuity(t *testing.T, ns *capturetest.Namespace, device string) int {
 type bpf struct {
 	programs []ebpf.ProgramID
 	maps     []ebpf.MapID
+}
+
+func (objects *bpf) add(more bpf) {
+	objects.programs = append(objects.programs, more.programs...)
+	objects.maps = append(objects.maps, more.maps...)
 }
 
 var mapID = regexp.MustCompile(`(?m)^map_id:\t(\d+)$`)
