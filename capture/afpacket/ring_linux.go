@@ -18,11 +18,11 @@ import (
 )
 
 // The ring: 16 MiB hold about 110,000 small frames, which come in 70 ms at 1.5 million packets a second. Other threads may
-// have the reader's processor for that long. Where there may be many interfaces, each has a quarter of that.
+// have the reader's processor for that long. Where there are many rings, later ones are smaller.
 const (
 	blockSize  = 256 << 10
 	blockCount = 64
-	few        = 4 // interfaces
+	minBlocks  = 2 // of a ring beside many others
 
 	frameSize = 2048 // of no meaning to TPACKET_V3, which checks that it divides a block
 
@@ -40,6 +40,10 @@ type ring struct {
 	blocks  int
 	current int // the block that the kernel hands over next
 }
+
+// blocksBeside gives the size of a ring that is opened beside others: the first four are whole, and 1024 take 700 MiB. At the least
+// the kernel fills one block while another is read.
+func blocksBeside(others int) int { return max(minBlocks, blockCount/(1+others/4)) }
 
 // openRing makes a ring that is attached to no interface yet.
 func openRing(blocks int) (*ring, error) {

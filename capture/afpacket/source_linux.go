@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"promflow/capture"
@@ -14,29 +15,26 @@ import (
 // rings is where sources come from. They have nothing in common but their counts.
 type rings struct {
 	config capture.Config
-	blocks int // of each
+	open   atomic.Int64 // sources
 }
 
-func open(c capture.Config, interfaces int) (capture.Capture, error) {
-	r := &rings{c, blockCount}
-	if interfaces > few {
-		r.blocks /= 4
-	}
-	probe, err := openRing(r.blocks) // so that who cannot open sources finds out
+func open(c capture.Config, _ int) (capture.Capture, error) {
+	probe, err := openRing(blockCount) // so that who cannot open sources finds out
 	if err != nil {
 		return nil, err
 	}
-	return r, probe.close()
+	return &rings{config: c}, probe.close()
 }
 
 func (*rings) Keeps() []string { return nil }
 
 func (r *rings) Open() (capture.Source, error) {
-	ring, err := openRing(r.blocks)
+	ring, err := openRing(blocksBeside(int(r.open.Load())))
 	if err != nil {
 		return nil, err
 	}
-	return &source{config: r.config, counter: capture.NewCounter(r.config.Table, r.config.Monitored, r.config.Excluded), ring: ring}, nil
+	r.open.Add(1)
+	return &source{rings: r, counter: capture.NewCounter(r.config.Table, r.config.Monitored, r.config.Excluded), ring: ring}, nil
 }
 
 // Read has nothing to do: packets are counted as they come.
@@ -46,7 +44,7 @@ func (*rings) Close() error { return nil }
 
 // source is a ring whose packets are counted.
 type source struct {
-	config  capture.Config
+	rings   *rings
 	counter *capture.Counter
 	ring    *ring
 
@@ -58,7 +56,7 @@ type source struct {
 func (s *source) Attach(to capture.Interface) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ring.Attach(to, s.config.Promiscuous)
+	return s.ring.Attach(to, s.rings.config.Promiscuous)
 }
 
 func (s *source) Detach() error {
@@ -132,7 +130,7 @@ func (s *source) Status() capture.Status {
 func (s *source) takeDrops() {
 	n, err := s.ring.drops()
 	if err != nil {
-		s.config.Log.Error("reading the kernel's drop count", "error", err)
+		s.rings.config.Log.Error("reading the kernel's drop count", "error", err)
 	}
 	s.dropped += n
 }
@@ -145,5 +143,6 @@ func (s *source) Close() error {
 	}
 	s.takeDrops()
 	s.closed = true
+	s.rings.open.Add(-1)
 	return s.ring.close()
 }
