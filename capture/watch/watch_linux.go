@@ -32,6 +32,7 @@ type Watch struct {
 	gone    capture.Status  // what those have counted that were forgotten
 	warned  map[pair]bool   // of an overlap
 	crowded bool            // that there are too many was logged
+	again   bool            // what could not be captured may be by now
 }
 
 // Open begins to capture on the interfaces that are there. Sources are opened in the network namespace that the calling thread
@@ -90,11 +91,18 @@ func (w *Watch) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// follow takes the kernel's news.
+// follow takes the kernel's news, and tries again what failed.
 func (w *Watch) follow(ctx context.Context) error {
+	var retry <-chan time.Time
 	for ctx.Err() == nil {
+		if retry == nil && w.mayRetry() {
+			retry = time.After(retryAfter)
+		}
 		select {
 		case <-ctx.Done():
+		case <-retry:
+			retry = nil
+			w.retry()
 		case update, ok := <-w.subscription.updates:
 			if !ok {
 				w.resubscribe(ctx, errors.New("there was no room for them"))
@@ -113,7 +121,25 @@ func (w *Watch) follow(ctx context.Context) error {
 	return nil
 }
 
-// retryAfter is the time between attempts to subscribe.
+// mayRetry tells, once, that there is something to try again.
+func (w *Watch) mayRetry() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	again := w.again
+	w.again = false
+	return again
+}
+
+// retry captures what there is and is not captured yet, as far as that works by now.
+func (w *Watch) retry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.byName {
+		w.settle(name)
+	}
+}
+
+// retryAfter is the time between attempts to subscribe, or to capture.
 const retryAfter = time.Second
 
 // resubscribe finds out what has changed since news were lost, as soon as that works.
@@ -296,7 +322,8 @@ func (w *Watch) join(t *tap, d device) {
 	if t.err != nil {
 		gone := errors.Is(t.err, unix.ENODEV) || errors.Is(t.err, unix.ENXIO) // of which there will be news
 		if !gone && (t.found || w.run != nil) {                               // else it is an error at the start
-			t.log.Error("interface cannot be captured", "interface", t.name, "error", t.err)
+			t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err)
+			w.again = true
 		}
 		return
 	}
@@ -315,6 +342,7 @@ func (w *Watch) leave(t *tap) {
 	}
 	t.log.Warn("interface is gone: it is captured again as soon as it is back", attributes...)
 	t.index, t.left = 0, time.Now()
+	w.again = w.again || w.crowded // there is room for another
 	if err := t.source.Detach(); err != nil {
 		t.log.Error("ending the capture on an interface", "interface", t.name, "error", err)
 	}
