@@ -8,6 +8,7 @@ import (
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
 )
 
 // routeSDKLogs sends what the OpenTelemetry SDK has to say to log instead of standard error, and the errors of its background
@@ -18,6 +19,7 @@ func routeSDKLogs(log *slog.Logger) {
 		switch logged := (*exportError)(nil); {
 		case errors.As(err, &logged):
 		case errors.Is(err, context.Canceled): // a push that the shutdown makes again
+		case errors.Is(err, resource.ErrPartialResource): // newResource logs it
 		case errors.Is(err, sdkmetric.ErrReaderNotRegistered): // its interval is shorter than the program's start
 		default:
 			log.Error("OpenTelemetry", "err", err)

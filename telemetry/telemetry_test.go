@@ -285,3 +285,13 @@ func TestWriteTextError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What the environment says of the resource is read by the SDK, too, more than once.
+func TestUnreadableResourceIsLoggedOnce(t *testing.T) {
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "site")
+	var log bytes.Buffer
+	telemetry.New("", slog.New(slog.NewTextHandler(&log, nil)))
+	if n := strings.Count(log.String(), "site"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, &log)
+	}
+}
