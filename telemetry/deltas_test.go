@@ -131,10 +131,10 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 			failing := false
 			collector := &takes{fails: func() bool { return failing && random.IntN(2) == 0 }, totals: map[string]int64{}}
 			deltas := newDeltas(source.keeps)
-			deltas.prune = slots
 			x := &exporter{Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 			want := map[string]int64{}
 			push := func() error {
+				deltas.prune = slots // forgets as often as it can
 				metrics, _ := source.Produce(t.Context())
 				return x.Export(t.Context(), &metricdata.ResourceMetrics{ScopeMetrics: metrics})
 			}

@@ -170,17 +170,19 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 	for _, m := range of {
 		c.points[m] = make([]point, 0, len(totals))
 	}
-	add := func(m metric, total int64, h *host, began *time.Time) {
-		if total == 0 { // a series appears once it has counted something
-			return
+	add := func(m metric, total int64, h *host, began time.Time) {
+		if total > 0 { // a series appears once it has counted something
+			c.points[m] = append(c.points[m], point{Attributes: h.attributes, StartTime: began, Time: c.now, Value: total})
 		}
-		if began.IsZero() {
-			*began = s.last
-		}
-		c.points[m] = append(c.points[m], point{Attributes: h.attributes, StartTime: *began, Time: c.now, Value: total})
 	}
 	for _, i := range s.order {
 		t, h := &totals[i], &s.hosts[i]
+		if h.receiveBegan.IsZero() && t.ReceiveBytes > 0 {
+			h.receiveBegan = s.last
+		}
+		if h.transmitBegan.IsZero() && t.TransmitBytes > 0 {
+			h.transmitBegan = s.last
+		}
 		if t.Expired {
 			gone.hosts++
 			gone.ReceiveBytes += t.ReceiveBytes
@@ -189,11 +191,11 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 			gone.TransmitPackets += t.TransmitPackets
 			continue
 		}
-		add(receiveBytes, t.ReceiveBytes, h, &h.receiveBegan)
-		add(transmitBytes, t.TransmitBytes, h, &h.transmitBegan)
+		add(receiveBytes, t.ReceiveBytes, h, h.receiveBegan)
+		add(transmitBytes, t.TransmitBytes, h, h.transmitBegan)
 		if s.packets {
-			add(receivePackets, t.ReceivePackets, h, &h.receiveBegan)
-			add(transmitPackets, t.TransmitPackets, h, &h.transmitBegan)
+			add(receivePackets, t.ReceivePackets, h, h.receiveBegan)
+			add(transmitPackets, t.TransmitPackets, h, h.transmitBegan)
 		}
 	}
 	return gone
