@@ -18,33 +18,8 @@ import (
 	"promflow/capture/capturetest"
 )
 
-// TestKilledLeavesNothing kills programs that cannot tidy up: the kernel must do it.
-func TestKilledLeavesNothing(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
-	here.Veth("here", there, "there")
-	all := serveEach(t, here, "--interface=here")
-	if got := promiscuity(t, here, "here"); got != len(all) {
-		t.Errorf("promiscuous %d times, want %d", got, len(all))
-	}
-	objects := bpfObjects(t, all["ebpf"].cmd.Process.Pid)
-	if len(objects.programs) == 0 || len(objects.maps) == 0 {
-		t.Fatalf("the kernel has %+v for it: the test shows nothing", objects)
-	}
-	for _, p := range all {
-		if err := p.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-p.ended
-	}
-	eventually(t, func() error {
-		if left, got := objects.left(t), promiscuity(t, here, "here"); len(left) > 0 || got != 0 {
-			return fmt.Errorf("left are %v, and the interface is promiscuous %d times", left, got)
-		}
-		return nil
-	})
-}
-
-// TestKilledAtAnyMoment kills programs while they start, give up root, and follow an interface that goes down and up.
+// TestKilledAtAnyMoment kills programs while they start, give up root, and follow an interface that goes down and up: they cannot
+// tidy up, the kernel must do it.
 func TestKilledAtAnyMoment(t *testing.T) {
 	const moments = 12
 	for _, b := range backends {
@@ -53,8 +28,12 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			here.Veth("here", there, "there")
 			args := []string{"--metrics-address=127.0.0.1:0", "--interface=here", "--capture=" + b.Name}
 			began := time.Now()
-			start(t, here, inside(t, here, args...)).listening().kill(t)
+			p := start(t, here, inside(t, here, args...)).listening()
 			startTime := time.Since(began)
+			if got := promiscuity(t, here, "here"); got != 1 {
+				t.Errorf("promiscuous %d times, want 1: the test shows little", got)
+			}
+			p.kill(t)
 
 			stop, stopped := make(chan struct{}), make(chan struct{})
 			go func() {
