@@ -22,8 +22,8 @@ func newExpiry(after time.Duration) expiry { return expiry{after: after, began: 
 func (e *expiry) tell() {
 	e.now = uint32(time.Since(e.began) / tick)
 	e.horizon = 0
-	if after := uint32((e.after + tick - 1) / tick); e.after > 0 && e.now > after {
-		e.horizon = e.now - after
+	if after := (e.after-1)/tick + 1; e.after > 0 && time.Duration(e.now) > after { // it may be more ticks than 32 bits have
+		e.horizon = e.now - uint32(after)
 	}
 }
 
@@ -33,9 +33,9 @@ func (e *expiry) next(hosts []Host) (position int, ok bool) {
 		e.search(hosts)
 	}
 	for len(e.queue) > 0 {
-		position := int(uint32(e.queue[0]))
+		seen, position := uint32(e.queue[0]>>32), int(uint32(e.queue[0]))
 		e.queue = e.queue[1:]
-		if hosts[position].seen < e.horizon { // else it has returned
+		if hosts[position].seen == seen { // else it has returned, even if it has expired again
 			e.evicted++
 			return position, true
 		}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -68,17 +69,19 @@ func TestAddressesExpireNeitherEarlyNorLate(t *testing.T) {
 	}
 }
 
-func TestNothingExpiresWithoutATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table := NewTable(1, 0)
-		move(table, 1)
-		time.Sleep(10 * 365 * 24 * time.Hour)
-		move(table, 2)
-		live, expired := split(table.Snapshot())
-		if len(expired) != 0 || live[addr4(1)] != 1 || live[netip.Addr{}] != 1 {
-			t.Errorf("live are %v, expired %v", live, expired)
-		}
-	})
+func TestNothingExpiresWithoutATimeOrWithinALongOne(t *testing.T) {
+	for _, after := range []time.Duration{0, 1<<32*tick + time.Hour, math.MaxInt64} {
+		synctest.Test(t, func(t *testing.T) {
+			table := NewTable(1, after)
+			move(table, 1)
+			time.Sleep(10 * 365 * 24 * time.Hour)
+			move(table, 2)
+			live, expired := split(table.Snapshot())
+			if len(expired) != 0 || live[addr4(1)] != 1 || live[netip.Addr{}] != 1 {
+				t.Errorf("after %v: live are %v, expired %v", after, live, expired)
+			}
+		})
+	}
 }
 
 func TestLongestExpiredMakesRoom(t *testing.T) {
@@ -105,6 +108,27 @@ func TestLongestExpiredMakesRoom(t *testing.T) {
 		move(table, 7) // nobody goes
 		live, expired = split(table.Snapshot())
 		if live[addr4(2)] != 1 || live[addr4(3)] != 2 || live[addr4(6)] != 1 || live[netip.Addr{}] != 6 || len(expired) != 0 {
+			t.Errorf("live are %v, expired %v", live, expired)
+		}
+	})
+}
+
+// TestWhoReturnedIsNotLongestExpired has an address that had expired return and expire again before the others that had expired with
+// it have made room.
+func TestWhoReturnedIsNotLongestExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable(3, time.Minute)
+		for _, i := range []int{1, 2, 3} {
+			move(table, i)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(70 * time.Second)
+		move(table, 4) // 1 goes
+		move(table, 2)
+		time.Sleep(61 * time.Second)
+		move(table, 5) // 3 goes, which has been idle for longer than 2 and 4
+		live, expired := split(table.Snapshot())
+		if live[addr4(5)] != 1 || live[netip.Addr{}] != 2 || expired[addr4(2)] != 2 || expired[addr4(4)] != 1 {
 			t.Errorf("live are %v, expired %v", live, expired)
 		}
 	})
