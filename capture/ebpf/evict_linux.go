@@ -21,15 +21,16 @@ const (
 //
 // Not a packet is lost over it. Once slots are full, no program gives one away or inserts into a map. Once those have ended that
 // may not have seen that, addresses are deleted; once those have ended, too, that may have found them before, the last of what they
-// counted is read, and the slots are free.
+// counted is read, and the slots are free. If something of that fails, the next call does it again.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
 	var full uint32
 	if err := p.full.Get(&full); err != nil || full == slotsOpen || now < r.look {
 		return err
 	}
-	expired := r.expired(now, expireAfter)
+	expired, next := r.expired(now, expireAfter)
 	if len(expired) == 0 {
+		r.look = next
 		return nil
 	}
 	if err := awaitPrograms(); err != nil {
@@ -47,13 +48,14 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	}
 	r.counter.Unlock()
 	for _, i := range expired {
-		r.slots[i].seen = 0
-		p.owners[i-len(p.addresses)] = countOwner{}
 		if err := p.freeSlots.Put(nil, uint32(i)); err != nil {
 			return fmt.Errorf("giving back slots of idle addresses: %w", err)
 		}
+		r.slots[i].seen = 0
+		p.owners[i-len(p.addresses)] = countOwner{}
 	}
 	p.learn()
+	r.look = next
 	return p.full.Set(slotsOpen)
 }
 
@@ -73,8 +75,8 @@ func (p *program) knownPlace(high, low uint64) uint64 {
 	return (((high ^ p.knownSeed) * golden) ^ low ^ p.knownSeed) * golden >> (64 - p.knownBits)
 }
 
-// expired gives the shared slots of addresses that were idle for so long, and takes note of when there may next be one.
-func (r *reader) expired(now, after time.Duration) (slots []int) {
+// expired gives the shared slots of addresses that were idle for so long, and when there may next be one.
+func (r *reader) expired(now, after time.Duration) (slots []int, next time.Duration) {
 	oldest := now
 	for i := len(r.program.addresses); i < len(r.slots); i++ {
 		switch seen := r.slots[i].seen; {
@@ -85,8 +87,7 @@ func (r *reader) expired(now, after time.Duration) (slots []int) {
 			oldest = min(oldest, seen)
 		}
 	}
-	r.look = oldest + after
-	return slots
+	return slots, oldest + after
 }
 
 // forget deletes the addresses of slots.
@@ -104,11 +105,14 @@ func (p *program) forget(slots []int) error {
 }
 
 func deleteAll[K any](m *ebpf.Map, keys []K) error {
-	if len(keys) == 0 {
-		return nil
+	for len(keys) > 0 {
+		deleted, err := m.BatchDelete(keys, nil)
+		if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		keys = keys[deleted+1:] // the one after them was deleted by a call that failed later
 	}
-	_, err := m.BatchDelete(keys, nil)
-	return err
+	return nil
 }
 
 // awaitPrograms waits until every run of an eBPF program that was under way has ended: those run in a read-side section of RCU, and

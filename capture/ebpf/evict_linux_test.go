@@ -147,6 +147,72 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 	}
 }
 
+// TestEvictionThatFailedIsDoneAgain has each of the maps fail once, when others may have been changed before.
+func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
+	capturetest.NeedRoot(t)
+	const expireAfter = 30 * time.Minute
+	monitored, err := capture.ParseSubnets("10.0.0.0/8,fd00::/16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, mapOf := range map[string]func(*program) **ebpf.Map{
+		"IPv4":       func(p *program) **ebpf.Map { return &p.slots4 },
+		"IPv6":       func(p *program) **ebpf.Map { return &p.slots6 },
+		"free slots": func(p *program) **ebpf.Map { return &p.freeSlots },
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := capture.NewTable(100, 0)
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0), Monitored: monitored})
+			r.counter = capture.NewCounter(table, monitored, capture.Subnets{})
+			run := func(from, to string) {
+				if _, err := r.filter.Run(&ebpf.RunOptions{Data: capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run("10.0.0.1", "192.0.2.1")
+			run("10.0.0.2", "192.0.2.1")
+			run("fd00::1", "2001:db8::1")
+			run("fd00::2", "2001:db8::1")
+			run("fd00::3", "2001:db8::1") // for which there is no slot
+			r.read()
+			for i := range r.reader.slots { // as if they had done nothing for an hour
+				r.reader.slots[i].seen -= time.Hour
+			}
+			broken := mapOf(r.program)
+			whole := *broken
+			if *broken, err = whole.Clone(); err != nil {
+				t.Fatal(err)
+			}
+			(*broken).Close()
+			if err := r.evict(expireAfter); err == nil {
+				t.Error("no error of a map that was closed")
+			}
+			*broken = whole
+			if err := r.evict(expireAfter); err != nil {
+				t.Error(err)
+			}
+			if fullOf(t, r.program) {
+				t.Fatal("no slot was taken back")
+			}
+			for _, from := range []string{"10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5"} {
+				run(from, "192.0.2.1")
+			}
+			if r.read(); fullOf(t, r.program) {
+				t.Error("not every slot was taken back")
+			}
+			totals := totalsOf(table)
+			for from, want := range map[string]int64{"10.0.0.1": 2, "10.0.0.2": 1, "10.0.0.5": 1, "fd00::1": 1, "fd00::2": 1} {
+				if got := totals[netip.MustParseAddr(from)].TransmitPackets; got != want {
+					t.Errorf("%s has %d packets, want %d", from, got, want)
+				}
+			}
+			if got := totals[netip.Addr{}].TransmitPackets; got != 1 {
+				t.Errorf("the others have %d packets, want 1", got)
+			}
+		})
+	}
+}
+
 func (p *program) slots4Len(t *testing.T) (n int) {
 	t.Helper()
 	var key, value uint32
