@@ -46,9 +46,12 @@ func (r *reader) read() {
 	p, now := r.program, time.Since(r.began)
 	r.counter.Lock()
 	defer r.counter.Unlock()
-	for i := range r.slots {
-		if i < len(p.addresses) || owned(&p.owners[i-len(p.addresses)]) {
-			r.readSlot(i, now)
+	// If reads were late, the table takes those that it knows for idle until they are read: they come before who may take their place.
+	for _, known := range []bool{true, false} {
+		for i := range r.slots {
+			if known == (r.slots[i].seen != 0) && (i < len(p.addresses) || owned(&p.owners[i-len(p.addresses)])) {
+				r.readSlot(i, now)
+			}
 		}
 	}
 	var other capture.Totals

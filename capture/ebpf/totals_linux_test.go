@@ -3,6 +3,7 @@ package ebpf
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -77,5 +78,49 @@ func TestReadsWhileCounting(t *testing.T) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// TestLateReadsEvictNobodyAlive reads after addresses could have expired: those that have moved something since they were last read
+// have not, although one that is new, and has an indexed slot before theirs, wants room.
+func TestLateReadsEvictNobodyAlive(t *testing.T) {
+	capturetest.NeedRoot(t)
+	monitored, err := capture.ParseSubnets("10.0.0.0/30,10.1.0.0/16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const expireAfter = time.Millisecond
+	alive := []string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"}
+	table := capture.NewTable(len(alive), expireAfter)
+	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored})
+	run := func(addresses ...string) {
+		for _, a := range addresses {
+			if _, err := r.filter.Run(&ebpf.RunOptions{Data: capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(alive...)
+	r.read()
+	for expired := 0; expired < len(alive); time.Sleep(10 * time.Millisecond) {
+		expired = 0
+		s := table.Snapshot()
+		for i := range s.Hosts {
+			if s.Expired(&s.Hosts[i]) {
+				expired++
+			}
+		}
+	}
+	run("10.0.0.1")
+	run(alive...)
+	r.read()
+	totals := totalsOf(table)
+	for _, a := range alive {
+		if got := totals[netip.MustParseAddr(a)].TransmitPackets; got != 2 {
+			t.Errorf("%s has %d packets, want 2", a, got)
+		}
+	}
+	if got := totals[netip.Addr{}].TransmitPackets; got != 1 {
+		t.Errorf("the others have %d packets, want 1", got)
 	}
 }
