@@ -275,18 +275,19 @@ func TestAddressesExpire(t *testing.T) {
 }
 
 // TestLostNews stops promflow while more happens than the kernel keeps for it, in the end that its interface is made anew with the
-// index that it had.
+// index that it had. The last time that is not up before promflow has found out.
 func TestLostNews(t *testing.T) {
 	for _, interfaces := range []string{"a0", "a*"} {
 		t.Run(interfaces, func(t *testing.T) {
 			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
-			anew := fmt.Sprintf("link add a0 index 77 type veth peer name a0 netns %s\nlink set a0 up\n", there.Name)
-			batch(t, here, anew)
+			const rounds, up = 3, "link set a0 up\n"
+			anew := fmt.Sprintf("link add a0 index 77 type veth peer name a0 netns %s\n", there.Name)
+			batch(t, here, anew+up)
 			there.IP("link", "set", "a0", "up")
 			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
 			var before map[string]string
 			var packets int64
-			for round := range 3 {
+			for round := range rounds {
 				all.await(t, "a0", "1", packets)
 				if round == 1 {
 					before = belongings(t, here, all)
@@ -299,10 +300,22 @@ func TestLostNews(t *testing.T) {
 				}
 				batch(t, here, strings.Repeat("link set lo down\nlink set lo up\n", 2000)+"link del a0\n"+anew)
 				there.IP("link", "set", "a0", "up")
+				if round < rounds-1 {
+					batch(t, here, up)
+				}
 				for _, p := range all {
 					p.signal(syscall.SIGCONT)
 				}
 			}
+			eventually(t, func() (err error) {
+				for backend, p := range all {
+					if n := strings.Count(p.log.String(), "interface is gone"); n < rounds {
+						err = errors.Join(err, fmt.Errorf("%s: the interface was gone %d times, want %d", backend, n, rounds))
+					}
+				}
+				return err
+			})
+			batch(t, here, up)
 			all.await(t, "a0", "1", packets)
 			sendOn(t, there, "a0", 10)
 			all.agree(t, oneAddress(packets+10))

@@ -43,6 +43,7 @@ func deviceOf(link netlink.Link) device {
 type news struct {
 	device
 	gone bool
+	anew bool // it was deleted, and its index has been given away again
 }
 
 // subscription has the kernel tell of devices. Its updates end where some were lost, for want of room.
@@ -91,12 +92,8 @@ func (s *subscription) list() (map[int]device, error) {
 // by the same messages. What a device is now is asked for: the update may be older than the list that it is known from.
 func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error) {
 	n.device = deviceOf(u.Link)
-	switch {
-	case u.Family != unix.AF_UNSPEC:
+	if u.Family != unix.AF_UNSPEC {
 		return n, false, nil
-	case u.Header.Type == unix.RTM_DELLINK:
-		n.gone = true
-		return n, true, nil
 	}
 	link, err := s.handle.LinkByIndex(n.Index)
 	switch {
@@ -106,6 +103,7 @@ func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error)
 		return n, false, fmt.Errorf("asking for interface %s: %w", n.Name, err)
 	default:
 		n.device = deviceOf(link)
+		n.anew = u.Header.Type == unix.RTM_DELLINK
 	}
 	return n, true, nil
 }

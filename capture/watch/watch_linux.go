@@ -177,14 +177,21 @@ func (w *Watch) list() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.takeAll(devices)
+	return nil
+}
+
+// takeAll has the devices be these. The caller holds mu.
+func (w *Watch) takeAll(devices map[int]device) {
 	before := w.byName
 	w.devices, w.byName = devices, map[string]int{}
 	for index, d := range devices {
 		w.byName[d.Name] = index
 	}
 	for name, t := range w.taps {
-		// What was made anew meanwhile may have its old index, but the source was detached.
-		if now := w.byName[name]; t.index != 0 && t.index == now && devices[now].up && !t.source.Status().Up {
+		// All leave before any joins, so that no device has two sources. What was made anew may have its old index: then the kernel
+		// has detached the source.
+		if t.index != 0 && (t.index != w.byName[name] || !t.source.Status().Up) {
 			w.leave(t)
 		}
 	}
@@ -195,12 +202,14 @@ func (w *Watch) list() error {
 		w.settle(name)
 	}
 	w.warnOfOverlaps()
-	return nil
 }
 
 // take takes note of news. The caller holds mu.
 func (w *Watch) take(n news) {
 	was, known := w.devices[n.Index]
+	if t := w.taps[was.Name]; n.anew && t != nil && t.index == n.Index && !t.source.Status().Up { // else it has the new one
+		w.leave(t)
+	}
 	if known {
 		delete(w.devices, n.Index)
 		if w.byName[was.Name] == n.Index {
@@ -325,6 +334,9 @@ func (w *Watch) join(t *tap, d device) {
 			t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err)
 			w.again = true
 		}
+		if t.source != nil {
+			w.release(t)
+		}
 		return
 	}
 	t.index, t.up = d.Index, true
@@ -343,6 +355,11 @@ func (w *Watch) leave(t *tap) {
 	t.log.Warn("interface is gone: it is captured again as soon as it is back", attributes...)
 	t.index, t.left = 0, time.Now()
 	w.again = w.again || w.crowded // there is room for another
+	w.release(t)
+}
+
+// release has a tap do without a device: one that was found does without a source, too. The caller holds mu.
+func (w *Watch) release(t *tap) {
 	if err := t.source.Detach(); err != nil {
 		t.log.Error("ending the capture on an interface", "interface", t.name, "error", err)
 	}

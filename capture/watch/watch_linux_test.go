@@ -5,41 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"promflow/capture"
 )
 
-// links is a capture that counts one packet by each source that was attached, and the links that it is on.
+// links is a capture that counts one packet each time that a source is attached. Who uses it holds the lock of the Watch.
 type links struct {
-	up    map[string]bool
-	fails error // of Attach
+	on    map[int]*link // by index
+	open  int           // sources
+	fails error         // of Attach
 }
 
-func (l *links) Open() (capture.Source, error) { return &link{links: l}, nil }
-func (*links) Keeps() []string                 { return nil }
-func (*links) Read() error                     { return nil }
-func (*links) Close() error                    { return nil }
+func (l *links) Open() (capture.Source, error) {
+	l.open++
+	return &link{links: l}, nil
+}
+
+func (*links) Keeps() []string { return nil }
+func (*links) Read() error     { return nil }
+func (*links) Close() error    { return nil }
 
 type link struct {
-	links  *links
-	name   string
-	status capture.Status
+	links    *links
+	index    int
+	attached int64
 }
 
 func (l *link) Attach(to capture.Interface) error {
-	if l.links.fails == nil {
-		l.name, l.links.up[to.Name] = to.Name, true
-		l.status.Dropped = 1
+	switch {
+	case l.links.fails != nil:
+		return l.links.fails
+	case l.links.on[to.Index] != nil:
+		return fmt.Errorf("%s has a source", to.Name)
 	}
-	return l.links.fails
+	l.index, l.links.on[to.Index] = to.Index, l
+	l.attached++
+	return nil
 }
 
 func (l *link) Detach() error {
-	delete(l.links.up, l.name)
+	if l.up() {
+		delete(l.links.on, l.index)
+	}
 	return nil
 }
 
@@ -48,8 +61,13 @@ func (l *link) Run(ctx context.Context) error {
 	return nil
 }
 
-func (l *link) Status() capture.Status { return l.status }
-func (l *link) Close() error           { return nil }
+func (l *link) up() bool               { return l.links.on[l.index] == l }
+func (l *link) Status() capture.Status { return capture.Status{Up: l.up(), Dropped: l.attached} }
+
+func (l *link) Close() error {
+	l.links.open--
+	return l.Detach()
+}
 
 // watchLinks is a Watch that has the news that a test has for it, instead of the kernel's, and what it logs.
 func watchLinks(t *testing.T, names string) (*Watch, *links, *output) {
@@ -58,10 +76,10 @@ func watchLinks(t *testing.T, names string) (*Watch, *links, *output) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, up := new(output), &links{up: map[string]bool{}}
+	log, all := new(output), &links{on: map[int]*link{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &Watch{
-		Config:  Config{Names: parsed, Capture: up, Log: slog.New(slog.NewTextHandler(log, nil))},
+		Config:  Config{Names: parsed, Capture: all, Log: slog.New(slog.NewTextHandler(log, nil))},
 		devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
 		run: new(errgroup.Group), ctx: ctx,
 	}
@@ -71,14 +89,54 @@ func watchLinks(t *testing.T, names string) (*Watch, *links, *output) {
 			t.Error(err)
 		}
 	})
-	return w, up, log
+	for _, name := range parsed.Exact {
+		if err := w.tap(name, false).open(all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w, all, log
 }
 
-// link has news of device n.
+func deviceCalled(name string, index int, up bool) device {
+	return device{Interface: capture.Interface{Name: name, Index: index}, up: up}
+}
+
+// link has news of device n, called dn.
 func (w *Watch) link(n int, gone bool) {
+	w.hear(news{device: deviceCalled(fmt.Sprint("d", n), n, !gone), gone: gone})
+}
+
+func (w *Watch) hear(n news) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.take(news{device: device{Interface: capture.Interface{Name: fmt.Sprint("d", n), Index: n}, up: !gone}, gone: gone})
+	w.take(n)
+}
+
+// hearAll lists devices after news were lost.
+func (w *Watch) hearAll(all ...device) {
+	devices := map[int]device{}
+	for _, d := range all {
+		devices[d.Index] = d
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.takeAll(devices)
+}
+
+// ended waits until earlier sources have ended, and gives how many are open.
+func (l *links) ended(w *Watch) int {
+	for {
+		w.mu.Lock()
+		open, retiring := l.open, 0
+		for _, t := range w.taps {
+			retiring += len(t.retiring)
+		}
+		w.mu.Unlock()
+		if retiring == 0 {
+			return open
+		}
+		runtime.Gosched()
+	}
 }
 
 // TestTooManyInterfaces has a glob find more than are captured at a time: the others are captured once there is room, and what is
@@ -89,7 +147,7 @@ func TestTooManyInterfaces(t *testing.T) {
 	for n := range maxFound + left {
 		w.link(1+n, false)
 	}
-	if n := len(captured.up); n != maxFound {
+	if n := len(captured.on); n != maxFound {
 		t.Fatalf("%d interfaces are captured, want %d", n, maxFound)
 	}
 	if w.mayRetry() {
@@ -102,7 +160,7 @@ func TestTooManyInterfaces(t *testing.T) {
 		t.Fatal("those that were left out are not tried again")
 	}
 	w.retry()
-	if n := len(captured.up); n != maxFound {
+	if n := len(captured.on); n != maxFound {
 		t.Errorf("%d interfaces are captured once there was room for others, want %d", n, maxFound)
 	}
 	for n := range maxFound + left {
@@ -135,11 +193,6 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 		t.Run(names, func(t *testing.T) {
 			w, captured, log := watchLinks(t, names)
 			captured.fails = errors.New("no memory")
-			if names == "d1" {
-				if err := w.tap("d1", false).open(captured); err != nil {
-					t.Fatal(err)
-				}
-			}
 			w.link(1, false)
 			for range 2 {
 				if !w.mayRetry() {
@@ -149,7 +202,7 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 			}
 			captured.fails = nil
 			w.retry()
-			if !captured.up["d1"] {
+			if captured.on[1] == nil {
 				t.Error("it is not captured")
 			}
 			w.mayRetry() // of the last failure
@@ -160,5 +213,68 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 				t.Errorf("the log has\n%s", s)
 			}
 		})
+	}
+}
+
+// TestGoneBeforeAttach has devices of ever other names that are gone before a source can be attached: nothing of them stays.
+func TestGoneBeforeAttach(t *testing.T) {
+	w, captured, _ := watchLinks(t, "d*")
+	captured.fails = unix.ENODEV
+	for n := range 2 * maxGone {
+		w.link(1+n, false)
+		w.link(1+n, true)
+	}
+	if captured.open != 0 || len(w.taps) > maxGone {
+		t.Errorf("%d sources and %d names stay, want none and %d at most", captured.open, len(w.taps), maxGone)
+	}
+}
+
+// TestMadeAnew has a device that is down yet have the index of one that was deleted, whose end is told of late or not at all.
+func TestMadeAnew(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		detached bool // by the kernel, as it was attached to the one that was deleted
+		learn    func(w *Watch)
+	}{
+		{"news of the end, late", true, func(w *Watch) { w.hear(news{device: deviceCalled("d1", 1, false), anew: true}) }},
+		{"news of the end of an earlier one", false, func(w *Watch) { w.hear(news{device: deviceCalled("d1", 1, true), anew: true}) }},
+		{"news were lost", true, func(w *Watch) { w.hearAll(deviceCalled("d1", 1, false)) }},
+		{"news of others were lost", false, func(w *Watch) { w.hearAll(deviceCalled("d1", 1, true)) }},
+	} {
+		for _, names := range []string{"d1", "d*"} {
+			t.Run(c.name+", "+names, func(t *testing.T) {
+				w, captured, _ := watchLinks(t, names)
+				w.link(1, false)
+				if c.detached {
+					delete(captured.on, 1)
+				}
+				c.learn(w)
+				want := int64(1)
+				if c.detached {
+					want = 2
+				}
+				captured.ended(w)
+				if s := w.Statuses()[0]; !s.Up || s.Dropped != want {
+					t.Errorf("it is captured: %v, and was attached %d times, want %d", s.Up, s.Dropped, want)
+				}
+			})
+		}
+	}
+}
+
+// TestNoDeviceHasTwoSources has names change hands while news are lost. A source cannot be attached where another one is: links sees
+// to that.
+func TestNoDeviceHasTwoSources(t *testing.T) {
+	for _, names := range []string{"d1,d2,d3", "d*"} {
+		for range 20 { // maps have another order
+			w, captured, log := watchLinks(t, names)
+			for n := 1; n <= 3; n++ {
+				w.link(n, false)
+			}
+			w.hearAll(deviceCalled("d2", 1, true), deviceCalled("d3", 2, true), deviceCalled("d1", 3, true))
+			if s := log.take(); len(captured.on) != 3 || strings.Contains(s, "has a source") {
+				t.Fatalf("%d of 3 are captured, and the log has\n%s", len(captured.on), s)
+			}
+		}
 	}
 }

@@ -1,0 +1,47 @@
+package watch
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"promflow/capture/capturetest"
+)
+
+// TestNewsOfAnIndexThatWasGivenAwayAgain reads news of a device that was deleted when there is another one with its index, and again
+// when there is none.
+func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	var s *subscription
+	if err := ns.Do(func() (err error) {
+		s, err = subscribe()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	add := func(name string) { ns.IP("link", "add", name, "index", "77", "type", "veth", "peer", "name", "p0") }
+	add("a0")
+	ns.IP("link", "del", "a0")
+	add("b0")
+	end := func() news {
+		for {
+			u := <-s.updates
+			if u.Header.Type != unix.RTM_DELLINK || u.Link.Attrs().Index != 77 {
+				continue
+			}
+			n, ok, err := s.newsOf(u)
+			if !ok || err != nil {
+				t.Fatalf("the news are none: %v", err)
+			}
+			return n
+		}
+	}
+	if n := end(); n.gone || !n.anew || n.Name != "b0" {
+		t.Errorf("news of a0's end are %+v, want b0, made anew", n)
+	}
+	ns.IP("link", "del", "b0")
+	if n := end(); !n.gone || n.anew || n.Name != "b0" {
+		t.Errorf("news of b0's end are %+v, want that it is gone", n)
+	}
+}
