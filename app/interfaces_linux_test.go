@@ -347,14 +347,20 @@ func (p *program) signal(s os.Signal) {
 	}
 }
 
-// TestRenamedWithinAGlob renames an interface while it has traffic: each packet counts once, under one of its names.
-func TestRenamedWithinAGlob(t *testing.T) {
+// TestRenamed renames an interface while it has traffic: each packet counts once, under one of its names.
+func TestRenamed(t *testing.T) {
+	for _, interfaces := range []string{"a*", "a1,a2"} {
+		t.Run(interfaces, func(t *testing.T) { testRenamed(t, interfaces) })
+	}
+}
+
+func testRenamed(t *testing.T, interfaces string) {
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	if out, err := here.Command("ip", "link", "set", "a0", "name", "a1").CombinedOutput(); err != nil {
 		capturetest.Lacks(t, "a kernel that renames interfaces which are up: "+string(out))
 	}
-	all := serveEach(t, here, "--interface=a*", "--monitor-subnets=10.0.0.0/8", "--packets")
+	all := serveEach(t, here, "--interface="+interfaces, "--wait-interface", "--monitor-subnets=10.0.0.0/8", "--packets")
 	s, sent := capturetest.NewSender(t, there, "a0"), int64(0)
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {

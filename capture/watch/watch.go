@@ -1,8 +1,8 @@
 // Package watch keeps a capture on the network interfaces that are asked for, as they come and go.
 //
 // An interface is what is called so now: one that is deleted and made anew, or gets its name from another, is captured as soon as
-// the kernel says that it is there, which is before it is up, so that nothing is missed. One that is renamed is gone, unless a
-// glob has its new name, too. The kernel tells by netlink (rtnetlink(7)), which takes no privilege.
+// the kernel says that it is there, which is before it is up, so that nothing is missed. One that is renamed is gone, unless
+// its new name is asked for, too. The kernel tells by netlink (rtnetlink(7)), which takes no privilege.
 //
 // The source of an interface that is asked for by name is opened at the start and kept for good: it is attached again without any
 // privilege. Globs open sources as interfaces appear, for which [Watch.Keeps] names a capability.

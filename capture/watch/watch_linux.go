@@ -264,11 +264,11 @@ func (w *Watch) settle(name string) {
 	}
 }
 
-// move has the source of a name that a glob has found stay with its device, where that gets another such name: what it counts from
-// then on is that name's. The caller holds mu.
+// move has the source of a name stay with its device, where that gets another name that is asked for: what it counts from then on is
+// that name's. That of the other name comes in return: a name that is asked for exactly keeps one for good. The caller holds mu.
 func (w *Watch) move(name string, d device) {
 	from, to := w.taps[name], w.taps[d.Name]
-	if from == nil || !from.found || from.index != d.Index || to != nil && !to.found || !w.Names.Match(d.Name) {
+	if from == nil || from.index != d.Index || !w.Names.Match(d.Name) || !from.found && (to == nil || to.found) {
 		return
 	}
 	if to == nil {
@@ -277,11 +277,14 @@ func (w *Watch) move(name string, d device) {
 	} else if to.index != 0 {
 		w.leave(to)
 	}
-	now := from.source.Status()
-	addStatus(&from.before, now, 1)
-	addStatus(&to.before, now, -1)
-	to.source, to.cancel, to.ended, to.index, to.up = from.source, from.cancel, from.ended, from.index, from.up
-	from.source, from.index, from.left = nil, 0, time.Now()
+	difference := from.now()
+	addStatus(&difference, to.now(), -1)
+	addStatus(&from.before, difference, 1)
+	addStatus(&to.before, difference, -1)
+	from.attachment, to.attachment, from.left = to.attachment, from.attachment, time.Now()
+	if from.source != nil {
+		w.release(from)
+	}
 	to.log.Info("interface has another name", "interface", to.name, "before", from.name)
 }
 
@@ -470,15 +473,28 @@ type tap struct {
 	found bool // by a glob
 	log   *slog.Logger
 
-	source   capture.Source // nil while one that was found is gone
-	index    int            // of the device; 0 is none
-	up       bool           // as was logged last
-	left     time.Time      // when it was last gone
-	err      error          // why it could not be captured
-	cancel   context.CancelFunc
-	ended    chan struct{}
+	attachment
+	left     time.Time        // when it was last gone
+	err      error            // why it could not be captured
 	retiring []capture.Source // earlier ones that still count
-	before   capture.Status   // what those have counted that have ended, less what its source has counted for another name
+	before   capture.Status   // what those have counted that have ended, or for it before they went to another name; less the reverse
+}
+
+// attachment is a source, and what it is attached to.
+type attachment struct {
+	source capture.Source // nil while a tap that was found is gone
+	index  int            // of the device; 0 is none
+	up     bool           // as was logged last
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// now is the status of its source.
+func (a *attachment) now() capture.Status {
+	if a.source == nil {
+		return capture.Status{}
+	}
+	return a.source.Status()
 }
 
 func (t *tap) open(c capture.Capture) error {
@@ -496,12 +512,9 @@ func (t *tap) status() capture.Status {
 	for _, source := range t.retiring {
 		addStatus(&s, source.Status(), 1)
 	}
-	s.Up = false
-	if t.source != nil {
-		now := t.source.Status()
-		addStatus(&s, now, 1)
-		s.Up = now.Up
-	}
+	now := t.now()
+	addStatus(&s, now, 1)
+	s.Up = now.Up
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"strings"
 	"testing"
@@ -226,6 +227,59 @@ func TestGoneBeforeAttach(t *testing.T) {
 	}
 	if captured.open != 0 || len(w.taps) > maxGone {
 		t.Errorf("%d sources and %d names stay, want none and %d at most", captured.open, len(w.taps), maxGone)
+	}
+}
+
+// TestRenamed renames device 1, which was d1, to d2.
+func TestRenamed(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		names   string
+		taken   bool           // the name was another device's, which is gone
+		stays   bool           // the source does
+		open    int            // sources, in the end
+		counted map[string]int // by name, once the device was deleted and made anew
+	}{
+		{name: "exact", names: "d1,d2", stays: true, open: 2, counted: map[string]int{"d1": 1, "d2": 1}},
+		{name: "exact, taken", names: "d1,d2", taken: true, stays: true, open: 2, counted: map[string]int{"d1": 1, "d2": 2}},
+		{name: "within a glob", names: "d*", stays: true, open: 1, counted: map[string]int{"d1": 1, "d2": 1}},
+		{name: "within a glob, taken", names: "d*", taken: true, stays: true, open: 1, counted: map[string]int{"d1": 1, "d2": 2}},
+		{name: "from a glob's to an exact one", names: "d2,d[13]", stays: true, open: 1, counted: map[string]int{"d1": 1, "d2": 1}},
+		{name: "from an exact one to a glob's", names: "d1,d[23]", open: 2, counted: map[string]int{"d1": 1, "d2": 2}},
+		{name: "from a glob's to one that nobody asks for", names: "d1*", open: 0, counted: map[string]int{"d1": 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, captured, _ := watchLinks(t, c.names)
+			if c.taken {
+				w.link(2, false)
+			}
+			w.link(1, false)
+			before := captured.on[1]
+			w.hear(news{device: deviceCalled("d2", 1, true)})
+			if c.taken {
+				w.hear(news{device: deviceCalled("d2", 2, false), gone: true})
+			}
+			if stays := captured.on[1] == before; stays != c.stays {
+				t.Errorf("the source stays: %v, want %v", stays, c.stays)
+			}
+			for name := range c.counted {
+				if up := w.taps[name].status().Up; up != (name == "d2") {
+					t.Errorf("%s is up: %v", name, up)
+				}
+			}
+			w.hear(news{device: deviceCalled("d2", 1, false), gone: true})
+			w.hear(news{device: deviceCalled("d2", 3, true)})
+			if open := captured.ended(w); open != c.open {
+				t.Errorf("%d sources are open, want %d", open, c.open)
+			}
+			counted := map[string]int{}
+			for _, s := range w.Statuses() {
+				counted[s.Interface] = int(s.Dropped)
+			}
+			if !maps.Equal(counted, c.counted) {
+				t.Errorf("counted are %v, want %v", counted, c.counted)
+			}
+		})
 	}
 }
 
