@@ -13,7 +13,8 @@ import (
 // BenchmarkDecode decodes one frame of 1,400 bytes again and again. A packet should take at most 25 ns.
 func BenchmarkDecode(b *testing.B) {
 	v4, v6 := gopacket.Payload(frametest.IP4(b, 1380)), gopacket.Payload(frametest.IP6(b, 1360))
-	merged := frametest.Shapes()[4] // TCP with timestamps over IPv6
+	merged := frametest.Shapes()[4]   // TCP with timestamps over IPv6
+	extended := frametest.Shapes()[5] // TCP over IPv6 with three extension headers
 	for _, c := range []struct {
 		name     string
 		link     frame.Link
@@ -22,6 +23,8 @@ func BenchmarkDecode(b *testing.B) {
 	}{
 		{"ethernet/ipv4", frame.LinkEthernet, frametest.Build(b, frametest.Ethernet(layers.EthernetTypeIPv4), v4), frame.Segments{}},
 		{"ethernet/ipv6", frame.LinkEthernet, frametest.Build(b, frametest.Ethernet(layers.EthernetTypeIPv6), v6), frame.Segments{}},
+		{"ethernet/ipv6 with extension headers", frame.LinkEthernet, frametest.Build(b, frametest.Ethernet(layers.EthernetTypeIPv6),
+			gopacket.Payload(extended.Merged(b, 1292))), frame.Segments{}},
 		{"vlan", frame.LinkEthernet, frametest.Build(b, frametest.Ethernet(layers.EthernetTypeDot1Q),
 			frametest.Tag(layers.EthernetTypeIPv4), v4), frame.Segments{}},
 		{"qinq", frame.LinkEthernet, frametest.Build(b, frametest.Ethernet(layers.EthernetTypeQinQ), frametest.Tag(layers.EthernetTypeDot1Q),

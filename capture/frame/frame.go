@@ -15,6 +15,7 @@
 //     header's or 0, and its fixed part (20 or 40 bytes) was captured. Otherwise, and where the capture ends inside a link
 //     header, the frame is [Malformed].
 //   - A frame that carries something else than IP is [NonIP].
+//   - What a packet has besides addresses and bytes, its protocol and its VLAN, says the outermost header, too.
 package frame
 
 import (
@@ -52,6 +53,8 @@ type Frame struct {
 	Data      []byte   // the captured bytes, from the link header on
 	Wire      int      // bytes the frame had on the wire from the link header on; less than len(Data) counts as len(Data)
 	Segments  Segments // how the frame was merged from several packets, zero if it was not
+	Tagged    bool     // a VLAN tag, before those that are in Data, was taken out, as Linux does
+	Tag       uint16   // the control information of that, else 0
 }
 
 // Packet is what a frame counts for.
@@ -60,7 +63,12 @@ type Packet struct {
 	Bytes               int64      // network-layer bytes on the wire; the frame's own length if no IP header was found
 	Packets             int64      // packets on the wire: 1, or more for merged segments
 	Outcome             Outcome    // Counted, NonIP or Malformed
+	Protocol            uint8      // of the outermost IP header, behind extension headers of IPv6 ([NoProtocol] if they are not all there)
+	VLAN                uint16     // VLAN ID of the outermost tag before the IP header, 0 without a tag or if it has only a priority
 }
+
+// NoProtocol is reserved by IANA: no packet has it.
+const NoProtocol = 255
 
 // EtherTypes and PPP protocol numbers of what can be followed (IEEE 802 numbers; IANA PPP numbers).
 const (
@@ -93,11 +101,19 @@ func (p *Packet) Decode(f *Frame) {
 	// Ethernet with IPv4 inside is what nearly every frame is: one bounds check, no call.
 	if f.Link == LinkEthernet && len(d) >= 14+ipv4HeaderLen && d[12] == 0x08 && d[13] == 0x00 {
 		p.ipv4(f, 14, wire)
+		if f.Tagged && p.Outcome == Counted {
+			p.VLAN = f.Tag & vlanID
+		}
 		return
 	}
 	off, etherType, outcome := f.Link.open(d, f.EtherType)
+	tag := f.Tag
 	if outcome == Counted {
+		first, firstType := off, etherType
 		off, etherType, outcome = unwrap(d, off, etherType)
+		if outcome == Counted && !f.Tagged && isTag(firstType) {
+			tag = binary.BigEndian.Uint16(d[first:])
+		}
 	}
 	if outcome != Counted {
 		p.Outcome = outcome
@@ -108,6 +124,15 @@ func (p *Packet) Decode(f *Frame) {
 	} else {
 		p.ipv6(f, off, wire)
 	}
+	if p.Outcome == Counted {
+		p.VLAN = tag & vlanID
+	}
+}
+
+const vlanID = 0xfff // of tag control information; the rest is priority (IEEE 802.1Q, clause 9.6)
+
+func isTag(etherType uint16) bool {
+	return etherType == etherTypeVLAN || etherType == etherTypeQinQ || etherType == etherTypeQinQ1
 }
 
 // unwrap follows tags, labels and sessions from off on, where data of etherType begins, to an IP header. On Counted, the
@@ -211,7 +236,7 @@ func (p *Packet) ipv4(f *Frame, off, wire int) {
 		total = held
 	}
 	p.Source, p.Destination = netip.AddrFrom4([4]byte(h[12:16])), netip.AddrFrom4([4]byte(h[16:20]))
-	p.Bytes, p.Outcome = int64(total), Counted
+	p.Bytes, p.Outcome, p.Protocol = int64(total), Counted, h[9]
 	if f.Segments.Size > 0 {
 		p.split(f, off, off+headerLen)
 	}
@@ -229,8 +254,51 @@ func (p *Packet) ipv6(f *Frame, off, wire int) {
 		total = held
 	}
 	p.Source, p.Destination = netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
-	p.Bytes, p.Outcome = int64(total), Counted
+	p.Bytes, p.Outcome, p.Protocol = int64(total), Counted, h[6]
+	if isExtension(h[6]) {
+		p.Protocol = upperProtocol(h)
+	}
 	if f.Segments.Size > 0 {
 		p.splitIPv6(f, off)
 	}
+}
+
+// IPv6 extension headers that may stand before a transport header (IANA, IPv6 Extension Header Types).
+const (
+	hopByHop    = 0
+	routing     = 43
+	fragment    = 44
+	destination = 60
+
+	maxExtensions = 8
+)
+
+func isExtension(protocol byte) bool {
+	const all uint64 = 1<<hopByHop | 1<<routing | 1<<fragment | 1<<destination
+	return all>>protocol&1 != 0 // 0 from 64 on
+}
+
+// upperProtocol gives the protocol behind the extension headers of an IPv6 packet. Of a fragment but the first, its own header says
+// what the first begins with (RFC 8200, section 4.5).
+func upperProtocol(h []byte) uint8 {
+	next, at := h[6], ipv6HeaderLen
+	for range maxExtensions {
+		if !isExtension(next) {
+			return next
+		}
+		if len(h) < at+8 {
+			return NoProtocol
+		}
+		length := 8
+		if next != fragment {
+			length += int(h[at+1]) * 8
+		} else if binary.BigEndian.Uint16(h[at+2:])&^7 != 0 {
+			return h[at]
+		}
+		next, at = h[at], at+length
+	}
+	if isExtension(next) {
+		return NoProtocol
+	}
+	return next
 }

@@ -15,8 +15,8 @@ import (
 	"promflow/capture/frame/frametest"
 )
 
-// FuzzDecode compares with what gopacket makes of the same bytes, has captures end early, and holds merged frames to their
-// bounds.
+// FuzzDecode compares with what gopacket makes of the same bytes, has captures end early, takes a tag out, and holds merged
+// frames to their bounds.
 func FuzzDecode(f *testing.F) {
 	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
 		s := c.In.Segments
@@ -31,6 +31,15 @@ func FuzzDecode(f *testing.F) {
 		}
 		if n, got := countsOtherwiseWhenCut(in, whole); n >= 0 {
 			t.Errorf("with %d of %d bytes captured: got %+v, want %+v or malformed", n, len(data), got, whole)
+		}
+		// A tag that was taken out is the outermost, and all that it changes is the VLAN.
+		tagged, want := in, whole
+		tagged.Tagged, tagged.Tag = true, ^uint16(size) // most seeds have no size: all bits are set
+		if whole.Outcome == frame.Counted {
+			want.VLAN = tagged.Tag & 0xfff
+		}
+		if got := decode(tagged); got != want {
+			t.Errorf("with tag %#x taken out: got %+v, want %+v", tagged.Tag, got, want)
 		}
 		in.Segments = frame.Segments{Size: size, UDP: udp, Transport: transport}
 		if why := outOfBounds(in, decode(in)); why != "" {
@@ -50,13 +59,20 @@ func reference(f frame.Frame) frame.Packet {
 	data, uncaptured := f.Data, p.Bytes-int64(len(f.Data))
 	next := start(f.Link, f.EtherType, &data)
 	inPPPoE, tags, labels := false, 0, 0
+	var vlan uint16 // of the first tag
+	behindTags := func(p frame.Packet) frame.Packet {
+		if p.Outcome == frame.Counted {
+			p.VLAN = vlan
+		}
+		return p
+	}
 	for {
 		switch next {
 		case layers.EthernetTypeIPv4, layers.PPPTypeIPv4, layers.ProtocolFamilyIPv4:
-			return referenceIPv4(p, data, uncaptured)
+			return behindTags(referenceIPv4(p, data, uncaptured))
 		case layers.EthernetTypeIPv6, layers.PPPTypeIPv6, layers.ProtocolFamilyIPv6BSD, layers.ProtocolFamilyIPv6FreeBSD,
 			layers.ProtocolFamilyIPv6Darwin, layers.ProtocolFamilyIPv6Linux:
-			return referenceIPv6(p, data, uncaptured)
+			return behindTags(referenceIPv6(p, data, uncaptured))
 		case nil:
 			return end(frame.Malformed)
 		case layers.LayerTypeEthernet, layers.LayerTypeLinuxSLL, layers.LayerTypeLoopback, layers.LayerTypePPP,
@@ -87,6 +103,9 @@ func reference(f frame.Frame) frame.Packet {
 			next, data = l.Type, l.Payload
 			if tags++; tags > frame.MaxTags {
 				return end(frame.Malformed)
+			}
+			if tags == 1 {
+				vlan = l.VLANIdentifier
 			}
 		case *layers.MPLS:
 			next, data = layers.EthernetTypeMPLSUnicast, l.Payload
@@ -207,6 +226,7 @@ func referenceIPv4(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
 	if err == nil && uncaptured == 0 {
 		total = int64(len(ip.Contents) + len(ip.Payload)) // its own opinion, where it has one
 	}
+	p.Protocol = uint8(ip.Protocol)
 	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
 }
 
@@ -225,7 +245,32 @@ func referenceIPv6(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
 	if err == nil && uncaptured == 0 && ip.HopByHop == nil { // it takes hop-by-hop headers off
 		total = int64(len(ip.Contents) + len(ip.Payload))
 	}
+	p.Protocol = referenceProtocol(ip.NextHeader, data[40:], 8)
 	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
+}
+
+// referenceProtocol gives the protocol of data that begins with a header of kind next, and may have up to most extension
+// headers. gopacket also looks at their options, and at all of their length.
+func referenceProtocol(next layers.IPProtocol, data []byte, most int) uint8 {
+	switch next {
+	case layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Fragment,
+		layers.IPProtocolIPv6Destination:
+	default:
+		return uint8(next)
+	}
+	if most == 0 || len(data) < 8 {
+		return frame.NoProtocol
+	}
+	if next == layers.IPProtocolIPv6Fragment {
+		layer, _ := decodeOne(next, data)
+		header := layer.(*layers.IPv6Fragment)
+		if header.FragmentOffset > 0 {
+			return uint8(header.NextHeader)
+		}
+		return referenceProtocol(header.NextHeader, header.Payload, most-1)
+	}
+	length := min(len(data), 8+8*int(data[1]))
+	return referenceProtocol(layers.IPProtocol(data[0]), data[length:], most-1)
 }
 
 // referenceCounted completes a packet that claims total bytes, 0 for all that there is.

@@ -10,16 +10,8 @@ type Segments struct {
 	Transport int  // offset in Data of the innermost transport header where the kernel told it, else 0
 }
 
-// IPv6 extension headers that may stand before a transport header (IANA, IPv6 Extension Header Types).
-const (
-	hopByHop    = 0
-	routing     = 43
-	fragment    = 44
-	destination = 60
-
-	maxExtensions = 8
-	jumboLen      = 8 // a hop-by-hop header with nothing but the jumbo payload option (RFC 2675)
-)
+// jumboLen is the length of a hop-by-hop header with nothing but the jumbo payload option (RFC 2675).
+const jumboLen = 8
 
 // split turns the merged packet whose IP header is at off, and whose transport header is at transport, into its segments.
 func (p *Packet) split(f *Frame, off, transport int) {
@@ -53,7 +45,7 @@ func (p *Packet) splitIPv6(f *Frame, off int) {
 	next, at := d[off+6], off+ipv6HeaderLen
 	jumbo := 0
 	for range maxExtensions {
-		if next != hopByHop && next != routing && next != fragment && next != destination || len(d) < at+8 {
+		if !isExtension(next) || len(d) < at+8 {
 			break
 		}
 		length := 8

@@ -55,7 +55,7 @@ func TestEveryTCPDataOffset(t *testing.T) {
 		packet := frametest.With(s.Merged(t, 5_000), 20+12, byte(offset)<<4)
 		header := int64(20 + 4*max(offset, 5)) // TCP has no shorter one
 		payload := int64(len(packet)) - header
-		want := frametest.Counted4(0)
+		want := s.OnTheWire(t, 0, 1000)
 		want.Packets = (payload + 999) / 1000
 		want.Bytes = payload + want.Packets*header
 		f := frame.Frame{Link: frame.LinkRaw, Data: packet, Wire: len(packet), Segments: frame.Segments{Size: 1000}}
@@ -87,8 +87,12 @@ func TestHostileSegmentsStayInBounds(t *testing.T) {
 // outOfBounds says what is wrong with what a frame counts for, whatever is in the frame.
 func outOfBounds(f frame.Frame, got frame.Packet) string {
 	wire := int64(max(f.Wire, len(f.Data)))
-	if counted := got.Outcome == frame.Counted; got.Source.IsValid() != counted || got.Destination.IsValid() != counted {
+	counted := got.Outcome == frame.Counted
+	if got.Source.IsValid() != counted || got.Destination.IsValid() != counted {
 		return fmt.Sprintf("addresses must be valid if it is counted, and only then: %+v", got)
+	}
+	if got.VLAN > 4095 || !counted && (got.Protocol != 0 || got.VLAN != 0) {
+		return fmt.Sprintf("a protocol or VLAN that it cannot have: %+v", got)
 	}
 	switch got.Outcome {
 	case frame.Counted:
@@ -108,6 +112,7 @@ func outOfBounds(f frame.Frame, got frame.Packet) string {
 	// Every segment has at least a byte of the payload, and at most all of the headers, which are less than the whole. A
 	// jumbo payload option of 8 bytes may have been taken out.
 	if got.Outcome != whole.Outcome || got.Source != whole.Source || got.Destination != whole.Destination ||
+		got.Protocol != whole.Protocol || got.VLAN != whole.VLAN ||
 		got.Packets < 1 || got.Packets > max(whole.Bytes, 1) || got.Bytes < whole.Bytes-8 || got.Bytes > whole.Bytes*got.Packets {
 		return fmt.Sprintf("got %+v, unmerged %+v", got, whole)
 	}

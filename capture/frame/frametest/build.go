@@ -57,9 +57,12 @@ func Ethernet(etherType layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: etherType}
 }
 
-// Tag is a VLAN tag in front of etherType.
-func Tag(etherType layers.EthernetType) *layers.Dot1Q {
-	return &layers.Dot1Q{VLANIdentifier: 7, Type: etherType}
+// Tag is a tag of VLAN 7 in front of etherType.
+func Tag(etherType layers.EthernetType) *layers.Dot1Q { return TagOf(7, etherType) }
+
+// TagOf is a tag of another VLAN.
+func TagOf(id uint16, etherType layers.EthernetType) *layers.Dot1Q {
+	return &layers.Dot1Q{VLANIdentifier: id, Type: etherType}
 }
 
 // Label is an entry of an MPLS label stack.
@@ -100,13 +103,25 @@ func repeat(n int, l, last gopacket.SerializableLayer) []gopacket.SerializableLa
 	return append(slices.Repeat([]gopacket.SerializableLayer{l}, n), last)
 }
 
-// Counted4 and counted6 are what a frame with the packets of IP4 and IP6 counts for.
+// Counted4 and counted6 are what a frame with the packets of IP4 and IP6 counts for: UDP without a tag.
 func Counted4(bytes int) frame.Packet {
-	return frame.Packet{Source: src4, Destination: dst4, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted}
+	return frame.Packet{Source: src4, Destination: dst4, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted, Protocol: 17}
 }
 
 func counted6(bytes int) frame.Packet {
-	return frame.Packet{Source: src6, Destination: dst6, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted}
+	return frame.Packet{Source: src6, Destination: dst6, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted, Protocol: 17}
+}
+
+// of is want with another protocol.
+func of(protocol layers.IPProtocol, want frame.Packet) frame.Packet {
+	want.Protocol = uint8(protocol)
+	return want
+}
+
+// in is want behind a tag of a VLAN.
+func in(vlan uint16, want frame.Packet) frame.Packet {
+	want.VLAN = vlan
+	return want
 }
 
 func nonIP(bytes int) frame.Packet {

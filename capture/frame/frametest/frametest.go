@@ -15,5 +15,7 @@ type Case struct {
 	Want frame.Packet
 }
 
-// DecodeCases are those of LinkCases and of HeaderCases.
-func DecodeCases(t testing.TB) []Case { return slices.Concat(LinkCases(t), HeaderCases(t)) }
+// DecodeCases are those of LinkCases, HeaderCases, VLANCases and ProtocolCases.
+func DecodeCases(t testing.TB) []Case {
+	return slices.Concat(LinkCases(t), HeaderCases(t), VLANCases(t), ProtocolCases(t))
+}

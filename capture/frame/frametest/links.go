@@ -30,19 +30,20 @@ func LinkCases(t testing.TB) []Case {
 
 	eth("IPv4", Counted4(120), Ethernet(layers.EthernetTypeIPv4), payload(v4))
 	eth("IPv6", counted6(140), Ethernet(layers.EthernetTypeIPv6), payload(v6))
-	eth("one tag, IPv4", Counted4(120), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4), payload(v4))
-	eth("one tag, IPv6", counted6(140), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv6), payload(v6))
-	eth("802.1ad", Counted4(120), Ethernet(layers.EthernetTypeQinQ), Tag(layers.EthernetTypeDot1Q),
+	eth("one tag, IPv4", in(7, Counted4(120)), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4), payload(v4))
+	eth("one tag, IPv6", in(7, counted6(140)), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv6), payload(v6))
+	eth("802.1ad", in(7, Counted4(120)), Ethernet(layers.EthernetTypeQinQ), Tag(layers.EthernetTypeDot1Q),
 		Tag(layers.EthernetTypeIPv4), payload(v4))
-	eth("802.1Q in 802.1Q", counted6(140), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeDot1Q),
+	eth("802.1Q in 802.1Q", in(7, counted6(140)), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeDot1Q),
 		Tag(layers.EthernetTypeIPv6), payload(v6))
-	eth("0x9100 tags", Counted4(120), Ethernet(OldQinQ), Tag(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4), payload(v4))
-	eth("0x9100 inside 802.1ad", Counted4(120), Ethernet(layers.EthernetTypeQinQ), Tag(OldQinQ), Tag(layers.EthernetTypeIPv4), payload(v4))
+	eth("0x9100 tags", in(7, Counted4(120)), Ethernet(OldQinQ), Tag(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4), payload(v4))
+	eth("0x9100 inside 802.1ad", in(7, Counted4(120)), Ethernet(layers.EthernetTypeQinQ), Tag(OldQinQ),
+		Tag(layers.EthernetTypeIPv4), payload(v4))
 
 	tags := func(n int) []gopacket.SerializableLayer {
 		return append(repeat(n-1, Tag(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4)), payload(v4))
 	}
-	eth("as many tags as are followed", Counted4(120),
+	eth("as many tags as are followed", in(7, Counted4(120)),
 		append([]gopacket.SerializableLayer{Ethernet(layers.EthernetTypeDot1Q)}, tags(frame.MaxTags)...)...)
 	eth("one tag too many", malformed(14+4*(frame.MaxTags+1)+120),
 		append([]gopacket.SerializableLayer{Ethernet(layers.EthernetTypeDot1Q)}, tags(frame.MaxTags+1)...)...)
@@ -65,7 +66,8 @@ func LinkCases(t testing.TB) []Case {
 	pppoe := Ethernet(layers.EthernetTypePPPoESession)
 	eth("PPPoE, IPv4", Counted4(120), pppoe, Session(), ppp4, payload(v4))
 	eth("PPPoE, IPv6", counted6(140), pppoe, Session(), ppp6, payload(v6))
-	eth("PPPoE behind a tag", counted6(140), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypePPPoESession), Session(), ppp6, payload(v6))
+	eth("PPPoE behind a tag", in(7, counted6(140)), Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypePPPoESession), Session(),
+		ppp6, payload(v6))
 	eth("PPPoE, one-byte protocol", Counted4(120), pppoe, Session(), payload(Concat([]byte{0x21}, v4)))
 	eth("PPPoE, link control", nonIP(60), pppoe, Session(), payload([]byte{0xc0, 0x21, 9, 1, 0, 8, 0, 0, 0, 0}))
 	eth("PPPoE, code of discovery", nonIP(142), pppoe, &layers.PPPoE{Version: 1, Type: 1, Code: layers.PPPoECodePADI}, ppp4, payload(v4))
@@ -83,7 +85,7 @@ func LinkCases(t testing.TB) []Case {
 	eth("MPLS stack", Counted4(120), mpls, Label(1000, false), Label(2000, false), Label(3000, true), payload(v4))
 	eth("MPLS, IPv4 explicit null", Counted4(120), mpls, Label(0, true), payload(v4))
 	eth("MPLS, IPv6 explicit null", counted6(140), mpls, Label(2, true), payload(v6))
-	eth("MPLS behind two tags", counted6(140), Ethernet(layers.EthernetTypeQinQ), Tag(layers.EthernetTypeDot1Q),
+	eth("MPLS behind two tags", in(7, counted6(140)), Ethernet(layers.EthernetTypeQinQ), Tag(layers.EthernetTypeDot1Q),
 		Tag(layers.EthernetTypeMPLSUnicast), Label(1000, true), payload(v6))
 	eth("MPLS, pseudowire with a control word", nonIP(156), mpls, Label(1000, true), payload([]byte{0, 0, 0, 1}),
 		Ethernet(layers.EthernetTypeIPv4), payload(v4))
@@ -103,7 +105,7 @@ func LinkCases(t testing.TB) []Case {
 		add(version.name+", IPv4", version.link, Concat(version.header(layers.EthernetTypeIPv4), v4), Counted4(120))
 		add(version.name+", IPv6", version.link, Concat(version.header(layers.EthernetTypeIPv6), v6), counted6(140))
 		add(version.name+", tag", version.link,
-			Concat(version.header(layers.EthernetTypeDot1Q), Build(t, Tag(layers.EthernetTypeIPv6), payload(v6))), counted6(140))
+			Concat(version.header(layers.EthernetTypeDot1Q), Build(t, Tag(layers.EthernetTypeIPv6), payload(v6))), in(7, counted6(140)))
 		add(version.name+", PPPoE", version.link,
 			Concat(version.header(layers.EthernetTypePPPoESession), Build(t, Session(), ppp4, payload(v4))), Counted4(120))
 		add(version.name+", ARP", version.link, Concat(version.header(layers.EthernetTypeARP), make([]byte, 28)), nonIP(n+28))
@@ -165,7 +167,7 @@ func LinkCases(t testing.TB) []Case {
 	}{
 		{"IPv4", layers.EthernetTypeIPv4, v4, Counted4(120)},
 		{"IPv6", layers.EthernetTypeIPv6, v6, counted6(140)},
-		{"tag", layers.EthernetTypeQinQ, Build(t, Tag(layers.EthernetTypeIPv6), payload(v6)), counted6(140)},
+		{"tag", layers.EthernetTypeQinQ, Build(t, Tag(layers.EthernetTypeIPv6), payload(v6)), in(7, counted6(140))},
 		{"MPLS", layers.EthernetTypeMPLSUnicast, Build(t, Label(3, true), payload(v4)), Counted4(120)},
 		{"ARP", layers.EthernetTypeARP, make([]byte, 28), nonIP(28)},
 		{"IPv4 called IPv6", layers.EthernetTypeIPv6, v4, malformed(120)},

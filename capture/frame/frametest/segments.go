@@ -16,7 +16,8 @@ type Shape struct {
 	Name      string
 	packet    func(t testing.TB, payload []byte) []byte // from the IP header on, as on the wire
 	V6, UDP   bool
-	Transport int // where its innermost transport header begins, if the kernel has to tell
+	Transport int               // where its innermost transport header begins, if the kernel has to tell
+	Protocol  layers.IPProtocol // of its outermost IP header, behind extension headers
 }
 
 // transport completes a transport layer, whose checksum covers the addresses of ip.
@@ -44,72 +45,79 @@ func Shapes() []Shape {
 	quic := func() *layers.UDP { return &layers.UDP{SrcPort: 443, DstPort: 50000} }
 
 	return []Shape{
-		{Name: "TCP over IPv4", packet: func(t testing.TB, payload []byte) []byte {
+		{Name: "TCP over IPv4", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
 			ip := ip4Header(layers.IPProtocolTCP)
 			return Build(t, ip, transport(t, ip, plain()), gopacket.Payload(payload))
 		}},
-		{Name: "TCP with timestamps over IPv4", packet: func(t testing.TB, payload []byte) []byte {
+		{Name: "TCP with timestamps over IPv4", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
 			ip := ip4Header(layers.IPProtocolTCP)
 			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
 		}},
-		{Name: "TCP over IPv4 with options", packet: func(t testing.TB, payload []byte) []byte {
+		{Name: "TCP over IPv4 with options", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
 			ip := ip4Header(layers.IPProtocolTCP)
 			ip.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 11, OptionData: make([]byte, 9)}}
 			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
 		}},
-		{Name: "UDP over IPv4", UDP: true, packet: func(t testing.TB, payload []byte) []byte {
+		{Name: "UDP over IPv4", Protocol: layers.IPProtocolUDP, UDP: true, packet: func(t testing.TB, payload []byte) []byte {
 			ip := ip4Header(layers.IPProtocolUDP)
 			return Build(t, ip, transport(t, ip, quic()), gopacket.Payload(payload))
 		}},
-		{Name: "TCP over IPv6", V6: true, packet: func(t testing.TB, payload []byte) []byte {
+		{Name: "TCP over IPv6", Protocol: layers.IPProtocolTCP, V6: true, packet: func(t testing.TB, payload []byte) []byte {
 			ip := ip6Header(layers.IPProtocolTCP)
 			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
 		}},
-		{Name: "TCP over IPv6 with extension headers", V6: true, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip6Header(layers.IPProtocolTCP)
-			// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16 stand before TCP.
-			extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
-			d := Build(t, ip, transport(t, ip, plain()), gopacket.Payload(payload))
-			d = Concat(d[:40], extensions, d[40:])
-			d[6] = 0
-			binary.BigEndian.PutUint16(d[4:], uint16(len(d)-40))
-			return d
-		}},
-		{Name: "UDP over IPv6", V6: true, UDP: true, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip6Header(layers.IPProtocolUDP)
-			return Build(t, ip, transport(t, ip, quic()), gopacket.Payload(payload))
-		}},
-		{Name: "TCP over IPv6 in VXLAN over IPv4", Transport: 20 + 8 + 8 + 14 + 40, packet: func(t testing.TB, payload []byte) []byte {
-			outer, inner := ip4Header(layers.IPProtocolUDP), ip6Header(layers.IPProtocolTCP)
-			return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 4789}), &layers.VXLAN{ValidIDFlag: true},
-				Ethernet(layers.EthernetTypeIPv6), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
-		}},
-		{Name: "TCP over IPv4 in GRE over IPv6", V6: true, Transport: 40 + 4 + 20, packet: func(t testing.TB, payload []byte) []byte {
-			inner := ip4Header(layers.IPProtocolTCP)
-			return Build(t, ip6Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeIPv4},
-				inner, transport(t, inner, plain()), gopacket.Payload(payload))
-		}},
-		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Transport: 20 + 8 + 14 + 20, packet: func(t testing.TB, payload []byte) []byte {
-			inner := ip4Header(layers.IPProtocolTCP)
-			return Build(t, ip4Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7},
-				Ethernet(layers.EthernetTypeIPv4), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
-		}},
-		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", V6: true, UDP: true, Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20,
+		{Name: "TCP over IPv6 with extension headers", Protocol: layers.IPProtocolTCP, V6: true,
 			packet: func(t testing.TB, payload []byte) []byte {
+				ip := ip6Header(layers.IPProtocolTCP)
+				// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16 stand before TCP.
+				extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
+				d := Build(t, ip, transport(t, ip, plain()), gopacket.Payload(payload))
+				d = Concat(d[:40], extensions, d[40:])
+				d[6] = 0
+				binary.BigEndian.PutUint16(d[4:], uint16(len(d)-40))
+				return d
+			}},
+		{Name: "UDP over IPv6", Protocol: layers.IPProtocolUDP, V6: true, UDP: true,
+			packet: func(t testing.TB, payload []byte) []byte {
+				ip := ip6Header(layers.IPProtocolUDP)
+				return Build(t, ip, transport(t, ip, quic()), gopacket.Payload(payload))
+			}},
+		{Name: "TCP over IPv6 in VXLAN over IPv4", Protocol: layers.IPProtocolUDP, Transport: 20 + 8 + 8 + 14 + 40,
+			packet: func(t testing.TB, payload []byte) []byte {
+				outer, inner := ip4Header(layers.IPProtocolUDP), ip6Header(layers.IPProtocolTCP)
+				return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 4789}), &layers.VXLAN{ValidIDFlag: true},
+					Ethernet(layers.EthernetTypeIPv6), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
+			}},
+		{Name: "TCP over IPv4 in GRE over IPv6", Protocol: layers.IPProtocolGRE, V6: true, Transport: 40 + 4 + 20,
+			packet: func(t testing.TB, payload []byte) []byte {
+				inner := ip4Header(layers.IPProtocolTCP)
+				return Build(t, ip6Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeIPv4},
+					inner, transport(t, inner, plain()), gopacket.Payload(payload))
+			}},
+		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Protocol: layers.IPProtocolGRE, Transport: 20 + 8 + 14 + 20,
+			packet: func(t testing.TB, payload []byte) []byte {
+				inner := ip4Header(layers.IPProtocolTCP)
+				return Build(t, ip4Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7},
+					Ethernet(layers.EthernetTypeIPv4), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
+			}},
+		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", Protocol: layers.IPProtocolUDP, V6: true, UDP: true,
+			Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20, packet: func(t testing.TB, payload []byte) []byte {
 				outer, inner := ip6Header(layers.IPProtocolUDP), ip4Header(layers.IPProtocolUDP)
 				geneve := gopacket.Payload{2, 0, 0x65, 0x58, 0, 0, 3, 0, 1, 2, 3, 1, 0, 0, 0, 0}
 				link := Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4))[:18] // without padding
 				return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 6081}), geneve, gopacket.Payload(link),
 					inner, transport(t, inner, quic()), gopacket.Payload(payload))
 			}},
-		{Name: "TCP over IPv6 in IPv4", Transport: 20 + 40, packet: func(t testing.TB, payload []byte) []byte {
-			inner := ip6Header(layers.IPProtocolTCP)
-			return Build(t, ip4Header(layers.IPProtocolIPv6), inner, transport(t, inner, plain()), gopacket.Payload(payload))
-		}},
-		{Name: "TCP over IPv4 in IPv4 in IPv6", V6: true, Transport: 40 + 20 + 20, packet: func(t testing.TB, payload []byte) []byte {
-			inner := ip4Header(layers.IPProtocolTCP)
-			return Build(t, ip6Header(layers.IPProtocolIPv4), ip4Header(layers.IPProtocolIPv4), inner, transport(t, inner, plain()), gopacket.Payload(payload))
-		}},
+		{Name: "TCP over IPv6 in IPv4", Protocol: layers.IPProtocolIPv6, Transport: 20 + 40,
+			packet: func(t testing.TB, payload []byte) []byte {
+				inner := ip6Header(layers.IPProtocolTCP)
+				return Build(t, ip4Header(layers.IPProtocolIPv6), inner, transport(t, inner, plain()), gopacket.Payload(payload))
+			}},
+		{Name: "TCP over IPv4 in IPv4 in IPv6", Protocol: layers.IPProtocolIPv4, V6: true, Transport: 40 + 20 + 20,
+			packet: func(t testing.TB, payload []byte) []byte {
+				inner := ip4Header(layers.IPProtocolTCP)
+				return Build(t, ip6Header(layers.IPProtocolIPv4), ip4Header(layers.IPProtocolIPv4), inner, transport(t, inner, plain()), gopacket.Payload(payload))
+			}},
 	}
 }
 
@@ -135,7 +143,7 @@ func (s Shape) OnTheWire(t testing.TB, payload, size int) frame.Packet {
 	if s.V6 {
 		want = counted6(0)
 	}
-	want.Packets = 0
+	want.Packets, want.Protocol = 0, uint8(s.Protocol)
 	for sent := 0; sent < payload || want.Packets == 0; sent += size {
 		want.Packets++
 		want.Bytes += int64(len(s.packet(t, make([]byte, min(size, payload-sent)))))
@@ -153,19 +161,20 @@ func SegmentCases(t testing.TB) []Case {
 		}
 		for _, size := range []int{1, 100, 1448} {
 			for _, payload := range []int{0, 1, size - 1, size, size + 1, 2 * size, 2*size + 1, 17*size - 1, 44 * size} {
-				add := func(name string, link frame.Link, header []byte, packet []byte) {
+				add := func(name string, link frame.Link, vlan uint16, header []byte, packet []byte) {
 					f := frame.Frame{Link: link, Data: Concat(header, packet), Segments: frame.Segments{Size: size, UDP: s.UDP}}
 					if s.Transport > 0 {
 						f.Segments.Transport = len(header) + s.Transport
 					}
 					f.Wire = len(f.Data)
 					name = fmt.Sprintf("%s, %s, %d bytes by %d", s.Name, name, payload, size)
-					cases = append(cases, Case{name, f, s.OnTheWire(t, payload, size)})
+					cases = append(cases, Case{name, f, in(vlan, s.OnTheWire(t, payload, size))})
 				}
 				packet := s.Merged(t, payload)
-				add("Ethernet", frame.LinkEthernet, Build(t, Ethernet(etherType), gopacket.Payload(packet))[:14], packet)
-				add("tag", frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(etherType), gopacket.Payload(packet))[:18], packet)
-				add("raw", frame.LinkRaw, nil, packet)
+				add("Ethernet", frame.LinkEthernet, 0, Build(t, Ethernet(etherType), gopacket.Payload(packet))[:14], packet)
+				add("tag", frame.LinkEthernet, 7,
+					Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(etherType), gopacket.Payload(packet))[:18], packet)
+				add("raw", frame.LinkRaw, 0, nil, packet)
 			}
 		}
 		// BIG TCP: more than a length field can say.

@@ -1,0 +1,269 @@
+package frametest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"promflow/capture/frame"
+)
+
+// VLANCases are frames by their tags, which differ, so that it shows which of them counts.
+func VLANCases(t testing.TB) []Case {
+	var (
+		v4, v6     = gopacket.Payload(IP4(t, 100)), gopacket.Payload(IP6(t, 100)) // of 120 and 140 bytes
+		ppp4, ppp6 = &layers.PPP{PPPType: layers.PPPTypeIPv4}, &layers.PPP{PPPType: layers.PPPTypeIPv6}
+		dot1q      = layers.EthernetTypeDot1Q
+		qinq       = layers.EthernetTypeQinQ
+		ipv4, ipv6 = layers.EthernetTypeIPv4, layers.EthernetTypeIPv6
+		arp        = gopacket.Payload(make([]byte, 28))
+		cases      []Case
+	)
+	add := func(name string, link frame.Link, data []byte, want frame.Packet) {
+		cases = append(cases, Case{"VLAN/" + name, frame.Frame{Link: link, Data: data, Wire: len(data)}, want})
+	}
+	eth := func(name string, want frame.Packet, stack ...gopacket.SerializableLayer) {
+		add(name, frame.LinkEthernet, Build(t, stack...), want)
+	}
+
+	eth("lowest", in(1, Counted4(120)), Ethernet(dot1q), TagOf(1, ipv4), v4)
+	eth("highest", in(4095, counted6(140)), Ethernet(dot1q), TagOf(4095, ipv6), v6)
+	eth("priority and ID", in(300, Counted4(120)), Ethernet(dot1q),
+		&layers.Dot1Q{Priority: 7, DropEligible: true, VLANIdentifier: 300, Type: ipv4}, v4)
+	eth("priority only", Counted4(120), Ethernet(dot1q), &layers.Dot1Q{Priority: 5, Type: ipv4}, v4)
+	eth("priority only, around a tag", counted6(140), Ethernet(dot1q), TagOf(0, dot1q), TagOf(200, ipv6), v6)
+	eth("priority only, inside a tag", in(100, counted6(140)), Ethernet(dot1q), TagOf(100, dot1q), TagOf(0, ipv6), v6)
+	eth("802.1ad alone", in(100, Counted4(120)), Ethernet(qinq), TagOf(100, ipv4), v4)
+	eth("802.1ad", in(100, Counted4(120)), Ethernet(qinq), TagOf(100, dot1q), TagOf(200, ipv4), v4)
+	eth("802.1Q in 802.1Q", in(101, counted6(140)), Ethernet(dot1q), TagOf(101, dot1q), TagOf(201, ipv6), v6)
+	eth("802.1ad in 802.1ad", in(102, Counted4(120)), Ethernet(qinq), TagOf(102, qinq), TagOf(202, ipv4), v4)
+	eth("0x9100 alone", in(103, Counted4(120)), Ethernet(OldQinQ), TagOf(103, ipv4), v4)
+	eth("0x9100", in(103, counted6(140)), Ethernet(OldQinQ), TagOf(103, dot1q), TagOf(203, ipv6), v6)
+	eth("0x9100 inside 802.1ad", in(104, Counted4(120)), Ethernet(qinq), TagOf(104, OldQinQ), TagOf(204, ipv4), v4)
+	stack := []gopacket.SerializableLayer{Ethernet(dot1q)}
+	for id := range frame.MaxTags - 1 {
+		stack = append(stack, TagOf(uint16(50+id), dot1q))
+	}
+	eth("as many tags as are followed", in(50, Counted4(120)), append(stack, TagOf(60, ipv4), v4)...)
+
+	// What else may stand between a tag and the IP header, and behind that.
+	eth("PPPoE", in(105, counted6(140)), Ethernet(dot1q), TagOf(105, layers.EthernetTypePPPoESession), Session(), ppp6, v6)
+	eth("802.1ad with PPPoE", in(106, Counted4(120)), Ethernet(qinq), TagOf(106, dot1q),
+		TagOf(206, layers.EthernetTypePPPoESession), Session(), ppp4, v4)
+	eth("MPLS", in(107, Counted4(120)), Ethernet(dot1q), TagOf(107, layers.EthernetTypeMPLSUnicast),
+		Label(16, false), Label(17, true), v4)
+	eth("802.1ad with MPLS", in(108, counted6(140)), Ethernet(qinq), TagOf(108, dot1q),
+		TagOf(208, layers.EthernetTypeMPLSUnicast), Label(16, true), v6)
+	bridged := Build(t, &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging}, Ethernet(dot1q), TagOf(300, ipv4), v4)
+	gre := Build(t, ip4Header(layers.IPProtocolGRE), gopacket.Payload(bridged))
+	eth("tag in a tunnel", of(layers.IPProtocolGRE, Counted4(len(gre))), Ethernet(ipv4), gopacket.Payload(gre))
+	eth("tag around a tunnel", in(109, of(layers.IPProtocolGRE, Counted4(len(gre)))),
+		Ethernet(dot1q), TagOf(109, ipv4), gopacket.Payload(gre))
+
+	// Other links.
+	add("SLL", frame.LinkSLL, Concat(SLL(dot1q), Build(t, TagOf(110, ipv4), v4)), in(110, Counted4(120)))
+	add("SLL, 802.1ad", frame.LinkSLL, Concat(SLL(qinq), Build(t, TagOf(111, dot1q), TagOf(211, ipv6), v6)), in(111, counted6(140)))
+	add("SLL2", frame.LinkSLL2, Concat(sll2(OldQinQ), Build(t, TagOf(112, ipv6), v6)), in(112, counted6(140)))
+	none := Build(t, TagOf(113, dot1q), TagOf(213, ipv4), v4)
+	cases = append(cases, Case{"VLAN/no link header",
+		frame.Frame{Link: frame.LinkNone, EtherType: uint16(qinq), Data: none, Wire: len(none)}, in(113, Counted4(120))})
+
+	// Only what is counted has a VLAN.
+	eth("ARP", nonIP(60), Ethernet(dot1q), TagOf(114, layers.EthernetTypeARP), arp)
+	eth("other version of IPv4", malformed(138), Ethernet(dot1q), TagOf(115, ipv4), v6[:120])
+	eth("other version of IPv6", malformed(138), Ethernet(dot1q), TagOf(116, ipv6), v4)
+	add("cut short", frame.LinkEthernet, Build(t, Ethernet(dot1q), TagOf(117, ipv4), v4)[:37], malformed(37))
+
+	// A tag that was taken out stood before those that are left.
+	taken := func(name string, control uint16, link frame.Link, data []byte, want frame.Packet) {
+		f := frame.Frame{Link: link, Data: data, Wire: len(data), Tagged: true, Tag: control}
+		cases = append(cases, Case{"VLAN/taken out, " + name, f, want})
+	}
+	plain4, plain6 := Build(t, Ethernet(ipv4), v4), Build(t, Ethernet(ipv6), v6)
+	taken("IPv4", 118, frame.LinkEthernet, plain4, in(118, Counted4(120)))
+	taken("IPv6", 119, frame.LinkEthernet, plain6, in(119, counted6(140)))
+	taken("priority and ID", 0xe078, frame.LinkEthernet, plain4, in(0x78, Counted4(120)))
+	taken("priority and ID, IPv6", 0xffff, frame.LinkEthernet, plain6, in(0xfff, counted6(140)))
+	taken("priority only", 0xa000, frame.LinkEthernet, plain4, Counted4(120))
+	taken("control information 0", 0, frame.LinkEthernet, plain6, counted6(140))
+	tagged := Build(t, Ethernet(dot1q), TagOf(220, ipv4), v4)
+	taken("a tag left", 120, frame.LinkEthernet, tagged, in(120, Counted4(120)))
+	taken("priority only, a tag left", 0xa000, frame.LinkEthernet, tagged, Counted4(120))
+	taken("control information 0, a tag left", 0, frame.LinkEthernet, tagged, Counted4(120))
+	taken("two tags left", 121, frame.LinkEthernet, Build(t, Ethernet(qinq), TagOf(221, dot1q), TagOf(222, ipv6), v6),
+		in(121, counted6(140)))
+	taken("PPPoE", 122, frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypePPPoESession), Session(), ppp4, v4),
+		in(122, Counted4(120)))
+	taken("MPLS", 123, frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypeMPLSUnicast), Label(16, true), v6),
+		in(123, counted6(140)))
+	taken("SLL", 124, frame.LinkSLL, Concat(SLL(ipv4), v4), in(124, Counted4(120)))
+	taken("SLL, a tag left", 125, frame.LinkSLL, Concat(SLL(dot1q), Build(t, TagOf(225, ipv6), v6)), in(125, counted6(140)))
+	taken("SLL2", 126, frame.LinkSLL2, Concat(sll2(ipv6), v6), in(126, counted6(140)))
+	taken("raw", 127, frame.LinkRaw, v4, in(127, Counted4(120)))
+	taken("ARP", 128, frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypeARP), arp), nonIP(60))
+	taken("other version of IPv4", 129, frame.LinkEthernet, Build(t, Ethernet(ipv4), v6), malformed(154))
+	taken("other version of IPv6", 130, frame.LinkEthernet, Build(t, Ethernet(ipv6), v4), malformed(134))
+	taken("cut short", 131, frame.LinkEthernet, plain4[:33], malformed(33))
+	return cases
+}
+
+// extension is an IPv6 extension header.
+type extension struct {
+	kind   layers.IPProtocol
+	more   byte   // its length beyond 8 bytes, in units of 8; of a fragment, which always has 8, a reserved byte
+	offset uint16 // of a fragment: all 16 bits that have the offset and, in the last three, flags
+}
+
+// behind is an IPv6 packet of 100 bytes that begin with protocol, behind extension headers.
+func behind(t testing.TB, protocol layers.IPProtocol, extensions ...extension) []byte {
+	t.Helper()
+	var headers []byte
+	next := protocol
+	for _, e := range slices.Backward(extensions) {
+		header := make([]byte, 8)
+		if e.kind != layers.IPProtocolIPv6Fragment {
+			header = make([]byte, 8+8*int(e.more))
+		}
+		header[0], header[1] = byte(next), e.more
+		binary.BigEndian.PutUint16(header[2:], e.offset)
+		headers, next = Concat(header, headers), e.kind
+	}
+	return Build(t, ip6Header(next), gopacket.Payload(Concat(headers, make([]byte, 100))))
+}
+
+// ProtocolCases are frames by the protocol in their IP header.
+func ProtocolCases(t testing.TB) []Case {
+	const (
+		udp         = layers.IPProtocolUDP
+		tcp         = layers.IPProtocolTCP
+		hopByHop    = layers.IPProtocolIPv6HopByHop
+		routing     = layers.IPProtocolIPv6Routing
+		fragment    = layers.IPProtocolIPv6Fragment
+		destination = layers.IPProtocolIPv6Destination
+	)
+	var cases []Case
+	add := func(name string, etherType layers.EthernetType, packet []byte, want frame.Packet) {
+		data := Build(t, Ethernet(etherType), gopacket.Payload(packet))
+		cases = append(cases, Case{"protocol/" + name, frame.Frame{Link: frame.LinkEthernet, Data: data, Wire: len(data)}, want})
+	}
+	add4 := func(name string, header *layers.IPv4) {
+		want := of(header.Protocol, Counted4(120))
+		add("IPv4/"+name, layers.EthernetTypeIPv4, Build(t, header, gopacket.Payload(make([]byte, 100))), want)
+	}
+	add6 := func(name string, want layers.IPProtocol, packet []byte) {
+		add("IPv6/"+name, layers.EthernetTypeIPv6, packet, of(want, counted6(len(packet))))
+	}
+
+	protocols := []struct {
+		name   string
+		number layers.IPProtocol
+	}{
+		{"ICMP", 1}, {"IGMP", 2}, {"TCP", 6}, {"UDP", 17}, {"GRE", 47}, {"ESP", 50}, {"AH", 51}, {"ICMPv6", 58}, {"none", 59},
+		{"OSPF", 89}, {"SCTP", 132}, {"mobility", 135}, {"experiment", 253}, {"reserved", 255},
+	}
+	for _, p := range protocols {
+		add4(p.name, ip4Header(p.number))
+		add6(p.name, p.number, behind(t, p.number))
+		add6(p.name+" behind extension headers", p.number,
+			behind(t, p.number, extension{kind: hopByHop}, extension{kind: destination, more: 1}))
+		add6(p.name+" in a first fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 1}))
+		add6(p.name+" in a last fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 185 << 3}))
+	}
+
+	// Every fragment of IPv4 has the protocol, and no protocol of it is an extension header.
+	for _, f := range []struct {
+		name   string
+		flags  layers.IPv4Flag
+		offset uint16
+	}{
+		{"first fragment", layers.IPv4MoreFragments, 0},
+		{"middle fragment", layers.IPv4MoreFragments, 185},
+		{"last fragment", 0, 185},
+	} {
+		header := ip4Header(tcp)
+		header.Flags, header.FragOffset = f.flags, f.offset
+		add4(f.name, header)
+	}
+	for _, kind := range []layers.IPProtocol{hopByHop, routing, fragment, destination} {
+		add4(fmt.Sprint("extension header of IPv6, ", uint8(kind)), ip4Header(kind))
+	}
+
+	for _, c := range []struct {
+		name    string
+		want    layers.IPProtocol
+		packet  layers.IPProtocol
+		headers []extension
+	}{
+		{"hop-by-hop", udp, udp, []extension{{kind: hopByHop}}},
+		{"routing", udp, udp, []extension{{kind: routing, more: 2}}},
+		{"destination options", tcp, tcp, []extension{{kind: destination}}},
+		{"long hop-by-hop", tcp, tcp, []extension{{kind: hopByHop, more: 255}, {kind: destination}}},
+		{"several", tcp, tcp, []extension{
+			{kind: hopByHop}, {kind: destination, more: 1}, {kind: routing, more: 2}, {kind: fragment}, {kind: destination, more: 3},
+		}},
+		{"one kind twice", udp, udp, []extension{{kind: destination, more: 1}, {kind: destination}}},
+
+		// Only the first fragment is followed. The offset has 13 bits: behind it are two reserved ones and the flag that more
+		// fragments follow.
+		{"fragment, all there is", udp, udp, []extension{{kind: fragment}, {kind: destination}}},
+		{"first fragment", tcp, tcp, []extension{{kind: fragment, offset: 1}, {kind: destination}}},
+		{"first fragment, reserved bits set", tcp, tcp, []extension{{kind: fragment, offset: 7}, {kind: destination}}},
+		{"first fragment, reserved byte is no length", tcp, tcp, []extension{{kind: fragment, more: 1}, {kind: destination, more: 1}}},
+		// Another continues what the first has, even if that reads like a header.
+		{"fragment at 8", destination, tcp, []extension{{kind: fragment, offset: 1<<3 | 1}, {kind: destination}}},
+		{"fragment at 32768", destination, tcp, []extension{{kind: fragment, offset: 0x8001}, {kind: destination}}},
+		{"last fragment", tcp, tcp, []extension{{kind: fragment, offset: 185 << 3}}},
+		{"last fragment behind others", udp, udp, []extension{{kind: hopByHop}, {kind: routing, more: 2}, {kind: fragment, offset: 185 << 3}}},
+		{"last fragment of destination options", destination, tcp, []extension{{kind: fragment, offset: 185 << 3}, {kind: destination}}},
+		{"last fragment of a fragment", fragment, tcp, []extension{{kind: fragment, offset: 185 << 3}, {kind: fragment}}},
+
+		{"as many as are followed", udp, udp, slices.Repeat([]extension{{kind: destination}}, 8)},
+		{"one too many", frame.NoProtocol, udp, slices.Repeat([]extension{{kind: destination}}, 9)},
+		{"last fragment behind seven", tcp, tcp,
+			append(slices.Repeat([]extension{{kind: destination}}, 7), extension{kind: fragment, offset: 185 << 3})},
+		{"last fragment behind eight", frame.NoProtocol, tcp,
+			append(slices.Repeat([]extension{{kind: destination}}, 8), extension{kind: fragment, offset: 185 << 3})},
+	} {
+		add6(c.name, c.want, behind(t, c.packet, c.headers...))
+	}
+
+	// The first eight bytes of every extension header have to be captured.
+	several := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(
+		behind(t, tcp, extension{kind: hopByHop}, extension{kind: routing, more: 2}, extension{kind: fragment, offset: 1})))
+	later := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(
+		behind(t, tcp, extension{kind: destination, more: 1}, extension{kind: fragment, offset: 185 << 3})))
+	long := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(behind(t, udp, extension{kind: hopByHop, more: 2})))
+	for _, c := range []struct {
+		name     string
+		data     []byte
+		captured int // behind the IPv6 header
+		want     layers.IPProtocol
+	}{
+		{"no extension header captured", several, 0, frame.NoProtocol},
+		{"hop-by-hop cut", several, 7, frame.NoProtocol},
+		{"routing not captured", several, 8, frame.NoProtocol},
+		{"routing cut", several, 8 + 23, frame.NoProtocol},
+		{"fragment not captured", several, 8 + 24, frame.NoProtocol},
+		{"fragment cut", several, 8 + 24 + 7, frame.NoProtocol},
+		{"all extension headers captured", several, 8 + 24 + 8, tcp},
+		{"last fragment cut", later, 16 + 7, frame.NoProtocol},
+		{"last fragment captured", later, 16 + 8, tcp},
+		{"long hop-by-hop, 7 bytes captured", long, 7, frame.NoProtocol},
+		{"long hop-by-hop, 8 bytes captured", long, 8, udp},
+	} {
+		wire := len(c.data)
+		cases = append(cases, Case{"protocol/IPv6/" + c.name,
+			frame.Frame{Link: frame.LinkEthernet, Data: c.data[:14+40+c.captured], Wire: wire}, of(c.want, counted6(wire-14))})
+	}
+
+	// So it is behind other headers of the link.
+	tagged := Build(t, Ethernet(layers.EthernetTypeDot1Q), TagOf(9, layers.EthernetTypeIPv6),
+		gopacket.Payload(behind(t, tcp, extension{kind: routing, more: 1})))
+	cases = append(cases, Case{"protocol/IPv6/behind a tag",
+		frame.Frame{Link: frame.LinkEthernet, Data: tagged, Wire: len(tagged)}, in(9, of(tcp, counted6(156)))})
+	return cases
+}
