@@ -27,6 +27,8 @@ const (
 	captureUp
 	trackedIPs
 	trackedIPsLimit
+	trackedSeries
+	trackedSeriesLimit
 	expiredIPs
 	expiredBytes
 	expiredPackets
@@ -63,6 +65,10 @@ var definitions = [metrics]struct {
 		"IP addresses on the page."},
 	trackedIPsLimit: {true, "promflow_tracked_ips_limit", "{address}",
 		"IP addresses that the table has room for; further ones count as ip=\"other\"."},
+	trackedSeries: {true, "promflow_tracked_series", "{series}",
+		"Combinations of labels that are kept apart, over all IP addresses."},
+	trackedSeriesLimit: {true, "promflow_tracked_series_limit", "{series}",
+		"Combinations of labels that the table has room for; labels of further ones are \"other\"."},
 	expiredIPs: {true, "promflow_expired_ips", "{address}",
 		"IP addresses that were idle for so long that they left the page, and whose totals are kept for their return."},
 	expiredBytes: {true, "promflow_expired", "By",
@@ -88,18 +94,24 @@ type Source struct {
 	mu      sync.Mutex
 	last    time.Time // of the last reading
 	hosts   []host    // of the last reading, in its order
-	order   []int32   // of hosts by their labels
+	order   []int32   // of hosts by the values of their labels
 	exports []*exportHealth
 }
 
-// host is what is kept of an address from one reading to the next.
+// host is what is kept of an address, and of labels that it had, from one reading to the next.
 type host struct {
-	addr       netip.Addr
+	hostKey
 	entry      uint32
-	label      string
+	order      string // values of labels, in the order of their names
 	attributes attribute.Set
 	// When the series began: at the reading before the first that had them, where they were still 0.
 	receiveBegan, transmitBegan time.Time
+}
+
+// hostKey tells hosts apart.
+type hostKey struct {
+	addr   netip.Addr
+	labels uint64
 }
 
 // NewSource returns a source of what read returns, with packets by address if wanted.
@@ -127,6 +139,10 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	r := s.read()
 	c.observe(trackedIPs, r.Tracked)
 	c.observe(trackedIPsLimit, r.Limit)
+	if r.SeriesLimit > 0 {
+		c.observe(trackedSeries, r.Series)
+		c.observe(trackedSeriesLimit, r.SeriesLimit)
+	}
 	for _, i := range r.Interfaces {
 		c.observeInterface(i)
 	}
@@ -162,7 +178,7 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 	for h := range r.Hosts {
 		totals = append(totals, h)
 	}
-	s.match(totals)
+	s.match(totals, r.Labels)
 	of := []metric{receiveBytes, transmitBytes}
 	if s.packets {
 		of = append(of, receivePackets, transmitPackets)
@@ -184,7 +200,9 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 			h.transmitBegan = s.last
 		}
 		if t.Expired {
-			gone.hosts++
+			if !t.Part {
+				gone.hosts++
+			}
 			gone.ReceiveBytes += t.ReceiveBytes
 			gone.TransmitBytes += t.TransmitBytes
 			gone.ReceivePackets += t.ReceivePackets
@@ -204,7 +222,7 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 // match makes s.hosts those of totals, and keeps what is known of them. To make attributes and to sort takes longer than all
 // the rest of a collection, but most addresses are where they were in the last one. Those that have expired stay, too: when they
 // return, their series are the old ones.
-func (s *Source) match(totals []Host) {
+func (s *Source) match(totals []Host, labels func(Host) []Label) {
 	same := 0
 	for same < min(len(s.hosts), len(totals)) && s.hosts[same].is(&totals[same]) {
 		same++
@@ -212,16 +230,15 @@ func (s *Source) match(totals []Host) {
 	if same == len(s.hosts) && same == len(totals) {
 		return
 	}
-	moved := make(map[netip.Addr]host, len(s.hosts)-same)
+	moved := make(map[hostKey]host, len(s.hosts)-same)
 	for _, h := range s.hosts[same:] {
-		moved[h.addr] = h
+		moved[h.hostKey] = h
 	}
 	s.hosts = slices.Grow(s.hosts[:same], len(totals)-same)
 	for _, t := range totals[same:] {
-		h, known := moved[t.Addr]
+		h, known := moved[hostKey{t.Addr, t.Labels}]
 		if !known || !h.is(&t) {
-			label := ipLabel(t.Addr)
-			h = host{addr: t.Addr, entry: t.Entry, label: label, attributes: attribute.NewSet(attribute.String("ip", label))}
+			h = newHost(t, labels)
 		}
 		s.hosts = append(s.hosts, h)
 	}
@@ -229,11 +246,32 @@ func (s *Source) match(totals []Host) {
 	for i := range s.hosts {
 		s.order = append(s.order, int32(i))
 	}
-	slices.SortFunc(s.order, func(a, b int32) int { return strings.Compare(s.hosts[a].label, s.hosts[b].label) })
+	slices.SortFunc(s.order, func(a, b int32) int { return strings.Compare(s.hosts[a].order, s.hosts[b].order) })
+}
+
+func newHost(t Host, labels func(Host) []Label) host {
+	h := host{hostKey: hostKey{t.Addr, t.Labels}, entry: t.Entry, order: ipLabel(t.Addr, t.Bits)}
+	attributes := []attribute.KeyValue{attribute.String("ip", h.order)}
+	if labels != nil {
+		for _, l := range labels(t) {
+			attributes = append(attributes, attribute.String(l.Name, l.Value))
+		}
+	}
+	h.attributes = attribute.NewSet(attributes...)
+	if len(attributes) > 1 {
+		var values []string
+		for i := h.attributes.Iter(); i.Next(); {
+			values = append(values, i.Attribute().Value.AsString())
+		}
+		h.order = strings.Join(values, "\x00")
+	}
+	return h
 }
 
 // is tells whether h is what is kept of an address, and not of what it was before it was evicted.
-func (h *host) is(of *Host) bool { return h.addr == of.Addr && h.entry == of.Entry }
+func (h *host) is(of *Host) bool {
+	return h.addr == of.Addr && h.labels == of.Labels && h.entry == of.Entry
+}
 
 // keeps gives the attributes of all addresses of the last reading.
 func (s *Source) keeps() map[attribute.Distinct]bool {
@@ -246,10 +284,13 @@ func (s *Source) keeps() map[attribute.Distinct]bool {
 	return kept
 }
 
-// ipLabel is the value of the ip label for addr.
-func ipLabel(addr netip.Addr) string {
-	if !addr.IsValid() {
+// ipLabel is the value of the ip label for addr, or the prefix of so many bits that it stands for.
+func ipLabel(addr netip.Addr, bits int) string {
+	switch {
+	case !addr.IsValid():
 		return "other"
+	case bits > 0:
+		return netip.PrefixFrom(addr, bits).String()
 	}
 	return addr.String()
 }

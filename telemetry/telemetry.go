@@ -34,17 +34,26 @@ import (
 
 // Reading is the state of the capture at one instant. All counts are totals since the start.
 type Reading struct {
-	Hosts          iter.Seq[Host] // may be nil; each address comes once
+	Hosts          iter.Seq[Host]     // may be nil; each address comes once, or once with each of its labels
+	Labels         func(Host) []Label // besides ip, in UTF-8; may be nil. It is asked once, as long as a Host is in each reading
 	Interfaces     []Interface
 	Tracked, Limit int64 // addresses that have not expired, and how many the table can hold
+	Series         int64 // combinations of labels that are kept apart
+	SeriesLimit    int64 // how many the table can hold; 0 without labels
 	Expiry         bool  // addresses can expire
 	Evicted        int64 // addresses that made room for others: what they had moved is part of the zero Addr's
 }
+
+// Label is a label besides ip, as which it becomes an attribute.
+type Label struct{ Name, Value string }
 
 // Host is the totals of one address, in network-layer bytes and packets as on the wire. The zero Addr stands for all
 // addresses that had no room in the table; it is reported as ip="other".
 type Host struct {
 	Addr                            netip.Addr
+	Bits                            int    // of the prefix that Addr stands for; 0 for Addr itself
+	Labels                          uint64 // tells apart the totals of an address that have other labels, see Reading.Labels
+	Part                            bool   // the address has come before, with other labels
 	Entry                           uint32 // another one when an address that was evicted begins anew
 	Expired                         bool   // it has been idle for long: it has no series, but keeps its totals
 	ReceiveBytes, TransmitBytes     int64
