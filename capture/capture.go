@@ -64,6 +64,9 @@ type Source interface {
 	// Detach ends that: no packet is counted that comes after its return. Of an interface that is gone it is not needed.
 	Detach() error
 
+	// Rename has packets that are counted from now on carry another name of the interface that it is attached to, as their label.
+	Rename(name string)
+
 	// Run counts packets until ctx ends, then stops the capture, counts what the kernel still held for it and returns nil.
 	// It is called at most once.
 	Run(ctx context.Context) error

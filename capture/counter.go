@@ -1,6 +1,10 @@
 package capture
 
-import "promflow/capture/frame"
+import (
+	"net/netip"
+
+	"promflow/capture/frame"
+)
 
 // Counter adds the packets of one source to the table: a packet counts as transmitted by its source address and as
 // received by its destination, each only if it is monitored, and not at all if either is excluded.
@@ -10,11 +14,22 @@ type Counter struct {
 	table               *Table
 	monitored, excluded Subnets
 	outcomes            [frame.Outcomes]OutcomeSize
+	seenOn              uint16 // number of the interface
 }
 
 // NewCounter makes a counter for one source of the table.
 func NewCounter(table *Table, monitored, excluded Subnets) *Counter {
 	return &Counter{table: table, monitored: monitored, excluded: excluded}
+}
+
+// SeenOn names the interface of what is counted from now on.
+func (c *Counter) SeenOn(name string) {
+	if g := c.table.group; g != nil {
+		number := g.InterfaceNumber(name)
+		c.Lock()
+		defer c.Unlock()
+		c.seenOn = number
+	}
 }
 
 // Lock must be held for Count.
@@ -27,7 +42,11 @@ func (c *Counter) Unlock() { c.table.mu.Unlock() }
 func (c *Counter) Count(p *frame.Packet) {
 	outcome := p.Outcome
 	if outcome == frame.Counted {
-		outcome = c.add(p)
+		if c.table.group == nil {
+			outcome = c.add(p)
+		} else {
+			outcome = c.addGrouped(p)
+		}
 	}
 	c.AddOutcome(outcome, OutcomeSize{p.Packets, p.Bytes})
 }
@@ -77,8 +96,51 @@ func (c *Counter) Excluded() Subnets { return c.excluded }
 // Limit is how many addresses the table tracks at most.
 func (c *Counter) Limit() int { return c.table.limit }
 
+// addGrouped is add where totals are not kept by single addresses alone.
+func (c *Counter) addGrouped(p *frame.Packet) frame.Outcome {
+	g := c.table.group
+	var (
+		source, destination uint128
+		from, to            *Place
+	)
+	if p.Source.Is4() {
+		s, d := v4Number(p.Source), v4Number(p.Destination)
+		if c.excluded.contains4(s) || c.excluded.contains4(d) {
+			return frame.Excluded
+		}
+		from, to = placeOf4(g.places4, s), placeOf4(g.places4, d)
+		source.lo, destination.lo = uint64(s), uint64(d)
+	} else {
+		source, destination = v6Number(p.Source), v6Number(p.Destination)
+		if c.excluded.contains6(source) || c.excluded.contains6(destination) {
+			return frame.Excluded
+		}
+		from, to = placeOf6(g.places6, source), placeOf6(g.places6, destination)
+	}
+	if from.Monitored {
+		t := c.table.grouped(p.Source, source, g.labelsOf(from, to, true, p, c.seenOn))
+		t.TransmitBytes += p.Bytes
+		t.TransmitPackets += p.Packets
+	}
+	if to.Monitored {
+		t := c.table.grouped(p.Destination, destination, g.labelsOf(to, from, false, p, c.seenOn))
+		t.ReceiveBytes += p.Bytes
+		t.ReceivePackets += p.Packets
+	}
+	if !from.Monitored && !to.Monitored {
+		return frame.Unmonitored
+	}
+	return frame.Counted
+}
+
+// AddSeries adds what a backend that counts by itself has counted for an address with these labels, with the lock held. Where
+// addresses are grouped by prefixes, it is one whose other bits are 0.
+func (c *Counter) AddSeries(addr netip.Addr, of Labels, more Totals) {
+	c.table.labelled(Key{addr}, number(addr), of).add(more)
+}
+
 // Add adds what a backend that counts by itself has counted for a key, with the lock held. The zero Key stands for addresses
-// that the backend had no room for.
+// that the backend had no room for. Where totals are kept apart by labels, it is for what had no room there.
 func (c *Counter) Add(key Key, more Totals) {
 	t := &c.table.other
 	if key != (Key{}) {

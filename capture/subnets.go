@@ -8,36 +8,72 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Subnets is a set of IP prefixes. The zero value is empty. It is immutable and safe for concurrent use.
 type Subnets struct {
 	prefixes []netip.Prefix
+	names    []string       // of the prefixes, "" where it has none; nil if none has
 	v4       []span[uint32] // what the prefixes cover: sorted, disjoint and not adjacent
 	v6       []span[uint128]
 }
 
-// ParseSubnets reads prefixes in CIDR notation, or single addresses, separated by commas. Bits behind the prefix are
-// masked off: 192.168.0.1/24 is 192.168.0.0/24. Space around a prefix is ignored; an empty list is an empty set. The error
-// quotes the prefix that is wrong.
+// ParseSubnets reads prefixes in CIDR notation, or single addresses, separated by commas. Each may have a name before it, as in
+// lan=192.168.0.0/24; several may have the same. Bits behind the prefix are masked off: 192.168.0.1/24 is 192.168.0.0/24. Space
+// around a prefix or name is ignored; an empty list is an empty set. The error quotes what is wrong.
 func ParseSubnets(list string) (Subnets, error) {
 	var prefixes []netip.Prefix
+	var names []string
 	if strings.TrimSpace(list) == "" {
 		return Subnets{}, nil
 	}
 	for field := range strings.SplitSeq(list, ",") {
-		field = strings.TrimSpace(field)
-		prefix, err := netip.ParsePrefix(field)
+		name, subnet, named := strings.Cut(field, "=")
+		if !named {
+			name, subnet = "", field
+		}
+		name, subnet = strings.TrimSpace(name), strings.TrimSpace(subnet)
+		if named && (name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl)) {
+			return Subnets{}, fmt.Errorf("%q has no name before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
+		}
+		if slices.Contains(reservedNames, name) {
+			return Subnets{}, fmt.Errorf("%q cannot be the name of a subnet: it has a meaning of its own", name)
+		}
+		prefix, err := netip.ParsePrefix(subnet)
 		if err != nil {
-			addr, addrErr := netip.ParseAddr(field)
+			addr, addrErr := netip.ParseAddr(subnet)
 			if addrErr != nil || addr.Zone() != "" {
-				return Subnets{}, fmt.Errorf("%q is not a subnet such as 192.168.0.0/24 or fd00::/64", field)
+				return Subnets{}, fmt.Errorf("%q is not a subnet such as 192.168.0.0/24 or fd00::/64", subnet)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
-		prefixes = append(prefixes, prefix)
+		prefix = prefix.Masked()
+		if at := slices.Index(prefixes, prefix); at >= 0 && names[at] != name {
+			return Subnets{}, fmt.Errorf("%s comes twice, by two names", prefix)
+		}
+		prefixes, names = append(prefixes, prefix), append(names, name)
 	}
-	return SubnetsOf(prefixes...), nil
+	s := SubnetsOf(prefixes...)
+	if slices.ContainsFunc(names, func(name string) bool { return name != "" }) {
+		s.names = names
+	}
+	return s, nil
+}
+
+// reservedNames are what labels say of addresses that are in no subnet.
+var reservedNames = []string{externalName, multicastName, otherName}
+
+// Named tells whether a prefix of the set has a name.
+func (s Subnets) Named() bool { return s.names != nil }
+
+// Name gives the name of the prefix at a place in Prefixes: one without is called by its prefix.
+func (s Subnets) Name(at int) string {
+	if s.names != nil && s.names[at] != "" {
+		return s.names[at]
+	}
+	return s.prefixes[at].String()
 }
 
 // SubnetsOf makes a set of valid prefixes.
@@ -84,6 +120,9 @@ func (s Subnets) String() string {
 	list := make([]string, len(s.prefixes))
 	for i, p := range s.prefixes {
 		list[i] = p.String()
+		if name := s.Name(i); name != list[i] {
+			list[i] = name + "=" + list[i]
+		}
 	}
 	return strings.Join(list, ",")
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -56,6 +57,9 @@ type Table struct {
 	other  Totals   // of addresses beyond the limit
 	index  []uint64 // open addressing: the upper half of a hash, then 1 + a position in hosts; 0 is free
 	seed   [2]uint64
+
+	group  *Grouping // nil is by addresses alone
+	series series    // only with labels
 }
 
 // NewTable makes a table for at most limit addresses, at least 1. They expire when they were idle for expireAfter; with 0,
@@ -71,6 +75,20 @@ func NewTable(limit int, expireAfter time.Duration) *Table {
 	}
 }
 
+// NewGroupedTable makes a table that keeps what an address moves apart by labels: up to maxSeries combinations of them, of all
+// addresses together. What has no room adds up under the address alone.
+func NewGroupedTable(limit int, expireAfter time.Duration, g *Grouping, maxSeries int) *Table {
+	t := NewTable(limit, expireAfter)
+	t.group, t.series.limit = g, maxSeries
+	return t
+}
+
+// Grouping is by what the table keeps totals; nil is by addresses alone.
+func (t *Table) Grouping() *Grouping { return t.group }
+
+// SeriesLimit is how many combinations of labels are kept apart, of all addresses together.
+func (t *Table) SeriesLimit() int { return t.series.limit }
+
 // Limit is how many addresses the table tracks at most.
 func (t *Table) Limit() int { return t.limit }
 
@@ -83,6 +101,7 @@ type Snapshot struct {
 	Evicted int64  // how many addresses made room for others so far
 
 	horizon uint32
+	series  []Series
 }
 
 // Expired tells whether a host of the snapshot has been idle for so long that it has expired. The zero Key's never has.
@@ -97,7 +116,7 @@ func (t *Table) Snapshot() Snapshot {
 	if t.other != (Totals{}) {
 		hosts = append(hosts, Host{Totals: t.other, seen: math.MaxUint32})
 	}
-	return Snapshot{Hosts: hosts, Evicted: t.expiry.evicted, horizon: t.expiry.horizon}
+	return Snapshot{Hosts: hosts, Evicted: t.expiry.evicted, horizon: t.expiry.horizon, series: slices.Clone(t.series.all)}
 }
 
 // lock begins a batch, or a copy, which all happens at one time.
@@ -109,6 +128,14 @@ func (t *Table) lock() {
 // totals gives where to add what key moved, valid until the next call; n is the key's address as a number. The caller holds
 // the lock.
 func (t *Table) totals(key Key, n uint128) *Totals {
+	if at := t.position(key, n); at >= 0 {
+		return &t.hosts[at].Totals
+	}
+	return &t.other
+}
+
+// position gives where in hosts a key is, less than 0 if it has no room.
+func (t *Table) position(key Key, n uint128) int {
 	hash := t.hash(n)
 	mask := uint64(len(t.index) - 1)
 	for at := hash & mask; ; at = (at + 1) & mask {
@@ -119,21 +146,22 @@ func (t *Table) totals(key Key, n uint128) *Totals {
 		if slot>>32 == hash>>32 {
 			if host := &t.hosts[uint32(slot)-1]; host.Key == key {
 				host.seen = t.expiry.now
-				return &host.Totals
+				return int(uint32(slot) - 1)
 			}
 		}
 	}
 }
 
-// add begins to track key, which has that hash, if there is room or one that has expired makes some.
-func (t *Table) add(key Key, hash uint64) *Totals {
+// add begins to track key, which has that hash, if there is room or one that has expired makes some: else what it gives is less
+// than 0.
+func (t *Table) add(key Key, hash uint64) int {
 	at := len(t.hosts)
 	if at < t.limit {
 		t.hosts = append(t.hosts, Host{})
 	} else {
 		expired, ok := t.expiry.next(t.hosts)
 		if !ok {
-			return &t.other
+			return -1
 		}
 		t.evict(expired)
 		at = expired
@@ -144,11 +172,12 @@ func (t *Table) add(key Key, hash uint64) *Totals {
 	if len(t.hosts) > len(t.index)/2 {
 		t.grow()
 	}
-	return &host.Totals
+	return at
 }
 
 // evict gives what the host at a position had moved to the others, and takes it out of the index.
 func (t *Table) evict(position int) {
+	t.fold(position)
 	host := &t.hosts[position]
 	t.other.add(host.Totals)
 	mask := uint64(len(t.index) - 1)

@@ -172,6 +172,9 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr) {
 	f.Data = b[start+link : end]
 	f.Wire = int(h.Len - link)
 
+	// The variant tpacket_hdr_variant1 of the header has the tag that the kernel took out.
+	f.Tagged, f.Tag = h.Status&unix.TP_STATUS_VLAN_VALID != 0, uint16(h.Hv1.Vlan_tci)
+
 	f.Segments = frame.Segments{}
 	v := b[start-virtioNetHdrLen:][:virtioNetHdrLen]
 	if kind := v[1] &^ unix.VIRTIO_NET_HDR_GSO_ECN; kind != unix.VIRTIO_NET_HDR_GSO_NONE {

@@ -56,8 +56,11 @@ type source struct {
 func (s *source) Attach(to capture.Interface) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.counter.SeenOn(to.Name)
 	return s.ring.Attach(to, s.rings.config.Promiscuous)
 }
+
+func (s *source) Rename(name string) { s.counter.SeenOn(name) }
 
 func (s *source) Detach() error {
 	s.mu.Lock()

@@ -61,6 +61,24 @@ type countOwner struct {
 	Version uint64
 }
 
+type countPlace4 struct {
+	_         structs.HostLayout
+	First     uint32
+	Index     uint32
+	Network   uint16
+	Peer      uint16
+	Multicast uint32
+}
+
+type countPlace6 struct {
+	_         structs.HostLayout
+	First     countAddress6
+	Network   uint16
+	Peer      uint16
+	Monitored uint16
+	Multicast uint16
+}
+
 type countPlaces struct {
 	_  structs.HostLayout
 	Of [8]uint8
@@ -79,6 +97,18 @@ type countRange6 struct {
 	Last  countAddress6
 }
 
+type countSeriesKey struct {
+	_      structs.HostLayout
+	Slot   uint64
+	Labels uint64
+}
+
+type countSeriesOwner struct {
+	_      structs.HostLayout
+	Owned  uint64
+	Labels uint64
+}
+
 type countSize struct {
 	_       structs.HostLayout
 	Bytes   uint64
@@ -89,31 +119,48 @@ type countSize struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	countMapFreeSlots      = "free_slots"
-	countMapHigh           = "high"
-	countMapInterfaceSlots = "interface_slots"
-	countMapKnown          = "known"
-	countMapLow            = "low"
-	countMapMoreExcluded4  = "more_excluded4"
-	countMapMoreExcluded6  = "more_excluded6"
-	countMapMoreMonitored4 = "more_monitored4"
-	countMapMoreMonitored6 = "more_monitored6"
-	countMapOwners         = "owners"
-	countMapSlots4         = "slots4"
-	countMapSlots6         = "slots6"
-	countMapSums           = "sums"
-	countProgCountEthernet = "count_ethernet"
-	countProgCountNetwork  = "count_network"
-	countVarExcluded4      = "excluded4"
-	countVarExcluded6      = "excluded6"
-	countVarFirstShared    = "first_shared"
-	countVarFull           = "full"
-	countVarInterfaces     = "interfaces"
-	countVarKnownBits      = "known_bits"
-	countVarKnownSeed      = "known_seed"
-	countVarMonitored4     = "monitored4"
-	countVarMonitored6     = "monitored6"
-	countVarSlots          = "slots"
+	countMapFreeSeries       = "free_series"
+	countMapFreeSlots        = "free_slots"
+	countMapHigh             = "high"
+	countMapInterfaceNumbers = "interface_numbers"
+	countMapInterfaceSlots   = "interface_slots"
+	countMapKnown            = "known"
+	countMapLow              = "low"
+	countMapMoreExcluded4    = "more_excluded4"
+	countMapMoreExcluded6    = "more_excluded6"
+	countMapMoreMonitored4   = "more_monitored4"
+	countMapMoreMonitored6   = "more_monitored6"
+	countMapOwners           = "owners"
+	countMapPlaces4          = "places4"
+	countMapPlaces6          = "places6"
+	countMapSeriesCounts     = "series_counts"
+	countMapSeriesOwners     = "series_owners"
+	countMapSeriesSlots      = "series_slots"
+	countMapSlots4           = "slots4"
+	countMapSlots6           = "slots6"
+	countMapSums             = "sums"
+	countProgCountEthernet   = "count_ethernet"
+	countProgCountNetwork    = "count_network"
+	countProgGroupEthernet   = "group_ethernet"
+	countProgGroupNetwork    = "group_network"
+	countVarCountPlaces4     = "count_places4"
+	countVarCountPlaces6     = "count_places6"
+	countVarExcluded4        = "excluded4"
+	countVarExcluded6        = "excluded6"
+	countVarFirstSeries      = "first_series"
+	countVarFirstShared      = "first_shared"
+	countVarFull             = "full"
+	countVarHostBits4        = "host_bits4"
+	countVarInterfaces       = "interfaces"
+	countVarKnownBits        = "known_bits"
+	countVarKnownSeed        = "known_seed"
+	countVarLabelsMask       = "labels_mask"
+	countVarLabelsRest       = "labels_rest"
+	countVarMonitored4       = "monitored4"
+	countVarMonitored6       = "monitored6"
+	countVarPrefixMask6      = "prefix_mask6"
+	countVarSeriesFull       = "series_full"
+	countVarSlots            = "slots"
 )
 
 // loadCount returns the embedded CollectionSpec for count.
@@ -160,41 +207,58 @@ type countSpecs struct {
 type countProgramSpecs struct {
 	CountEthernet *ebpf.ProgramSpec `ebpf:"count_ethernet"`
 	CountNetwork  *ebpf.ProgramSpec `ebpf:"count_network"`
+	GroupEthernet *ebpf.ProgramSpec `ebpf:"group_ethernet"`
+	GroupNetwork  *ebpf.ProgramSpec `ebpf:"group_network"`
 }
 
 // countMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countMapSpecs struct {
-	FreeSlots      *ebpf.MapSpec `ebpf:"free_slots"`
-	High           *ebpf.MapSpec `ebpf:"high"`
-	InterfaceSlots *ebpf.MapSpec `ebpf:"interface_slots"`
-	Known          *ebpf.MapSpec `ebpf:"known"`
-	Low            *ebpf.MapSpec `ebpf:"low"`
-	MoreExcluded4  *ebpf.MapSpec `ebpf:"more_excluded4"`
-	MoreExcluded6  *ebpf.MapSpec `ebpf:"more_excluded6"`
-	MoreMonitored4 *ebpf.MapSpec `ebpf:"more_monitored4"`
-	MoreMonitored6 *ebpf.MapSpec `ebpf:"more_monitored6"`
-	Owners         *ebpf.MapSpec `ebpf:"owners"`
-	Slots4         *ebpf.MapSpec `ebpf:"slots4"`
-	Slots6         *ebpf.MapSpec `ebpf:"slots6"`
-	Sums           *ebpf.MapSpec `ebpf:"sums"`
+	FreeSeries       *ebpf.MapSpec `ebpf:"free_series"`
+	FreeSlots        *ebpf.MapSpec `ebpf:"free_slots"`
+	High             *ebpf.MapSpec `ebpf:"high"`
+	InterfaceNumbers *ebpf.MapSpec `ebpf:"interface_numbers"`
+	InterfaceSlots   *ebpf.MapSpec `ebpf:"interface_slots"`
+	Known            *ebpf.MapSpec `ebpf:"known"`
+	Low              *ebpf.MapSpec `ebpf:"low"`
+	MoreExcluded4    *ebpf.MapSpec `ebpf:"more_excluded4"`
+	MoreExcluded6    *ebpf.MapSpec `ebpf:"more_excluded6"`
+	MoreMonitored4   *ebpf.MapSpec `ebpf:"more_monitored4"`
+	MoreMonitored6   *ebpf.MapSpec `ebpf:"more_monitored6"`
+	Owners           *ebpf.MapSpec `ebpf:"owners"`
+	Places4          *ebpf.MapSpec `ebpf:"places4"`
+	Places6          *ebpf.MapSpec `ebpf:"places6"`
+	SeriesCounts     *ebpf.MapSpec `ebpf:"series_counts"`
+	SeriesOwners     *ebpf.MapSpec `ebpf:"series_owners"`
+	SeriesSlots      *ebpf.MapSpec `ebpf:"series_slots"`
+	Slots4           *ebpf.MapSpec `ebpf:"slots4"`
+	Slots6           *ebpf.MapSpec `ebpf:"slots6"`
+	Sums             *ebpf.MapSpec `ebpf:"sums"`
 }
 
 // countVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countVariableSpecs struct {
-	Excluded4   *ebpf.VariableSpec `ebpf:"excluded4"`
-	Excluded6   *ebpf.VariableSpec `ebpf:"excluded6"`
-	FirstShared *ebpf.VariableSpec `ebpf:"first_shared"`
-	Full        *ebpf.VariableSpec `ebpf:"full"`
-	Interfaces  *ebpf.VariableSpec `ebpf:"interfaces"`
-	KnownBits   *ebpf.VariableSpec `ebpf:"known_bits"`
-	KnownSeed   *ebpf.VariableSpec `ebpf:"known_seed"`
-	Monitored4  *ebpf.VariableSpec `ebpf:"monitored4"`
-	Monitored6  *ebpf.VariableSpec `ebpf:"monitored6"`
-	Slots       *ebpf.VariableSpec `ebpf:"slots"`
+	CountPlaces4 *ebpf.VariableSpec `ebpf:"count_places4"`
+	CountPlaces6 *ebpf.VariableSpec `ebpf:"count_places6"`
+	Excluded4    *ebpf.VariableSpec `ebpf:"excluded4"`
+	Excluded6    *ebpf.VariableSpec `ebpf:"excluded6"`
+	FirstSeries  *ebpf.VariableSpec `ebpf:"first_series"`
+	FirstShared  *ebpf.VariableSpec `ebpf:"first_shared"`
+	Full         *ebpf.VariableSpec `ebpf:"full"`
+	HostBits4    *ebpf.VariableSpec `ebpf:"host_bits4"`
+	Interfaces   *ebpf.VariableSpec `ebpf:"interfaces"`
+	KnownBits    *ebpf.VariableSpec `ebpf:"known_bits"`
+	KnownSeed    *ebpf.VariableSpec `ebpf:"known_seed"`
+	LabelsMask   *ebpf.VariableSpec `ebpf:"labels_mask"`
+	LabelsRest   *ebpf.VariableSpec `ebpf:"labels_rest"`
+	Monitored4   *ebpf.VariableSpec `ebpf:"monitored4"`
+	Monitored6   *ebpf.VariableSpec `ebpf:"monitored6"`
+	PrefixMask6  *ebpf.VariableSpec `ebpf:"prefix_mask6"`
+	SeriesFull   *ebpf.VariableSpec `ebpf:"series_full"`
+	Slots        *ebpf.VariableSpec `ebpf:"slots"`
 }
 
 // countObjects contains all objects after they have been loaded into the kernel.
@@ -217,25 +281,34 @@ func (o *countObjects) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countMaps struct {
-	FreeSlots      *ebpf.Map `ebpf:"free_slots"`
-	High           *ebpf.Map `ebpf:"high"`
-	InterfaceSlots *ebpf.Map `ebpf:"interface_slots"`
-	Known          *ebpf.Map `ebpf:"known"`
-	Low            *ebpf.Map `ebpf:"low"`
-	MoreExcluded4  *ebpf.Map `ebpf:"more_excluded4"`
-	MoreExcluded6  *ebpf.Map `ebpf:"more_excluded6"`
-	MoreMonitored4 *ebpf.Map `ebpf:"more_monitored4"`
-	MoreMonitored6 *ebpf.Map `ebpf:"more_monitored6"`
-	Owners         *ebpf.Map `ebpf:"owners"`
-	Slots4         *ebpf.Map `ebpf:"slots4"`
-	Slots6         *ebpf.Map `ebpf:"slots6"`
-	Sums           *ebpf.Map `ebpf:"sums"`
+	FreeSeries       *ebpf.Map `ebpf:"free_series"`
+	FreeSlots        *ebpf.Map `ebpf:"free_slots"`
+	High             *ebpf.Map `ebpf:"high"`
+	InterfaceNumbers *ebpf.Map `ebpf:"interface_numbers"`
+	InterfaceSlots   *ebpf.Map `ebpf:"interface_slots"`
+	Known            *ebpf.Map `ebpf:"known"`
+	Low              *ebpf.Map `ebpf:"low"`
+	MoreExcluded4    *ebpf.Map `ebpf:"more_excluded4"`
+	MoreExcluded6    *ebpf.Map `ebpf:"more_excluded6"`
+	MoreMonitored4   *ebpf.Map `ebpf:"more_monitored4"`
+	MoreMonitored6   *ebpf.Map `ebpf:"more_monitored6"`
+	Owners           *ebpf.Map `ebpf:"owners"`
+	Places4          *ebpf.Map `ebpf:"places4"`
+	Places6          *ebpf.Map `ebpf:"places6"`
+	SeriesCounts     *ebpf.Map `ebpf:"series_counts"`
+	SeriesOwners     *ebpf.Map `ebpf:"series_owners"`
+	SeriesSlots      *ebpf.Map `ebpf:"series_slots"`
+	Slots4           *ebpf.Map `ebpf:"slots4"`
+	Slots6           *ebpf.Map `ebpf:"slots6"`
+	Sums             *ebpf.Map `ebpf:"sums"`
 }
 
 func (m *countMaps) Close() error {
 	return _CountClose(
+		m.FreeSeries,
 		m.FreeSlots,
 		m.High,
+		m.InterfaceNumbers,
 		m.InterfaceSlots,
 		m.Known,
 		m.Low,
@@ -244,6 +317,11 @@ func (m *countMaps) Close() error {
 		m.MoreMonitored4,
 		m.MoreMonitored6,
 		m.Owners,
+		m.Places4,
+		m.Places6,
+		m.SeriesCounts,
+		m.SeriesOwners,
+		m.SeriesSlots,
 		m.Slots4,
 		m.Slots6,
 		m.Sums,
@@ -254,16 +332,24 @@ func (m *countMaps) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countVariables struct {
-	Excluded4   *ebpf.Variable `ebpf:"excluded4"`
-	Excluded6   *ebpf.Variable `ebpf:"excluded6"`
-	FirstShared *ebpf.Variable `ebpf:"first_shared"`
-	Full        *ebpf.Variable `ebpf:"full"`
-	Interfaces  *ebpf.Variable `ebpf:"interfaces"`
-	KnownBits   *ebpf.Variable `ebpf:"known_bits"`
-	KnownSeed   *ebpf.Variable `ebpf:"known_seed"`
-	Monitored4  *ebpf.Variable `ebpf:"monitored4"`
-	Monitored6  *ebpf.Variable `ebpf:"monitored6"`
-	Slots       *ebpf.Variable `ebpf:"slots"`
+	CountPlaces4 *ebpf.Variable `ebpf:"count_places4"`
+	CountPlaces6 *ebpf.Variable `ebpf:"count_places6"`
+	Excluded4    *ebpf.Variable `ebpf:"excluded4"`
+	Excluded6    *ebpf.Variable `ebpf:"excluded6"`
+	FirstSeries  *ebpf.Variable `ebpf:"first_series"`
+	FirstShared  *ebpf.Variable `ebpf:"first_shared"`
+	Full         *ebpf.Variable `ebpf:"full"`
+	HostBits4    *ebpf.Variable `ebpf:"host_bits4"`
+	Interfaces   *ebpf.Variable `ebpf:"interfaces"`
+	KnownBits    *ebpf.Variable `ebpf:"known_bits"`
+	KnownSeed    *ebpf.Variable `ebpf:"known_seed"`
+	LabelsMask   *ebpf.Variable `ebpf:"labels_mask"`
+	LabelsRest   *ebpf.Variable `ebpf:"labels_rest"`
+	Monitored4   *ebpf.Variable `ebpf:"monitored4"`
+	Monitored6   *ebpf.Variable `ebpf:"monitored6"`
+	PrefixMask6  *ebpf.Variable `ebpf:"prefix_mask6"`
+	SeriesFull   *ebpf.Variable `ebpf:"series_full"`
+	Slots        *ebpf.Variable `ebpf:"slots"`
 }
 
 // countPrograms contains all programs after they have been loaded into the kernel.
@@ -272,12 +358,16 @@ type countVariables struct {
 type countPrograms struct {
 	CountEthernet *ebpf.Program `ebpf:"count_ethernet"`
 	CountNetwork  *ebpf.Program `ebpf:"count_network"`
+	GroupEthernet *ebpf.Program `ebpf:"group_ethernet"`
+	GroupNetwork  *ebpf.Program `ebpf:"group_network"`
 }
 
 func (p *countPrograms) Close() error {
 	return _CountClose(
 		p.CountEthernet,
 		p.CountNetwork,
+		p.GroupEthernet,
+		p.GroupNetwork,
 	)
 }
 

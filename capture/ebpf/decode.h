@@ -43,6 +43,7 @@ struct packet {
 	__u64 source4, destination4;
 	__u64 bytes, packets;
 	__u64 version; // of IP
+	__u64 protocol, at; // as the IP header has it, and where that is
 };
 
 // place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there. It
@@ -173,6 +174,7 @@ static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, str
 	if (!total || total > held)
 		total = held;
 	p->version = 4;
+	p->protocol = ip.protocol;
 	p->source4 = bpf_ntohl(ip.source);
 	p->destination4 = bpf_ntohl(ip.destination);
 	if (!skb->gso_size) {
@@ -194,6 +196,8 @@ static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, str
 	if (!payload || total > held)
 		total = held;
 	p->version = 6;
+	p->protocol = ip.next;
+	p->at = at;
 	p->source6.high = bpf_be64_to_cpu(ip.source[0]);
 	p->source6.low = bpf_be64_to_cpu(ip.source[1]);
 	p->destination6.high = bpf_be64_to_cpu(ip.destination[0]);

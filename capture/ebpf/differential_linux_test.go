@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -31,14 +32,19 @@ const maxRun = 3500
 type kernel struct {
 	t                   testing.TB
 	monitored, excluded capture.Subnets
+	grouping            *capture.Grouping // may be nil
 	ethernet, network   *runner
 }
 
 // newKernel loads both programs. What is given to BPF_PROG_TEST_RUN begins with an Ethernet header in any case: a classifier
 // sees it, as a raw packet socket's filter does, and a socket filter does not, like that of a cooked socket.
 func newKernel(t testing.TB, monitored, excluded capture.Subnets) *kernel {
+	return newGroupedKernel(t, monitored, excluded, nil)
+}
+
+func newGroupedKernel(t testing.TB, monitored, excluded capture.Subnets, g *capture.Grouping) *kernel {
 	capturetest.NeedRoot(t)
-	k := &kernel{t: t, monitored: monitored, excluded: excluded}
+	k := &kernel{t: t, monitored: monitored, excluded: excluded, grouping: g}
 	c := capture.Config{Table: k.table(), Monitored: monitored, Excluded: excluded}
 	k.ethernet, k.network = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c)
 	return k
@@ -85,7 +91,7 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 	r.counter = capture.NewCounter(table, capture.Subnets{}, capture.Subnets{})
 	r.read()
 	now := r.outcomes(0)
-	got := result{totals: totalsOf(table), outcomes: now}
+	got := result{totals: totalsOf(table), series: seriesOf(table), outcomes: now}
 	for o := range now {
 		got.outcomes[o].Packets -= r.before[o].Packets
 		got.outcomes[o].Bytes -= r.before[o].Bytes
@@ -97,14 +103,23 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 	}
 	if 2*(r.counted+1) > tableSize {
 		r.counted = 0
-		if err := errors.Join(r.full.Set(uint32(1)), r.evict(0)); err != nil {
+		err := r.full.Set(uint32(1))
+		if r.hasSeries() {
+			err = errors.Join(err, r.seriesFull.Set(uint32(1)))
+		}
+		if err := errors.Join(err, r.evict(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return got
 }
 
-func (k *kernel) table() *capture.Table { return capture.NewTable(tableSize, 0) }
+func (k *kernel) table() *capture.Table {
+	if k.grouping != nil {
+		return capture.NewGroupedTable(tableSize, 0, k.grouping, tableSize)
+	}
+	return capture.NewTable(tableSize, 0)
+}
 
 // tableSize makes room for a /16 to be indexed.
 const tableSize = 4096
@@ -112,14 +127,27 @@ const tableSize = 4096
 // result is what was counted.
 type result struct {
 	totals   map[netip.Addr]capture.Totals
+	series   map[string]capture.Totals
 	outcomes [frame.Outcomes]capture.OutcomeSize
 }
 
 func (r result) equal(other result) bool {
-	return r.outcomes == other.outcomes && maps.Equal(r.totals, other.totals)
+	return r.outcomes == other.outcomes && maps.Equal(r.totals, other.totals) && maps.Equal(r.series, other.series)
 }
 
-func (r result) String() string { return fmt.Sprintf("%v, outcomes %v", r.totals, r.outcomes) }
+func (r result) String() string {
+	return fmt.Sprintf("%v, series %v, outcomes %v", r.totals, r.series, r.outcomes)
+}
+
+// seriesOf gives what a table has by address and labels.
+func seriesOf(table *capture.Table) map[string]capture.Totals {
+	all, s := map[string]capture.Totals{}, table.Snapshot()
+	for at, series := range s.Series() {
+		addr := s.Hosts[at].Addr
+		all[fmt.Sprint(addr, table.Grouping().Texts(addr, series.Labels))] = series.Totals
+	}
+	return all
+}
 
 func totalsOf(table *capture.Table) map[netip.Addr]capture.Totals {
 	totals := map[netip.Addr]capture.Totals{}
@@ -162,7 +190,7 @@ func (k *kernel) want(f *frame.Frame) result {
 	counter.Lock()
 	counter.Count(&p)
 	counter.Unlock()
-	return result{totals: totalsOf(table), outcomes: counter.Outcomes()}
+	return result{totals: totalsOf(table), series: seriesOf(table), outcomes: counter.Outcomes()}
 }
 
 // compare runs the program on a frame, all of which was captured, and compares with package frame.
@@ -216,11 +244,26 @@ func networkLayer(f frame.Frame) frame.Frame {
 
 var everything = capture.SubnetsOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
 
+// allLabels is a grouping by all labels, where everything is monitored.
+func allLabels() *capture.Grouping {
+	set, err := capture.ParseLabels(strings.Join(capture.LabelNames(), ","))
+	if err != nil {
+		panic(err)
+	}
+	return capture.NewGrouping(set, everything, capture.SubnetsOf(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64")), capture.HostBits{})
+}
+
 func TestProgramAgreesOnCraftedFrames(t *testing.T) {
-	k := newKernel(t, everything, capture.Subnets{})
+	for name, g := range map[string]*capture.Grouping{"addresses": nil, "all labels": allLabels()} {
+		t.Run(name, func(t *testing.T) { agreesOnCraftedFrames(t, newGroupedKernel(t, everything, capture.Subnets{}, g)) })
+	}
+}
+
+func agreesOnCraftedFrames(t *testing.T, k *kernel) {
 	var compared int
 	compare := func(name string, f frame.Frame) {
 		f = networkLayer(f)
+		f.Tagged, f.Tag = false, 0 // which BPF_PROG_TEST_RUN cannot have
 		if !runnable(&f) {
 			return
 		}
@@ -270,11 +313,17 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 		return capture.SubnetsOf(prefixes...)
 	}
 	for _, count := range []int{0, 1, 2, 4, 5, 9, 40, 200} {
-		for range 3 {
-			k := newKernel(t, subnets(count), subnets(count/4))
+		for round := range 4 {
+			monitored, g := subnets(count), (*capture.Grouping)(nil)
+			if round >= 2 {
+				labels := capture.LabelSet(random.IntN(1 << len(capture.LabelNames())))
+				bits := capture.HostBits{V4: random.IntN(round * 5), V6: random.IntN(round * 30)}
+				g = capture.NewGrouping(labels, monitored, subnets(count), bits)
+			}
+			k := newGroupedKernel(t, monitored, subnets(count/4), g)
 			for range 200 {
 				v6 := random.IntN(2) == 0
-				k.compare(fmt.Sprintf("monitored %v, excluded %v", k.monitored, k.excluded),
+				k.compare(fmt.Sprintf("monitored %v, excluded %v, grouping %+v", k.monitored, k.excluded, g),
 					frame.Frame{Link: frame.LinkEthernet, Data: capturetest.UDP(address(v6), address(v6), 100)})
 			}
 		}
@@ -287,7 +336,7 @@ func TestProgramAgreesOnCaptureFiles(t *testing.T) {
 	if dir == "" {
 		t.Skip("PROMFLOW_TEST_CAPTURES names no folder with capture files")
 	}
-	k := newKernel(t, everything, capture.Subnets{})
+	k := newGroupedKernel(t, everything, capture.Subnets{}, allLabels())
 	compared, left := 0, 0
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -375,7 +424,7 @@ func readPcap(file []byte) (frames []frame.Frame) {
 }
 
 func TestProgramAgreesOnMergedFrames(t *testing.T) {
-	k := newKernel(t, everything, capture.Subnets{})
+	k := newGroupedKernel(t, everything, capture.Subnets{}, allLabels())
 	compared := 0
 	compare := func(name string, f frame.Frame) {
 		if f = networkLayer(f); runnable(&f) {
@@ -414,10 +463,10 @@ func FuzzProgram(f *testing.F) {
 			f.Add(in.Link == frame.LinkEthernet, in.EtherType, uint16(in.Segments.Size), in.Data)
 		}
 	}
-	k := newKernel(f, everything, capture.Subnets{})
+	plain, labelled := newKernel(f, everything, capture.Subnets{}), newGroupedKernel(f, everything, capture.Subnets{}, allLabels())
 	f.Fuzz(func(t *testing.T, ethernet bool, etherType, size uint16, data []byte) {
-		k := *k
-		k.t = t
+		k, grouped := *plain, *labelled
+		k.t, grouped.t = t, t
 		in := frame.Frame{Link: frame.LinkNone, EtherType: etherType, Data: data}
 		if ethernet {
 			in.Link = frame.LinkEthernet
@@ -426,6 +475,7 @@ func FuzzProgram(f *testing.F) {
 			return
 		}
 		k.compare("not merged", in)
+		grouped.compare("not merged, all labels", in)
 		if size == 0 {
 			return
 		}

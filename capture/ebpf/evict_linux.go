@@ -3,6 +3,7 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -16,27 +17,63 @@ const (
 	slotsClosed
 )
 
-// evict takes back the slots of addresses that were idle for expireAfter, if an address was refused for want of one. It is for
-// who has just read, and must not be called concurrently with that.
+// evict takes back the slots of addresses that were idle for expireAfter, if an address was refused for want of one, and those of
+// series likewise. It is for who has just read, and must not be called concurrently with that.
 //
 // Not a packet is lost over it. Once slots are full, no program gives one away or inserts into a map. Once those have ended that
-// may not have seen that, addresses are deleted; once those have ended, too, that may have found them before, the last of what they
-// counted is read, and the slots are free. If something of that fails, the next call does it again.
+// may not have seen that, addresses and series are deleted; once those have ended, too, that may have found them before, the last of
+// what they counted is read, and the slots are free. If something of that fails, the next call does it again.
+//
+// The series of an address go with it, so that for these, too, none is given away meanwhile: what is new then counts for its address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
-	var full uint32
-	if err := p.full.Get(&full); err != nil || full == slotsOpen || now < r.look {
+	var full, seriesFull uint32
+	err := p.full.Get(&full)
+	if p.hasSeries() {
+		err = errors.Join(err, p.seriesFull.Get(&seriesFull))
+	}
+	if err != nil {
 		return err
 	}
-	expired, next := r.expired(now, expireAfter)
+	var expired []int
+	next, nextSeries := r.look, r.lookSeries
+	if full != slotsOpen && now >= r.look {
+		expired, next = r.expired(now, expireAfter, len(p.addresses), p.firstSeries)
+	}
+	if seriesFull != slotsOpen && now >= r.lookSeries {
+		var series []int
+		series, nextSeries = r.expired(now, expireAfter, p.firstSeries, p.slots)
+		expired = append(expired, series...)
+	}
 	if len(expired) == 0 {
-		r.look = next
+		r.look, r.lookSeries = next, nextSeries
 		return nil
+	}
+	evicted := make([]bool, p.slots)
+	ofAddresses := false
+	for _, i := range expired {
+		evicted[i] = true
+		ofAddresses = ofAddresses || i < p.firstSeries
+	}
+	if p.hasSeries() {
+		if err := p.seriesFull.Set(slotsClosed); err != nil {
+			return err
+		}
 	}
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
-	if err := errors.Join(p.full.Set(slotsClosed), p.forget(expired)); err != nil {
+	if ofAddresses {
+		if err := p.full.Set(slotsClosed); err != nil {
+			return err
+		}
+		for i := p.firstSeries; i < p.slots; i++ {
+			if of, _, owned := p.seriesOf(i); owned && evicted[of] && !evicted[i] {
+				evicted[i], expired = true, append(expired, i)
+			}
+		}
+	}
+	if err := p.forget(expired); err != nil {
 		return fmt.Errorf("taking idle addresses out of the kernel's map: %w", err)
 	}
 	if err := awaitPrograms(); err != nil {
@@ -47,23 +84,46 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		r.readSlot(i, now)
 	}
 	r.counter.Unlock()
-	for _, i := range expired {
-		if err := p.freeSlots.Put(nil, uint32(i)); err != nil {
+	for _, i := range slices.Backward(expired) { // series before their addresses
+		if err := p.giveBack(i); err != nil {
 			return fmt.Errorf("giving back slots of idle addresses: %w", err)
 		}
 		r.slots[i].seen = 0
-		p.owners[i-len(p.addresses)] = countOwner{}
 	}
-	p.learn()
-	r.look = next
-	return p.full.Set(slotsOpen)
+	r.look, r.lookSeries = next, nextSeries
+	if p.hasSeries() {
+		err = p.seriesFull.Set(slotsOpen)
+	}
+	if ofAddresses {
+		p.learn()
+		err = errors.Join(err, p.full.Set(slotsOpen))
+	}
+	return err
+}
+
+// giveBack makes a slot free of which no program knows any more.
+func (p *program) giveBack(slot int) error {
+	if slot < p.firstSeries {
+		if err := p.freeSlots.Put(nil, uint32(slot)); err != nil {
+			return err
+		}
+		p.owners[slot-len(p.addresses)] = countOwner{}
+		return nil
+	}
+	if err := p.freeSeries.Put(nil, uint32(slot)); err != nil {
+		return err
+	}
+	owner := &p.seriesOwners[slot-p.firstSeries]
+	p.seriesCounts[owner.Owned-1]--
+	*owner = countSeriesOwner{}
+	return nil
 }
 
 // learn has known be what the owners of slots make it, while no program looks at it.
 func (p *program) learn() {
 	clear(p.known)
 	for i := range p.owners {
-		if o := &p.owners[i]; owned(o) {
+		if o := &p.owners[i]; o.Version != 0 {
 			p.known[p.knownPlace(o.High, o.Low)] = 1
 		}
 	}
@@ -75,10 +135,10 @@ func (p *program) knownPlace(high, low uint64) uint64 {
 	return (((high ^ p.knownSeed) * golden) ^ low ^ p.knownSeed) * golden >> (64 - p.knownBits)
 }
 
-// expired gives the shared slots of addresses that were idle for so long, and when there may next be one.
-func (r *reader) expired(now, after time.Duration) (slots []int, next time.Duration) {
+// expired gives those of the slots from first to end that were idle for so long, and when there may next be one.
+func (r *reader) expired(now, after time.Duration, first, end int) (slots []int, next time.Duration) {
 	oldest := now
-	for i := len(r.program.addresses); i < len(r.slots); i++ {
+	for i := first; i < end; i++ {
 		switch seen := r.slots[i].seen; {
 		case seen == 0: // nobody's, or of somebody whom no read has found yet
 		case now-seen > after:
@@ -90,18 +150,22 @@ func (r *reader) expired(now, after time.Duration) (slots []int, next time.Durat
 	return slots, oldest + after
 }
 
-// forget deletes the addresses of slots.
+// forget deletes the addresses and series of slots.
 func (p *program) forget(slots []int) error {
 	var keys4 []uint32
 	var keys6 []countAddress6
+	var series []countSeriesKey
 	for _, i := range slots {
-		if addr := p.address(i); addr.Is4() {
+		if i >= p.firstSeries {
+			of, labels, _ := p.seriesOf(i)
+			series = append(series, countSeriesKey{Slot: uint64(of), Labels: uint64(labels)})
+		} else if addr := p.address(i); addr.Is4() {
 			keys4 = append(keys4, number4(addr))
 		} else {
 			keys6 = append(keys6, number6(addr))
 		}
 	}
-	return errors.Join(deleteAll(p.slots4, keys4), deleteAll(p.slots6, keys6))
+	return errors.Join(deleteAll(p.slots4, keys4), deleteAll(p.slots6, keys6), deleteAll(p.seriesSlots, series))
 }
 
 func deleteAll[K any](m *ebpf.Map, keys []K) error {

@@ -1,8 +1,11 @@
 package ebpf
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,85 +18,129 @@ import (
 	"promflow/capture/frame"
 )
 
-// TestEvictsWhileCounting has few slots go from address to address while packets of all of them come, from several processors:
-// none may be lost, or count for another address.
+// TestEvictsWhileCounting has few slots go from address to address, or from series to series, while packets of all of them come, from
+// several processors: none may be lost, or count for another.
 func TestEvictsWhileCounting(t *testing.T) {
 	capturetest.NeedRoot(t)
-	const slots, addresses, runners, evictions, size = 16, 48, 4, 50, 100
-	monitored, err := capture.ParseSubnets("10.0.0.0/8,fd00::/16")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(slots, 0), Monitored: monitored})
-	table := capture.NewTable(addresses, 0) // knows all, even those that have no slot
-	r.counter = capture.NewCounter(table, monitored, capture.Subnets{})
+	const addresses, vlans, runners, evictions, size = 48, 3, 4, 50, 100
+	for _, c := range []struct {
+		name, monitored string
+		slots, series   int
+	}{
+		{"addresses", "10.0.0.0/8,fd00::/16", 16, 0},
+		{"labels of addresses that stay", "10.0.0.0/26,fd00::/16", 64, 16},
+		{"addresses with their labels", "10.0.0.0/8,fd00::/16", 16, 1000},
+		{"both", "10.0.0.0/8,fd00::/16", 16, 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			monitored, err := capture.ParseSubnets(c.monitored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all knows those that have no slot
+			if c.series > 0 {
+				g := capture.NewGrouping(capture.LabelSet(0).With(capture.LabelVLAN).With(capture.LabelNetwork), monitored, capture.Subnets{}, capture.HostBits{})
+				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*vlans)
+			}
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few, Monitored: monitored})
+			r.counter = capture.NewCounter(all, monitored, capture.Subnets{})
 
-	var frames [addresses][]byte
-	var all [addresses]netip.Addr
-	for i := range all {
-		to := netip.MustParseAddr("192.0.2.1")
-		if all[i] = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}); i%2 == 1 {
-			all[i], to = netip.AddrFrom16([16]byte{0xfd, 15: byte(i)}), netip.MustParseAddr("2001:db8::1")
-		}
-		frames[i] = capturetest.UDP(all[i], to, size)
-	}
-	var sent [addresses]atomic.Int64
-	var done atomic.Bool
-	var wg sync.WaitGroup
-	for range runners {
-		wg.Go(func() {
-			for !done.Load() {
-				// Some at a time, so that others expire.
-				first := rand.IntN(addresses)
-				for range 100 {
-					i := (first + rand.IntN(slots/2)) % addresses
-					if _, err := r.filter.Run(&ebpf.RunOptions{Data: frames[i], Repeat: 1}); err != nil {
-						t.Error(err)
-						return
-					}
-					sent[i].Add(1)
+			var frames [addresses * vlans][]byte
+			var from [addresses]netip.Addr
+			for i := range from {
+				to := netip.MustParseAddr("192.0.2.1")
+				if from[i] = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}); i%2 == 1 {
+					from[i], to = netip.AddrFrom16([16]byte{0xfd, 15: byte(i)}), netip.MustParseAddr("2001:db8::1")
+				}
+				for vlan := range byte(vlans) {
+					frames[i*vlans+int(vlan)] = slices.Insert(capturetest.UDP(from[i], to, size), 12, 0x81, 0, 0, vlan)
 				}
 			}
-		})
-	}
-	owners := map[netip.Addr]bool{} // of the first shared slot
-	evicted := 0
-	for end := time.Now().Add(time.Minute); evicted < evictions && time.Now().Before(end); {
-		r.read()
-		owners[r.address(0)] = true
-		before := fullOf(t, r.program)
-		if err := r.evict(100 * time.Microsecond); err != nil {
-			t.Fatal(err)
-		}
-		if before && !fullOf(t, r.program) {
-			evicted++
-		}
-	}
-	done.Store(true)
-	wg.Wait()
-	r.read()
+			var sent [addresses * vlans]atomic.Int64
+			var done atomic.Bool
+			var wg sync.WaitGroup
+			for range runners {
+				wg.Go(func() {
+					for !done.Load() {
+						// Some at a time, so that others expire.
+						first := rand.IntN(len(frames))
+						for range 100 {
+							i := (first + rand.IntN(8)) % len(frames)
+							if _, err := r.filter.Run(&ebpf.RunOptions{Data: frames[i], Repeat: 1}); err != nil {
+								t.Error(err)
+								return
+							}
+							sent[i].Add(1)
+						}
+					}
+				})
+			}
+			owners := map[string]bool{} // of the first shared slot, or the first of series
+			evicted := 0
+			for end := time.Now().Add(time.Minute); evicted < evictions && time.Now().Before(end); {
+				r.read()
+				if r.hasSeries() {
+					of, labels, _ := r.seriesOf(r.firstSeries)
+					owners[fmt.Sprint(of, labels)] = true
+				} else {
+					owners[r.address(0).String()] = true
+				}
+				before := isFull(t, r.program)
+				if err := r.evict(100 * time.Microsecond); err != nil {
+					t.Fatal(err)
+				}
+				if before && !isFull(t, r.program) {
+					evicted++
+				}
+			}
+			done.Store(true)
+			wg.Wait()
+			r.read()
 
-	if evicted < evictions || len(owners) < 3 {
-		t.Errorf("slots were taken back %d times, and the first had %d owners: the test shows nothing", evicted, len(owners))
-	}
-	totals := totalsOf(table)
-	var sum, want capture.OutcomeSize
-	for i, addr := range all {
-		n := sent[i].Load()
-		want.Packets += n
-		want.Bytes += n * size
-		if got := totals[addr]; got.TransmitPackets > n || got.TransmitPackets == 0 {
-			t.Errorf("%v has %d packets of %d", addr, got.TransmitPackets, n)
-		}
-	}
-	for _, got := range totals {
-		sum.Packets += got.TransmitPackets
-		sum.Bytes += got.TransmitBytes
-	}
-	// BPF_PROG_TEST_RUN may run a program again when a signal comes.
-	counted := r.outcomes(0)[frame.Counted]
-	if counted != sum || sum.Packets < want.Packets || sum.Packets > want.Packets+want.Packets/100 || sum.Bytes != sum.Packets*size {
-		t.Errorf("the table has %+v, the program counted %+v, sent were %+v", sum, counted, want)
+			if evicted < evictions || len(owners) < 3 {
+				t.Errorf("slots were taken back %d times, and the first had %d owners: the test shows nothing", evicted, len(owners))
+			}
+			totals, snapshot := map[netip.Addr]int64{}, all.Snapshot()
+			var sum, want capture.OutcomeSize
+			for _, h := range snapshot.Hosts {
+				totals[h.Addr] += h.TransmitPackets
+				sum.Packets += h.TransmitPackets
+				sum.Bytes += h.TransmitBytes
+			}
+			for at, series := range snapshot.Series() {
+				addr := snapshot.Hosts[at].Addr
+				totals[addr] += series.TransmitPackets
+				sum.Packets += series.TransmitPackets
+				sum.Bytes += series.TransmitBytes
+				var n int64
+				for i := range from {
+					for vlan := range vlans {
+						if from[i] == addr && series.Labels == capture.Labels(vlan)<<3 { // as in grouping.h
+							n = sent[i*vlans+vlan].Load()
+						}
+					}
+				}
+				if series.TransmitPackets > n {
+					t.Errorf("%v has %d packets with labels %x, of %d", addr, series.TransmitPackets, series.Labels, n)
+				}
+			}
+			for i, addr := range from {
+				var n int64
+				for vlan := range vlans {
+					n += sent[i*vlans+vlan].Load()
+				}
+				want.Packets += n
+				want.Bytes += n * size
+				if got := totals[addr]; got > n || got == 0 || got < n && c.slots > addresses {
+					t.Errorf("%v has %d packets of %d", addr, got, n)
+				}
+			}
+			// BPF_PROG_TEST_RUN may run a program again when a signal comes.
+			counted := r.outcomes(0)[frame.Counted]
+			if counted != sum || sum.Packets < want.Packets || sum.Packets > want.Packets+want.Packets/100 || sum.Bytes != sum.Packets*size {
+				t.Errorf("the table has %+v, the program counted %+v, sent were %+v", sum, counted, want)
+			}
+		})
 	}
 }
 
@@ -124,7 +171,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 		for i := range byte(slots) {
 			run(1 + round*slots + i) // for the last there is no slot
 		}
-		if !fullOf(t, r.program) {
+		if !isFull(t, r.program) {
 			t.Fatal("there is a slot for everybody")
 		}
 		r.read()
@@ -191,13 +238,13 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			if err := r.evict(expireAfter); err != nil {
 				t.Error(err)
 			}
-			if fullOf(t, r.program) {
+			if isFull(t, r.program) {
 				t.Fatal("no slot was taken back")
 			}
 			for _, from := range []string{"10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5"} {
 				run(from, "192.0.2.1")
 			}
-			if r.read(); fullOf(t, r.program) {
+			if r.read(); isFull(t, r.program) {
 				t.Error("not every slot was taken back")
 			}
 			totals := totalsOf(table)
@@ -226,11 +273,16 @@ func (p *program) slots4Len(t *testing.T) (n int) {
 	return n
 }
 
-func fullOf(t *testing.T, p *program) bool {
+// isFull tells whether addresses, or series, are refused.
+func isFull(t *testing.T, p *program) bool {
 	t.Helper()
-	var full uint32
-	if err := p.full.Get(&full); err != nil {
+	var full, seriesFull uint32
+	err := p.full.Get(&full)
+	if p.hasSeries() {
+		err = errors.Join(err, p.seriesFull.Get(&seriesFull))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	return full != slotsOpen
+	return full != slotsOpen || seriesFull != slotsOpen
 }

@@ -44,6 +44,15 @@ type program struct {
 
 	slots4, slots6, freeSlots, interfaceSlots *ebpf.Map
 
+	// Only where totals are kept apart by labels; see grouping.h.
+	firstSeries      int // of slots; all of them if there are no series
+	seriesOwners     []countSeriesOwner
+	seriesCounts     []uint64
+	interfaceNumbers []uint64
+	seriesFull       *ebpf.Variable
+
+	seriesSlots, freeSeries *ebpf.Map
+
 	collection *ebpf.Collection
 	mapped     [][]byte
 }
@@ -66,6 +75,8 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 	if err := p.configure(spec, c); err != nil {
 		return nil, err
 	}
+	g := c.Table.Grouping()
+	ethernet, network := choose(spec, g)
 
 	p.collection, err = ebpf.NewCollection(spec)
 	var memlockErr error
@@ -79,19 +90,31 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 	if err != nil {
 		return nil, explain(err, c.Table.Limit(), memlockErr)
 	}
-	p.ethernet, p.network = p.collection.Programs[countProgCountEthernet], p.collection.Programs[countProgCountNetwork]
+	p.ethernet, p.network = p.collection.Programs[ethernet], p.collection.Programs[network]
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
 	p.freeSlots, p.interfaceSlots = p.collection.Maps[countMapFreeSlots], p.collection.Maps[countMapInterfaceSlots]
 	p.full = p.collection.Variables[countVarFull]
-	var errs [6]error
+	p.seriesSlots, p.freeSeries = p.collection.Maps[countMapSeriesSlots], p.collection.Maps[countMapFreeSeries]
+	p.seriesFull = p.collection.Variables[countVarSeriesFull]
+	var errs [9]error
 	p.sums, errs[0] = view[countSize](p, countMapSums, cpus*interfaces*sums)
 	p.low, errs[1] = view[countHalf](p, countMapLow, cpus*directions*p.slots)
 	p.high, errs[2] = view[countHalf](p, countMapHigh, cpus*directions*p.slots)
-	p.owners, errs[3] = view[countOwner](p, countMapOwners, p.slots-len(p.addresses))
-	if p.slots > len(p.addresses) {
+	p.owners, errs[3] = view[countOwner](p, countMapOwners, p.firstSeries-len(p.addresses))
+	if p.firstSeries > len(p.addresses) {
 		p.known, errs[4] = view[byte](p, countMapKnown, 1<<p.knownBits)
 	}
-	errs[5] = p.free()
+	errs[5] = p.free(p.freeSlots, len(p.addresses), p.firstSeries)
+	if p.hasSeries() {
+		p.seriesOwners, errs[6] = view[countSeriesOwner](p, countMapSeriesOwners, p.slots-p.firstSeries)
+		p.seriesCounts, errs[7] = view[uint64](p, countMapSeriesCounts, p.firstSeries)
+		errs[8] = p.free(p.freeSeries, p.firstSeries, p.slots)
+	}
+	if g != nil {
+		var err error
+		p.interfaceNumbers, err = view[uint64](p, countMapInterfaceNumbers, interfaces)
+		errs[6] = errors.Join(errs[6], err)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -100,10 +123,13 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 
 // configure fills in what the program is to count, and what its maps are to hold.
 func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
-	limit := c.Table.Limit()
+	limit, g, hostBits := c.Table.Limit(), c.Table.Grouping(), 0
+	if g != nil {
+		hostBits = g.HostBits().V4
+	}
 	room := min(limit, indexMemory/p.cpus/slotSize)
-	monitored4, indexed := ranges4(c.Monitored, uint32(room))
-	excluded4, _ := ranges4(c.Excluded, 0)
+	monitored4, indexed := ranges4(c.Monitored, uint32(room), hostBits)
+	excluded4, _ := ranges4(c.Excluded, 0, 0)
 	monitored6, excluded6 := ranges6(c.Monitored), ranges6(c.Excluded)
 
 	p.addresses = make([]netip.Addr, indexed)
@@ -114,15 +140,19 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
 			spec.Maps[countMapSlots4].MaxEntries = uint32(limit)
 			continue
 		}
-		for i := range r.Extent + 1 {
-			p.addresses[r.Index+i] = address4(r.First + i)
+		for i := range prefixes4(r, hostBits) {
+			p.addresses[r.Index+i] = address4((r.First>>hostBits + i) << hostBits)
 		}
 	}
-	p.slots = len(p.addresses)
+	p.firstSeries = len(p.addresses)
 	if share {
-		p.slots += limit
+		p.firstSeries += limit
 		spec.Maps[countMapFreeSlots].MaxEntries = uint32(limit)
 		spec.Maps[countMapOwners].MaxEntries = uint32(limit)
+	}
+	p.slots = p.firstSeries
+	if g != nil && g.Mask() != 0 {
+		p.slots += c.Table.SeriesLimit()
 	}
 	if int64(p.cpus)*directions*int64(p.slots) > math.MaxInt32 {
 		return noRoom(limit, unix.E2BIG)
@@ -157,13 +187,16 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
-	return nil
+	if g == nil {
+		return nil
+	}
+	return p.group(spec, g, monitored4)
 }
 
-// free makes all shared slots free, so that the first comes first.
-func (p *program) free() error {
-	for slot := p.slots - 1; slot >= len(p.addresses); slot-- {
-		if err := p.freeSlots.Put(nil, uint32(slot)); err != nil {
+// free makes the slots from first on free, so that the first comes first.
+func (p *program) free(stack *ebpf.Map, first, end int) error {
+	for slot := end - 1; slot >= first; slot-- {
+		if err := stack.Put(nil, uint32(slot)); err != nil {
 			return fmt.Errorf("filling the kernel's map of free slots: %w", err)
 		}
 	}

@@ -13,13 +13,15 @@ import (
 
 // As in subnets.h.
 const (
-	few    = 2
-	hashed = 0xfffffffe
+	few     = 2
+	nowhere = 0xffffffff
+	hashed  = 0xfffffffe
 )
 
 // ranges4 gives the IPv4 ranges of a set. The smallest of them, up to room addresses, are indexed: from 0 on, one after the
-// other, count in all.
-func ranges4(set capture.Subnets, room uint32) (ranges []countRange4, count uint32) {
+// other, count in all. Addresses that differ in so many low bits only have one index. A range that shares it with another is not
+// indexed.
+func ranges4(set capture.Subnets, room uint32, hostBits int) (ranges []countRange4, count uint32) {
 	for _, r := range set.Ranges() {
 		if first, last := r.First, r.Last; first.Is4() {
 			ranges = append(ranges, countRange4{First: number4(first), Extent: number4(last) - number4(first), Index: hashed})
@@ -29,15 +31,30 @@ func ranges4(set capture.Subnets, room uint32) (ranges []countRange4, count uint
 	for i := range ranges {
 		bySize[i] = &ranges[i]
 	}
+	shares := map[*countRange4]bool{}
+	for i := range len(ranges) - 1 {
+		if a, b := &ranges[i], &ranges[i+1]; (a.First+a.Extent)>>hostBits == b.First>>hostBits {
+			shares[a], shares[b] = true, true
+		}
+	}
 	slices.SortStableFunc(bySize, func(a, b *countRange4) int { return cmp.Compare(a.Extent, b.Extent) })
 	for _, r := range bySize {
-		if r.Extent >= room-count {
+		if shares[r] {
+			continue
+		}
+		size := prefixes4(*r, hostBits)
+		if size-1 >= room-count {
 			break
 		}
 		r.Index = count
-		count += r.Extent + 1
+		count += size
 	}
 	return ranges, count
+}
+
+// prefixes4 gives how many prefixes of addresses that differ in so many low bits only there are in a range; all of IPv4 has none.
+func prefixes4(r countRange4, hostBits int) uint32 {
+	return (r.First+r.Extent)>>hostBits - r.First>>hostBits + 1
 }
 
 // ranges6 gives the IPv6 ranges of a set.
@@ -94,11 +111,15 @@ func few6(ranges []countRange6) countFew6 {
 }
 
 func more[R any](m *ebpf.MapSpec, ranges []R) {
-	if len(ranges) <= few {
-		return
+	if len(ranges) > few {
+		fill(m, ranges)
 	}
-	m.MaxEntries = uint32(len(ranges))
-	for i, r := range ranges {
-		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(i), Value: r})
+}
+
+// fill has an array map hold values.
+func fill[V any](m *ebpf.MapSpec, values []V) {
+	m.MaxEntries = uint32(len(values))
+	for i, v := range values {
+		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(i), Value: v})
 	}
 }

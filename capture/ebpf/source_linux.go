@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
@@ -138,11 +139,18 @@ func (s *source) Attach(to capture.Interface) error {
 			return fmt.Errorf("telling the eBPF program of %s: %w", to.Name, err)
 		}
 	}
+	s.Rename(to.Name)
 	sock := s.cooked
 	if to.Ethernet {
 		sock = s.raw
 	}
 	return sock.Attach(to, k.config.Promiscuous)
+}
+
+func (s *source) Rename(name string) {
+	if g := s.shared.config.Table.Grouping(); g != nil {
+		atomic.StoreUint64(&s.shared.program.interfaceNumbers[s.slot], uint64(g.InterfaceNumber(name)))
+	}
 }
 
 func (s *source) Detach() error {

@@ -47,7 +47,8 @@ struct halves {
 // addresses it is their place in the cache that counts: a packet needs 8 bytes, and the high half once in 4 GiB.
 struct halves low SEC(".maps"), high SEC(".maps");
 
-// An address of an indexed range has the slot of its index. All others share the slots from first_shared on.
+// An address of an indexed range has the slot of its index. All others share the slots from first_shared on. Behind these are those
+// of series, if totals are kept apart by labels.
 volatile const __u32 slots, first_shared;
 
 // slots4 and slots6 have the slots of addresses that share.
@@ -158,8 +159,8 @@ static __always_inline void add(struct size *s, __u64 bytes, __u64 packets)
 	s->packets += packets;
 }
 
-// sums_of gives where a processor's sums of a packet's interface begin.
-static __always_inline __u32 sums_of(struct __sk_buff *skb, __u32 cpu)
+// interface_of gives the place in sums of a packet's interface.
+static __always_inline __u32 interface_of(struct __sk_buff *skb)
 {
 	__u32 *slot, of = 0;
 	__u64 key;
@@ -170,7 +171,13 @@ static __always_inline __u32 sums_of(struct __sk_buff *skb, __u32 cpu)
 		if (slot)
 			of = *slot;
 	}
-	return (cpu * interfaces + of) * SUMS;
+	return of;
+}
+
+// sums_of gives where a processor's sums of an interface begin.
+static __always_inline __u32 sums_of(__u32 interface, __u32 cpu)
+{
+	return (cpu * interfaces + interface) * SUMS;
 }
 
 // add_sum adds to one of the sums from at on.

@@ -28,7 +28,7 @@ type reader struct {
 	slots   []slot
 	other   capture.Totals // as it was last read
 
-	look time.Duration // since it began: when an address may next have expired
+	look, lookSeries time.Duration // since it began: when an address, or a series, may next have expired
 }
 
 // slot is what was last read of a slot.
@@ -49,7 +49,7 @@ func (r *reader) read() {
 	// If reads were late, the table takes those that it knows for idle until they are read: they come before who may take their place.
 	for _, known := range []bool{true, false} {
 		for i := range r.slots {
-			if known == (r.slots[i].seen != 0) && (i < len(p.addresses) || owned(&p.owners[i-len(p.addresses)])) {
+			if known == (r.slots[i].seen != 0) && p.owned(i) {
 				r.readSlot(i, now)
 			}
 		}
@@ -75,13 +75,22 @@ func (r *reader) readSlot(i int, now time.Duration) {
 	if totals == s.totals {
 		return
 	}
+	if i >= p.firstSeries {
+		of, labels, owned := p.seriesOf(i)
+		if addr := p.address(of); owned && addr.IsValid() {
+			r.counter.AddSeries(addr, labels, grown(&s.totals, totals))
+			s.seen = max(now, 1)
+			r.slots[of].seen = s.seen
+		}
+		return
+	}
 	if addr := p.address(i); addr.IsValid() {
 		r.counter.Add(capture.Key{Addr: addr}, grown(&s.totals, totals))
 		s.seen = max(now, 1)
 	}
 }
 
-// address gives the address that has a slot.
+// address gives the address that has a slot, which is none of a series.
 func (p *program) address(slot int) netip.Addr {
 	if slot < len(p.addresses) {
 		return p.addresses[slot]
@@ -95,8 +104,16 @@ func (p *program) address(slot int) netip.Addr {
 	return netip.Addr{}
 }
 
-// owned tells whether a shared slot is an address's.
-func owned(o *countOwner) bool { return atomic.LoadUint64(&o.Version) != 0 }
+// owned tells whether a slot is an address's or a series'.
+func (p *program) owned(slot int) bool {
+	switch {
+	case slot < len(p.addresses):
+		return true
+	case slot < p.firstSeries:
+		return atomic.LoadUint64(&p.owners[slot-len(p.addresses)].Version) != 0
+	}
+	return atomic.LoadUint64(&p.seriesOwners[slot-p.firstSeries].Owned) != 0
+}
 
 // outcomes gives what became of the packets of an interface.
 func (p *program) outcomes(of int) (all [frame.Outcomes]capture.OutcomeSize) {

@@ -285,6 +285,7 @@ func (w *Watch) move(name string, d device) {
 	if from.source != nil {
 		w.release(from)
 	}
+	to.source.Rename(to.name)
 	to.log.Info("interface has another name", "interface", to.name, "before", from.name)
 }
 

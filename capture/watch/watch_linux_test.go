@@ -34,6 +34,7 @@ func (*links) Close() error    { return nil }
 
 type link struct {
 	links    *links
+	name     string
 	index    int
 	attached int64
 }
@@ -45,7 +46,7 @@ func (l *link) Attach(to capture.Interface) error {
 	case l.links.on[to.Index] != nil:
 		return fmt.Errorf("%s has a source", to.Name)
 	}
-	l.index, l.links.on[to.Index] = to.Index, l
+	l.name, l.index, l.links.on[to.Index] = to.Name, to.Index, l
 	l.attached++
 	return nil
 }
@@ -63,6 +64,7 @@ func (l *link) Run(ctx context.Context) error {
 }
 
 func (l *link) up() bool               { return l.links.on[l.index] == l }
+func (l *link) Rename(name string)     { l.name = name }
 func (l *link) Status() capture.Status { return capture.Status{Up: l.up(), Dropped: l.attached} }
 
 func (l *link) Close() error {
@@ -261,6 +263,9 @@ func TestRenamed(t *testing.T) {
 			}
 			if stays := captured.on[1] == before; stays != c.stays {
 				t.Errorf("the source stays: %v, want %v", stays, c.stays)
+			}
+			if now := captured.on[1]; now != nil && now.name != "d2" {
+				t.Errorf("the source still has the name %s", now.name)
 			}
 			for name := range c.counted {
 				if up := w.taps[name].status().Up; up != (name == "d2") {

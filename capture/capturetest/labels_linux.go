@@ -1,0 +1,257 @@
+package capturetest
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// grouping parses what names, labels and prefixes are asked for.
+func grouping(t *testing.T, labels string, bits capture.HostBits) (g *capture.Grouping, monitored capture.Subnets) {
+	t.Helper()
+	monitored, err := capture.ParseSubnets("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := capture.ParseSubnets("doc=192.0.2.0/24,doc=2001:db8::/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := capture.ParseLabels(labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return capture.NewGrouping(set, monitored, peers, bits), monitored
+}
+
+// bySeries gives what a table has by address and labels.
+func bySeries(table *capture.Table) map[string]capture.Totals {
+	all, s, g := map[string]capture.Totals{}, table.Snapshot(), table.Grouping()
+	add := func(at int, labels capture.Labels, totals capture.Totals) {
+		if addr := s.Hosts[at].Addr; totals != (capture.Totals{}) {
+			all[fmt.Sprintf("%v%v", addr, g.Texts(addr, labels))] = totals
+		}
+	}
+	for i := range s.Hosts {
+		add(i, g.Rest(), s.Hosts[i].Totals)
+	}
+	for at, series := range s.Series() {
+		add(at, series.Labels, series.Totals)
+	}
+	return all
+}
+
+// labelledFrames are frames that differ in what labels tell.
+func labelledFrames() [][]byte {
+	frames := Frames()
+	payload := gopacket.Payload("eighteen bytes, so")
+	protocols := []layers.IPProtocol{layers.IPProtocolTCP, layers.IPProtocolUDP, layers.IPProtocolICMPv4, layers.IPProtocolICMPv6,
+		layers.IPProtocolSCTP, layers.IPProtocolESP, layers.IPProtocolGRE, layers.IPProtocolAH, 0, 255}
+	for i, p := range protocols {
+		vlan := fmt.Sprintf("\x81\x00%c%c", i, i)
+		for _, to := range []string{"10.0.0.2", "10.255.255.255", "192.0.2.1", "198.51.100.1", "224.0.0.251", "255.255.255.255"} {
+			frames = append(frames,
+				ethernet("\x08\x00", ipv4("10.0.0.1", to, p), payload),
+				ethernet(vlan+"\x08\x00", ipv4(to, "10.0.0.3", p), payload),
+				ethernet("\x88\xa8\x01\x01"+vlan+"\x08\x00", ipv4("10.0.0.4", to, p), payload))
+		}
+		for _, to := range []string{"fd00::2", "2001:db8::1", "ff02::fb"} {
+			hop := gopacket.Payload{byte(p), 0, 1, 4, 0, 0, 0, 0}
+			first := gopacket.Payload{byte(p), 0, 0, 1, 0, 0, 0, 7}
+			later := gopacket.Payload{byte(layers.IPProtocolIPv6Destination), 0, 1, 0, 0, 0, 0, 7}
+			frames = append(frames,
+				ethernet(vlan+"\x86\xdd", ipv6("fd00::1", to, p), payload),
+				ethernet("\x86\xdd", ipv6(to, "fd00::3", layers.IPProtocolIPv6HopByHop), hop, payload),
+				ethernet("\x86\xdd", ipv6("fd00::4", to, layers.IPProtocolIPv6Fragment), first, payload),
+				ethernet("\x86\xdd", ipv6("fd00::4", to, layers.IPProtocolIPv6Fragment), later, payload))
+		}
+	}
+	return frames
+}
+
+// keepsLabelsApart compares with package frame and the table, which has tests of its own, and with what is counted without labels.
+func keepsLabelsApart(t *testing.T, b capture.Backend) {
+	const all = "network,peer,protocol,interface,vlan"
+	prefixes := capture.HostBits{V4: 8, V6: 64}
+	for labels, each := range map[string][]capture.HostBits{
+		"network": {{}, prefixes}, "peer": {{}}, "protocol": {{}}, "interface": {{}}, "vlan": {{}}, all: {{}, prefixes, {V4: 31, V6: 127}, {V4: 2}}, "": {prefixes},
+	} {
+		for _, bits := range each {
+			t.Run(fmt.Sprintf("%s, without %d and %d bits", labels, bits.V4, bits.V6), func(t *testing.T) {
+				g, monitored := grouping(t, labels, bits)
+				here, there := link(t)
+				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
+				c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
+				r := openSource(t, c, here, table)
+				r.attach(here.Interface("here"))
+				r.run()
+				reference, plain := capture.NewCounter(want, monitored, excluded), expect(monitored, excluded)
+				reference.SeenOn("here")
+				count := func(f frame.Frame) {
+					var p frame.Packet
+					p.Decode(&f)
+					for _, counter := range []*capture.Counter{reference, plain.counter} {
+						counter.Lock()
+						counter.Count(&p)
+						counter.Unlock()
+					}
+				}
+				in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+				for _, f := range labelledFrames() {
+					in.Send(f)
+					out.Send(f)
+					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
+					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
+				}
+				for _, m := range MergedFrames() {
+					in.SendMerged(m)
+					count(frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
+						Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+				}
+				r.seen(plain.packets())
+				r.stop()
+				got, wanted := bySeries(table), bySeries(want)
+				if !maps.Equal(got, wanted) {
+					for _, series := range slices.Sorted(maps.Keys(wanted)) {
+						if got[series] != wanted[series] {
+							t.Errorf("%s has %+v, want %+v", series, got[series], wanted[series])
+						}
+					}
+					for series, totals := range got {
+						if _, ok := wanted[series]; !ok {
+							t.Errorf("%s has %+v, want nothing", series, totals)
+						}
+					}
+				}
+				if bits == (capture.HostBits{}) {
+					compareTotals(t, byAddress(table), totals(plain.table))
+				}
+			})
+		}
+	}
+}
+
+// byAddress adds up what a table has by address.
+func byAddress(table *capture.Table) map[netip.Addr]capture.Totals {
+	all, s := totals(table), table.Snapshot()
+	for at, series := range s.Series() {
+		sum := all[s.Hosts[at].Addr]
+		sum.ReceiveBytes += series.ReceiveBytes
+		sum.TransmitBytes += series.TransmitBytes
+		sum.ReceivePackets += series.ReceivePackets
+		sum.TransmitPackets += series.TransmitPackets
+		all[s.Hosts[at].Addr] = sum
+	}
+	return all
+}
+
+// boundsLabels has an address send in more VLANs than are kept apart, and series expire to make room for others.
+func boundsLabels(t *testing.T, b capture.Backend) {
+	for name, c := range map[string]struct {
+		monitored string
+		maxSeries int
+	}{
+		"of a small subnet": {"10.0.0.0/24", 1000}, "of a large subnet": {"10.0.0.0/8", 1000}, "of IPv6": {"fd00::/16", 1000}, "of all": {"10.0.0.0/24", 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const vlans, size, expireAfter = 300, 100, 300 * time.Millisecond
+			monitored, err := capture.ParseSubnets(c.monitored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels := capture.LabelSet(0).With(capture.LabelVLAN).With(capture.LabelPeer)
+			here, there := link(t)
+			table := capture.NewGroupedTable(100, expireAfter, capture.NewGrouping(labels, monitored, capture.Subnets{}, capture.HostBits{}), c.maxSeries)
+			source := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored})
+			r := openSource(t, source, here, table)
+			r.attach(here.Interface("here"))
+			r.run()
+			s := NewSender(t, there, "there")
+			first := monitored.Prefixes()[0].Addr().Next()
+			var sent int64
+			send := func(from netip.Addr, vlan int) {
+				to := netip.MustParseAddr("192.0.2.1")
+				if from.Is6() {
+					to = netip.MustParseAddr("2001:db8::1")
+				}
+				s.Send(slices.Insert(UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
+				sent++
+			}
+			for range 2 {
+				for vlan := range vlans {
+					send(first, vlan)
+				}
+			}
+			r.seen(sent)
+			if got := byAddress(table)[first].TransmitPackets; got != sent {
+				t.Errorf("the address has %d packets, want %d", got, sent)
+			}
+			all := bySeries(table)
+			if most := min(capture.SeriesPerIP, c.maxSeries) + 2; len(all) > most || len(all) < most-2 {
+				t.Errorf("%d series, want up to %d: %v", len(all), most, slices.Sorted(maps.Keys(all)))
+			}
+			others := int64(0)
+			for series, totals := range all {
+				if strings.Contains(series, "{vlan other}") {
+					others += totals.TransmitPackets
+				}
+			}
+			if want := 2 * int64(vlans-min(capture.SeriesPerIP, c.maxSeries)); others < want || others > want+2*vlans/10 {
+				t.Errorf("other VLANs have %d packets, want some %d", others, want)
+			}
+
+			// Once these have expired, there is room for labels of another address.
+			second := first.Next()
+			r.eventually("room", func(capture.Status) bool {
+				send(second, 7)
+				r.seen(sent)
+				return bySeries(table)[second.String()+"[{peer external} {vlan 7}]"].TransmitPackets > 0
+			})
+			r.stop()
+			if sum := byAddress(table); sum[first].TransmitPackets+sum[second].TransmitPackets != sent || len(sum) != 2 {
+				t.Errorf("%v have %d packets altogether, want %d", sum, sum[first].TransmitPackets+sum[second].TransmitPackets, sent)
+			}
+		})
+	}
+}
+
+// labelsInterfaces has several sources, one of which gets another name.
+func labelsInterfaces(t *testing.T, b capture.Backend) {
+	set := capture.LabelSet(0).With(capture.LabelInterface)
+	here, there := NewNamespace(t), NewNamespace(t)
+	table := capture.NewGroupedTable(1000, 0, capture.NewGrouping(set, monitored, capture.Subnets{}, capture.HostBits{}), 1000)
+	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored})
+	f := UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	for i, name := range []string{"a0", "a1", "a2"} {
+		here.Veth(name, there, name)
+		r := openSource(t, c, here, table)
+		r.attach(here.Interface(name))
+		r.run()
+		s := NewSender(t, there, name)
+		for range i + 1 {
+			s.Send(f)
+		}
+		r.seen(int64(i + 1))
+		if i == 2 {
+			r.source.Rename("b2")
+			s.Send(f)
+			r.seen(int64(i + 2))
+		}
+		r.stop()
+	}
+	for name, want := range map[string]int64{"a0": 1, "a1": 2, "a2": 3, "b2": 1} {
+		if got := bySeries(table)["10.0.0.1[{interface "+name+"}]"].TransmitPackets; got != want {
+			t.Errorf("%s has seen %d packets, want %d", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,375 @@
+// What totals are kept by if not by single addresses alone: by prefixes, and apart by labels. It is the Go type capture.Grouping in C.
+// Programs that need none of this have none of it.
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_ESP 50
+#define PROTOCOL_ICMPV6 58
+#define NO_PROTOCOL 255
+
+// Labels are fields of 64 bits.
+#define VLAN_AT 3
+#define INTERFACE_AT 16
+#define PEER_AT 32
+#define NETWORK_AT 48
+
+#define VLAN_FIELD (0x1fffULL << VLAN_AT)
+#define INTERFACE_FIELD (0xffffULL << INTERFACE_AT)
+
+#define MULTICAST 1 // number of a peer
+
+#define VLAN_ID 0xfff // of a tag's control information
+
+#define SERIES_PER_IP 64
+
+volatile const __u64 labels_mask; // fields that are asked for
+volatile const __u64 labels_rest; // of what an address has moved that is not kept apart
+volatile const __u32 host_bits4;  // low bits of addresses that do not matter
+volatile const struct address6 prefix_mask6;
+
+// place4 and place6 say of the addresses from the first one on, up to the next place, what capture.Place does.
+struct place4 {
+	__u32 first;
+	__u32 index; // of the first one among the indexed addresses, HASHED, or NOWHERE if it is not monitored
+	__u16 network, peer;
+	__u32 multicast;
+};
+
+struct place6 {
+	struct address6 first;
+	__u16 network, peer;
+	__u16 monitored, multicast;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct place4);
+	__uint(max_entries, 1);
+} places4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct place6);
+	__uint(max_entries, 1);
+} places6 SEC(".maps");
+
+volatile const __u32 count_places4, count_places6;
+
+// find_place4 and find_place6 give the last place that does not begin behind the address: it is one of size from at on.
+
+__noinline __u32 find_place4(__u32 address)
+{
+	__u32 at = 0, half;
+	struct place4 *p;
+	__u64 key;
+
+#pragma unroll
+	for (__u32 i = 0, size = count_places4; i < STEPS; i++, size -= half) {
+		half = size / 2;
+		if (!half)
+			break;
+		key = KEY(at + half);
+		p = bpf_map_lookup_elem(&places4, &key);
+		if (p && p->first <= address)
+			at += half;
+	}
+	return at;
+}
+
+__noinline __u32 find_place6(__u64 high, __u64 low)
+{
+	struct address6 address = {high, low};
+	__u32 at = 0, half;
+	struct place6 *p;
+	__u64 key;
+
+#pragma unroll
+	for (__u32 i = 0, size = count_places6; i < STEPS; i++, size -= half) {
+		half = size / 2;
+		if (!half)
+			break;
+		key = KEY(at + half);
+		p = bpf_map_lookup_elem(&places6, &key);
+		if (p && !before(&address, &p->first))
+			at += half;
+	}
+	return at;
+}
+
+// interface_numbers has what labels have for an interface, by its place in sums.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} interface_numbers SEC(".maps");
+
+// A series is what an address has moved with the same labels. It has a slot of its own, from first_series on; the slot of the address
+// is for what has none.
+volatile const __u32 first_series;
+
+struct series_key {
+	__u64 slot; // of the address
+	__u64 labels;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct series_key);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} series_slots SEC(".maps");
+
+// free_series are those of the slots that no series has.
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} free_series SEC(".maps");
+
+struct series_owner {
+	__u64 owned; // 1 + the slot of the address; 0 is nobody's
+	__u64 labels;
+};
+
+// series_owners tells Go whose a slot is.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct series_owner);
+	__uint(max_entries, 1);
+} series_owners SEC(".maps");
+
+// series_counts has how many series an address has, by its slot.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} series_counts SEC(".maps");
+
+__u32 series_full; // as full is for slots of addresses
+
+static __always_inline __u32 protocol_number(__u32 protocol)
+{
+	switch (protocol) {
+	case PROTOCOL_TCP:
+		return 1;
+	case PROTOCOL_UDP:
+		return 2;
+	case PROTOCOL_ICMP:
+	case PROTOCOL_ICMPV6:
+		return 3;
+	case PROTOCOL_SCTP:
+		return 4;
+	case PROTOCOL_ESP:
+		return 5;
+	case PROTOCOL_GRE:
+		return 6;
+	}
+	return 0;
+}
+
+// add_series gives a slot to labels of an address that have none, if there is one.
+__noinline __u32 add_series(__u64 slot, __u64 labels)
+{
+	struct series_key of = {slot, labels};
+	struct series_owner *o;
+	__u32 series = 0, *owned;
+	__u64 key, *count;
+	long refused;
+
+	if (series_full != OPEN)
+		return NOWHERE;
+	refused = bpf_map_pop_elem(&free_series, &series);
+	if (refused) {
+		if (refused == -ENOENT) // not if it was busy
+			series_full = FULL;
+		return NOWHERE;
+	}
+	key = KEY(series - first_series);
+	o = bpf_map_lookup_elem(&series_owners, &key);
+	if (!o)
+		return NOWHERE; // not so: there is one for each
+	o->labels = labels;
+	barrier();
+	o->owned = slot + 1;
+	if (!bpf_map_update_elem(&series_slots, &of, &series, BPF_NOEXIST)) {
+		key = KEY(slot);
+		count = bpf_map_lookup_elem(&series_counts, &key);
+		if (count)
+			__sync_fetch_and_add(count, 1);
+		return series;
+	}
+
+	// Another processor was quicker, or the map is busy.
+	o->owned = 0;
+	bpf_map_push_elem(&free_series, &series, 0);
+	owned = bpf_map_lookup_elem(&series_slots, &of);
+	return owned ? *owned : NOWHERE;
+}
+
+// new_series gives the slot for labels that an address has not had yet. Where it has had many, VLAN and interface are "other", then
+// all labels.
+__noinline __u32 new_series(__u32 slot, __u64 labels)
+{
+	const __u64 endless = VLAN_FIELD | INTERFACE_FIELD;
+	struct series_key coarser = {slot, (labels & ~endless) | (labels_rest & endless)};
+	__u64 key = KEY(slot), *count = bpf_map_lookup_elem(&series_counts, &key);
+	__u32 series, *owned;
+
+	if (!count)
+		return slot; // not so: there is one for each
+	if (labels != coarser.labels && *count < SERIES_PER_IP) {
+		series = add_series(slot, labels);
+		if (series != NOWHERE)
+			return series;
+	}
+	if (coarser.labels == labels_rest)
+		return slot;
+	owned = bpf_map_lookup_elem(&series_slots, &coarser);
+	if (owned)
+		return *owned;
+	if (*count < 2 * SERIES_PER_IP) {
+		series = add_series(slot, coarser.labels);
+		if (series != NOWHERE)
+			return series;
+	}
+	return slot;
+}
+
+// add_labelled adds to what the address of a slot moved with labels.
+static __always_inline void add_labelled(__u32 cpu, __u32 sums_at, __u32 slot, __u64 labels, enum direction d, __u64 bytes, __u64 packets)
+{
+	struct series_key of = {slot, labels & labels_mask};
+	__u32 *series;
+
+	if (slot != NOWHERE && of.labels != labels_rest) {
+		series = bpf_map_lookup_elem(&series_slots, &of);
+		slot = series ? *series : new_series(slot, of.labels);
+	}
+	add_slot(cpu, sums_at, slot, d, bytes, packets);
+}
+
+static __always_inline __u64 place_labels(__u16 network, __u16 peer)
+{
+	return (__u64)network << NETWORK_AT | (__u64)peer << PEER_AT;
+}
+
+// packet_labels gives the labels that both ends of a packet have, which was seen on the interface with a place in sums.
+static __always_inline __u64 packet_labels(__u32 interface, __u32 protocol, __u32 vlan)
+{
+	__u64 key = KEY(interface), *number = 0;
+
+	if (labels_mask & INTERFACE_FIELD)
+		number = bpf_map_lookup_elem(&interface_numbers, &key);
+	return (number ? *number << INTERFACE_AT : 0) | (__u64)vlan << VLAN_AT | protocol_number(protocol);
+}
+
+static __always_inline __u32 grouped_slot4(const struct place4 *p, __u32 address)
+{
+	if (p->index == HASHED)
+		return shared_slot4(address >> host_bits4 << host_bits4);
+	return p->index + ((address >> host_bits4) - (p->first >> host_bits4));
+}
+
+static __always_inline __u32 grouped_slot6(const struct address6 *address)
+{
+	struct address6 prefix = {address->high & prefix_mask6.high, address->low & prefix_mask6.low};
+
+	return shared_slot6(&prefix);
+}
+
+// group4 and group6 are count4 and count6.
+
+static __always_inline enum outcome group4(__u32 cpu, __u32 sums_at, __u32 source, __u32 destination, __u64 labels, __u64 bytes,
+					   __u64 packets)
+{
+	struct place4 *from, *to;
+	__u64 key;
+
+	if (is_excluded4(source) || is_excluded4(destination))
+		return EXCLUDED;
+	key = KEY(find_place4(source));
+	from = bpf_map_lookup_elem(&places4, &key);
+	key = KEY(find_place4(destination));
+	to = bpf_map_lookup_elem(&places4, &key);
+	if (!from || !to)
+		return MALFORMED; // not so: there is one for each address
+	if (from->index != NOWHERE)
+		add_labelled(cpu, sums_at, grouped_slot4(from, source),
+			     labels | place_labels(from->network, to->multicast ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
+	if (to->index != NOWHERE)
+		add_labelled(cpu, sums_at, grouped_slot4(to, destination), labels | place_labels(to->network, from->peer), RECEIVE, bytes,
+			     packets);
+	return from->index == NOWHERE && to->index == NOWHERE ? UNMONITORED : COUNTED;
+}
+
+static __always_inline enum outcome group6(__u32 cpu, __u32 sums_at, const struct address6 *source,
+					   const struct address6 *destination, __u64 labels, __u64 bytes, __u64 packets)
+{
+	struct place6 *from, *to;
+	__u64 key;
+
+	if (is_excluded6(source) || is_excluded6(destination))
+		return EXCLUDED;
+	key = KEY(find_place6(source->high, source->low));
+	from = bpf_map_lookup_elem(&places6, &key);
+	key = KEY(find_place6(destination->high, destination->low));
+	to = bpf_map_lookup_elem(&places6, &key);
+	if (!from || !to)
+		return MALFORMED; // not so: there is one for each address
+	if (from->monitored)
+		add_labelled(cpu, sums_at, grouped_slot6(source),
+			     labels | place_labels(from->network, to->multicast ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
+	if (to->monitored)
+		add_labelled(cpu, sums_at, grouped_slot6(destination), labels | place_labels(to->network, from->peer), RECEIVE, bytes,
+			     packets);
+	return from->monitored || to->monitored ? COUNTED : UNMONITORED;
+}
+
+static __always_inline int is_extension(__u32 protocol)
+{
+	return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING || protocol == PROTOCOL_FRAGMENT ||
+	       protocol == PROTOCOL_DESTINATION;
+}
+
+// upper_protocol gives the protocol behind the extension headers of the IPv6 header at a place.
+__noinline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
+{
+	__u8 e[8];
+
+	at += sizeof(struct ipv6);
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		if (!is_extension(protocol))
+			return protocol;
+		if (bpf_skb_load_bytes(skb, at, e, sizeof(e)))
+			return NO_PROTOCOL;
+		if (protocol == PROTOCOL_FRAGMENT && (e[2] || e[3] & 0xf8)) // not the first: its header says what that begins with
+			return e[0];
+		at += protocol == PROTOCOL_FRAGMENT ? sizeof(e) : sizeof(e) + e[1] * 8;
+		protocol = e[0];
+	}
+	return is_extension(protocol) ? NO_PROTOCOL : protocol;
+}
+
+static __always_inline __u32 removed_vlan(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? skb->vlan_tci & VLAN_ID : 0;
+}
+
+// vlan_of gives the VLAN of a frame whose link header ends at a place, with a type. The kernel takes the outermost tag out of most.
+static __always_inline __u32 vlan_of(struct __sk_buff *skb, __u32 at, __u32 type)
+{
+	__be16 tag;
+
+	if (skb->vlan_present)
+		return removed_vlan(skb);
+	if ((type != ETHERTYPE_VLAN && type != ETHERTYPE_QINQ && type != ETHERTYPE_QINQ1) || bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)))
+		return 0;
+	return bpf_ntohs(tag) & VLAN_ID;
+}

@@ -1,0 +1,141 @@
+package capture
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Place is where addresses are from First on, as far as labels are concerned.
+type Place struct {
+	First         netip.Addr
+	Network, Peer uint16 // numbers of names: of the most specific monitored subnet, and of the most specific one that is known
+	Monitored     bool
+	Multicast     bool // packets to there go to several: multicast and broadcast
+}
+
+// placeFrom is a place by the number of its first address.
+type placeFrom[T any] struct {
+	first T
+	Place
+}
+
+// groups has the prefixes of multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
+var groups = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("ff00::/8")}
+
+// layer is a prefix that says something of the place of its addresses.
+type layer struct {
+	prefix netip.Prefix
+	apply  func(*Place)
+}
+
+// placesOf divides all addresses by subnets: first those of IPv4, then those of IPv6. The last address of a subnet is its broadcast
+// address (RFC 919, RFC 922), but where it has only two (RFC 3021).
+func placesOf(monitored, peers Subnets, number func(string) uint16) []Place {
+	var layers []layer
+	add := func(p netip.Prefix, apply func(*Place)) { layers = append(layers, layer{p, apply}) }
+	isGroup := func(p *Place) { p.Multicast = true }
+	for _, g := range groups {
+		add(g, isGroup)
+	}
+	subnets := func(s Subnets, apply func(number uint16) func(*Place)) {
+		for i, prefix := range s.prefixes {
+			add(prefix, apply(number(s.Name(i))))
+			if addr := prefix.Addr(); addr.Is4() && prefix.Bits() <= 30 {
+				add(netip.PrefixFrom(lastOf(prefix), 32), isGroup)
+			}
+		}
+	}
+	subnets(peers, func(n uint16) func(*Place) { return func(p *Place) { p.Peer = n } })
+	subnets(monitored, func(n uint16) func(*Place) { // after peers: of the same prefix, this is the name
+		return func(p *Place) { p.Network, p.Peer, p.Monitored = n, n, true }
+	})
+	slices.SortStableFunc(layers, func(a, b layer) int {
+		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
+	})
+
+	var places []Place
+	for _, all := range []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")} {
+		places = append(places, divide(all, layers)...)
+	}
+	return places
+}
+
+// divide goes through the layers of a version, of which those that are less specific come first.
+func divide(all netip.Prefix, layers []layer) (places []Place) {
+	put := func(first netip.Addr, p Place) {
+		p.First = first
+		if n := len(places); n > 0 && places[n-1].First == first {
+			places[n-1] = p
+		} else {
+			places = append(places, p)
+		}
+	}
+	type open struct {
+		last  netip.Addr
+		place Place
+	}
+	stack := []open{{lastOf(all), Place{}}} // within each other
+	put(all.Addr(), Place{})
+	closeBefore := func(addr netip.Addr) {
+		for len(stack) > 1 && (!addr.IsValid() || stack[len(stack)-1].last.Less(addr)) {
+			next := stack[len(stack)-1].last.Next()
+			stack = stack[:len(stack)-1]
+			if next.IsValid() {
+				put(next, stack[len(stack)-1].place)
+			}
+		}
+	}
+	for _, l := range layers {
+		if l.prefix.Addr().Is4() != all.Addr().Is4() {
+			continue
+		}
+		first := l.prefix.Addr()
+		closeBefore(first)
+		p := stack[len(stack)-1].place
+		l.apply(&p)
+		stack = append(stack, open{lastOf(l.prefix), p})
+		put(first, p)
+	}
+	closeBefore(netip.Addr{})
+	return slices.CompactFunc(places, func(a, b Place) bool {
+		b.First = a.First
+		return a == b
+	})
+}
+
+// lastOf gives the last address of a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	host := p.Addr().BitLen() - p.Bits()
+	if p.Addr().Is4() {
+		return v4Addr(v4Number(p.Addr()) | uint32(1<<host-1))
+	}
+	n, ones := v6Number(p.Addr()), hostBits(host)
+	return uint128{n.hi | ones.hi, n.lo | ones.lo}.addr()
+}
+
+// placeOf4 and placeOf6 search for the last place that does not begin after n: it is one of the size places from at on.
+
+func placeOf4(places []placeFrom[uint32], n uint32) *Place {
+	at := 0
+	for size := len(places); size > 1; {
+		half := size / 2
+		if places[at+half].first <= n {
+			at += half
+		}
+		size -= half
+	}
+	return &places[at].Place
+}
+
+func placeOf6(places []placeFrom[uint128], n uint128) *Place {
+	at := 0
+	for size := len(places); size > 1; {
+		half := size / 2
+		if !n.less(places[at+half].first) {
+			at += half
+		}
+		size -= half
+	}
+	return &places[at].Place
+}
