@@ -58,7 +58,8 @@ const versionHelp = `   --version, -v
 func newApp() *cli.App {
 	c := new(config)
 	all := c.settings()
-	ofReplay := all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips")
+	ofReplay := all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips",
+		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6")
 	k := new(checking)
 	ofCheck := append(slices.Clone(all), k.settings()...)
 	version.Version = strings.TrimPrefix(cmp.Or(version.Version, "0.1.0-dev"), "v")

@@ -29,6 +29,11 @@ type config struct {
 	maxIPs              int
 	expireAfter         time.Duration
 
+	labels    capture.LabelSet
+	peers     capture.Subnets
+	hostBits  capture.HostBits
+	maxSeries int // 0: as many as maxIPs says
+
 	exporters      []string // nil: not given
 	metricsAddress string
 	webConfigFile  string
@@ -40,6 +45,18 @@ type config struct {
 	logFormat string
 
 	all settings
+}
+
+// table makes the table that c asks for, whose addresses expire when they were idle for so long.
+func (c *config) table(expireAfter time.Duration) *capture.Table {
+	if c.labels == 0 && c.hostBits == (capture.HostBits{}) {
+		return capture.NewTable(c.maxIPs, expireAfter)
+	}
+	series := c.maxSeries
+	if series == 0 {
+		series = max(4*c.maxIPs, 4096)
+	}
+	return capture.NewGroupedTable(c.maxIPs, expireAfter, capture.NewGrouping(c.labels, c.monitored, c.peers, c.hostBits), series)
 }
 
 // said names what told a setting's value, for messages: its flag, or its variable.
@@ -80,8 +97,8 @@ func (c *config) settings() settings {
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
 
 		{category: "Counting", name: "monitor-subnets", holder: "LIST", deflt: monitored, parse: someSubnets(&c.monitored),
-			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas;\n0.0.0.0/0,::/0 counts all"},
-		{category: "Counting", name: "exclude-subnets", holder: "LIST", deflt: excluded, parse: subnets(&c.excluded),
+			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas;\n0.0.0.0/0,::/0 counts all. One may have a name for --labels, as in lan=192.168.0.0/24"},
+		{category: "Counting", name: "exclude-subnets", holder: "LIST", deflt: excluded, parse: unnamedSubnets(&c.excluded),
 			usage: "packets going to or coming from these are not counted; an empty list excludes nothing"},
 		{category: "Counting", name: "packets", deflt: "false", parse: boolean(&c.packets),
 			usage: "count packets, too"},
@@ -90,6 +107,17 @@ func (c *config) settings() settings {
 
 		{category: "Counting", name: "expire-after", holder: "TIME", deflt: "24h", parse: durationOrZero(&c.expireAfter),
 			usage: "how long an address may be idle before it leaves the page; it keeps its total for its return while there is\nroom for it. 0 is for ever"},
+
+		{category: "Labels", name: "labels", holder: "LIST", parse: labels(&c.labels),
+			usage: "what totals of an address are kept apart by: " + strings.Join(capture.LabelNames(), ", ") + ", or some of these"},
+		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnets(&c.peers),
+			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
+		{category: "Labels", name: "max-series", holder: "N", deflt: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<30),
+			usage: `how many combinations of labels are kept apart, over all addresses; labels of further ones are "other"`},
+		{category: "Labels", name: "aggregate", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V4, 32),
+			usage: `count IPv4 by prefixes of this length instead of by address: /24 gives ip="192.168.1.0/24"`},
+		{category: "Labels", name: "aggregate6", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V6, 128),
+			usage: "the same for IPv6"},
 
 		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", parse: exporterList(&c.exporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
@@ -187,6 +215,33 @@ func interfaceNames(dst *watch.Names) func(string) error {
 func subnets(dst *capture.Subnets) func(string) error {
 	return func(s string) (err error) {
 		*dst, err = capture.ParseSubnets(s)
+		return err
+	}
+}
+
+func unnamedSubnets(dst *capture.Subnets) func(string) error {
+	return func(s string) error {
+		if err := subnets(dst)(s); err != nil {
+			return err
+		}
+		if dst.Named() {
+			return errors.New("expected subnets without names")
+		}
+		return nil
+	}
+}
+
+func labels(dst *capture.LabelSet) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = capture.ParseLabels(s)
+		return err
+	}
+}
+
+// prefixLength parses the length of a prefix of so many bits at most.
+func prefixLength(dst *int, bits int) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = capture.ParseHostBits(s, bits)
 		return err
 	}
 }

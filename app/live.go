@@ -33,7 +33,7 @@ func openLive(c *config, log *slog.Logger) (l *live, err error) {
 		}
 	}
 	l = &live{
-		table:  capture.NewTable(c.maxIPs, c.expireAfter),
+		table:  c.table(c.expireAfter),
 		log:    log,
 		unread: rate.Sometimes{First: 1, Interval: time.Minute},
 	}

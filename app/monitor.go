@@ -2,6 +2,7 @@ package app
 
 import (
 	"log/slog"
+	"strings"
 
 	"promflow/capture"
 	"promflow/capture/frame"
@@ -14,7 +15,8 @@ type monitor struct {
 	fill  func() []telemetry.Interface // brings the table up to date, and gives the state of what fills it
 	log   *slog.Logger                 // of what there is to say about the table; may be nil
 
-	full bool // that there is no room was logged
+	full       bool // that there is no room was logged
+	seriesFull bool // that there is none for labels was, too
 }
 
 // read gives the state of everything.
@@ -28,14 +30,34 @@ func (m *monitor) read() telemetry.Reading {
 		}
 	}
 	m.warnIfFull(&s)
+	g := m.table.Grouping()
+	if g != nil && g.Labels() != 0 {
+		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.table.SeriesLimit())
+		r.Labels = func(h telemetry.Host) (labels []telemetry.Label) {
+			for _, t := range g.Texts(h.Addr, capture.Labels(h.Labels)) {
+				labels = append(labels, telemetry.Label{Name: t.Label.String(), Value: strings.ToValidUTF8(t.Value, "\uFFFD")})
+			}
+			return labels
+		}
+	}
+	host := func(at int) telemetry.Host {
+		h := &s.Hosts[at]
+		of := telemetry.Host{Addr: h.Addr, Entry: h.Entry, Expired: s.Expired(h)}
+		if g != nil {
+			of.Bits, of.Labels = g.Bits(h.Addr), uint64(g.Rest())
+		}
+		return of
+	}
 	r.Hosts = func(yield func(telemetry.Host) bool) {
 		for i := range s.Hosts {
-			h := &s.Hosts[i]
-			if !yield(telemetry.Host{
-				Addr: h.Addr, Entry: h.Entry, Expired: s.Expired(h),
-				ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes,
-				ReceivePackets: h.ReceivePackets, TransmitPackets: h.TransmitPackets,
-			}) {
+			if !yield(withTotals(host(i), &s.Hosts[i].Totals)) {
+				return
+			}
+		}
+		for at, series := range s.Series() {
+			of := host(at)
+			of.Labels, of.Entry, of.Part = uint64(series.Labels), series.Entry, true
+			if !yield(withTotals(of, &series.Totals)) {
 				return
 			}
 		}
@@ -43,12 +65,23 @@ func (m *monitor) read() telemetry.Reading {
 	return r
 }
 
-// warnIfFull says once that addresses count together.
+func withTotals(h telemetry.Host, t *capture.Totals) telemetry.Host {
+	h.ReceiveBytes, h.TransmitBytes = t.ReceiveBytes, t.TransmitBytes
+	h.ReceivePackets, h.TransmitPackets = t.ReceivePackets, t.TransmitPackets
+	return h
+}
+
+// warnIfFull says once that addresses, or labels of one, count together.
 func (m *monitor) warnIfFull(s *capture.Snapshot) {
 	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && s.Hosts[n-1].Key == (capture.Key{}) {
 		m.full = true
 		m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
 			"addresses", m.table.Limit())
+	}
+	if n := s.SeriesCount(); m.log != nil && !m.seriesFull && n > 0 && n == m.table.SeriesLimit() {
+		m.seriesFull = true
+		m.log.Warn("no more combinations of labels are kept apart: labels of further ones are \"other\" until addresses have expired (see --max-series)",
+			"series", n)
 	}
 }
 

@@ -26,7 +26,7 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 		return err
 	}
 	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
-	table := capture.NewTable(c.maxIPs, 0)
+	table := c.table(0)
 	counted := []telemetry.Interface{}
 	m := &monitor{table: table, fill: func() []telemetry.Interface { return counted }}
 	var errs []error
@@ -36,6 +36,7 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 			break
 		}
 		counter := capture.NewCounter(table, c.monitored, c.excluded)
+		counter.SeenOn(displayName(name))
 		of, err := countFile(ctx, name, counter)
 		if of != "" {
 			counted = append(counted, telemetry.Interface{Name: of, Outcomes: outcomes(counter.Outcomes())})
@@ -83,6 +84,14 @@ func sawPackets(r telemetry.Reading) bool {
 	return false
 }
 
+// displayName is what metrics and messages call a file.
+func displayName(file string) string {
+	if file == "-" {
+		return "standard input"
+	}
+	return file
+}
+
 // countFile counts a file, and gives the name that metrics have for it, empty if it could not be opened.
 func countFile(ctx context.Context, name string, counter *capture.Counter) (string, error) {
 	f := os.Stdin
@@ -90,7 +99,7 @@ func countFile(ctx context.Context, name string, counter *capture.Counter) (stri
 		if term.IsTerminal(int(f.Fd())) {
 			return "", errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
 		}
-		name = "standard input"
+		name = displayName(name)
 	} else {
 		var err error
 		if f, err = os.Open(name); err != nil {
