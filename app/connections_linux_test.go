@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +9,9 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,6 +87,87 @@ func TestManyClients(t *testing.T) {
 				t.Errorf("resident memory grew from %d to %d kB", before, most)
 			}
 		})
+	}
+}
+
+// TestScrapesBesideClientsThatDoNotRead has clients ask for the page and read nothing. Some stay, the others connect anew again and
+// again. The link is a pair of devices: on lo, the page would be in the kernel's buffers at once.
+func TestScrapesBesideClientsThatDoNotRead(t *testing.T) {
+	const addresses, staying, returning, patience = 5000, 32, 64, 10 * time.Second
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	here.IP("addr", "add", "10.77.0.1/24", "dev", "here")
+	there.IP("addr", "add", "10.77.0.2/24", "dev", "there")
+	p := start(t, there, inside(t, here, "--metrics-address=10.77.0.1:0", "--interface=here", "--monitor-subnets=10.0.0.0/8")).listening()
+	sender := capturetest.NewSender(t, there, "there")
+	for i := range addresses {
+		sender.Send(capturetest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
+	}
+	tracked := func(page string) float64 { return sample(t, page, "promflow_tracked_ips") }
+	eventually(t, func() error {
+		if n := tracked(p.get("/metrics")); n < addresses {
+			return fmt.Errorf("%v addresses are on the page", n)
+		}
+		return nil
+	})
+	p.client.CloseIdleConnections()
+
+	dialer := net.Dialer{Timeout: deadline, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) }), err)
+	}}
+	ask := func() (conn net.Conn) {
+		err := there.Do(func() (err error) { conn, err = dialer.Dial("tcp", p.address); return err })
+		if err == nil {
+			_, err = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return conn
+	}
+	for range staying {
+		if conn := ask(); conn != nil {
+			defer conn.Close()
+		}
+	}
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	stop := make(chan struct{})
+	defer close(stop)
+	var opened atomic.Int64
+	for range returning {
+		clients.Go(func() {
+			for {
+				conn := ask()
+				if conn == nil {
+					return
+				}
+				opened.Add(1)
+				select {
+				case <-time.After(time.Second):
+					conn.Close()
+				case <-stop:
+					conn.Close()
+					return
+				}
+			}
+		})
+	}
+	slowest, scrapes := time.Duration(0), 0
+	for ; opened.Load() < 5*returning && !t.Failed(); scrapes++ {
+		begin := time.Now()
+		page, err := p.try("/metrics")
+		if err != nil {
+			t.Errorf("after %d scrapes: %v", scrapes, err)
+		} else if n := tracked(page); n < addresses {
+			t.Errorf("%v addresses are on the page", n)
+		}
+		slowest = max(slowest, time.Since(begin))
+		p.client.CloseIdleConnections()
+	}
+	t.Logf("%d scrapes, of which the slowest took %v", scrapes, slowest)
+	if slowest > patience {
+		t.Errorf("a scrape took %v", slowest)
 	}
 }
 

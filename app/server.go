@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -99,7 +100,7 @@ func whileRead(h http.Handler, stall time.Duration) http.Handler {
 			http.Error(w, "a request has no body here", http.StatusRequestEntityTooLarge)
 			return
 		}
-		h.ServeHTTP(&deadlineWriter{w, control, stall}, r)
+		h.ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
 	})
 }
 
@@ -107,13 +108,33 @@ type deadlineWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+
+	mu    sync.Mutex
+	fixed bool // the deadline is the handler's
 }
 
 func (w *deadlineWriter) Write(b []byte) (int, error) {
-	if err := w.control.SetWriteDeadline(time.Now().Add(w.stall)); err != nil {
+	if err := w.extend(); err != nil {
 		return 0, err
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+func (w *deadlineWriter) extend() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fixed {
+		return nil
+	}
+	return w.control.SetWriteDeadline(time.Now().Add(w.stall))
+}
+
+// SetWriteDeadline is for http.ResponseController: a deadline that the handler sets is for all writes that follow, or go on.
+func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fixed = true
+	return w.control.SetWriteDeadline(deadline)
 }
 
 // Unwrap is for http.ResponseController.

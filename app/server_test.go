@@ -302,3 +302,21 @@ func TestWhoDoesNotReadIsCutOff(t *testing.T) {
 		t.Error("the answer that nobody reads goes on")
 	}
 }
+
+func TestDeadlineOfAHandlerStays(t *testing.T) {
+	ended := make(chan error, 1)
+	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		err := http.NewResponseController(w).SetWriteDeadline(time.Now())
+		for i := 0; i < 64 && err == nil; i++ {
+			_, err = w.Write(make([]byte, 1<<20))
+		}
+		ended <- err
+	}), deadline))
+	defer server.Close()
+	if response, err := http.Get(server.URL); err == nil {
+		t.Errorf("got %s", response.Status)
+	}
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the answer ended with %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -474,7 +475,7 @@ func TestScrapesInSeveralFormatsAtOnce(t *testing.T) {
 }
 
 func TestScrapesBeyondTheLimit(t *testing.T) {
-	const limit = 16
+	const limit = 256
 	gate := make(chan struct{})
 	page := start(t, func() telemetry.Reading {
 		<-gate
@@ -498,7 +499,7 @@ func TestScrapesBeyondTheLimit(t *testing.T) {
 		}()
 	}
 	// No page can be made before the gate opens, so the first answer is the refusal.
-	if a := <-answers; a.err != nil || a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "16 scrapes") {
+	if a := <-answers; a.err != nil || a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "256 scrapes") {
 		t.Errorf("status %d, %q, err %v; want a refusal that names the limit", a.status, a.body, a.err)
 	}
 	close(gate)
@@ -509,6 +510,73 @@ func TestScrapesBeyondTheLimit(t *testing.T) {
 	}
 	s.handlers.Wait()
 	s.mustGet(t, "", "")
+}
+
+// unread is the answer to a client that does not read.
+type unread struct {
+	http.ResponseWriter
+	cut  chan struct{}
+	once sync.Once
+}
+
+func (u *unread) Write([]byte) (int, error) {
+	<-u.cut
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (u *unread) SetWriteDeadline(time.Time) error {
+	u.once.Do(func() { close(u.cut) })
+	return nil
+}
+
+func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
+	const pages, patience = 16, time.Second
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		page := start(t, countReads(&calls), false)
+		var clients []*unread
+		var scrapes sync.WaitGroup
+		for range pages {
+			for range 2 { // that share a page
+				c := &unread{ResponseWriter: httptest.NewRecorder(), cut: make(chan struct{})}
+				clients = append(clients, c)
+				scrapes.Go(func() { page.ServeHTTP(c, httptest.NewRequest(http.MethodGet, "/", nil)) })
+			}
+			synctest.Wait()
+		}
+		cut := func() (n int) {
+			for _, c := range clients {
+				select {
+				case <-c.cut:
+					n++
+				default:
+				}
+			}
+			return n
+		}
+		made := calls.Load()
+		if n := cut(); n != 0 || made < pages {
+			t.Fatalf("%d were cut off while there was room, %d pages made", n, made)
+		}
+		begin := time.Now()
+		if got := scrape(t, page); !strings.Contains(got, trackedIPs(int(made)+1)) {
+			t.Errorf("page is\n%s\nwant that of a reading of its own", ours(got))
+		}
+		if took := time.Since(begin); took != patience {
+			t.Errorf("a scrape that had no room took %v, want %v", took, patience)
+		}
+		if n := cut(); n == 0 || n == len(clients) {
+			t.Errorf("%d of %d were cut off, want those of the oldest page", n, len(clients))
+		}
+		for _, c := range clients {
+			c.SetWriteDeadline(time.Now())
+		}
+		scrapes.Wait()
+		begin = time.Now()
+		if scrape(t, page); time.Since(begin) != 0 {
+			t.Error("a scrape had to wait though there was room")
+		}
+	})
 }
 
 func TestClientGoesAwayWhileItWaits(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -21,14 +22,16 @@ import (
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"golang.org/x/sync/singleflight"
 
 	"promflow/telemetry/exposition"
 )
 
-// maxScrapes bounds the scrapes that are answered at the same time, for each of which a page may be held; one more is answered
-// with 503.
-const maxScrapes = 16
+// What scrapes may take. A page is held until the last of the scrapes that share it has read it, which may be never.
+const (
+	maxPages   = 16          // that are held at the same time
+	maxScrapes = 256         // that are answered at the same time; one more is answered with 503
+	patience   = time.Second // how long a page may be read when there is no room for another
+)
 
 // Prometheus is the reader behind the metrics page, and the handler that serves it.
 //
@@ -40,8 +43,12 @@ type Prometheus struct {
 
 	process prometheus.Gatherer // the Go runtime, the process and the build
 	log     *slog.Logger
-	slots   chan struct{}
-	making  singleflight.Group // of pages, by format
+	slots   chan struct{} // one for each page that is held, or being made
+
+	mu      sync.Mutex
+	scrapes int                     // that are being answered, and not cut off
+	making  map[expfmt.Format]*page // or about to be made
+	held    []*page                 // that are made, and not cut off, the oldest first
 }
 
 // NewPrometheus returns a reader of source, and the page of its metrics with those of the Go runtime, the process and the
@@ -50,6 +57,9 @@ type Prometheus struct {
 // The page comes in the format that a scraper asks for, compressed if it can read that. Scrapes that overlap share the one that
 // is being made: each has the totals of an instant that is at most as old as it takes to make a page. What goes wrong with
 // a part of a page is logged, and the page then has the rest.
+//
+// When there is no room for another page, those who read the oldest are cut off once they have had a second for it: clients that
+// read slowly, or not at all, do not keep others waiting.
 func NewPrometheus(source *Source, log *slog.Logger) (*Prometheus, error) {
 	routeSDKLogs(log)
 	process := prometheus.NewRegistry()
@@ -69,25 +79,30 @@ func NewPrometheus(source *Source, log *slog.Logger) (*Prometheus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Prometheus exporter: %w", err)
 	}
-	return &Prometheus{Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxScrapes)}, nil
+	return &Prometheus{
+		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), making: map[expfmt.Format]*page{},
+	}, nil
 }
 
 func (p *Prometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	default:
+	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
+	scrape := http.NewResponseController(w)
+	shared, begun := p.join(format, scrape)
+	if shared == nil {
 		http.Error(w, fmt.Sprintf("%d scrapes are under way, try again later", maxScrapes), http.StatusServiceUnavailable)
 		return
 	}
-	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
-	made, err, _ := p.making.Do(string(format), func() (any, error) { return p.make(format) })
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	defer p.leave(shared, scrape)
+	if !begun {
+		p.make(shared, format)
+	}
+	<-shared.ready
+	if shared.err != nil {
+		http.Error(w, shared.err.Error(), http.StatusInternalServerError)
 		return
 	}
 	encoding := acceptedEncoding(r.Header)
-	body, err := made.(*page).encoded(encoding)
+	body, err := shared.encoded(encoding)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -102,13 +117,99 @@ func (p *Prometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// In parts, so that a server can tell a client that reads slowly from one that does not read.
 	for part := range slices.Chunk(body, 64<<10) {
 		if _, err := w.Write(part); err != nil {
-			return // the client is gone
+			return // the client is gone, or was cut off
 		}
 	}
 }
 
-// make makes a page.
-func (p *Prometheus) make(format expfmt.Format) (*page, error) {
+// join gives a scrape the page that is being made in its format, or a new one for it to make; nil if there is no room.
+func (p *Prometheus) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, begun bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.scrapes >= maxScrapes {
+		p.cutOff()
+	}
+	if p.scrapes >= maxScrapes {
+		return nil, false
+	}
+	shared, begun = p.making[format]
+	if !begun {
+		shared = newPage()
+		p.making[format] = shared
+	}
+	shared.scrapes[scrape] = true
+	p.scrapes++
+	return shared, begun
+}
+
+// leave ends a scrape, and with the last one that shares a page the page, which has been made.
+func (p *Prometheus) leave(shared *page, scrape *http.ResponseController) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(shared.scrapes, scrape)
+	if !shared.cut {
+		p.scrapes--
+	}
+	if len(shared.scrapes) == 0 {
+		p.held = slices.DeleteFunc(p.held, func(each *page) bool { return each == shared })
+		<-p.slots
+	}
+}
+
+// takeSlot waits until there is room for a page, and sees to it that it comes.
+func (p *Prometheus) takeSlot() {
+	select {
+	case p.slots <- struct{}{}:
+		return
+	default:
+	}
+	for {
+		p.mu.Lock()
+		again := p.cutOff()
+		p.mu.Unlock()
+		select {
+		case p.slots <- struct{}{}:
+			return
+		case <-time.After(again):
+		}
+	}
+}
+
+// cutOff ends the scrapes that share the oldest page if they have had the time to read it, and gives in what time to try that again.
+// The caller holds mu.
+func (p *Prometheus) cutOff() (again time.Duration) {
+	if len(p.held) == 0 {
+		return patience
+	}
+	oldest := p.held[0]
+	if left := patience - time.Since(oldest.made); left > 0 {
+		return left
+	}
+	oldest.cut = true
+	p.held = p.held[1:]
+	p.scrapes -= len(oldest.scrapes)
+	for scrape := range oldest.scrapes {
+		_ = scrape.SetWriteDeadline(time.Now()) // an error is the connection's, which is gone then
+	}
+	return patience
+}
+
+// make makes a page once there is room for it. From then on no other scrape shares it.
+func (p *Prometheus) make(shared *page, format expfmt.Format) {
+	p.takeSlot()
+	defer close(shared.ready)
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.making, format)
+		shared.made = time.Now()
+		p.held = append(p.held, shared)
+	}()
+	shared.plain, shared.err = p.collect(format)
+}
+
+// collect gives the page of this instant.
+func (p *Prometheus) collect(format expfmt.Format) ([]byte, error) {
 	var metrics metricdata.ResourceMetrics
 	err := p.Collect(context.Background(), &metrics)
 	if err != nil && !errors.Is(err, sdkmetric.ErrReaderNotRegistered) {
@@ -122,20 +223,29 @@ func (p *Prometheus) make(format expfmt.Format) (*page, error) {
 	if err != nil {
 		p.log.Error("the metrics page is incomplete", "err", err)
 	}
-	return newPage(body), nil
+	return body, nil
 }
 
 // page is a page as it is and, once that has been asked for, compressed. Scrapes share it.
 type page struct {
+	ready      chan struct{} // closed once there is what follows
 	plain      []byte
+	err        error
 	gzip, zstd func() ([]byte, error)
+
+	// For those who hold mu of Prometheus:
+	scrapes map[*http.ResponseController]bool // that share it
+	made    time.Time
+	cut     bool // they were cut off
 }
 
-func newPage(plain []byte) *page {
+func newPage() *page {
+	p := &page{ready: make(chan struct{}), scrapes: map[*http.ResponseController]bool{}}
 	once := func(compress func([]byte) ([]byte, error)) func() ([]byte, error) {
-		return sync.OnceValues(func() ([]byte, error) { return compress(plain) })
+		return sync.OnceValues(func() ([]byte, error) { return compress(p.plain) })
 	}
-	return &page{plain: plain, gzip: once(compressGzip), zstd: once(compressZstd)}
+	p.gzip, p.zstd = once(compressGzip), once(compressZstd)
+	return p
 }
 
 // encoded gives the page in one of the encodings of acceptedEncoding.
