@@ -18,27 +18,32 @@ type traffic struct {
 	own       []netip.Prefix // the interfaces' addresses
 }
 
-// directionsFinding looks for a mirror port that has only one direction: there nobody both receives and transmits.
+// leastBoth is the share of packets from which on both directions are mirrored: a ping, or what this machine itself says, does not
+// make up for one that is not.
+const leastBoth = 0.01
+
+// directionsFinding looks for a mirror port that has only one direction: there nobody both receives and transmits, or hardly.
 func (t *traffic) directionsFinding() Finding {
 	f := Finding{Name: "directions", Summary: "traffic of both directions is seen"}
 	var receive, transmit, both int64
 	for _, h := range t.hosts {
 		receive += h.ReceivePackets
 		transmit += h.TransmitPackets
-		if h.ReceivePackets > 0 && h.TransmitPackets > 0 {
-			both += h.ReceivePackets + h.TransmitPackets
+		if h.Addr.IsValid() { // else it is many addresses
+			both += 2 * min(h.ReceivePackets, h.TransmitPackets)
 		}
 	}
 	f.detail("monitored addresses received %d packets and transmitted %d", receive, transmit)
 	switch all := receive + transmit; {
-	case both > 0:
-	case all < fewPackets:
+	case all < fewPackets && both == 0:
 		f.Status = Info
 		f.Summary = "too little traffic of monitored addresses to tell whether both directions are seen"
-	default:
+	case float64(both) < leastBoth*float64(all):
 		f.Status = Warning
 		f.Summary = "one direction only: "
 		switch {
+		case both > 0:
+			f.Summary = "next to nothing of the other direction is seen"
 		case transmit == 0:
 			f.Summary += "monitored addresses receive and never transmit"
 		case receive == 0:

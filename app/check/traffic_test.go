@@ -32,6 +32,11 @@ func TestDirections(t *testing.T) {
 		{"transmit only", []capture.Host{host("10.1.0.1", 0, 20)}, Warning, "transmit and never receive"},
 		{"all monitored, on a mirror port of one direction", []capture.Host{host("10.1.0.1", 0, 20), host("8.8.8.8", 20, 0)}, Warning, "no address both"},
 		{"broadcasts beside", []capture.Host{host("10.1.0.1", 50, 40), host("10.1.0.255", 90, 0)}, OK, "both directions"},
+		{"one packet came back", []capture.Host{host("10.1.0.1", 5000, 1)}, Warning, "next to nothing of the other direction"},
+		{"as many come back as are few", []capture.Host{host("10.1.0.1", 9, 1)}, OK, "both directions"},
+		{"a download", []capture.Host{host("10.1.0.1", 5000, 50)}, OK, "both directions"},
+		{"one answers of many", []capture.Host{host("10.1.0.1", 9000, 0), host("10.1.0.2", 10, 10)}, Warning, "next to nothing"},
+		{"those without room", []capture.Host{host("10.1.0.1", 50, 0), host("", 50, 50)}, Warning, "no address both"},
 	} {
 		f := (&traffic{hosts: c.hosts}).directionsFinding()
 		if f.Status != c.status || !strings.Contains(f.Summary, c.says) {
