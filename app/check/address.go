@@ -33,11 +33,9 @@ func addressFinding(ctx context.Context, address string) Finding {
 	case err == nil:
 		f.Summary = address + " is free"
 	case errors.Is(err, syscall.EADDRINUSE):
-		who, ok := whoServes(ctx, address)
+		var who string
+		f.Status, who = whoServes(ctx, address)
 		f.Summary = fmt.Sprintf("%s is in use: %s", address, who)
-		if !ok {
-			f.Status = Error
-		}
 	default:
 		f.Status = Error
 		f.Summary = fmt.Sprintf("%s cannot be served: %v", address, err)
@@ -45,11 +43,11 @@ func addressFinding(ctx context.Context, address string) Finding {
 	return f
 }
 
-// whoServes tells what answers at an address, and whether that is a promflow, as far as it says.
-func whoServes(ctx context.Context, address string) (who string, promflow bool) {
+// whoServes tells what answers at an address. It is no error if that is a promflow, and maybe none if it does not say who it is.
+func whoServes(ctx context.Context, address string) (status Status, who string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return err.Error(), false
+		return Error, err.Error()
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
@@ -68,25 +66,33 @@ func whoServes(ctx context.Context, address string) (who string, promflow bool) 
 		url := scheme + "://" + net.JoinHostPort(host, port) + "/metrics"
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
-			return err.Error(), false
+			return Error, err.Error()
 		}
 		response, err := client.Do(request)
+		if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" { // as crypto/tls calls an alert
+			return Warning, fmt.Sprintf("a server with TLS refuses who has no certificate of its choice (%v): maybe a promflow", alert.Err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return Error, fmt.Sprintf("what has it does not answer within %v", addressTimeout)
+		}
 		if err != nil {
-			return fmt.Sprintf("what has it does not speak HTTP (%v)", err), false
+			return Error, fmt.Sprintf("what has it does not speak HTTP (%v)", err)
 		}
 		defer response.Body.Close()
-		if response.StatusCode == http.StatusBadRequest && scheme == "http" { // what Go's servers with TLS say to it
-			continue
+		switch response.StatusCode {
+		case http.StatusOK:
+			if version, ok := promflowVersion(response.Body); ok {
+				return OK, strings.TrimSpace("a promflow answers there " + version)
+			}
+			return Error, fmt.Sprintf("another program answers %s", url)
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return Warning, fmt.Sprintf("a server answers %s with %s: maybe a promflow with a password", url, response.Status)
+		case http.StatusBadRequest: // what Go's servers with TLS say to http
+		default:
+			return Error, fmt.Sprintf("a server answers %s with %s", url, response.Status)
 		}
-		if response.StatusCode != http.StatusOK {
-			return fmt.Sprintf("a server answers %s with %s", url, response.Status), false
-		}
-		if version, ok := promflowVersion(response.Body); ok {
-			return strings.TrimSpace("a promflow answers there " + version), true
-		}
-		return fmt.Sprintf("another program answers %s", url), false
 	}
-	return "a server answers with " + http.StatusText(http.StatusBadRequest), false
+	return Error, "a server answers with " + http.StatusText(http.StatusBadRequest)
 }
 
 var versionLabel = regexp.MustCompile(`(?:^|,)version="([^"]*)"`)

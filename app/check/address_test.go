@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,20 +25,27 @@ func TestMetricsAddress(t *testing.T) {
 		return s.Listener.Addr().String()
 	}
 	const own = "promflow_build_info{goversion=\"go1.26\",version=\"0.1.0\"} 1\n"
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { silent.Close() })
-	go func() {
-		for {
-			c, err := silent.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
+	listen := func(answer func(net.Conn)) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				answer(c)
+			}
+		}()
+		return l.Addr().String()
+	}
+	wantsCertificate := func(s *httptest.Server) {
+		s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+		s.StartTLS()
+	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,8 +70,12 @@ func TestMetricsAddress(t *testing.T) {
 		{"a promflow with TLS", serve((*httptest.Server).StartTLS, 200, own), OK, "a promflow answers there"},
 		{"a promflow on all addresses", ":" + port, OK, "a promflow answers there"},
 		{"another exporter", serve((*httptest.Server).Start, 200, "node_cpu 1\n"), Error, "another program answers"},
-		{"asks for a password", serve((*httptest.Server).Start, 401, ""), Error, "with 401 Unauthorized"},
-		{"no HTTP", silent.Addr().String(), Error, "does not speak HTTP"},
+		{"asks for a password", serve((*httptest.Server).Start, 401, ""), Warning, "with 401 Unauthorized"},
+		{"forbids", serve((*httptest.Server).Start, 403, ""), Warning, "with 403 Forbidden"},
+		{"asks for a certificate", serve(wantsCertificate, 200, own), Warning, "certificate required"},
+		{"has none of it", serve((*httptest.Server).Start, 404, ""), Error, "with 404 Not Found"},
+		{"no HTTP", listen(func(c net.Conn) { c.Close() }), Error, "does not speak HTTP"},
+		{"silent", listen(func(c net.Conn) { t.Cleanup(func() { c.Close() }) }), Error, "does not answer within 3s"},
 		{"not of this machine", "192.0.2.1:9088", Error, "cannot be served"},
 		{"no address", "9088", Error, "cannot be served"},
 	} {
