@@ -227,6 +227,36 @@ func TestCheckWithoutTraffic(t *testing.T) {
 	finishes(t, inside(t, here, "check", "--interface=here"), 0).want(t, "interface", "warning", "no carrier")
 }
 
+// TestCheckOfWhatIsNotThereYet has interfaces that promflow would wait for, and maybe one that is there.
+func TestCheckOfWhatIsNotThereYet(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	for name, args := range map[string][]string{
+		"by name":            {"--interface=late0", "--wait-interface"},
+		"by glob":            {"--interface=late*"},
+		"beside one that is": {"--interface=here,late*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := finishes(t, inside(t, here, append([]string{"check"}, args...)...), 0)
+			waits := 0
+			for _, f := range r.Findings {
+				if f.Status == "error" {
+					t.Errorf("%s is an error: %s", f.Name, f.Summary)
+				}
+				if strings.HasPrefix(f.Interface, "late") {
+					waits++
+					if f.Status != "warning" || f.Summary != "it is not there yet; promflow waits for it" {
+						t.Errorf("%s is %s: %s", f.Interface, f.Status, f.Summary)
+					}
+				}
+			}
+			if waits != 1 {
+				t.Errorf("%d findings are about what is not there, want 1: %+v", waits, r.Findings)
+			}
+		})
+	}
+}
+
 func TestCheckOfAPortInUse(t *testing.T) {
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("here", there, "there")

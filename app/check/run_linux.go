@@ -11,6 +11,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/watch"
 )
 
 // Run checks. It takes as long as the setup says, and as long as a collector takes that does not answer. What cannot be found out
@@ -60,7 +61,7 @@ func (s *Setup) capture(ctx context.Context, r *Report) error {
 	if err != nil {
 		return errors.Join(err, c.Stop(), c.Close())
 	}
-	all, hosts, err := s.count(ctx, r, c, before)
+	all, hosts, err := s.count(ctx, r, c)
 	if err := errors.Join(err, c.Close()); err != nil {
 		return err
 	}
@@ -71,7 +72,9 @@ func (s *Setup) capture(ctx context.Context, r *Report) error {
 		backend.Status = Info
 	}
 	r.add(backend, privilegesFinding(start, now, true, c.Keeps))
-	if len(all) == 0 {
+	if waited := s.waited(before); len(waited) > 0 {
+		r.add(waited...)
+	} else if len(all) == 0 {
 		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
 	}
 	t := traffic{monitored: s.Monitored, hosts: hosts}
@@ -94,7 +97,7 @@ func (s *Setup) capture(ctx context.Context, r *Report) error {
 }
 
 // count counts for a while, and gives what was counted by interface, in the order of their names, and by address.
-func (s *Setup) count(ctx context.Context, r *Report, c *Capture, before map[string]Link) ([]*observed, []capture.Host, error) {
+func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, []capture.Host, error) {
 	// The kernel's counters are read on both sides of promflow's own: so their true growth has a bound on each side.
 	first, err := bracket(c)
 	if err != nil {
@@ -119,6 +122,9 @@ func (s *Setup) count(ctx context.Context, r *Report, c *Capture, before map[str
 	for _, name := range slices.Sorted(maps.Keys(last.statuses)) {
 		link, there := last.earlier[name]
 		was, wasThere := first.later[name]
+		if !there && !wasThere {
+			continue // see waited
+		}
 		if !there || !wasThere || link.Index != was.Index {
 			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it came or went meanwhile; try again"})
 			continue
@@ -132,6 +138,16 @@ func (s *Setup) count(ctx context.Context, r *Report, c *Capture, before map[str
 	}
 	hosts := c.Table.Snapshot().Hosts
 	return all, hosts, nil
+}
+
+// waited is about what was asked for, by name or glob, and not there.
+func (s *Setup) waited(there map[string]Link) (all []Finding) {
+	for _, name := range s.Interfaces {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(there)), watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
+			all = append(all, Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it is not there yet; promflow waits for it"})
+		}
+	}
+	return all
 }
 
 // bracketed is promflow's counts, and the kernel's before and after.
