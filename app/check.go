@@ -91,10 +91,11 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
 	l, err := openLive(c, log)
 	if err != nil {
+		_ = c.dropPrivileges(nil, log) // what else there is to check, such as the collector, is to be as promflow would find it
 		return nil, err
 	}
 	if err := c.dropPrivileges(l.watch.Keeps(), log); err != nil {
-		return nil, errors.Join(err, l.close())
+		return nil, errors.Join(&check.DropError{Err: err}, l.close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -330,6 +331,20 @@ func TestCheckOfWhatCannotBe(t *testing.T) {
 	if r.Backend != "afpacket" {
 		t.Errorf("the backend is %s", r.Backend)
 	}
+}
+
+// TestCheckOfFilesThatOnlyRootCanRead has a file that is read again later, by another user.
+func TestCheckOfFilesThatOnlyRootCanRead(t *testing.T) {
+	here := capturetest.NewNamespace(t)
+	certificate, key, _ := selfSigned(t)
+	if err := os.Chown(key, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	web := write(t, "web.yml", fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key))
+	r := finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file="+web), 1)
+	r.want(t, "privileges", "error", "--web-config-file")
+	r.want(t, "backend", "ok", "could capture")
+	finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file="+web, "--user=root"), 0)
 }
 
 func TestCheckOfSettingsThatContradict(t *testing.T) {

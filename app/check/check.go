@@ -36,7 +36,7 @@ type Setup struct {
 	Duration    time.Duration // how long to count, unless the context ends before
 	Log         *slog.Logger  // is told, for debugging, when counting begins
 
-	// Open begins to capture as the program would. What it logs as a warning becomes part of the report.
+	// Open begins to capture as the program would, and gives up privileges then, which may be a *DropError. What it logs as a warning becomes part of the report.
 	Open func(context.Context, *slog.Logger) (*Capture, error)
 
 	// MetricsAddress is where the page would be served: host:port, empty for nowhere.
@@ -49,6 +49,13 @@ type Setup struct {
 	// Others are findings about what this package does not know of.
 	Others []Finding
 }
+
+// DropError is why privileges cannot be given up once a capture is open, or why promflow would not run with what is left.
+type DropError struct{ Err error }
+
+func (e *DropError) Error() string { return e.Err.Error() }
+
+func (e *DropError) Unwrap() error { return e.Err }
 
 // Capture is a capture that is under way.
 type Capture struct {

@@ -19,8 +19,8 @@ type Link struct {
 	Counters    Counters
 }
 
-// interfaceFinding is about an interface as it is while promflow captures, and was before.
-func interfaceFinding(before, now Link, promiscuous bool) Finding {
+// linkFinding is about an interface as it is.
+func linkFinding(now Link) Finding {
 	f := Finding{Name: "interface", Interface: now.Name}
 	state := []string{"up", "with carrier"}
 	if !now.Up {
@@ -35,6 +35,12 @@ func interfaceFinding(before, now Link, promiscuous bool) Finding {
 		f.detail("nothing can be seen until that changes; promflow waits for it")
 	}
 
+	return f
+}
+
+// interfaceFinding is about an interface as it is while promflow captures, and was before.
+func interfaceFinding(before, now Link, promiscuous bool) Finding {
+	f := linkFinding(now)
 	var who []string
 	if now.Promiscuity > before.Promiscuity {
 		who = append(who, "promflow")

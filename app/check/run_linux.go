@@ -17,12 +17,13 @@ import (
 // Run checks. It takes as long as the setup says, and as long as a collector takes that does not answer. What cannot be found out
 // is part of the report; the error says that nothing could.
 func Run(ctx context.Context, s Setup) (*Report, error) {
-	collector := make(chan Finding, 1)
-	go func() { collector <- collectorFinding(ctx, s.Push) }()
 	clock := startClock()
 	address := addressFinding(ctx, s.MetricsAddress)
 	r := &Report{Interfaces: []Interface{}}
-	if err := s.capture(ctx, r); err != nil {
+	collector := make(chan Finding, 1)
+	// Once privileges are what they are when promflow pushes.
+	opened := func() { go func() { collector <- collectorFinding(ctx, s.Push) }() }
+	if err := s.capture(ctx, r, opened); err != nil {
 		return nil, err
 	}
 	r.add(clock.finding(), address, <-collector)
@@ -30,8 +31,8 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	return r, nil
 }
 
-// capture reports on what has to do with the capture.
-func (s *Setup) capture(ctx context.Context, r *Report) error {
+// capture reports on what has to do with the capture, and calls opened once that was opened or could not be.
+func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
 	start, err := readPrivileges()
 	if err != nil {
 		return err
@@ -42,17 +43,22 @@ func (s *Setup) capture(ctx context.Context, r *Report) error {
 	}
 	var log Log
 	c, err := s.Open(ctx, log.Logger())
+	opened()
 	backend := Finding{Name: "backend", Details: log.Take()}
 	if err != nil {
-		backend.Status = Error
-		backend.Summary = "cannot capture"
-		for _, e := range unjoin(err) {
-			backend.detail("%v", e)
+		privileges, why := privilegesFinding(start, start, false, nil), &backend
+		backend.Status, backend.Summary = Error, "cannot capture"
+		if dropped := (*DropError)(nil); errors.As(err, &dropped) {
+			privileges.Status, privileges.Summary = Error, privileges.Summary+", which cannot be given up as promflow does"
+			backend, why = Finding{Name: "backend", Summary: "promflow could capture", Details: backend.Details}, &privileges
 		}
-		r.add(backend, privilegesFinding(start, start, false, nil))
+		for _, e := range unjoin(err) {
+			why.detail("%v", e)
+		}
+		r.add(backend, privileges)
 		for _, name := range s.Interfaces {
 			if l, ok := before[name]; ok {
-				r.add(interfaceFinding(l, l, false))
+				r.add(linkFinding(l))
 			}
 		}
 		return nil

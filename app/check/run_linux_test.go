@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +39,34 @@ func (c *counting) read() map[string]capture.Status {
 		statuses[name] = s
 	}
 	return statuses
+}
+
+func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	var dropped, asked atomic.Bool
+	s := Setup{
+		Open: func(context.Context, *slog.Logger) (*Capture, error) {
+			for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end) && !asked.Load(); runtime.Gosched() {
+			}
+			dropped.Store(true)
+			return nil, &DropError{errors.New("web.yml: permission denied")}
+		},
+		Push: func(context.Context) (string, error) {
+			asked.Store(true)
+			if !dropped.Load() {
+				t.Error("the collector was asked before privileges were dropped")
+			}
+			return "c:4317", nil
+		},
+	}
+	var r *Report
+	if err := ns.Do(func() (err error) { r, err = Run(context.Background(), s); return err }); err != nil {
+		t.Fatal(err)
+	}
+	backend, privileges := r.Findings[0], r.Findings[1]
+	if backend.Status != OK || privileges.Status != Error || strings.Join(privileges.Details, "; ") != "web.yml: permission denied" {
+		t.Errorf("it says %+v, %+v; want an error of privileges", backend, privileges)
+	}
 }
 
 // run runs a check in the namespace that is interrupted after something was done there.
@@ -123,6 +153,9 @@ func TestRunWithoutCapture(t *testing.T) {
 	}
 	if b := r.Findings[0]; b.Status != Error || len(b.Details) != 2 || b.Details[1] != "afpacket: not permitted" {
 		t.Errorf("the backend is %+v", b)
+	}
+	if i := r.Findings[2]; i.Status != OK || len(i.Details) != 0 {
+		t.Errorf("the interface is %+v", i)
 	}
 	if r.Interfaces == nil || r.Duration != 0 {
 		t.Errorf("the report is %+v", r)
