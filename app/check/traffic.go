@@ -88,28 +88,35 @@ func (t *traffic) subnetsFinding() Finding {
 	return f
 }
 
-// mostUnmonitored is the share from which on it seems that subnets were forgotten.
-const mostUnmonitored = 0.9
+// mostElsewhere is the share from which on it seems that subnets were forgotten, or too many excluded.
+const mostElsewhere = 0.9
 
-// monitoredFinding is about what is not monitored.
+// monitoredFinding is about what is not monitored, or excluded.
 func (t *traffic) monitoredFinding() Finding {
 	f := Finding{Name: "monitored", Summary: "no packets to judge by"}
-	counted, unmonitored := t.outcomes[frame.Counted], t.outcomes[frame.Unmonitored]
-	all := counted.Packets + unmonitored.Packets
+	counted, unmonitored, excluded := t.outcomes[frame.Counted], t.outcomes[frame.Unmonitored], t.outcomes[frame.Excluded]
+	all := counted.Packets + unmonitored.Packets + excluded.Packets
 	if all == 0 {
 		f.Status = Info
 		return f
 	}
 	f.Summary = fmt.Sprintf("%s of the packets are of monitored addresses", percent(float64(counted.Packets)/float64(all)))
-	if all < fewPackets || float64(unmonitored.Packets) <= mostUnmonitored*float64(all) {
-		return f
+	if excluded.Packets > 0 {
+		f.Summary += fmt.Sprintf(", %s are excluded", percent(float64(excluded.Packets)/float64(all)))
 	}
-	f.Status = Warning
-	f.detail("%d packets, %d bytes are not, with --monitor-subnets=%v", unmonitored.Packets, unmonitored.Bytes, t.monitored)
-	if own := t.suggestion(); own != "" {
-		f.detail("by the addresses of the interfaces, it may be --monitor-subnets=%s", own)
+	much := func(n int64) bool { return all >= fewPackets && float64(n) > mostElsewhere*float64(all) }
+	switch {
+	case much(excluded.Packets):
+		f.Status = Warning
+		f.detail("%d packets, %d bytes are excluded, by --exclude-subnets", excluded.Packets, excluded.Bytes)
+	case much(unmonitored.Packets):
+		f.Status = Warning
+		f.detail("%d packets, %d bytes are not, with --monitor-subnets=%v", unmonitored.Packets, unmonitored.Bytes, t.monitored)
+		if own := t.suggestion(); own != "" {
+			f.detail("by the addresses of the interfaces, it may be --monitor-subnets=%s", own)
+		}
+		f.detail("--monitor-subnets=0.0.0.0/0,::/0 counts all")
 	}
-	f.detail("--monitor-subnets=0.0.0.0/0,::/0 counts all")
 	return f
 }
 

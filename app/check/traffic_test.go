@@ -77,24 +77,29 @@ func TestSubnetsWithoutTraffic(t *testing.T) {
 	}
 }
 
-func TestUnmonitoredTrafficSuggestsSubnets(t *testing.T) {
+func TestTrafficElsewhereNamesSubnets(t *testing.T) {
 	own := []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("192.168.7.9/24"), netip.MustParsePrefix("fe80::1/64"),
 		netip.MustParsePrefix("fd00:7::9/64"), netip.MustParsePrefix("192.168.7.10/24"),
 	}
 	for _, c := range []struct {
-		name                 string
-		counted, unmonitored int64
-		status               Status
-		summary, says        string
+		name                           string
+		counted, unmonitored, excluded int64
+		status                         Status
+		summary, says                  string
 	}{
-		{"nothing", 0, 0, Info, "no packets", ""},
-		{"mostly monitored", 75, 25, OK, "75.00 %", ""},
-		{"too few", 0, 19, OK, "0.00 %", ""},
-		{"hardly monitored", 1, 99, Warning, "1.00 %", "--monitor-subnets=192.168.7.0/24,fd00:7::/64"},
+		{"nothing", 0, 0, 0, Info, "no packets", ""},
+		{"mostly monitored", 75, 25, 0, OK, "75.00 %", ""},
+		{"too few", 0, 19, 0, OK, "0.00 %", ""},
+		{"hardly monitored", 1, 99, 0, Warning, "1.00 %", "--monitor-subnets=192.168.7.0/24,fd00:7::/64"},
+		{"some excluded", 75, 0, 25, OK, "25.00 % are excluded", ""},
+		{"all excluded", 0, 0, 100, Warning, "100 % are excluded", "--exclude-subnets"},
+		{"most excluded", 5, 0, 95, Warning, "5.00 %", "95 packets"},
+		{"few, and all excluded", 0, 0, 19, OK, "0.00 %", ""},
 	} {
 		tr := traffic{own: own}
 		tr.outcomes[frame.Counted].Packets, tr.outcomes[frame.Unmonitored].Packets = c.counted, c.unmonitored
+		tr.outcomes[frame.Excluded].Packets = c.excluded
 		f := tr.monitoredFinding()
 		if f.Status != c.status || !strings.Contains(f.Summary, c.summary) || !strings.Contains(strings.Join(f.Details, "\n"), c.says) {
 			t.Errorf("%s: got %v: %s: %q", c.name, f.Status, f.Summary, f.Details)
