@@ -138,9 +138,14 @@ func (r *Report) WriteText(w io.Writer) error {
 // verdict is the report in a line.
 func (r *Report) verdict() string {
 	errs, warnings := r.Named(Error), r.Named(Warning)
+	silent := len(r.Interfaces) > 0 && !slices.ContainsFunc(r.Interfaces, func(i Interface) bool { return i.Packets+i.Dropped > 0 })
 	switch {
 	case len(errs) > 0:
 		return "Does not work: " + strings.Join(errs, ", ") + "."
+	case silent && len(warnings) > 0:
+		return "Works, but no packet was seen: see what is said of " + strings.Join(warnings, ", ") + "."
+	case silent:
+		return "Works, but no packet was seen: is it the right interface?"
 	case len(warnings) > 0:
 		return "Works; see what is said of " + strings.Join(warnings, ", ") + "."
 	}

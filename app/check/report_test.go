@@ -49,13 +49,24 @@ func TestReportAsJSON(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	for status, want := range map[Status]string{
-		OK: "Works.", Info: "Works.", Warning: "Works; see what is said of x.", Error: "Does not work: x.",
+	nothing, something := Interface{Name: "a"}, Interface{Name: "b", Packets: 1}
+	for _, c := range []struct {
+		status     Status
+		interfaces []Interface
+		want       string
+	}{
+		{OK, nil, "Works."},
+		{Info, []Interface{something}, "Works."},
+		{Info, []Interface{nothing, something}, "Works."},
+		{Info, []Interface{nothing}, "Works, but no packet was seen: is it the right interface?"},
+		{Warning, []Interface{something}, "Works; see what is said of x."},
+		{Warning, []Interface{nothing}, "Works, but no packet was seen: see what is said of x."},
+		{Error, []Interface{nothing}, "Does not work: x."},
 	} {
-		r := Report{}
-		r.add(Finding{Name: "x", Status: status}, Finding{Name: "y"})
-		if got := r.verdict(); got != want || r.Status != status {
-			t.Errorf("%v: got %q", status, got)
+		r := Report{Interfaces: c.interfaces}
+		r.add(Finding{Name: "x", Status: c.status}, Finding{Name: "y"})
+		if got := r.verdict(); got != c.want || r.Status != c.status {
+			t.Errorf("%v with %v: got %q, want %q", c.status, c.interfaces, got, c.want)
 		}
 	}
 }
