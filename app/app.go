@@ -125,8 +125,8 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 	}
 }
 
-func usageError(_ *cli.Context, err error, _ bool) error {
-	return fmt.Errorf("%w (see promflow --help)", err)
+func usageError(ctx *cli.Context, err error, _ bool) error {
+	return fmt.Errorf("%w (see %s --help)", err, ctx.Command.HelpName)
 }
 
 // logger makes the logger that c asks for.

@@ -44,7 +44,9 @@ func TestErrors(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"", []string{"--nosuch"}, []string{"-nosuch", "promflow --help"}},
+		{"", []string{"--nosuch"}, []string{"-nosuch", "see promflow --help"}},
+		{"", []string{"check", "--nosuch"}, []string{"-nosuch", "promflow check --help"}},
+		{"", []string{"replay", "--nosuch"}, []string{"-nosuch", "promflow replay --help"}},
 		{"", []string{"--interface"}, []string{"-interface", "needs an argument"}},
 		{"", []string{"record"}, []string{`"record"`, "replay"}},
 		{"", []string{"--promiscuous", "false"}, []string{`"false"`}},
