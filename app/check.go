@@ -89,7 +89,9 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 
 // openForCheck begins to capture as the program does.
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	l, err := openLive(c, log)
+	plain := *c
+	plain.labels, plain.hostBits = 0, capture.HostBits{} // each address is looked at
+	l, err := openLive(&plain, log)
 	if err != nil {
 		_ = c.dropPrivileges(nil, log) // what else there is to check, such as the collector, is to be as promflow would find it
 		return nil, err

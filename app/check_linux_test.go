@@ -120,7 +120,8 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 				there.IP("addr", "add", "10.1.0.2/24", "dev", "there")
 				network{server: there}.iperfServer(t)
 
-				r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture="+b.Name), 0, func(*exec.Cmd) {
+				r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture="+b.Name,
+					"--labels=protocol", "--aggregate=/16"), 0, func(*exec.Cmd) { // these change nothing
 					for _, direction := range [][]string{nil, {"-R"}, {"-u", "-b100M", "-l1000"}} {
 						here.Run(append([]string{"iperf3", "-J", "-w64K", "-n5M", "-b500M", "-c", "10.1.0.2"}, direction...)...)
 					}

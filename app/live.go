@@ -53,8 +53,25 @@ func openLive(c *config, log *slog.Logger) (l *live, err error) {
 				"interface", s.Interface, "addresses", outside, "monitored", c.monitored)
 		}
 	}
+	c.explainPeers(log)
 	log.Info("capturing", "interface", strings.Join(captured, ","), "backend", l.backend, "promiscuous", c.promiscuous)
 	return l, nil
+}
+
+// explainPeers says what would make the label peer other than expected.
+func (c *config) explainPeers(log *slog.Logger) {
+	if !c.labels.Has(capture.LabelPeer) {
+		if !c.peers.Empty() {
+			log.Warn("peer subnets are for the label peer only, which is not asked for", c.said("peer-subnets"), c.peers)
+		}
+		return
+	}
+	for i, prefix := range c.monitored.Prefixes() {
+		if prefix.Bits() == 0 {
+			log.Info("with all addresses monitored, none of this version has the peer \"external\" (see --monitor-subnets)",
+				"monitored", prefix, "peer", c.monitored.Name(i))
+		}
+	}
 }
 
 // run captures until ctx ends. When it returns, the last packet has been counted.

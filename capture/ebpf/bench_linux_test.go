@@ -26,20 +26,27 @@ func BenchmarkCount(b *testing.B) {
 	v6 := capturetest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), 66)
 	tagged := slices.Insert(slices.Clone(v4), 12, 0x81, 0, 0, 7)
 	const many = "10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,10.0.10.0/24"
+	const all = "network,peer,protocol,interface,vlan"
 	for _, c := range []struct {
 		name, monitored, excluded string
 		frame                     []byte
+		labels                    string
 	}{
-		{"IPv4, one end in a /24", "10.0.0.1/32", "255.255.255.250/32", v4},
-		{"IPv4, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", v4},
-		{"IPv4, both ends in a /8", "10.0.0.0/8", "255.255.255.250/32", v4},
-		{"IPv4, both ends in one of 6 subnets", many, "255.255.255.250/32", v4},
-		{"IPv4, not monitored", "192.168.0.0/24", "255.255.255.250/32", v4},
-		{"IPv4 in a VLAN, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", tagged},
-		{"IPv6, both ends in a /64", "fd00::/64", "255.255.255.250/32", v6},
+		{"IPv4, one end in a /24", "10.0.0.1/32", "255.255.255.250/32", v4, ""},
+		{"IPv4, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", v4, ""},
+		{"IPv4, both ends in a /8", "10.0.0.0/8", "255.255.255.250/32", v4, ""},
+		{"IPv4, both ends in one of 6 subnets", many, "255.255.255.250/32", v4, ""},
+		{"IPv4, not monitored", "192.168.0.0/24", "255.255.255.250/32", v4, ""},
+		{"IPv4 in a VLAN, both ends in a /24", "10.0.0.0/24", "255.255.255.250/32", tagged, ""},
+		{"IPv6, both ends in a /64", "fd00::/64", "255.255.255.250/32", v6, ""},
+		{"IPv4, one end in a /24, protocol", "10.0.0.1/32", "255.255.255.250/32", v4, "protocol"},
+		{"IPv4, one end in a /24, all labels", "10.0.0.1/32", "255.255.255.250/32", v4, all},
+		{"IPv4, both ends in a /24, all labels", "10.0.0.0/24", "255.255.255.250/32", v4, all},
+		{"IPv4, both ends in a /8, all labels", "10.0.0.0/8", "255.255.255.250/32", v4, all},
+		{"IPv6, both ends in a /64, all labels", "fd00::/64", "255.255.255.250/32", v6, all},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			r := newClassifier(b, capture.DefaultLimit, c.monitored, c.excluded)
+			r := newClassifier(b, capture.DefaultLimit, c.monitored, c.excluded, c.labels)
 			_, full, err := r.filter.Benchmark(c.frame, b.N, b.ResetTimer)
 			if err != nil {
 				b.Fatal(err)
@@ -59,15 +66,16 @@ func BenchmarkRead(b *testing.B) {
 	capturetest.NeedRoot(b)
 	const count = 1 << 16
 	for _, c := range []struct {
-		name, monitored string
-		address         func(i uint32) netip.Addr
+		name, monitored, labels string
+		address                 func(i uint32) netip.Addr
 	}{
-		{"IPv4, indexed", "10.0.0.0/16", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
-		{"IPv4, hashed", "10.0.0.0/8", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
-		{"IPv6", "fd00::/64", func(i uint32) netip.Addr { return address6(countAddress6{High: 0xfd << 56, Low: uint64(i)}) }},
+		{"IPv4, indexed", "10.0.0.0/16", "", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
+		{"IPv4, indexed, labels", "10.0.0.0/16", "peer,protocol", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
+		{"IPv4, hashed", "10.0.0.0/8", "", func(i uint32) netip.Addr { return address4(10<<24 + i) }},
+		{"IPv6", "fd00::/64", "", func(i uint32) netip.Addr { return address6(countAddress6{High: 0xfd << 56, Low: uint64(i)}) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			r := newClassifier(b, count, c.monitored, "")
+			r := newClassifier(b, count, c.monitored, "", c.labels)
 			for i := range uint32(count) {
 				f := capturetest.UDP(c.address(i), c.address(i), 66)
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
@@ -89,7 +97,7 @@ func BenchmarkRead(b *testing.B) {
 }
 
 // newClassifier loads the program for frames that begin with an Ethernet header.
-func newClassifier(b *testing.B, limit int, monitored, excluded string) *runner {
+func newClassifier(b *testing.B, limit int, monitored, excluded, labels string) *runner {
 	b.Helper()
 	in, err := capture.ParseSubnets(monitored)
 	if err != nil {
@@ -99,5 +107,13 @@ func newClassifier(b *testing.B, limit int, monitored, excluded string) *runner 
 	if err != nil {
 		b.Fatal(err)
 	}
-	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(limit, 0), Monitored: in, Excluded: out})
+	table := capture.NewTable(limit, 0)
+	if labels != "" {
+		set, err := capture.ParseLabels(labels)
+		if err != nil {
+			b.Fatal(err)
+		}
+		table = capture.NewGroupedTable(limit, 0, capture.NewGrouping(set, in, capture.Subnets{}, capture.HostBits{}), 4*limit)
+	}
+	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: table, Monitored: in, Excluded: out})
 }
