@@ -25,11 +25,11 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 		capabilities = "none"
 	}
 	log.Info("privileges", "user", os.Geteuid(), "group", os.Getegid(), "capabilities", capabilities)
-	if wasRoot && os.Geteuid() == 0 {
-		if !c.user.Root() {
-			log.Warn("stays root, as it lacks CAP_SETUID or CAP_SETGID, but gave up root's capabilities: --user=root keeps them, another user needs both")
-		}
+	if wasRoot && c.user.Root() {
 		return nil
+	}
+	if wasRoot && os.Geteuid() == 0 {
+		log.Warn("stays root, as it lacks CAP_SETUID or CAP_SETGID, but gave up root's capabilities: --user=root keeps them, another user needs both")
 	}
 	if err := errors.Join(c.checkWebConfig(), c.checkOTLP()); err != nil { // which were right before
 		return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())

@@ -159,6 +159,16 @@ func TestFilesMustBeReadableLater(t *testing.T) {
 		p := serve(t, ns, append(args[:1:1], "--otlp-endpoint=127.0.0.1:1", flag+"="+file, "--user=root")...)
 		p.terminate()
 	}
+	capturetest.Need(t, "setpriv")
+	if err := os.Chown(headers, 12345, 12345); err != nil { // root without capabilities cannot read it either
+		t.Fatal(err)
+	}
+	cmd := ns.Command("setpriv", "--bounding-set=-setuid,-setgid", self(t), "--interface=lo", "--metrics-address=127.0.0.1:0", "--log-level=error",
+		"--otlp-endpoint=127.0.0.1:1", "--otlp-headers-file="+headers)
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	if line, _ := fails(t, cmd); !strings.Contains(line, "--otlp-headers-file") || !strings.Contains(line, "permission denied") || !strings.Contains(line, "as user 0") {
+		t.Errorf("root that cannot change: said %q", line)
+	}
 	if line, _ := fails(t, inside(t, ns, "--interface=lo", "--user=nosuch")); !strings.Contains(line, `--user "nosuch"`) {
 		t.Errorf("said %q", line)
 	}
