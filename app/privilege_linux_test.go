@@ -54,6 +54,9 @@ func TestGivesUpPrivileges(t *testing.T) {
 	nobody := func(args ...string) []string {
 		return append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...)
 	}
+	// A user of this test's own, with files that only the program sees: ip netns exec gives it mounts of its own.
+	users := []string{"sh", "-c", `mount --bind "$0" /etc/passwd && mount --bind "$1" /etc/group && shift && exec "$@"`,
+		write(t, "passwd", "flow:x:12346:12346::/:/bin/sh\n"), write(t, "group", "flow:x:12346:\nkeys:x:23456:flow\nothers:x:34567:\n")}
 	const raw = "0000000000002000" // CAP_NET_RAW
 	for _, c := range []struct {
 		name    string
@@ -69,6 +72,8 @@ func TestGivesUpPrivileges(t *testing.T) {
 		{name: "root with a glob", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
 		{name: "root with a glob, by the ring", backend: "afpacket", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
 		{name: "another user", args: []string{"--user=12345"}, want: mayDo(12345, "", none), logs: "user=12345"},
+		{name: "a user by name", by: users, args: []string{"--user=flow"}, want: mayDo(12346, "12346 23456", none), logs: "user=12346"},
+		{name: "a user by name, with a group", by: users, args: []string{"--user=flow:12346"}, want: mayDo(12346, "", none)},
 		{name: "file capabilities", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
 		{name: "ambient capabilities", by: nobody("--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"), want: mayDo(65534, "", none)},
 		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", none), logs: "stays root"},

@@ -54,7 +54,7 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 
 // become changes user and groups, and keeps capabilities.
 func become(to User) error {
-	if err := cap.SetGroups(to.GID); err != nil {
+	if err := cap.SetGroups(to.GID, to.Groups...); err != nil {
 		return err
 	}
 	return cap.SetUID(to.UID)

@@ -14,7 +14,10 @@ import (
 const DefaultUser = "65532"
 
 // User is who a process is to be.
-type User struct{ UID, GID int }
+type User struct {
+	UID, GID int
+	Groups   []int // supplementary ones
+}
 
 // Root keeps what root may do.
 func (u User) Root() bool { return u.UID == 0 }
@@ -24,16 +27,16 @@ func (u User) String() string { return fmt.Sprintf("%d:%d", u.UID, u.GID) }
 // maxID is the largest identifier; the one beyond means none (setresuid(2)).
 const maxID = 1<<32 - 2
 
-// ParseUser reads a user, by number or by name, and maybe a group behind a colon. Without one, the group is that of the named user,
-// or has the number's value.
+// ParseUser reads a user, by number or by name, and maybe a group behind a colon. Without one, the groups are those of the named user,
+// or the one that has the number's value.
 func ParseUser(s string) (User, error) {
 	name, group, grouped := strings.Cut(s, ":")
 	u := User{}
 	if id, err := parseID(name); err == nil {
-		u = User{id, id}
+		u = User{UID: id, GID: id}
 	} else if named, err := user.Lookup(name); err != nil {
 		return User{}, fmt.Errorf("expected the number or name of a user such as %s, root or promflow:promflow", DefaultUser)
-	} else if u, err = numbers(named.Uid, named.Gid); err != nil {
+	} else if u, err = numbers(named); err != nil {
 		return User{}, err
 	}
 	if !grouped {
@@ -49,14 +52,21 @@ func ParseUser(s string) (User, error) {
 			return User{}, err
 		}
 	}
-	u.GID = gid
-	return u, nil
+	return User{UID: u.UID, GID: gid}, nil
 }
 
-func numbers(uid, gid string) (u User, err error) {
+func numbers(named *user.User) (u User, err error) {
+	groups, err := named.GroupIds()
+	if err != nil {
+		return User{}, fmt.Errorf("groups of %s: %w", named.Username, err)
+	}
 	var errs [2]error
-	u.UID, errs[0] = parseID(uid)
-	u.GID, errs[1] = parseID(gid)
+	u.UID, errs[0] = parseID(named.Uid)
+	u.GID, errs[1] = parseID(named.Gid)
+	for _, group := range groups {
+		gid, err := parseID(group)
+		u.Groups, errs[1] = append(u.Groups, gid), errors.Join(errs[1], err)
+	}
 	return u, errors.Join(errs[:]...)
 }
 
