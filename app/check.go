@@ -57,6 +57,11 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 	}
 	if c.metricsAddress != noListener {
 		setup.MetricsAddress = c.metricsAddress
+		if l, err := listen(c.metricsAddress, c.said("metrics-address")); err != nil {
+			setup.Refused = err
+		} else {
+			l.Close()
+		}
 		if err := c.checkWebConfig(); err != nil {
 			blame(err)
 		}

@@ -325,6 +325,9 @@ func TestCheckOfWhatCannotBe(t *testing.T) {
 	r.want(t, "backend", "error", "sudo setcap cap_net_raw,cap_bpf+ep "+u.path)
 	r.want(t, "privileges", "ok", "uid 65534 with no capability")
 	r.want(t, "interface", "ok", "up, with carrier")
+	low := nobody()
+	low.Args = append(low.Args, "--metrics-address=:80")
+	finishes(t, low, 1).want(t, "metrics_address", "error", "cap_net_bind_service")
 	u.grant("setcap cap_net_raw+ep " + u.path)
 	r = finishes(t, nobody(), 0)
 	r.want(t, "backend", "info", "needs cap_bpf")
@@ -352,6 +355,8 @@ func TestCheckOfSettingsThatContradict(t *testing.T) {
 	here := capturetest.NewNamespace(t)
 	finishes(t, inside(t, here, "check", "--interface=lo", "--exporters=prometheus", "--metrics-address=none"), 1).
 		want(t, "settings", "error", "nobody could see the counts")
+	finishes(t, inside(t, here, "check", "--interface=lo", "--metrics-address=9088"), 1).
+		want(t, "metrics_address", "error", `--metrics-address "9088": expected an address and a port such as :9088`)
 	finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file=/nowhere.yml"), 1).
 		want(t, "settings", "error", `--web-config-file "/nowhere.yml"`)
 	if line, printed := fails(t, inside(t, here, "check", "--output=xml")); !strings.Contains(line, `--output "xml": expected one of text, json`) || printed != "" {

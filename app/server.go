@@ -147,14 +147,23 @@ func listen(address, said string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", said, address, noListener)
 	}
 	listener, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow", said, address, port)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &inUse{fmt.Sprintf("%s %q: port %s is in use by another program, maybe another promflow", said, address, port)}
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s %q: %w: take port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", said, address, err)
+	case err != nil:
 		return nil, fmt.Errorf("%s %q: %w", said, address, err)
 	}
 	return listener, nil
 }
+
+// inUse is EADDRINUSE in other words.
+type inUse struct{ text string }
+
+func (e *inUse) Error() string { return e.text }
+
+func (e *inUse) Unwrap() error { return syscall.EADDRINUSE }
 
 // port is the one that was bound, which the flag may have left open.
 func (s *server) port() string {

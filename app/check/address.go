@@ -18,27 +18,23 @@ import (
 // addressTimeout is how long what serves at the metrics address has to answer.
 const addressTimeout = 3 * time.Second
 
-// addressFinding binds the metrics address, and asks who has it if that fails.
-func addressFinding(ctx context.Context, address string) Finding {
+// addressFinding tells of the metrics address, and of who has it if that is why it was refused.
+func addressFinding(ctx context.Context, address string, refused error) Finding {
 	f := Finding{Name: "metrics_address"}
 	if address == "" {
 		f.Summary = "none: promflow would open no port"
 		return f
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err == nil {
-		err = listener.Close()
-	}
 	switch {
-	case err == nil:
+	case refused == nil:
 		f.Summary = address + " is free"
-	case errors.Is(err, syscall.EADDRINUSE):
+	case errors.Is(refused, syscall.EADDRINUSE):
 		var who string
 		f.Status, who = whoServes(ctx, address)
 		f.Summary = fmt.Sprintf("%s is in use: %s", address, who)
 	default:
 		f.Status = Error
-		f.Summary = fmt.Sprintf("%s cannot be served: %v", address, err)
+		f.Summary = refused.Error()
 	}
 	return f
 }

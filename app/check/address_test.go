@@ -76,11 +76,17 @@ func TestMetricsAddress(t *testing.T) {
 		{"has none of it", serve((*httptest.Server).Start, 404, ""), Error, "with 404 Not Found"},
 		{"no HTTP", listen(func(c net.Conn) { c.Close() }), Error, "does not speak HTTP"},
 		{"silent", listen(func(c net.Conn) { t.Cleanup(func() { c.Close() }) }), Error, "does not answer within 3s"},
-		{"not of this machine", "192.0.2.1:9088", Error, "cannot be served"},
-		{"no address", "9088", Error, "cannot be served"},
+		{"not of this machine", "192.0.2.1:9088", Error, "cannot assign requested address"},
+		{"no address", "9088", Error, "missing port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := addressFinding(context.Background(), c.address)
+			var refused error
+			if l, err := net.Listen("tcp", c.address); err != nil {
+				refused = err
+			} else if c.address != "" {
+				l.Close()
+			}
+			f := addressFinding(context.Background(), c.address, refused)
 			if f.Status != c.status || !strings.Contains(f.Summary, c.says) {
 				t.Errorf("got %v: %s", f.Status, f.Summary)
 			}

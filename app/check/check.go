@@ -41,6 +41,7 @@ type Setup struct {
 
 	// MetricsAddress is where the page would be served: host:port, empty for nowhere.
 	MetricsAddress string
+	Refused        error // why that cannot be, nil if it can
 
 	// Push sends nothing to the collector as the program would send counts, and gives the collector's address for messages,
 	// even with an error. It is nil where the program would push nothing.

@@ -18,7 +18,7 @@ import (
 // is part of the report; the error says that nothing could.
 func Run(ctx context.Context, s Setup) (*Report, error) {
 	clock := startClock()
-	address := addressFinding(ctx, s.MetricsAddress)
+	address := addressFinding(ctx, s.MetricsAddress, s.Refused)
 	r := &Report{Interfaces: []Interface{}}
 	collector := make(chan Finding, 1)
 	// Once privileges are what they are when promflow pushes.
