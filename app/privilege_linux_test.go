@@ -143,6 +143,30 @@ func TestRootStaysOnRequest(t *testing.T) {
 	}
 }
 
+func TestRootSaysWhatItKeeps(t *testing.T) {
+	capturetest.Need(t, "setpriv")
+	ns := capturetest.NewNamespace(t)
+	cmd := ns.Command("setpriv", "--bounding-set=-all,+net_raw,+bpf", self(t), "--interface=lo", "--metrics-address=127.0.0.1:0", "--user=root")
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	if p := start(t, ns, cmd).listening(); !strings.Contains(p.log.String(), "user=0 group=0 capabilities=cap_net_raw,cap_bpf\n") {
+		t.Errorf("the log is %s", p.log)
+	}
+}
+
+func TestGroupsThatCannotBe(t *testing.T) {
+	capturetest.Need(t, "setpriv")
+	ns := capturetest.NewNamespace(t)
+	if line, _ := fails(t, inside(t, ns, "--interface=lo", "--user=root:5")); !strings.Contains(line, `--user "root:5": root keeps its groups`) {
+		t.Errorf("said %q", line)
+	}
+	cmd := ns.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf",
+		copyForEveryone(t), "--interface=lo", "--metrics-address=127.0.0.1:0", "--log-level=error", "--user=1000:5")
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	if line, _ := fails(t, cmd); !strings.Contains(line, "--user 1000:5: only root can change its group, and this is 1000:1000") {
+		t.Errorf("said %q", line)
+	}
+}
+
 // TestFilesMustBeReadableLater has files that root can read and nobody else.
 func TestFilesMustBeReadableLater(t *testing.T) {
 	ns := capturetest.NewNamespace(t)

@@ -20,13 +20,15 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	now := os.Geteuid()
 	switch {
 	case now == 0 && to.Root():
-		return []string{"all"}, nil
+		return permitted(), nil
 	case now == 0:
 		if err := become(to); err != nil && asked {
 			return nil, fmt.Errorf("cannot become this user (which takes CAP_SETUID and CAP_SETGID): %w", err)
 		}
 	case asked && now != to.UID:
 		return nil, fmt.Errorf("only root can become another user, and this is %d: %w", now, os.ErrPermission)
+	case asked && to.grouped && os.Getegid() != to.GID:
+		return nil, fmt.Errorf("only root can change its group, and this is %d:%d: %w", now, os.Getegid(), os.ErrPermission)
 	}
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("ruling out new privileges (PR_SET_NO_NEW_PRIVS): %w", err)
@@ -58,4 +60,18 @@ func become(to User) error {
 		return err
 	}
 	return cap.SetUID(to.UID)
+}
+
+// permitted names the capabilities that this process has.
+func permitted() (names []string) {
+	has := cap.GetProc()
+	for value := range cap.MaxBits() {
+		if on, err := has.GetFlag(cap.Permitted, value); err == nil && on {
+			names = append(names, value.String())
+		}
+	}
+	if len(names) == int(cap.MaxBits()) {
+		return []string{"all"}
+	}
+	return names
 }

@@ -17,6 +17,7 @@ const DefaultUser = "65532"
 type User struct {
 	UID, GID int
 	Groups   []int // supplementary ones
+	grouped  bool  // the group was asked for
 }
 
 // Root keeps what root may do.
@@ -52,7 +53,10 @@ func ParseUser(s string) (User, error) {
 			return User{}, err
 		}
 	}
-	return User{UID: u.UID, GID: gid}, nil
+	if u.Root() && gid != 0 {
+		return User{}, errors.New("root keeps its groups: expected root alone, or another user")
+	}
+	return User{UID: u.UID, GID: gid, grouped: true}, nil
 }
 
 func numbers(named *user.User) (u User, err error) {
