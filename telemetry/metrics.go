@@ -135,7 +135,7 @@ func (s *Source) addHealth(h *exportHealth) {
 func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &collection{begin: s.begin, now: time.Now()}
+	c := &collection{begin: s.begin, now: time.Now(), places: map[place]int{}}
 	r := s.read()
 	c.observe(trackedIPs, r.Tracked)
 	c.observe(trackedIPsLimit, r.Limit)
@@ -301,6 +301,13 @@ type point = metricdata.DataPoint[int64]
 type collection struct {
 	begin, now time.Time
 	points     [metrics][]point
+	places     map[place]int // in points, of what observe has added
+}
+
+// place is a series: a metric with its attributes.
+type place struct {
+	metric metric
+	of     attribute.Distinct
 }
 
 func (c *collection) observeInterface(i Interface) {
@@ -332,15 +339,16 @@ func (c *collection) observeDirections(m metric, receive, transmit int64) {
 // observe adds a value. Of a counter that comes twice, as that of a capture file that was given twice, it adds up.
 func (c *collection) observe(m metric, value int64, attributes ...attribute.KeyValue) {
 	set := attribute.NewSet(attributes...)
-	for i := range c.points[m] {
-		if p := &c.points[m][i]; p.Attributes.Equals(&set) {
-			if definitions[m].gauge {
-				p.Value = 0
-			}
-			p.Value += value
-			return
+	at := place{m, set.Equivalent()}
+	if i, twice := c.places[at]; twice {
+		p := &c.points[m][i]
+		if definitions[m].gauge {
+			p.Value = 0
 		}
+		p.Value += value
+		return
 	}
+	c.places[at] = len(c.points[m])
 	p := point{Attributes: set, Time: c.now, Value: value}
 	if !definitions[m].gauge {
 		p.StartTime = c.begin
