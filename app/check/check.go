@@ -36,7 +36,8 @@ type Setup struct {
 	Duration    time.Duration // how long to count, unless the context ends before
 	Log         *slog.Logger  // is told, for debugging, when counting begins
 
-	// Open begins to capture as the program would, and gives up privileges then, which may be a *DropError. What it logs as a warning becomes part of the report.
+	// Open begins to capture as the program would, and then gives up privileges, which may be a *DropError. What it logs as a warning
+	// becomes part of the report.
 	Open func(context.Context, *slog.Logger) (*Capture, error)
 
 	// MetricsAddress is where the page would be served: host:port, empty for nowhere.

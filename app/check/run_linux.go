@@ -148,8 +148,9 @@ func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, 
 
 // waited is about what was asked for, by name or glob, and not there.
 func (s *Setup) waited(there map[string]Link) (all []Finding) {
+	names := slices.Collect(maps.Keys(there))
 	for _, name := range s.Interfaces {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(there)), watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
+		if !slices.ContainsFunc(names, watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
 			all = append(all, Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it is not there yet; promflow waits for it"})
 		}
 	}
