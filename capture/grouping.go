@@ -270,7 +270,7 @@ func (g *Grouping) networkOf(addr netip.Addr) uint16 {
 // labelsOf gives the labels of a packet for one of its ends; the other end is a peer in a place.
 func (g *Grouping) labelsOf(end, peer *Place, isDestination bool, p *frame.Packet, seenOn uint16) Labels {
 	number := peer.Peer
-	if isDestination && peer.Multicast {
+	if isDestination && (peer.Broadcast || isGroup(p.Destination)) {
 		number = multicast
 	}
 	return (Labels(end.Network)<<networkAt | Labels(number)<<peerAt | Labels(seenOn)<<interfaceAt | Labels(p.VLAN)<<vlanAt |

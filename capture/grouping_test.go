@@ -156,7 +156,7 @@ func TestPlaces(t *testing.T) {
 		peers, saidPeers := list("xyz", random.IntN(12))
 		g := NewGrouping(0, monitored, peers, HostBits{})
 		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), lastOf(netip.MustParsePrefix("::/0"))}
-		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes(), groups) {
+		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
 			ends = append(ends, p.Addr(), p.Addr().Prev(), lastOf(p), lastOf(p).Next(), lastOf(p).Prev())
 		}
 		for _, addr := range ends {
@@ -184,12 +184,12 @@ func TestPlaces(t *testing.T) {
 			if p.Monitored != (network != "") || p.Monitored && nameOf(g.names, Labels(p.Network)) != network || got != name {
 				t.Fatalf("round %d, monitored %s, peers %s: %v is %+v, %s; want %q, %q", round, said, saidPeers, addr, *p, got, network, name)
 			}
-			isGroup := addr.IsMulticast() || addr == netip.MustParseAddr("255.255.255.255")
+			broadcast := false
 			for _, prefix := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
-				isGroup = isGroup || addr.Is4() && prefix.Addr().Is4() && prefix.Bits() <= 30 && addr == lastOf(prefix)
+				broadcast = broadcast || addr.Is4() && prefix.Addr().Is4() && prefix.Bits() <= 30 && addr == lastOf(prefix)
 			}
-			if p.Multicast != isGroup {
-				t.Fatalf("monitored %s, peers %s: multicast of %v is %v", said, saidPeers, addr, p.Multicast)
+			if p.Broadcast != broadcast {
+				t.Fatalf("monitored %s, peers %s: broadcast of %v is %v", said, saidPeers, addr, p.Broadcast)
 			}
 		}
 		for i, p := range g.Places() {

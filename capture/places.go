@@ -11,7 +11,7 @@ type Place struct {
 	First         netip.Addr
 	Network, Peer uint16 // numbers of names: of the most specific monitored subnet, and of the most specific one that is known
 	Monitored     bool
-	Multicast     bool // packets to there go to several: multicast and broadcast
+	Broadcast     bool // it is the broadcast address of an IPv4 subnet
 }
 
 // placeFrom is a place by the number of its first address.
@@ -20,8 +20,10 @@ type placeFrom[T any] struct {
 	Place
 }
 
-// groups has the prefixes of multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
-var groups = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("ff00::/8")}
+var limitedBroadcast = netip.MustParseAddr("255.255.255.255") // RFC 919
+
+// isGroup tells whether packets to an address go to several, wherever it is.
+func isGroup(addr netip.Addr) bool { return addr.IsMulticast() || addr == limitedBroadcast }
 
 // layer is a prefix that says something of the place of its addresses.
 type layer struct {
@@ -34,15 +36,11 @@ type layer struct {
 func placesOf(monitored, peers Subnets, number func(string) uint16) []Place {
 	var layers []layer
 	add := func(p netip.Prefix, apply func(*Place)) { layers = append(layers, layer{p, apply}) }
-	isGroup := func(p *Place) { p.Multicast = true }
-	for _, g := range groups {
-		add(g, isGroup)
-	}
 	subnets := func(s Subnets, apply func(number uint16) func(*Place)) {
 		for i, prefix := range s.prefixes {
 			add(prefix, apply(number(s.Name(i))))
 			if addr := prefix.Addr(); addr.Is4() && prefix.Bits() <= 30 {
-				add(netip.PrefixFrom(lastOf(prefix), 32), isGroup)
+				add(netip.PrefixFrom(lastOf(prefix), 32), func(p *Place) { p.Broadcast = true })
 			}
 		}
 	}

@@ -67,7 +67,7 @@ type countPlace4 struct {
 	Index     uint32
 	Network   uint16
 	Peer      uint16
-	Multicast uint32
+	Broadcast uint32
 }
 
 type countPlace6 struct {
@@ -75,8 +75,7 @@ type countPlace6 struct {
 	First     countAddress6
 	Network   uint16
 	Peer      uint16
-	Monitored uint16
-	Multicast uint16
+	Monitored uint32
 }
 
 type countPlaces struct {
@@ -95,6 +94,14 @@ type countRange6 struct {
 	_     structs.HostLayout
 	First countAddress6
 	Last  countAddress6
+}
+
+type countSeriesFound struct {
+	_          structs.HostLayout
+	Labels     uint64
+	Slot       uint32
+	Series     uint32
+	Generation uint64
 }
 
 type countSeriesKey struct {
@@ -133,6 +140,7 @@ const (
 	countMapOwners           = "owners"
 	countMapPlaces4          = "places4"
 	countMapPlaces6          = "places6"
+	countMapSeriesCache      = "series_cache"
 	countMapSeriesCounts     = "series_counts"
 	countMapSeriesOwners     = "series_owners"
 	countMapSeriesSlots      = "series_slots"
@@ -147,6 +155,7 @@ const (
 	countVarCountPlaces6     = "count_places6"
 	countVarExcluded4        = "excluded4"
 	countVarExcluded6        = "excluded6"
+	countVarFewPlaces4       = "few_places4"
 	countVarFirstSeries      = "first_series"
 	countVarFirstShared      = "first_shared"
 	countVarFull             = "full"
@@ -159,7 +168,9 @@ const (
 	countVarMonitored4       = "monitored4"
 	countVarMonitored6       = "monitored6"
 	countVarPrefixMask6      = "prefix_mask6"
+	countVarSeriesCacheSize  = "series_cache_size"
 	countVarSeriesFull       = "series_full"
+	countVarSeriesGeneration = "series_generation"
 	countVarSlots            = "slots"
 )
 
@@ -229,6 +240,7 @@ type countMapSpecs struct {
 	Owners           *ebpf.MapSpec `ebpf:"owners"`
 	Places4          *ebpf.MapSpec `ebpf:"places4"`
 	Places6          *ebpf.MapSpec `ebpf:"places6"`
+	SeriesCache      *ebpf.MapSpec `ebpf:"series_cache"`
 	SeriesCounts     *ebpf.MapSpec `ebpf:"series_counts"`
 	SeriesOwners     *ebpf.MapSpec `ebpf:"series_owners"`
 	SeriesSlots      *ebpf.MapSpec `ebpf:"series_slots"`
@@ -241,24 +253,27 @@ type countMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countVariableSpecs struct {
-	CountPlaces4 *ebpf.VariableSpec `ebpf:"count_places4"`
-	CountPlaces6 *ebpf.VariableSpec `ebpf:"count_places6"`
-	Excluded4    *ebpf.VariableSpec `ebpf:"excluded4"`
-	Excluded6    *ebpf.VariableSpec `ebpf:"excluded6"`
-	FirstSeries  *ebpf.VariableSpec `ebpf:"first_series"`
-	FirstShared  *ebpf.VariableSpec `ebpf:"first_shared"`
-	Full         *ebpf.VariableSpec `ebpf:"full"`
-	HostBits4    *ebpf.VariableSpec `ebpf:"host_bits4"`
-	Interfaces   *ebpf.VariableSpec `ebpf:"interfaces"`
-	KnownBits    *ebpf.VariableSpec `ebpf:"known_bits"`
-	KnownSeed    *ebpf.VariableSpec `ebpf:"known_seed"`
-	LabelsMask   *ebpf.VariableSpec `ebpf:"labels_mask"`
-	LabelsRest   *ebpf.VariableSpec `ebpf:"labels_rest"`
-	Monitored4   *ebpf.VariableSpec `ebpf:"monitored4"`
-	Monitored6   *ebpf.VariableSpec `ebpf:"monitored6"`
-	PrefixMask6  *ebpf.VariableSpec `ebpf:"prefix_mask6"`
-	SeriesFull   *ebpf.VariableSpec `ebpf:"series_full"`
-	Slots        *ebpf.VariableSpec `ebpf:"slots"`
+	CountPlaces4     *ebpf.VariableSpec `ebpf:"count_places4"`
+	CountPlaces6     *ebpf.VariableSpec `ebpf:"count_places6"`
+	Excluded4        *ebpf.VariableSpec `ebpf:"excluded4"`
+	Excluded6        *ebpf.VariableSpec `ebpf:"excluded6"`
+	FewPlaces4       *ebpf.VariableSpec `ebpf:"few_places4"`
+	FirstSeries      *ebpf.VariableSpec `ebpf:"first_series"`
+	FirstShared      *ebpf.VariableSpec `ebpf:"first_shared"`
+	Full             *ebpf.VariableSpec `ebpf:"full"`
+	HostBits4        *ebpf.VariableSpec `ebpf:"host_bits4"`
+	Interfaces       *ebpf.VariableSpec `ebpf:"interfaces"`
+	KnownBits        *ebpf.VariableSpec `ebpf:"known_bits"`
+	KnownSeed        *ebpf.VariableSpec `ebpf:"known_seed"`
+	LabelsMask       *ebpf.VariableSpec `ebpf:"labels_mask"`
+	LabelsRest       *ebpf.VariableSpec `ebpf:"labels_rest"`
+	Monitored4       *ebpf.VariableSpec `ebpf:"monitored4"`
+	Monitored6       *ebpf.VariableSpec `ebpf:"monitored6"`
+	PrefixMask6      *ebpf.VariableSpec `ebpf:"prefix_mask6"`
+	SeriesCacheSize  *ebpf.VariableSpec `ebpf:"series_cache_size"`
+	SeriesFull       *ebpf.VariableSpec `ebpf:"series_full"`
+	SeriesGeneration *ebpf.VariableSpec `ebpf:"series_generation"`
+	Slots            *ebpf.VariableSpec `ebpf:"slots"`
 }
 
 // countObjects contains all objects after they have been loaded into the kernel.
@@ -295,6 +310,7 @@ type countMaps struct {
 	Owners           *ebpf.Map `ebpf:"owners"`
 	Places4          *ebpf.Map `ebpf:"places4"`
 	Places6          *ebpf.Map `ebpf:"places6"`
+	SeriesCache      *ebpf.Map `ebpf:"series_cache"`
 	SeriesCounts     *ebpf.Map `ebpf:"series_counts"`
 	SeriesOwners     *ebpf.Map `ebpf:"series_owners"`
 	SeriesSlots      *ebpf.Map `ebpf:"series_slots"`
@@ -319,6 +335,7 @@ func (m *countMaps) Close() error {
 		m.Owners,
 		m.Places4,
 		m.Places6,
+		m.SeriesCache,
 		m.SeriesCounts,
 		m.SeriesOwners,
 		m.SeriesSlots,
@@ -332,24 +349,27 @@ func (m *countMaps) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countVariables struct {
-	CountPlaces4 *ebpf.Variable `ebpf:"count_places4"`
-	CountPlaces6 *ebpf.Variable `ebpf:"count_places6"`
-	Excluded4    *ebpf.Variable `ebpf:"excluded4"`
-	Excluded6    *ebpf.Variable `ebpf:"excluded6"`
-	FirstSeries  *ebpf.Variable `ebpf:"first_series"`
-	FirstShared  *ebpf.Variable `ebpf:"first_shared"`
-	Full         *ebpf.Variable `ebpf:"full"`
-	HostBits4    *ebpf.Variable `ebpf:"host_bits4"`
-	Interfaces   *ebpf.Variable `ebpf:"interfaces"`
-	KnownBits    *ebpf.Variable `ebpf:"known_bits"`
-	KnownSeed    *ebpf.Variable `ebpf:"known_seed"`
-	LabelsMask   *ebpf.Variable `ebpf:"labels_mask"`
-	LabelsRest   *ebpf.Variable `ebpf:"labels_rest"`
-	Monitored4   *ebpf.Variable `ebpf:"monitored4"`
-	Monitored6   *ebpf.Variable `ebpf:"monitored6"`
-	PrefixMask6  *ebpf.Variable `ebpf:"prefix_mask6"`
-	SeriesFull   *ebpf.Variable `ebpf:"series_full"`
-	Slots        *ebpf.Variable `ebpf:"slots"`
+	CountPlaces4     *ebpf.Variable `ebpf:"count_places4"`
+	CountPlaces6     *ebpf.Variable `ebpf:"count_places6"`
+	Excluded4        *ebpf.Variable `ebpf:"excluded4"`
+	Excluded6        *ebpf.Variable `ebpf:"excluded6"`
+	FewPlaces4       *ebpf.Variable `ebpf:"few_places4"`
+	FirstSeries      *ebpf.Variable `ebpf:"first_series"`
+	FirstShared      *ebpf.Variable `ebpf:"first_shared"`
+	Full             *ebpf.Variable `ebpf:"full"`
+	HostBits4        *ebpf.Variable `ebpf:"host_bits4"`
+	Interfaces       *ebpf.Variable `ebpf:"interfaces"`
+	KnownBits        *ebpf.Variable `ebpf:"known_bits"`
+	KnownSeed        *ebpf.Variable `ebpf:"known_seed"`
+	LabelsMask       *ebpf.Variable `ebpf:"labels_mask"`
+	LabelsRest       *ebpf.Variable `ebpf:"labels_rest"`
+	Monitored4       *ebpf.Variable `ebpf:"monitored4"`
+	Monitored6       *ebpf.Variable `ebpf:"monitored6"`
+	PrefixMask6      *ebpf.Variable `ebpf:"prefix_mask6"`
+	SeriesCacheSize  *ebpf.Variable `ebpf:"series_cache_size"`
+	SeriesFull       *ebpf.Variable `ebpf:"series_full"`
+	SeriesGeneration *ebpf.Variable `ebpf:"series_generation"`
+	Slots            *ebpf.Variable `ebpf:"slots"`
 }
 
 // countPrograms contains all programs after they have been loaded into the kernel.

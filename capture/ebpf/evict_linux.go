@@ -24,7 +24,7 @@ const (
 // may not have seen that, addresses and series are deleted; once those have ended, too, that may have found them before, the last of
 // what they counted is read, and the slots are free. If something of that fails, the next call does it again.
 //
-// The series of an address go with it, so that for these, too, none is given away meanwhile: what is new then counts for its address.
+// Series are also found in caches, which are let go of in between. The series of an address go with it, so that for these, too, none is given away meanwhile: what is new then counts for its address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
 	var full, seriesFull uint32
@@ -79,6 +79,11 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
+	if p.hasSeries() { // none is found in the map any more, but may be in a cache
+		if err := errors.Join(p.nextGeneration(), awaitPrograms()); err != nil {
+			return err
+		}
+	}
 	r.counter.Lock()
 	for _, i := range expired {
 		r.readSlot(i, now)
@@ -99,6 +104,15 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		err = errors.Join(err, p.full.Set(slotsOpen))
 	}
 	return err
+}
+
+// nextGeneration has programs forget what they have found of series.
+func (p *program) nextGeneration() error {
+	var now uint32
+	if err := p.generation.Get(&now); err != nil {
+		return err
+	}
+	return p.generation.Set(now + 1)
 }
 
 // giveBack makes a slot free of which no program knows any more.

@@ -31,13 +31,13 @@ struct place4 {
 	__u32 first;
 	__u32 index; // of the first one among the indexed addresses, HASHED, or NOWHERE if it is not monitored
 	__u16 network, peer;
-	__u32 multicast;
+	__u32 broadcast;
 };
 
 struct place6 {
 	struct address6 first;
 	__u16 network, peer;
-	__u16 monitored, multicast;
+	__u32 monitored;
 };
 
 struct {
@@ -55,6 +55,11 @@ struct {
 } places6 SEC(".maps");
 
 volatile const __u32 count_places4, count_places6;
+
+// few_places4 are those of IPv4 if there are no more: two subnets make seven, with their broadcast addresses and what is around them.
+#define FEW_PLACES 8
+
+volatile const struct place4 few_places4[FEW_PLACES];
 
 // find_place4 and find_place6 give the last place that does not begin behind the address: it is one of size from at on.
 
@@ -95,6 +100,46 @@ __noinline __u32 find_place6(__u64 high, __u64 low)
 			at += half;
 	}
 	return at;
+}
+
+// copy_place4 finds the place of an address.
+static __always_inline void copy_place4(__u32 address, struct place4 *to)
+{
+	struct place4 *p;
+	__u64 key;
+
+	if (count_places4 > FEW_PLACES) {
+		key = KEY(find_place4(address));
+		p = bpf_map_lookup_elem(&places4, &key);
+		if (p)
+			*to = *p;
+		return;
+	}
+#pragma unroll
+	for (__u32 after = FEW_PLACES; after > 0; after--) {
+		const __u32 i = after - 1;
+
+		if (i < count_places4 && address >= few_places4[i].first) {
+			to->first = few_places4[i].first;
+			to->index = few_places4[i].index;
+			to->network = few_places4[i].network;
+			to->peer = few_places4[i].peer;
+			to->broadcast = few_places4[i].broadcast;
+			return;
+		}
+	}
+}
+
+// is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
+
+static __always_inline int is_group4(__u32 address)
+{
+	return address >> 28 == 0xe || address == 0xffffffff;
+}
+
+static __always_inline int is_group6(const struct address6 *address)
+{
+	return address->high >> 56 == 0xff;
 }
 
 // interface_numbers has what labels have for an interface, by its place in sums.
@@ -153,6 +198,25 @@ struct {
 } series_counts SEC(".maps");
 
 __u32 series_full; // as full is for slots of addresses
+
+// series_cache has what a processor has found in series_slots last, at a place that slot and labels give. What has been deleted since is
+// of an earlier generation.
+volatile const __u32 series_cache_size; // for each processor; a power of two
+
+struct series_found {
+	__u64 labels;
+	__u32 slot, series;
+	__u64 generation;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct series_found);
+	__uint(max_entries, 1);
+} series_cache SEC(".maps");
+
+__u32 series_generation = 1;
 
 static __always_inline __u32 protocol_number(__u32 protocol)
 {
@@ -242,16 +306,34 @@ __noinline __u32 new_series(__u32 slot, __u64 labels)
 	return slot;
 }
 
+// series_slot gives the slot of an address' labels.
+static __always_inline __u32 series_slot(__u32 cpu, __u32 slot, __u64 labels)
+{
+	struct series_key of = {slot, labels};
+	__u64 key = KEY(cpu * series_cache_size + ((slot ^ (__u32)(labels * GOLDEN >> 32)) & (series_cache_size - 1)));
+	struct series_found *found = bpf_map_lookup_elem(&series_cache, &key);
+	__u32 *series;
+
+	if (found && found->labels == labels && found->slot == slot && found->generation == series_generation)
+		return found->series;
+	series = bpf_map_lookup_elem(&series_slots, &of);
+	if (!series)
+		return new_series(slot, labels);
+	if (found) {
+		found->labels = labels;
+		found->slot = slot;
+		found->series = *series;
+		found->generation = series_generation;
+	}
+	return *series;
+}
+
 // add_labelled adds to what the address of a slot moved with labels.
 static __always_inline void add_labelled(__u32 cpu, __u32 sums_at, __u32 slot, __u64 labels, enum direction d, __u64 bytes, __u64 packets)
 {
-	struct series_key of = {slot, labels & labels_mask};
-	__u32 *series;
-
-	if (slot != NOWHERE && of.labels != labels_rest) {
-		series = bpf_map_lookup_elem(&series_slots, &of);
-		slot = series ? *series : new_series(slot, of.labels);
-	}
+	labels &= labels_mask;
+	if (slot != NOWHERE && labels != labels_rest)
+		slot = series_slot(cpu, slot, labels);
 	add_slot(cpu, sums_at, slot, d, bytes, packets);
 }
 
@@ -289,24 +371,20 @@ static __always_inline __u32 grouped_slot6(const struct address6 *address)
 static __always_inline enum outcome group4(__u32 cpu, __u32 sums_at, __u32 source, __u32 destination, __u64 labels, __u64 bytes,
 					   __u64 packets)
 {
-	struct place4 *from, *to;
-	__u64 key;
+	struct place4 from = {.index = NOWHERE}, to = {.index = NOWHERE};
 
 	if (is_excluded4(source) || is_excluded4(destination))
 		return EXCLUDED;
-	key = KEY(find_place4(source));
-	from = bpf_map_lookup_elem(&places4, &key);
-	key = KEY(find_place4(destination));
-	to = bpf_map_lookup_elem(&places4, &key);
-	if (!from || !to)
-		return MALFORMED; // not so: there is one for each address
-	if (from->index != NOWHERE)
-		add_labelled(cpu, sums_at, grouped_slot4(from, source),
-			     labels | place_labels(from->network, to->multicast ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
-	if (to->index != NOWHERE)
-		add_labelled(cpu, sums_at, grouped_slot4(to, destination), labels | place_labels(to->network, from->peer), RECEIVE, bytes,
+	copy_place4(source, &from);
+	copy_place4(destination, &to);
+	if (from.index != NOWHERE)
+		add_labelled(cpu, sums_at, grouped_slot4(&from, source),
+			     labels | place_labels(from.network, to.broadcast || is_group4(destination) ? MULTICAST : to.peer), TRANSMIT,
+			     bytes, packets);
+	if (to.index != NOWHERE)
+		add_labelled(cpu, sums_at, grouped_slot4(&to, destination), labels | place_labels(to.network, from.peer), RECEIVE, bytes,
 			     packets);
-	return from->index == NOWHERE && to->index == NOWHERE ? UNMONITORED : COUNTED;
+	return from.index == NOWHERE && to.index == NOWHERE ? UNMONITORED : COUNTED;
 }
 
 static __always_inline enum outcome group6(__u32 cpu, __u32 sums_at, const struct address6 *source,
@@ -325,7 +403,7 @@ static __always_inline enum outcome group6(__u32 cpu, __u32 sums_at, const struc
 		return MALFORMED; // not so: there is one for each address
 	if (from->monitored)
 		add_labelled(cpu, sums_at, grouped_slot6(source),
-			     labels | place_labels(from->network, to->multicast ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
+			     labels | place_labels(from->network, is_group6(destination) ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
 	if (to->monitored)
 		add_labelled(cpu, sums_at, grouped_slot6(destination), labels | place_labels(to->network, from->peer), RECEIVE, bytes,
 			     packets);

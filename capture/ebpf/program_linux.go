@@ -50,6 +50,7 @@ type program struct {
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
 	seriesFull       *ebpf.Variable
+	generation       *ebpf.Variable // of what series_cache has
 
 	seriesSlots, freeSeries *ebpf.Map
 
@@ -95,7 +96,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 	p.freeSlots, p.interfaceSlots = p.collection.Maps[countMapFreeSlots], p.collection.Maps[countMapInterfaceSlots]
 	p.full = p.collection.Variables[countVarFull]
 	p.seriesSlots, p.freeSeries = p.collection.Maps[countMapSeriesSlots], p.collection.Maps[countMapFreeSeries]
-	p.seriesFull = p.collection.Variables[countVarSeriesFull]
+	p.seriesFull, p.generation = p.collection.Variables[countVarSeriesFull], p.collection.Variables[countVarSeriesGeneration]
 	var errs [9]error
 	p.sums, errs[0] = view[countSize](p, countMapSums, cpus*interfaces*sums)
 	p.low, errs[1] = view[countHalf](p, countMapLow, cpus*directions*p.slots)
