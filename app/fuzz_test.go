@@ -39,6 +39,7 @@ func FuzzSettings(f *testing.F) {
 		"auto", "ebpf", "afpacket", "192.168.0.1/24", "10.0.0.0/8, fd00::1/64", "fe80::1%eth0", "10.0.0.0/33", "0.0.0.0/0,::/0", ":9088", "none",
 		"prometheus,otlp", " Console ,none", ",", "grpc", "http/protobuf", "gzip", "delta", "DEBUG", "warn+1", "json", "a=b,c=d", "a b=c", "a=%",
 		"https://collector", "a\nb", "a\x1b[31m", "é\xff", "--packets", "\u2028",
+		"network,peer", "vlan, protocol", "lan=10.0.0.0/8,fd00::/8", "external=10.0.0.0/8", "/24", "/129", "64",
 	} {
 		f.Add(s)
 	}

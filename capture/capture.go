@@ -5,6 +5,9 @@
 // which all sources share and which is read for a scrape. A backend whose packets are decoded and selected elsewhere, as in the
 // kernel, adds sums instead of packets.
 //
+// Totals are kept by address, or by prefix, and apart by labels if the table has a [Grouping]: that says what a label's value is, and
+// the table has the bounds. A table without one knows nothing of labels.
+//
 // Which interfaces there are, and when they come and go, is known to package watch: it moves sources from one to another.
 //
 // A backend is one folder, named as --capture names it. To add one, write its folder, pass the conformance suite of

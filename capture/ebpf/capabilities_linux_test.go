@@ -27,7 +27,10 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 	capturetest.NeedRoot(t)
 	list := []string{"", "10.0.0.0/16", "0.0.0.0/0,::/0", "10.0.0.0/24,10.0.2.0/24,fd00::/64,fd01::/64",
 		"10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,fd00::/64,fd02::/64,fd04::/64,fd06::/64,fd08::/64", "127.0.0.2," + many}
-	type form struct{ monitored, excluded string }
+	type form struct {
+		monitored, excluded string
+		labels              bool
+	}
 	load := func(f form) error {
 		monitored, err := capture.ParseSubnets(f.monitored)
 		if err != nil {
@@ -38,6 +41,14 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 			return err
 		}
 		c := capture.Config{Table: capture.NewTable(capture.DefaultLimit, 0), Monitored: monitored, Excluded: excluded}
+		if f.labels {
+			all, err := capture.ParseLabels(strings.Join(capture.LabelNames(), ","))
+			if err != nil {
+				return err
+			}
+			g := capture.NewGrouping(all, monitored, excluded, capture.HostBits{V4: 4, V6: 64})
+			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit)
+		}
 		p, err := load(c, 2)
 		if err != nil {
 			return err
@@ -65,10 +76,15 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 	}
 	for _, monitored := range list {
 		for _, excluded := range list {
-			f := form{monitored, excluded}
-			forms <- f
-			if err := <-errs; err != nil {
-				t.Errorf("%+v: %v", f, err)
+			for _, labels := range []bool{false, true} {
+				if labels && excluded != "" && excluded != monitored {
+					continue // it takes long
+				}
+				f := form{monitored, excluded, labels}
+				forms <- f
+				if err := <-errs; err != nil {
+					t.Errorf("%+v: %v", f, err)
+				}
 			}
 		}
 	}

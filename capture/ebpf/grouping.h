@@ -102,6 +102,19 @@ __noinline __u32 find_place6(__u64 high, __u64 low)
 	return at;
 }
 
+// TRY_PLACE4 takes a place if the address does not come before it. Without the last line, or in a loop, the compiler makes one piece
+// of code of all of them, with a pointer that verifiers forbid to who lacks CAP_PERFMON.
+#define TRY_PLACE4(i)                                                                                                                      \
+	if (i < count_places4 && address >= few_places4[i].first) {                                                                       \
+		to->first = few_places4[i].first;                                                                                          \
+		to->index = few_places4[i].index;                                                                                          \
+		to->network = few_places4[i].network;                                                                                      \
+		to->peer = few_places4[i].peer;                                                                                            \
+		to->broadcast = few_places4[i].broadcast;                                                                                  \
+		asm volatile("" : : "i"(i));                                                                                               \
+		return;                                                                                                                    \
+	}
+
 // copy_place4 finds the place of an address.
 static __always_inline void copy_place4(__u32 address, struct place4 *to)
 {
@@ -115,19 +128,14 @@ static __always_inline void copy_place4(__u32 address, struct place4 *to)
 			*to = *p;
 		return;
 	}
-#pragma unroll
-	for (__u32 after = FEW_PLACES; after > 0; after--) {
-		const __u32 i = after - 1;
-
-		if (i < count_places4 && address >= few_places4[i].first) {
-			to->first = few_places4[i].first;
-			to->index = few_places4[i].index;
-			to->network = few_places4[i].network;
-			to->peer = few_places4[i].peer;
-			to->broadcast = few_places4[i].broadcast;
-			return;
-		}
-	}
+	TRY_PLACE4(7);
+	TRY_PLACE4(6);
+	TRY_PLACE4(5);
+	TRY_PLACE4(4);
+	TRY_PLACE4(3);
+	TRY_PLACE4(2);
+	TRY_PLACE4(1);
+	TRY_PLACE4(0);
 }
 
 // is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
