@@ -132,7 +132,7 @@ const maxInterfaces = 4096
 
 // NewGrouping makes a grouping by labels and prefixes. Networks are the monitored subnets; peers are these and those of the list.
 func NewGrouping(set LabelSet, monitored, peers Subnets, hostBits HostBits) *Grouping {
-	g := &Grouping{labels: set, hostBits: hostBits, interfaces: names{list: []string{""}, limit: maxInterfaces}}
+	g := &Grouping{labels: set, hostBits: hostBits, interfaces: newNames(maxInterfaces, "")}
 	for l, field := range fields {
 		if set.Has(Label(l)) {
 			g.mask |= field
@@ -142,7 +142,7 @@ func NewGrouping(set LabelSet, monitored, peers Subnets, hostBits HostBits) *Gro
 		g.mask &^= networkField // the address tells
 	}
 	g.rest = otherwise & g.mask
-	known := names{list: []string{externalName, multicastName}, limit: other}
+	known := newNames(other, externalName, multicastName)
 	g.places = placesOf(monitored, peers, known.number)
 	g.names = known.list
 	for _, p := range g.places {
@@ -157,23 +157,31 @@ func NewGrouping(set LabelSet, monitored, peers Subnets, hostBits HostBits) *Gro
 
 // names gives numbers to names.
 type names struct {
-	list  []string
-	limit int
+	list    []string
+	numbers map[string]uint16
+	limit   int
+}
+
+func newNames(limit int, list ...string) names {
+	n := names{numbers: map[string]uint16{otherName: other}, limit: limit}
+	for _, name := range list {
+		n.number(name)
+	}
+	return n
 }
 
 // number gives that of a name, which is other's once there are too many.
 func (n *names) number(name string) uint16 {
-	if name == otherName {
-		return other
-	}
-	if at := slices.Index(n.list, name); at >= 0 {
-		return uint16(at)
+	number, known := n.numbers[name]
+	if known {
+		return number
 	}
 	if len(n.list) == n.limit {
 		return other
 	}
-	n.list = append(n.list, name)
-	return uint16(len(n.list) - 1)
+	number = uint16(len(n.list))
+	n.list, n.numbers[name] = append(n.list, name), number
+	return number
 }
 
 func nameOf(list []string, number Labels) string {
@@ -214,7 +222,7 @@ func (g *Grouping) Places() []Place { return g.places }
 func (g *Grouping) InterfaceNumber(name string) uint16 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.interfaces.number(name)
+	return g.interfaces.number(strings.ToValidUTF8(name, "\uFFFD")) // so that what looks the same is the same
 }
 
 // Text is a label and its value.

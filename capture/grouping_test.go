@@ -83,6 +83,7 @@ func TestCounterKeepsTotalsApartByLabels(t *testing.T) {
 		{"a peer that is not monitored", "peer", HostBits{}, packet("192.168.1.5", "203.0.113.7", 6, 0), []string{"192.168.1.5 peer=cdn", ""}},
 		{"multicast", "peer", HostBits{}, packet("192.168.1.5", "239.1.2.3", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
 		{"multicast of IPv6", "peer", HostBits{}, packet("fd00::5", "ff02::fb", 17, 0), []string{"fd00::5 peer=multicast", ""}},
+		{"multicast of IPv4, mapped", "peer", HostBits{}, packet("fd00::5", "::ffff:224.0.0.1", 17, 0), []string{"fd00::5 peer=external", ""}},
 		{"broadcast", "peer", HostBits{}, packet("192.168.1.5", "255.255.255.255", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
 		{"broadcast to a subnet", "peer", HostBits{}, packet("192.168.1.5", "192.168.1.255", 17, 0),
 			[]string{"192.168.1.5 peer=multicast", "192.168.1.255 peer=lan"}},
@@ -387,6 +388,9 @@ func TestInterfacesOfLabelsAreBounded(t *testing.T) {
 		if want := uint16(i); i < maxInterfaces && number != want || i >= maxInterfaces && number != other {
 			t.Fatalf("interface %d has number %d", i, number)
 		}
+	}
+	if g.InterfaceNumber("eth\xff") != g.InterfaceNumber("eth\xfe") {
+		t.Error("names that look the same have two numbers")
 	}
 	if got := g.InterfaceNumber("ppp5"); got != 5 {
 		t.Errorf("one that is known has number %d", got)

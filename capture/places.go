@@ -22,8 +22,10 @@ type placeFrom[T any] struct {
 
 var limitedBroadcast = netip.MustParseAddr("255.255.255.255") // RFC 919
 
-// isGroup tells whether packets to an address go to several, wherever it is.
-func isGroup(addr netip.Addr) bool { return addr.IsMulticast() || addr == limitedBroadcast }
+// isGroup tells whether packets to an address go to several, wherever it is. One of IPv6 that maps an IPv4 one is of IPv6.
+func isGroup(addr netip.Addr) bool {
+	return addr.IsMulticast() && !addr.Is4In6() || addr == limitedBroadcast
+}
 
 // layer is a prefix that says something of the place of its addresses.
 type layer struct {

@@ -199,7 +199,7 @@ func FuzzParseSubnets(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "192.168.0.1/24", "10.0.0.0/8,,", "::/0,0.0.0.0/0", "fe80::1%eth0", "fe80::/10", "::ffff:10.0.0.0/104",
 		"::ffff:10.0.0.1", "255.255.255.250/32", " 10.0.0.0/8 ,\tfd00::/8", "10.0.0.0/24,10.0.1.0/24", "1.2.3.4/0", "10.0.0.0/33",
-		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::/64,fd00:0:0:1::/64",
+		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::/64,fd00:0:0:1::/64", "lan=10.0.0.1/8,vpn = 10.8.0.0/16, fd00::/8", "a=b=10.0.0.0/8", "=10.0.0.0/8", "a=10.0.0.0/8,b=10.1.1.1/8",
 	} {
 		f.Add(seed)
 	}
@@ -220,6 +220,11 @@ func FuzzParseSubnets(f *testing.F) {
 			}
 		}
 		again, err := ParseSubnets(s.String())
+		for i := range again.Prefixes() {
+			if again.Name(i) != s.Name(i) {
+				t.Errorf("%q: %s has the name %q, then %q", list, s.Prefixes()[i], s.Name(i), again.Name(i))
+			}
+		}
 		if err != nil || !slices.Equal(again.Prefixes(), s.Prefixes()) {
 			t.Errorf("%q is %s, which reads back as %s, %v", list, s, again, err)
 		}

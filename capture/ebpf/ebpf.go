@@ -31,7 +31,7 @@
 // count on another interface, and that takes no privilege.
 //
 // Functions that are not inlined take and give numbers only, so that each is verified once and not with every caller. Kernels
-// before 6.9 have room for 20 KiB of program on a socket (net.core.optmem_max). Those that were tried, 5.10 to 6.8, have verifiers
+// before 6.9 have room for 20 KiB of program on a socket (net.core.optmem_max): too little for labels. Those that were tried, 5.10 to 6.8, have verifiers
 // that fail at loops of who lacks CAP_PERFMON: there it is needed, too, and the error says so.
 //
 // A packet costs 15 to 25 ns with small IPv4 subnets, 40 in large ones, 55 for IPv6 and 45 in a VLAN whose tag is still in the

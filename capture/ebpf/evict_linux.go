@@ -61,6 +61,9 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		}
 	}
 	if err := awaitPrograms(); err != nil {
+		if p.hasSeries() && seriesFull == slotsOpen { // nothing was deleted: what is idle now may not be so at the next call
+			err = errors.Join(err, p.seriesFull.Set(slotsOpen))
+		}
 		return err
 	}
 	if ofAddresses {

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync/atomic"
@@ -10,8 +11,11 @@ import (
 	"promflow/capture"
 )
 
-// fewPlaces is as in grouping.h.
-const fewPlaces = 8
+// As in grouping.h and subnets.h.
+const (
+	fewPlaces = 8
+	maxPlaces = 1 << 16 // that can be searched in so many steps
+)
 
 // maxSeriesCache is how many series a processor finds again without a search: 1.5 MiB, which fit in most second-level caches.
 const maxSeriesCache = 1 << 16
@@ -54,6 +58,9 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *capture.Grouping, monitore
 			at.Monitored = 1
 		}
 		places6 = append(places6, at)
+	}
+	if max(len(places4), len(places6)) > maxPlaces {
+		return fmt.Errorf("searching %d ranges of addresses: %w (there can be %d)", max(len(places4), len(places6)), errors.ErrUnsupported, maxPlaces)
 	}
 	var few [fewPlaces]countPlace4
 	if len(places4) > fewPlaces {

@@ -10,7 +10,7 @@
 #endif
 
 #define FEW 2
-#define STEPS 16 // of a search: 65,536 ranges are more than a command line has room for
+#define STEPS 16 // of a search in 65,536 ranges at the most, which is more subnets than a command line has room for
 
 #define NOWHERE 0xffffffff // what find4 gives for an address that is in no range
 #define HASHED 0xfffffffe  // or in a range that is not indexed

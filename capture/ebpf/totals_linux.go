@@ -26,6 +26,7 @@ type reader struct {
 	counter *capture.Counter
 	began   time.Time
 	slots   []slot
+	later   []int          // slots of addresses that are new
 	other   capture.Totals // as it was last read
 
 	look, lookSeries time.Duration // since it began: when an address, or a series, may next have expired
@@ -47,12 +48,18 @@ func (r *reader) read() {
 	r.counter.Lock()
 	defer r.counter.Unlock()
 	// If reads were late, the table takes those that it knows for idle until they are read: they come before who may take their place.
-	for _, known := range []bool{true, false} {
-		for i := range r.slots {
-			if known == (r.slots[i].seen != 0) && p.owned(i) {
-				r.readSlot(i, now)
-			}
+	r.later = r.later[:0]
+	for i := range r.slots {
+		switch {
+		case !p.owned(i):
+		case r.knows(i):
+			r.readSlot(i, now)
+		default:
+			r.later = append(r.later, i)
 		}
+	}
+	for _, i := range r.later {
+		r.readSlot(i, now)
 	}
 	var other capture.Totals
 	for at := 0; at < len(p.sums); at += sums {
@@ -62,6 +69,15 @@ func (r *reader) read() {
 	if other != r.other {
 		r.counter.Add(capture.Key{}, grown(&r.other, other))
 	}
+}
+
+// knows tells whether a read has found the address that a slot is of.
+func (r *reader) knows(slot int) bool {
+	if slot >= r.program.firstSeries {
+		of, _, owned := r.program.seriesOf(slot)
+		return owned && r.slots[of].seen != 0
+	}
+	return r.slots[slot].seen != 0
 }
 
 // readSlot adds to the table what the address of a slot has moved since the slot was last read. The caller holds the lock.

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -91,36 +92,50 @@ func TestLateReadsEvictNobodyAlive(t *testing.T) {
 	}
 	const expireAfter = time.Millisecond
 	alive := []string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"}
-	table := capture.NewTable(len(alive), expireAfter)
-	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored})
-	run := func(addresses ...string) {
-		for _, a := range addresses {
-			if _, err := r.filter.Run(&ebpf.RunOptions{Data: capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100)}); err != nil {
-				t.Fatal(err)
+	vlans := capture.NewGrouping(capture.LabelSet(0).With(capture.LabelVLAN), monitored, capture.Subnets{}, capture.HostBits{})
+	for name, table := range map[string]*capture.Table{
+		"addresses":                 capture.NewTable(len(alive), expireAfter),
+		"return with another label": capture.NewGroupedTable(len(alive), expireAfter, vlans, 100),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored})
+			run := func(vlan byte, addresses ...string) {
+				for _, a := range addresses {
+					f := slices.Insert(capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100), 12, 0x81, 0, 0, vlan)
+					if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
-		}
-	}
-	run(alive...)
-	r.read()
-	for expired := 0; expired < len(alive); time.Sleep(10 * time.Millisecond) {
-		expired = 0
-		s := table.Snapshot()
-		for i := range s.Hosts {
-			if s.Expired(&s.Hosts[i]) {
-				expired++
+			run(1, alive...)
+			r.read()
+			for expired := 0; expired < len(alive); time.Sleep(10 * time.Millisecond) {
+				expired = 0
+				s := table.Snapshot()
+				for i := range s.Hosts {
+					if s.Expired(&s.Hosts[i]) {
+						expired++
+					}
+				}
 			}
-		}
-	}
-	run("10.0.0.1")
-	run(alive...)
-	r.read()
-	totals := totalsOf(table)
-	for _, a := range alive {
-		if got := totals[netip.MustParseAddr(a)].TransmitPackets; got != 2 {
-			t.Errorf("%s has %d packets, want 2", a, got)
-		}
-	}
-	if got := totals[netip.Addr{}].TransmitPackets; got != 1 {
-		t.Errorf("the others have %d packets, want 1", got)
+			run(1, "10.0.0.1")
+			run(2, alive...)
+			r.read()
+			totals, s := map[netip.Addr]int64{}, table.Snapshot()
+			for _, h := range s.Hosts {
+				totals[h.Addr] += h.TransmitPackets
+			}
+			for at, series := range s.Series() {
+				totals[s.Hosts[at].Addr] += series.TransmitPackets
+			}
+			for _, a := range alive {
+				if got := totals[netip.MustParseAddr(a)]; got != 2 {
+					t.Errorf("%s has %d packets, want 2", a, got)
+				}
+			}
+			if got := totals[netip.Addr{}]; got != 1 {
+				t.Errorf("the others have %d packets, want 1", got)
+			}
+		})
 	}
 }
