@@ -112,7 +112,7 @@ func (c *config) settings() settings {
 			usage: "what totals of an address are kept apart by: " + strings.Join(capture.LabelNames(), ", ") + ", or some of these"},
 		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnets(&c.peers),
 			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
-		{category: "Labels", name: "max-series", holder: "N", deflt: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<30),
+		{category: "Labels", name: "max-series", holder: "N", deflt: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<24),
 			usage: `how many combinations of labels are kept apart, over all addresses; labels of further ones are "other"`},
 		{category: "Labels", name: "aggregate", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V4, 32),
 			usage: `count IPv4 by prefixes of this length instead of by address: /24 gives ip="192.168.1.0/24"`},

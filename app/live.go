@@ -53,13 +53,16 @@ func openLive(c *config, log *slog.Logger) (l *live, err error) {
 				"interface", s.Interface, "addresses", outside, "monitored", c.monitored)
 		}
 	}
-	c.explainPeers(log)
+	c.explainLabels(log)
 	log.Info("capturing", "interface", strings.Join(captured, ","), "backend", l.backend, "promiscuous", c.promiscuous)
 	return l, nil
 }
 
-// explainPeers says what would make the label peer other than expected.
-func (c *config) explainPeers(log *slog.Logger) {
+// explainLabels says what would make labels other than expected.
+func (c *config) explainLabels(log *slog.Logger) {
+	if c.labels == 0 && c.maxSeries > 0 {
+		log.Warn("a limit of series is for labels only, and none is asked for", c.said("max-series"), c.maxSeries)
+	}
 	if !c.labels.Has(capture.LabelPeer) {
 		if !c.peers.Empty() {
 			log.Warn("peer subnets are for the label peer only, which is not asked for", c.said("peer-subnets"), c.peers)

@@ -31,8 +31,10 @@ func (m *monitor) read() telemetry.Reading {
 	}
 	m.warnIfFull(&s)
 	g := m.table.Grouping()
-	if g != nil && g.Labels() != 0 {
+	if g != nil && g.Mask() != 0 {
 		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.table.SeriesLimit())
+	}
+	if g != nil && g.Labels() != 0 {
 		r.Labels = func(h telemetry.Host) (labels []telemetry.Label) {
 			for _, t := range g.Texts(h.Addr, capture.Labels(h.Labels)) {
 				labels = append(labels, telemetry.Label{Name: t.Label.String(), Value: strings.ToValidUTF8(t.Value, "\uFFFD")})

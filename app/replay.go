@@ -25,6 +25,7 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if err := checkFiles(files); err != nil {
 		return err
 	}
+	c.explainLabels(c.logger(os.Stderr))
 	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
 	table := c.table(0)
 	counted := []telemetry.Interface{}

@@ -49,7 +49,7 @@ func ParseLabels(list string) (s LabelSet, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		l := slices.Index(labelNames[:], strings.TrimSpace(name))
 		if l < 0 {
-			return 0, fmt.Errorf("%q is none of %s", strings.TrimSpace(name), strings.Join(labelNames[:], ", "))
+			return 0, fmt.Errorf("%q is no label: expected some of %s, separated by commas", strings.TrimSpace(name), strings.Join(labelNames[:], ", "))
 		}
 		s = s.With(Label(l))
 	}

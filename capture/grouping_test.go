@@ -263,9 +263,9 @@ func TestNamesOfSubnets(t *testing.T) {
 		t.Error("a name without a name")
 	}
 	for list, want := range map[string]string{
-		"=10.0.0.0/8":                     `"=10.0.0.0/8" has no name`,
-		"a\x00b=10.0.0.0/8":               `has no name before the =`,
-		"a\xff=10.0.0.0/8":                `has no name before the =`,
+		"=10.0.0.0/8":                     `"=10.0.0.0/8" has no name that can be read`,
+		"a\x00b=10.0.0.0/8":               `has no name that can be read before the =`,
+		"a\xff=10.0.0.0/8":                `has no name that can be read before the =`,
 		"a=b=10.0.0.0/8":                  `"b=10.0.0.0/8" is not a subnet`,
 		"a=":                              `"" is not a subnet`,
 		"a=10.0.0.0/8,b=10.0.0.0/8":       "10.0.0.0/8 comes twice",

@@ -36,7 +36,7 @@ func ParseSubnets(list string) (Subnets, error) {
 		}
 		name, subnet = strings.TrimSpace(name), strings.TrimSpace(subnet)
 		if named && (name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl)) {
-			return Subnets{}, fmt.Errorf("%q has no name before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
+			return Subnets{}, fmt.Errorf("%q has no name that can be read before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
 		}
 		if slices.Contains(reservedNames, name) {
 			return Subnets{}, fmt.Errorf("%q cannot be the name of a subnet: it has a meaning of its own", name)
@@ -126,6 +126,9 @@ func (s Subnets) String() string {
 	}
 	return strings.Join(list, ",")
 }
+
+// MarshalText is String, for logs in JSON.
+func (s Subnets) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Contains tells whether a prefix of the set covers addr. An IPv6 address that maps an IPv4 one is an IPv6 address.
 func (s *Subnets) Contains(addr netip.Addr) bool {

@@ -34,9 +34,9 @@ func haveBTF() error {
 	return err
 }
 
-// explain tells why the program could not be loaded for so many addresses, where memlockErr is why the limit of locked memory
-// could not be raised.
-func explain(err error, limit int, memlockErr error) error {
+// explain tells why the program could not be loaded for a table, where memlockErr is why the limit of locked memory could not be
+// raised.
+func explain(err error, table *capture.Table, memlockErr error) error {
 	refused := errors.As(err, new(*ebpf.VerifierError)) || errors.Is(err, unix.EFAULT) // what a verifier that breaks down says
 	if able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); capErr == nil && !able {
 		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
@@ -45,7 +45,7 @@ func explain(err error, limit int, memlockErr error) error {
 	case errors.Is(err, unix.ENOSYS):
 		return lacks("the bpf system call (CONFIG_BPF_SYSCALL)", err)
 	case !refused && (errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.E2BIG)):
-		return noRoom(limit, err)
+		return noRoom(table, err)
 	case !refused && errors.Is(err, os.ErrPermission):
 		return forbidden(memlockErr)
 	}
@@ -70,8 +70,12 @@ func forbidden(memlockErr error) error {
 		doing, unix.EPERM)
 }
 
-func noRoom(limit int, err error) error {
-	return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips): %w", doing, limit, err)
+func noRoom(table *capture.Table, err error) error {
+	labels := ""
+	if series := table.SeriesLimit(); series > 0 {
+		labels = fmt.Sprintf(" and %d combinations of labels (see --max-series)", series)
+	}
+	return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips)%s: %w", doing, table.Limit(), labels, err)
 }
 
 func lacks(what string, err error) error {

@@ -89,7 +89,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 		}
 	}
 	if err != nil {
-		return nil, explain(err, c.Table.Limit(), memlockErr)
+		return nil, explain(err, c.Table, memlockErr)
 	}
 	p.ethernet, p.network = p.collection.Programs[ethernet], p.collection.Programs[network]
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
@@ -156,7 +156,7 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
 		p.slots += c.Table.SeriesLimit()
 	}
 	if int64(p.cpus)*directions*int64(p.slots) > math.MaxInt32 {
-		return noRoom(limit, unix.E2BIG)
+		return noRoom(c.Table, unix.E2BIG)
 	}
 	if len(monitored6) > 0 {
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
