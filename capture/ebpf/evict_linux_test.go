@@ -22,7 +22,7 @@ import (
 // several processors: none may be lost, or count for another.
 func TestEvictsWhileCounting(t *testing.T) {
 	capturetest.NeedRoot(t)
-	const addresses, vlans, runners, evictions, size = 48, 3, 4, 50, 100
+	const addresses, vlans, runners, evictions, size = 48, 3, 4, 30, 100
 	for _, c := range []struct {
 		name, monitored string
 		slots, series   int
