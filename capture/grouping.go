@@ -97,15 +97,6 @@ var protocolNames = []string{otherName, "tcp", "udp", "icmp", "sctp", "esp", "gr
 // protocols are by the IANA's numbers; ICMPv6 is icmp.
 var protocols = [256]Labels{6: 1, 17: 2, 1: 3, 58: 3, 132: 4, 50: 5, 47: 6}
 
-// Protocols gives the number in Labels of each protocol of IP, for a backend that makes Labels by itself.
-func Protocols() [256]uint8 {
-	var numbers [256]uint8
-	for protocol, number := range protocols {
-		numbers[protocol] = uint8(number)
-	}
-	return numbers
-}
-
 // Grouping says by what totals are kept, if not by single addresses alone: by prefixes, and apart by labels. nil is by single
 // addresses alone. Its methods are safe for concurrent use.
 type Grouping struct {
