@@ -37,6 +37,7 @@ type config struct {
 	exporters      []string // nil: not given
 	metricsAddress string
 	webConfigFile  string
+	noUI           bool
 	otlp           telemetry.OTLP
 
 	user privilege.User
@@ -125,6 +126,8 @@ func (c *config) settings() settings {
 			usage: "where to serve /metrics; without a host, on all addresses; none opens no port"},
 		{category: "Metrics", name: "web-config-file", holder: "FILE", parse: text(&c.webConfigFile),
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
+		{category: "Metrics", name: "no-ui", deflt: "false", parse: boolean(&c.noUI),
+			usage: "serve no live page at /, and nothing for promflow top"},
 
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlp.Endpoint),
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},

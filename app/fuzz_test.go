@@ -237,7 +237,7 @@ func FuzzWebConfigFile(f *testing.F) {
 		c := new(config)
 		c.settings()
 		c.metricsAddress, c.webConfigFile = "127.0.0.1:0", path
-		server, err := newServer(c, http.NotFoundHandler(), log)
+		server, err := newServer(c, http.NotFoundHandler(), http.NotFoundHandler(), log)
 		if err != nil {
 			if line := oneLine(err); !strings.HasPrefix(line, fmt.Sprintf("--web-config-file %q: ", path)) {
 				t.Errorf("%q: %s", content, line)

@@ -3,6 +3,7 @@ package app
 import (
 	"log/slog"
 	"strings"
+	"sync"
 
 	"promflow/capture"
 	"promflow/capture/frame"
@@ -15,11 +16,12 @@ type monitor struct {
 	fill  func() []telemetry.Interface // brings the table up to date, and gives the state of what fills it
 	log   *slog.Logger                 // of what there is to say about the table; may be nil
 
+	mu         sync.Mutex
 	full       bool // that there is no room was logged
 	seriesFull bool // that there is none for labels was, too
 }
 
-// read gives the state of everything.
+// read gives the state of everything. It is safe for concurrent use.
 func (m *monitor) read() telemetry.Reading {
 	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Interfaces: m.fill()}
 	s := m.table.Snapshot()
@@ -75,6 +77,8 @@ func withTotals(h telemetry.Host, t *capture.Totals) telemetry.Host {
 
 // warnIfFull says once that addresses, or labels of one, count together.
 func (m *monitor) warnIfFull(s *capture.Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && s.Hosts[n-1].Key == (capture.Key{}) {
 		m.full = true
 		m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"promflow/telemetry"
+	"promflow/telemetry/talkers"
 )
 
 // How long the end may take: scrapes that are under way, then the last push. Nobody should have to wait for 5 s.
@@ -28,7 +29,8 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(c, outlet.page, log)
+	talkers := talkers.New(m.read)
+	server, err := newServer(c, outlet.page, talkers, log)
 	if err != nil {
 		return errors.Join(err, outlet.abandon())
 	}
@@ -46,17 +48,19 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	telemetry.New(instance(c, server, log), log, outlet.readers...)
 	defer shutdown(outlet.readers, log)
 
-	return work(ctx, server, live)
+	return work(ctx, server, live.run, talkers.Run)
 }
 
-// work serves and captures until ctx ends or one of both fails, which ends the other. When it returns, the capture has
+// work serves and does its jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has
 // counted its last packet.
-func work(ctx context.Context, server *server, live *live) error {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return live.run(ctx) })
-	both.Go(server.serve)
-	both.Go(func() error { <-ctx.Done(); return server.close() })
-	return both.Wait()
+func work(ctx context.Context, server *server, jobs ...func(context.Context) error) error {
+	all, ctx := errgroup.WithContext(ctx)
+	for _, job := range jobs {
+		all.Go(func() error { return job(ctx) })
+	}
+	all.Go(server.serve)
+	all.Go(func() error { <-ctx.Done(); return server.close() })
+	return all.Wait()
 }
 
 // instance tells this promflow from others: those on one machine have other ports or, without any, other interfaces.

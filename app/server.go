@@ -14,9 +14,12 @@ import (
 
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"promflow/app/ui"
+	"promflow/telemetry/talkers"
 )
 
-// server is the HTTP listener: the metrics page, health, and a page that leads there.
+// server is the HTTP listener: the metrics page, health, and the live page or, without it, one that leads there.
 type server struct {
 	http     *http.Server
 	listener net.Listener
@@ -29,12 +32,50 @@ const noListener = "none"
 
 // newServer binds the listener, so that a port that is taken is an error before anything else begins. With noListener the
 // server is one that does nothing.
-func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, error) {
+func newServer(c *config, metrics, talking http.Handler, log *slog.Logger) (*server, error) {
 	if c.metricsAddress == noListener {
 		return &server{}, nil
 	}
 	if err := c.checkWebConfig(); err != nil {
 		return nil, err
+	}
+	routes, err := c.routes(metrics, talking)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(c.metricsAddress, c.said("metrics-address"))
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		http: &http.Server{
+			Handler: whileRead(routes, stallTimeout),
+			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
+			// is for a whole answer: a page with a hundred thousand lines takes its time.
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
+		},
+		listener: listener,
+		config:   &web.FlagConfig{WebConfigFile: &c.webConfigFile},
+		log:      log,
+	}
+	newConnections(maxConnections).limit(s.http)
+	return s, nil
+}
+
+// routes says who answers what.
+func (c *config) routes(metrics, talking http.Handler) (http.Handler, error) {
+	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", metrics)
+	mux.HandleFunc("/-/healthy", ok)
+	mux.HandleFunc("/-/ready", ok)
+	if !c.noUI {
+		mux.Handle("GET "+talkers.Path, talking)
+		mux.Handle("/", ui.Handler())
+		return mux, nil
 	}
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "promflow",
@@ -50,32 +91,8 @@ func newServer(c *config, metrics http.Handler, log *slog.Logger) (*server, erro
 	if err != nil {
 		return nil, fmt.Errorf("landing page: %w", err)
 	}
-	listener, err := listen(c.metricsAddress, c.said("metrics-address"))
-	if err != nil {
-		return nil, err
-	}
-	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", metrics)
-	mux.HandleFunc("/-/healthy", ok)
-	mux.HandleFunc("/-/ready", ok)
 	mux.Handle("/", landing)
-	s := &server{
-		http: &http.Server{
-			Handler: whileRead(mux, stallTimeout),
-			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
-			// is for a whole answer: a page with a hundred thousand lines takes its time.
-			ReadHeaderTimeout: 10 * time.Second,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    64 << 10,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
-		},
-		listener: listener,
-		config:   &web.FlagConfig{WebConfigFile: &c.webConfigFile},
-		log:      log,
-	}
-	newConnections(maxConnections).limit(s.http)
-	return s, nil
+	return mux, nil
 }
 
 // stallTimeout is how long a client may leave what is sent to it unread.

@@ -27,6 +27,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/replay"
 	"promflow/telemetry"
+	"promflow/telemetry/talkers"
 )
 
 // serveCounts serves the counts of a capture file as run serves those of an interface, and gives the address.
@@ -54,7 +55,7 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := newServer(c, page, log)
+	server, err := newServer(c, page, talkers.New(m.read), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,11 @@ func TestPages(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"/", 200, `href="/metrics"`},
+		{"/", 200, "<title>promflow</title>"},
+		{"/assets/page.html", 200, "<title>promflow</title>"},
+		{"/assets/nosuch", 404, ""},
+		{"/api/v1/talkers?limit=1", 200, `"interfaces":[{"name":"eth0"`},
+		{"/api/v1/talkers?limit=no", 400, `limit="no": expected a number`},
 		{"/metrics", 200, "\npromflow_tracked_ips 0\n"},
 		{"/-/healthy", 200, "OK"},
 		{"/-/ready", 200, "OK"},

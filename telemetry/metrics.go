@@ -311,9 +311,7 @@ type place struct {
 }
 
 func (c *collection) observeInterface(i Interface) {
-	// The name of a Linux interface may be any bytes, but a label and a Protocol Buffers string must be UTF-8: one that is not
-	// would cost the whole export.
-	name := attribute.String("interface", strings.ToValidUTF8(i.Name, "\uFFFD"))
+	name := attribute.String("interface", i.Label())
 	if i.Backend != "" {
 		up := int64(0)
 		if i.Up {

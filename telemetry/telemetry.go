@@ -24,6 +24,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"strings"
 
 	"github.com/prometheus/common/version"
 	"go.opentelemetry.io/otel/attribute"
@@ -36,6 +37,7 @@ import (
 type Reading struct {
 	Hosts          iter.Seq[Host]     // may be nil; each address comes once, or once with each of its labels
 	Labels         func(Host) []Label // besides ip, in UTF-8, other ones for others of an address; may be nil. It is asked once, as long as a Host is in each reading
+	Info           func(netip.Addr) HostInfo // may be nil
 	Interfaces     []Interface
 	Tracked, Limit int64 // addresses that have not expired, and how many the table can hold
 	Series         int64 // combinations of labels that are kept apart
@@ -60,6 +62,12 @@ type Host struct {
 	ReceivePackets, TransmitPackets int64
 }
 
+// IP is the value of the ip label: the address, its prefix, or "other".
+func (h Host) IP() string { return ipLabel(h.Addr, h.Bits) }
+
+// HostInfo is what else is known of the host that has an address; empty where nothing is.
+type HostInfo struct{ Hostname, MAC string }
+
 // Interface is the state of the capture on one interface, or of a capture file.
 type Interface struct {
 	Name     string
@@ -68,6 +76,10 @@ type Interface struct {
 	Dropped  int64 // packets that the kernel dropped before they were seen
 	Outcomes []Outcome
 }
+
+// Label is the interface's name as an attribute. The name of a Linux interface may be any bytes, but a label and a Protocol Buffers
+// string must be UTF-8: one that is not would cost the whole export.
+func (i Interface) Label() string { return strings.ToValidUTF8(i.Name, "\uFFFD") }
 
 // Outcome is what became of the packets that were seen on an interface.
 type Outcome struct {
