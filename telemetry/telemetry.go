@@ -35,8 +35,8 @@ import (
 
 // Reading is the state of the capture at one instant. All counts are totals since the start.
 type Reading struct {
-	Hosts          iter.Seq[Host]     // may be nil; each address comes once, or once with each of its labels
-	Labels         func(Host) []Label // besides ip, in UTF-8, other ones for others of an address; may be nil. It is asked once, as long as a Host is in each reading
+	Hosts          iter.Seq[Host]            // may be nil; each address comes once, or once with each of its labels
+	Labels         func(Host) []Label        // besides ip, in UTF-8, other ones for others of an address; may be nil. It is asked once, as long as a Host is in each reading
 	Info           func(netip.Addr) HostInfo // may be nil
 	Interfaces     []Interface
 	Tracked, Limit int64 // addresses that have not expired, and how many the table can hold
