@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -29,13 +30,21 @@ import (
 // BenchmarkReaders compares the page with the text, for as many addresses as the table has room for by default.
 func BenchmarkReaders(b *testing.B) {
 	reading := hosts(65536)
-	page := start(b, func() telemetry.Reading { return reading }, false)
-	b.Run("page", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			page.ServeHTTP(discard{}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		}
-	})
+	reader := func(name string, reading telemetry.Reading) {
+		page := start(b, func() telemetry.Reading { return reading }, false)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				page.ServeHTTP(discard{}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			}
+		})
+	}
+	reader("page", reading)
+	withNames := reading
+	withNames.Info = func(netip.Addr) telemetry.HostInfo {
+		return telemetry.HostInfo{Hostname: "laptop.lan.example", MAC: "02:00:00:00:00:01"}
+	}
+	reader("page with names", withNames)
 	b.Run("text", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

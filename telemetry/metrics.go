@@ -21,6 +21,7 @@ const (
 	transmitBytes
 	receivePackets
 	transmitPackets
+	hostInfo
 	capturePackets
 	captureBytes
 	captureDropped
@@ -53,6 +54,8 @@ var definitions = [metrics]struct {
 		"Packets received by an IP address in the monitored subnets."},
 	transmitPackets: {false, "promflow_transmit_packets", "{packet}",
 		"Packets transmitted by an IP address in the monitored subnets."},
+	hostInfo: {true, "promflow_host_info", "",
+		"Always 1: what is known of an IP address on the page besides its counts, to be joined by ip."},
 	capturePackets: {false, "promflow_capture_packets", "{packet}",
 		"Packets seen on an interface, each once, by what became of them."},
 	captureBytes: {false, "promflow_capture_bytes", "By",
@@ -104,8 +107,16 @@ type host struct {
 	entry      uint32
 	order      string // values of labels, in the order of their names
 	attributes attribute.Set
+	known      *knownHost // nil until somebody wants to know
 	// When the series began: at the reading before the first that had them, where they were still 0.
 	receiveBegan, transmitBegan time.Time
+}
+
+// knownHost is what an address was called in the last reading, as attributes: to make these anew each time would take longer than
+// all the rest.
+type knownHost struct {
+	HostInfo
+	attributes attribute.Set
 }
 
 // hostKey tells hosts apart.
@@ -186,6 +197,9 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 	for _, m := range of {
 		c.points[m] = make([]point, 0, len(totals))
 	}
+	if r.Info != nil {
+		c.points[hostInfo] = make([]point, 0, r.Tracked+1)
+	}
 	add := func(m metric, total int64, h *host, began time.Time) {
 		if total > 0 { // a series appears once it has counted something
 			c.points[m] = append(c.points[m], point{Attributes: h.attributes, StartTime: began, Time: c.now, Value: total})
@@ -209,6 +223,9 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 			gone.TransmitPackets += t.TransmitPackets
 			continue
 		}
+		if r.Info != nil && !t.Part && (r.Labels != nil || t.ReceiveBytes > 0 || t.TransmitBytes > 0) { // or its parts have counted
+			c.points[hostInfo] = append(c.points[hostInfo], point{Attributes: h.info(t, r.Info), Time: c.now, Value: 1})
+		}
 		add(receiveBytes, t.ReceiveBytes, h, h.receiveBegan)
 		add(transmitBytes, t.TransmitBytes, h, h.transmitBegan)
 		if s.packets {
@@ -217,6 +234,24 @@ func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
 		}
 	}
 	return gone
+}
+
+// info gives the attributes of the address for its info metric. All of them are there for each address on the page, where nothing is
+// known, too, and for prefixes and "other", of which nothing can be: PromQL's on(ip) group_left(hostname, mac) drops what it finds no
+// partner for, and a sum over what it joined would be too little without saying so.
+func (h *host) info(of *Host, info func(netip.Addr) HostInfo) attribute.Set {
+	var now HostInfo
+	if of.Addr.IsValid() && of.Bits == 0 {
+		now = info(of.Addr)
+	}
+	if h.known == nil || h.known.HostInfo != now {
+		h.known = &knownHost{now, attribute.NewSet(
+			attribute.String("ip", ipLabel(of.Addr, of.Bits)),
+			attribute.String("hostname", strings.ToValidUTF8(now.Hostname, "\uFFFD")),
+			attribute.String("mac", strings.ToValidUTF8(now.MAC, "\uFFFD")),
+		)}
+	}
+	return h.known.attributes
 }
 
 // match makes s.hosts those of totals, and keeps what is known of them. To make attributes and to sort takes longer than all

@@ -678,7 +678,7 @@ func TestPageAfterShutdownIsAnError(t *testing.T) {
 // The page is the same, in every format, whatever is on it: odd names, no addresses, more addresses than the SDK's limit.
 func TestPageIsTheSameInEveryFormat(t *testing.T) {
 	for name, reading := range map[string]telemetry.Reading{
-		"nothing": {}, "example": example(), "labels": labelled(), "many addresses": hosts(3000),
+		"nothing": {}, "example": example(), "labels": labelled(), "names": named(), "many addresses": hosts(3000),
 		"one address": {Hosts: slices.Values([]telemetry.Host{{Addr: netip.MustParseAddr("fe80::1%eth0\"\\"), ReceiveBytes: 1}})},
 	} {
 		t.Run(name, func(t *testing.T) {

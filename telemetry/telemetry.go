@@ -37,7 +37,7 @@ import (
 type Reading struct {
 	Hosts          iter.Seq[Host]            // may be nil; each address comes once, or once with each of its labels
 	Labels         func(Host) []Label        // besides ip, in UTF-8, other ones for others of an address; may be nil. It is asked once, as long as a Host is in each reading
-	Info           func(netip.Addr) HostInfo // may be nil
+	Info           func(netip.Addr) HostInfo // what else is known of an address; nil if nobody wants to know. It must not block
 	Interfaces     []Interface
 	Tracked, Limit int64 // addresses that have not expired, and how many the table can hold
 	Series         int64 // combinations of labels that are kept apart
@@ -65,7 +65,7 @@ type Host struct {
 // IP is the value of the ip label: the address, its prefix, or "other".
 func (h Host) IP() string { return ipLabel(h.Addr, h.Bits) }
 
-// HostInfo is what else is known of the host that has an address; empty where nothing is.
+// HostInfo is what an address is called, empty where that is not known. It may change from one reading to the next.
 type HostInfo struct{ Hostname, MAC string }
 
 // Interface is the state of the capture on one interface, or of a capture file.

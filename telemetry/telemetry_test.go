@@ -146,7 +146,7 @@ func TestPage(t *testing.T) {
 	for golden, c := range map[string]struct {
 		reading func() telemetry.Reading
 		packets bool
-	}{"metrics.golden": {example, false}, "metrics-packets.golden": {example, true}, "metrics-labels.golden": {labelled, false}} {
+	}{"metrics.golden": {example, false}, "metrics-packets.golden": {example, true}, "metrics-labels.golden": {labelled, false}, "metrics-names.golden": {named, false}} {
 		t.Run(golden, func(t *testing.T) {
 			page := start(t, c.reading, c.packets)
 			whole := scrape(t, page)
