@@ -1,0 +1,259 @@
+package names
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// server is a resolver of the test's, with what it was asked and when.
+type server struct {
+	mu     sync.Mutex
+	answer func(ctx context.Context, addr string) ([]string, error)
+	asked  []string
+	atOnce int
+	most   int // at once
+}
+
+func (s *server) lookup(ctx context.Context, addr string) ([]string, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, addr)
+	s.atOnce++
+	s.most = max(s.most, s.atOnce)
+	answer := s.answer
+	s.mu.Unlock()
+	names, err := answer(ctx, addr)
+	s.mu.Lock()
+	s.atOnce--
+	s.mu.Unlock()
+	return names, err
+}
+
+// take gives what was asked since the last time, and how many questions were open at once.
+func (s *server) take() (asked []string, most int) {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked, most = s.asked, s.most
+	s.asked, s.most = nil, s.atOnce
+	return asked, most
+}
+
+func (s *server) answers(f func(context.Context, string) ([]string, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
+}
+
+func named(_ context.Context, addr string) ([]string, error) {
+	return []string{"host-" + strings.ReplaceAll(addr, ".", "-") + "."}, nil
+}
+
+func nobody(context.Context, string) ([]string, error) {
+	return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+}
+
+// dead never answers.
+func dead(ctx context.Context, _ string) ([]string, error) {
+	<-ctx.Done()
+	return nil, &net.DNSError{Err: "i/o timeout", IsTimeout: true}
+}
+
+// asking runs f beside a reverse that asks a server, in a bubble whose time takes none.
+func asking(t *testing.T, most int, f func(r *reverse, s *server)) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _ := logged()
+		s := &server{answer: named}
+		r := newReverse(s.lookup, most, log)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.run(ctx); close(ended) }()
+		f(r, s)
+		cancel()
+		begin := time.Now()
+		<-ended
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("the end took %v", took)
+		}
+	})
+}
+
+func host(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
+
+func TestAnswersHoldForATime(t *testing.T) {
+	asking(t, 10, func(r *reverse, s *server) {
+		step := func(name string, wait time.Duration, want string, asked int) {
+			t.Helper()
+			time.Sleep(wait)
+			r.name(laptop)
+			if got, _ := s.take(); len(got) != asked {
+				t.Errorf("%s: asked %v, want %d", name, got, asked)
+			}
+			if got := r.name(laptop); got != want {
+				t.Errorf("%s: is %q, want %q", name, got, want)
+			}
+		}
+		step("new", 0, "host-192-168-1-133", 1)
+		step("soon", 59*time.Minute, "host-192-168-1-133", 0)
+		s.answers(func(context.Context, string) ([]string, error) { return nil, &net.DNSError{IsTemporary: true} })
+		step("the server fails", time.Minute, "host-192-168-1-133", 1)
+		step("soon after it", 59*time.Second, "host-192-168-1-133", 0)
+		step("later", time.Second, "host-192-168-1-133", 1)
+		step("twice as late", 119*time.Second, "host-192-168-1-133", 0)
+		s.answers(nobody)
+		step("the name is gone", time.Second, "", 1)
+		step("it stays so", 14*time.Minute, "", 0)
+		s.answers(func(context.Context, string) ([]string, error) { return []string{"b.", "a."}, nil })
+		step("two names", time.Minute, "a", 1)
+		s.answers(func(context.Context, string) ([]string, error) { return []string{"0.", "a."}, nil })
+		step("one of them is the old one", time.Hour, "a", 1)
+		s.answers(func(context.Context, string) ([]string, error) { return []string{"\x1b[31mred.", "b."}, nil })
+		step("one of them is none", time.Hour, "b", 1)
+		s.answers(func(context.Context, string) ([]string, error) { return []string{"\xff."}, nil })
+		step("all of them are none", time.Hour, "", 1)
+	})
+}
+
+func TestRateIsLimited(t *testing.T) {
+	asking(t, 10_000, func(r *reverse, s *server) {
+		read := func() {
+			for i := range 2000 {
+				r.name(host(i))
+			}
+		}
+		read()
+		time.Sleep(10 * time.Second)
+		if asked, _ := s.take(); len(asked) < 190 || len(asked) > 10*lookupsPerSecond+1 {
+			t.Errorf("asked %d questions in 10 s", len(asked))
+		}
+		read() // what had no room
+		for range 20 {
+			time.Sleep(15 * time.Second)
+			read()
+		}
+		asked, _ := s.take()
+		if slices.Sort(asked); len(asked) != len(slices.Compact(slices.Clone(asked))) || len(asked) < 1700 {
+			t.Errorf("asked %d questions about %d addresses", len(asked), len(slices.Compact(asked)))
+		}
+		if got := r.name(host(1999)); got != "host-10-0-7-207" {
+			t.Errorf("the last one is %q", got)
+		}
+	})
+}
+
+// TestNewOnesAreNotKeptFromTheirTurn has more addresses that need to be asked about again and again than can be.
+func TestNewOnesAreNotKeptFromTheirTurn(t *testing.T) {
+	asking(t, 100_000, func(r *reverse, s *server) {
+		s.answers(nobody)
+		const many = 25_000 // 18,000 can be asked about while an answer holds
+		for range 2 * many / lookupsPerSecond / 25 {
+			for i := range many {
+				r.name(host(i))
+			}
+			time.Sleep(25 * time.Second)
+		}
+		asked, _ := s.take()
+		slices.Sort(asked)
+		if n := len(slices.Compact(asked)); n != many {
+			t.Errorf("asked about %d of %d addresses", n, many)
+		}
+	})
+}
+
+func TestDeadServerIsAskedSeldom(t *testing.T) {
+	asking(t, 10_000, func(r *reverse, s *server) {
+		s.answers(dead)
+		for i := range 1000 {
+			r.name(host(i))
+		}
+		time.Sleep(time.Minute)
+		if asked, most := s.take(); most != lookupsAtOnce || len(asked) > 4*lookupsAtOnce {
+			t.Errorf("asked %d questions, %d of them at once", len(asked), most)
+		}
+		for i := range 1000 {
+			r.name(host(i))
+		}
+		time.Sleep(10 * time.Minute)
+		if asked, most := s.take(); most != 1 || len(asked) < 30 || len(asked) > 40 {
+			t.Errorf("asked %d questions in 10 minutes, %d of them at once", len(asked), most)
+		}
+		s.answers(named)
+		time.Sleep(silentPause + lookupTimeout)
+		s.take()
+		time.Sleep(10 * time.Second)
+		if asked, _ := s.take(); len(asked) < 190 {
+			t.Errorf("asked %d questions in 10 s once it answers", len(asked))
+		}
+		// Those that it left unanswered are not to blame.
+		for range 20 {
+			r.name(host(0))
+			time.Sleep(15 * time.Second)
+		}
+		if got := r.name(host(0)); got != "host-10-0-0-0" {
+			t.Errorf("is %q", got)
+		}
+	})
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	asking(t, 10, func(r *reverse, s *server) {
+		for i := range 100 {
+			r.name(host(i))
+			r.name(host(0))
+		}
+		time.Sleep(time.Minute)
+		s.take()
+		if len(r.answers) != 10 || r.recent.Len() != 10 {
+			t.Errorf("%d and %d are kept, want 10", len(r.answers), r.recent.Len())
+		}
+		for _, i := range []int{0, 99, 91} {
+			if r.name(host(i)) == "" {
+				t.Errorf("no name for %v, which was wanted last", host(i))
+			}
+		}
+	})
+}
+
+func TestGroupsAndLinksAreNotAskedAbout(t *testing.T) {
+	asking(t, 10, func(r *reverse, s *server) {
+		for _, addr := range []string{"224.0.0.251", "ff02::1", "fe80::1", "169.254.1.1", "0.0.0.0", "::", "255.255.255.255"} {
+			r.name(netip.MustParseAddr(addr))
+		}
+		time.Sleep(time.Minute)
+		if asked, _ := s.take(); len(asked) > 0 {
+			t.Errorf("asked about %v", asked)
+		}
+	})
+}
+
+// TestResolverStopsWhenTold has a name server that is there and says nothing.
+func TestResolverStopsWhenTold(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ours := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return resolver.Dial(ctx, network, silent.LocalAddr().String())
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := ours.LookupAddr(ctx, "192.0.2.1")
+		ended <- err
+	}()
+	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil { // the question
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	cancel()
+	if err := <-ended; err == nil || time.Since(begin) > 2*time.Second {
+		t.Errorf("ended with %v after %v", err, time.Since(begin))
+	}
+}
