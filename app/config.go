@@ -34,6 +34,10 @@ type config struct {
 	hostBits  capture.HostBits
 	maxSeries int // 0: as many as maxIPs says
 
+	hostInfo   bool
+	leaseFiles []string // nil: not given
+	reverseDNS bool
+
 	exporters      []string // nil: not given
 	metricsAddress string
 	webConfigFile  string
@@ -81,7 +85,7 @@ func (c *config) settings() settings {
 	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
 	*c = config{
 		interfaces: watch.Names{Exact: []string{"eth0"}}, promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit, expireAfter: 24 * time.Hour,
-		metricsAddress: ":9088", logFormat: "text",
+		reverseDNS: true, metricsAddress: ":9088", logFormat: "text",
 	}
 	must(subnets(&c.monitored)(monitored))
 	must(subnets(&c.excluded)(excluded))
@@ -119,6 +123,13 @@ func (c *config) settings() settings {
 			usage: `count IPv4 by prefixes of this length instead of by address: /24 gives ip="192.168.1.0/24"`},
 		{category: "Labels", name: "aggregate6", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V6, 128),
 			usage: "the same for IPv6"},
+
+		{category: "Names", name: "host-info", deflt: "false", parse: boolean(&c.hostInfo),
+			usage: "say what the addresses on the page are called: promflow_host_info has hostnames and MACs, to be joined by ip"},
+		{category: "Names", name: "lease-files", holder: "LIST", deflt: "the well-known ones that exist", parse: fileList(&c.leaseFiles),
+			usage: "where DHCP servers keep hostnames and MACs: lease files of dnsmasq, Kea and ISC dhcpd, separated by commas;\nan empty list reads none"},
+		{category: "Names", name: "reverse-dns", deflt: "true", parse: boolean(&c.reverseDNS),
+			usage: "ask this machine's resolver for hostnames that no file has"},
 
 		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", parse: exporterList(&c.exporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
@@ -272,6 +283,19 @@ func headers(dst *map[string]string) func(string) error {
 	return func(s string) (err error) {
 		*dst, err = telemetry.ParseHeaders(s)
 		return err
+	}
+}
+
+// fileList parses a list of files, which may be empty.
+func fileList(dst *[]string) func(string) error {
+	return func(s string) error {
+		*dst = []string{}
+		for name := range strings.SplitSeq(s, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				*dst = append(*dst, name)
+			}
+		}
+		return nil
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -13,8 +14,9 @@ import (
 // monitor is where capture and telemetry meet: the table, what fills it, and how to read both.
 type monitor struct {
 	table *capture.Table
-	fill  func() []telemetry.Interface // brings the table up to date, and gives the state of what fills it
-	log   *slog.Logger                 // of what there is to say about the table; may be nil
+	fill  func() []telemetry.Interface        // brings the table up to date, and gives the state of what fills it
+	info  func(netip.Addr) telemetry.HostInfo // what addresses are called; may be nil
+	log   *slog.Logger                        // of what there is to say about the table; may be nil
 
 	mu         sync.Mutex
 	full       bool // that there is no room was logged
@@ -23,7 +25,7 @@ type monitor struct {
 
 // read gives the state of everything. It is safe for concurrent use.
 func (m *monitor) read() telemetry.Reading {
-	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Interfaces: m.fill()}
+	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Info: m.info, Interfaces: m.fill()}
 	s := m.table.Snapshot()
 	r.Evicted = s.Evicted
 	for i := range s.Hosts {

@@ -45,10 +45,15 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err := c.dropPrivileges(live.watch.Keeps(), log); err != nil {
 		return errors.Join(err, outlet.abandon())
 	}
+	names, err := openNames(c, log)
+	if err != nil {
+		return errors.Join(err, outlet.abandon())
+	}
+	m.info = names.info()
 	telemetry.New(instance(c, server, log), log, outlet.readers...)
 	defer shutdown(outlet.readers, log)
 
-	return work(ctx, server, live.run, talkers.Run)
+	return work(ctx, server, live.run, names.run, talkers.Run)
 }
 
 // work serves and does its jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has

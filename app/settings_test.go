@@ -131,6 +131,8 @@ func TestSettings(t *testing.T) {
 		{"PROMFLOW_PACKETS=1", "", func(c *config) { c.packets = true }},
 		{"PROMFLOW_PROMISCUOUS=false", "", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_PROMISCUOUS=false", "--promiscuous", func(*config) {}},
+		{"", "--host-info --lease-files=/a,/b --reverse-dns=false", func(c *config) { c.hostInfo, c.leaseFiles, c.reverseDNS = true, []string{"/a", "/b"}, false }},
+		{"", "--lease-files=", func(c *config) { c.leaseFiles = []string{} }},
 		{"", "-promiscuous=false", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlp.Insecure = &no }},
 		{"PROMFLOW_OTLP_INSECURE=false", "--otlp-insecure", func(c *config) { c.otlp.Insecure = &yes }},
