@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -219,19 +220,62 @@ func TestDeadResolverDelaysNothing(t *testing.T) {
 	}
 }
 
-// TestNamesOnAllExporters looks at what is no page: the console, which is written at the end, too.
+// TestNamesOnAllExporters looks at what is no page, which has the last counts at the end.
 func TestNamesOnAllExporters(t *testing.T) {
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	out := newLineWaiter(`promflow_host_info{hostname="laptop",ip="10.0.0.1",mac="02:00:00:00:00:01"} 1`)
-	cmd := inside(t, here, "--interface=a0", "--metrics-address=127.0.0.1:0", "--monitor-subnets=10.0.0.0/8", "--exporters=console,prometheus",
-		"--host-info", "--reverse-dns=false", "--lease-files="+write(t, "leases", "0 02:00:00:00:00:01 10.0.0.1 laptop *\n"))
+	receiver := collector(t, here, "127.0.0.1:4317")
+	cmd := inside(t, here, "--interface=a0", "--metrics-address=127.0.0.1:0", "--monitor-subnets=10.0.0.0/8",
+		"--exporters=console,otlp,prometheus", "--otlp-endpoint=127.0.0.1:4317", "--host-info", "--reverse-dns=false", "--lease-files="+write(t, "leases", "0 02:00:00:00:00:01 10.0.0.1 laptop *\n"))
 	cmd.Stdout = out
 	p := start(t, here, cmd).listening()
 	moves(t, there, "a0", "10.0.0.1")
 	p.called(map[string]string{"10.0.0.1": "laptop 02:00:00:00:00:01"})
 	p.terminate()
 	out.wait(t)
+	const series = "promflow_host_info hostname=laptop ip=10.0.0.1 mac=02:00:00:00:00:01"
+	if pushed := receiver.Values(); pushed[series] != 1 {
+		t.Errorf("no %s was pushed, but %v", series, pushed)
+	}
+}
+
+// TestNamesJoin has a real Prometheus answer the README's query while a name changes: the rate of a host goes on under the new one, and
+// those that have none are there, too.
+func TestNamesJoin(t *testing.T) {
+	capturetest.Need(t, "prometheus")
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	leases := write(t, "leases", "0 02:00:00:00:00:01 10.0.0.1 laptop *\n")
+	p := serve(t, here, "--interface=a0", "--monitor-subnets=10.0.0.0/8,192.0.2.1", "--host-info", "--reverse-dns=false", "--lease-files="+leases)
+	prometheus := startPrometheus(t, here, fmt.Sprintf(`
+global: {scrape_interval: 1s}
+scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
+`, p.address))
+	const query = `topk(5, sum by (ip) (rate(promflow_receive_bytes_total[30s])) * on(ip) group_left(hostname, mac) promflow_host_info) * 8`
+	readme, err := os.ReadFile("../README.md")
+	if err != nil || !strings.Contains(string(readme), "\n"+query+"\n") {
+		t.Errorf("the README does not have %s: %v", query, err)
+	}
+	s := capturetest.NewSender(t, there, "a0")
+	joined := func(want ...string) {
+		t.Helper()
+		eventually(t, func() error {
+			for _, ip := range []string{"10.0.0.1", "10.0.0.2"} {
+				s.Send(capturetest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr(ip), 100))
+			}
+			got := slices.Sorted(maps.Keys(prometheus.query(t, p, query, "ip", "hostname", "mac")))
+			if !slices.Equal(got, want) {
+				return fmt.Errorf("%q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+	joined("10.0.0.1 laptop 02:00:00:00:00:01", "10.0.0.2  ")
+	if err := os.WriteFile(leases, []byte("0 02:00:00:00:00:01 10.0.0.1 desktop *\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	joined("10.0.0.1 desktop 02:00:00:00:00:01", "10.0.0.2  ")
 }
 
 // TestLeaseFilesMustBeReadableLater has files that root can read and nobody else.

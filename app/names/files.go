@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -89,7 +90,7 @@ func (f *file) refresh(now time.Time) bool {
 		f.readAt.Sub(info.ModTime()) > settled:
 		return false
 	}
-	found, more, err := f.read(info)
+	found, more, err := f.read()
 	f.notBefore = now.Add(perMiB * time.Duration(info.Size()>>20))
 	if f.err = err; err != nil {
 		f.info = nil // so that it is tried again
@@ -99,15 +100,16 @@ func (f *file) refresh(now time.Time) bool {
 	return true
 }
 
-func (f *file) read(info os.FileInfo) (found map[netip.Addr]entry, more bool, err error) {
-	if !info.Mode().IsRegular() {
-		return nil, false, fmt.Errorf("%s is not a regular file", f.path) // and to open a pipe may take for ever
-	}
-	in, err := os.Open(f.path)
+func (f *file) read() (found map[netip.Addr]entry, more bool, err error) {
+	// Without O_NONBLOCK, to open a pipe may take for ever, and where there is no OpenWrt everybody may make one in /tmp.
+	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, false, err
 	}
 	defer in.Close()
+	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, false, errors.Join(fmt.Errorf("%s is not a regular file", f.path), err)
+	}
 	content, err := io.ReadAll(io.LimitReader(in, mostBytes+1))
 	if err != nil {
 		return nil, false, err

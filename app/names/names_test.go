@@ -34,11 +34,11 @@ func logged() (*slog.Logger, *bytes.Buffer) {
 // sources is a Names whose sources are the test's.
 type sources struct {
 	*Names
-	t                *testing.T
-	folder           string
-	neighbours       []neighbour
-	dumps, questions atomic.Int64
-	log              *bytes.Buffer
+	t          *testing.T
+	folder     string
+	neighbours []neighbour
+	dumps      atomic.Int64
+	log        *bytes.Buffer
 }
 
 // newSources has these lease files in a folder of its own, and /etc/hosts there, too.
