@@ -18,8 +18,7 @@ import (
 // Bounds of files.
 const (
 	mostBytes    = 64 << 20
-	leastEntries = 1 << 16 // are kept of a lease file, should the limit be lower: who is wanted may come last
-	mostBusy     = 20      // a file that takes long to read is left alone for so many times as long
+	leastEntries = 1 << 16 // are kept of each source but DNS, should the limit be lower: who is wanted may come last
 )
 
 // perMiB is for how long a file is left alone once it was read: one of a large server changes all the time.

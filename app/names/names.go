@@ -47,9 +47,10 @@ type Names struct {
 // Open looks for the first time. A lease file that was named and is there, but cannot be read, is an error; the log tells of
 // others, and of those that are not there.
 func Open(c Config) (*Names, error) {
+	most := max(c.Limit, leastEntries)
 	n := &Names{
-		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, c.Limit, c.Log),
-		hosts: &file{path: hostsFile, parse: parseHosts, optional: true, most: c.Limit},
+		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, most, c.Log),
+		hosts: &file{path: hostsFile, parse: parseHosts, optional: true, most: most},
 	}
 	n.known.Store(&map[netip.Addr]Info{})
 	if c.ReverseDNS {
@@ -60,7 +61,7 @@ func Open(c Config) (*Names, error) {
 		paths = wellKnownLeaseFiles
 	}
 	for _, path := range paths {
-		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, max(c.Limit, leastEntries)))
+		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, most))
 	}
 	n.refresh(time.Now())
 
