@@ -23,14 +23,14 @@ import (
 	"promflow/capture/capturetest"
 )
 
-// recipe is a query of the README, and what it gives: a value for those of labels.
+// recipe is a query of the README, or of what it refers to, and what it gives: a value for those of labels.
 type recipe struct {
 	query  string
 	labels []string
 	want   map[string]float64
 }
 
-// TestRecipes has a real Prometheus answer the recipes of the README: those that look back for seconds with what the program
+// TestRecipes has a real Prometheus answer the recipes of the README and the quota of its example: those that look back for seconds with what the program
 // counts, those that look back for a month with a month of the program's series.
 func TestRecipes(t *testing.T) {
 	t.Run("README", func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestRecipes(t *testing.T) {
 		for _, r := range append(recipesOfTraffic(), recipesOfMonth()...) {
 			known = append(known, r.query)
 		}
-		written := readRecipes(t)
+		written := append(readRecipes(t), readExpression(t, "PromflowOverQuota"))
 		for _, query := range written {
 			if !slices.Contains(known, query) {
 				t.Errorf("no test knows what this gives:\n%s", query)
@@ -46,7 +46,7 @@ func TestRecipes(t *testing.T) {
 		}
 		for _, query := range known {
 			if !slices.Contains(written, query) {
-				t.Errorf("this is not in the README:\n%s", query)
+				t.Errorf("this is neither in the README nor in its example:\n%s", query)
 			}
 		}
 	})
@@ -88,6 +88,20 @@ func readRecipes(t *testing.T) (queries []string) {
 		}
 	}
 	return queries
+}
+
+// readExpression gives the expression of an alert of the example, which has several lines there.
+func readExpression(t *testing.T, alert string) string {
+	t.Helper()
+	rules, err := os.ReadFile(filepath.Join("..", "examples", "prometheus", "alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`- alert: ` + alert + `\n +expr: \|\n((?: {10}.*\n)+)`).FindSubmatch(rules)
+	if found == nil {
+		t.Fatalf("the example has no expression for %s", alert)
+	}
+	return strings.TrimSpace(strings.ReplaceAll(string(found[1]), "\n          ", "\n"))
 }
 
 // ask asks a recipe's query, whose results must be those that are wanted, within a tolerance, and no others.
