@@ -234,6 +234,15 @@ global: {scrape_interval: 1s}
 scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 `, p.address))
 
+	at := prometheus.seeTraffic(t, p, capturetest.NewSender(t, there, "there"))
+	for _, r := range recipesOfTraffic() {
+		prometheus.ask(t, p, r, at, 0.05)
+	}
+}
+
+// seeTraffic sends the traffic to the program's interface, and gives when Prometheus has scraped all of it.
+func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *capturetest.Sender) (at float64) {
+	t.Helper()
 	// scraped gives when Prometheus took a page that has so many packets.
 	scraped := func(packets int) (at float64) {
 		eventually(t, func() error {
@@ -245,14 +254,13 @@ scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 		})
 		complete := float64(time.Now().UnixMilli()) / 1000
 		eventually(t, func() error {
-			if at = prometheus.query(t, p, "max(timestamp(promflow_receive_bytes_total))")[""]; at <= complete {
+			if at = s.query(t, p, "max(timestamp(promflow_receive_bytes_total))")[""]; at <= complete {
 				return errors.New("Prometheus does not scrape")
 			}
 			return nil
 		})
 		return at
 	}
-	sender := capturetest.NewSender(t, there, "there")
 	send := func(from, to string, protocol byte, size, packets int) {
 		f := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), size)
 		if strings.Contains(from, ":") {
@@ -275,10 +283,7 @@ scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 		packets += c.packets
 	}
 	send("10.8.0.5", "203.0.113.1", unix.IPPROTO_UDP, 1000, 90) // unmonitored
-	at := scraped(packets)                                      // where nothing is left to extrapolate
-	for _, r := range recipesOfTraffic() {
-		prometheus.ask(t, p, r, at, 0.05)
-	}
+	return scraped(packets)                                     // where nothing is left to extrapolate
 }
 
 // A month of rates: each repeats every day, where it rises or falls by the same step every 5 minutes. So 95 % of the time it is
