@@ -68,7 +68,8 @@ func newApp() *cli.App {
 		Usage: "counts the bytes that every IP address moves through a network interface",
 		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
    promflow replay [flags] FILE...    count capture files and print the counts
-   promflow check [flags]             say whether that would work here, and what is seen`,
+   promflow check [flags]             say whether that would work here, and what is seen
+   promflow top [flags] [URL]         show live who moves how much`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
 the variable that is named with it: a flag beats its variable, a variable beats the default, an empty variable counts as
 unset.`,
@@ -80,7 +81,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay and check (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check and top (see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err
@@ -121,7 +122,7 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 				}
 				return checkHere(ctx.Context, c, k, os.Stdout)
 			},
-		}},
+		}, topCommand(c)},
 	}
 }
 

@@ -160,7 +160,7 @@ func TestSettings(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var all strings.Builder
-	for _, args := range [][]string{{"--help"}, {"replay", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"replay", "--help"}, {"top", "--help"}} {
 		var out, errs bytes.Buffer
 		cmd := promflow(t, args...)
 		cmd.Stdout, cmd.Stderr = &out, &errs

@@ -54,7 +54,7 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	case response.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("%s: %s is not there: it is no promflow, an old one, or one with --no-ui", base.Redacted(), Path)
 	case response.StatusCode == http.StatusUnauthorized:
-		return nil, fmt.Errorf("%s: it asks for a user and a password", base.Redacted())
+		return nil, fmt.Errorf("%s: it asks for a user and a password that it knows (see --http-config-file)", base.Redacted())
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s: %s: %s", base.Redacted(), response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
 	}
