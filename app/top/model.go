@@ -85,9 +85,10 @@ func (m *Model) Fail(err error) {
 // Tick tells the time.
 func (m *Model) Tick(now time.Time) { m.now = now }
 
-// Warn takes what was logged.
+// Warn takes what was logged, of which the last two are shown.
 func (m *Model) Warn(text string) {
-	m.warnings = append(m.warnings[:min(len(m.warnings), 1)], warning{m.now, text})
+	m.warnings = append(m.warnings, warning{m.now, text})
+	m.warnings = m.warnings[max(len(m.warnings)-2, 0):]
 }
 
 // Resize tells how large the terminal is.
@@ -536,8 +537,9 @@ var sortNames = map[string]string{
 
 // status says which rows are seen, and what else is asked.
 func (m *Model) status(page int) string {
-	rows := "0"
-	if n := m.matching(); n > 0 {
+	n := m.matching()
+	rows := fmt.Sprint(n)
+	if n > 0 && page > 0 {
 		rows = fmt.Sprintf("%d-%d of %d", m.first+1, min(m.first+page, n), n)
 	}
 	parts := []string{rows, "by " + sortNames[m.query.Sort] + " " + arrow(m.table().descends(), m.ascii)}

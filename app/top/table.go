@@ -34,7 +34,7 @@ const (
 	shareWidth   = 7  // 100.0 %
 	nameWidth    = 8  // at least
 	nameMost     = 64
-	sparkWidth   = 10 // at least
+	sparkWidth   = 11 // at least: a title
 	sparkMost    = 30 // readings in a minute
 	leastAddress = 7  // when nearly nothing is left
 	wide         = 64 // from here on, two spaces are between columns
