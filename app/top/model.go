@@ -87,6 +87,7 @@ func (m *Model) Tick(now time.Time) { m.now = now }
 
 // Warn takes what was logged, of which the last two are shown.
 func (m *Model) Warn(text string) {
+	m.warnings = slices.DeleteFunc(m.warnings, func(w warning) bool { return w.text == text })
 	m.warnings = append(m.warnings, warning{m.now, text})
 	m.warnings = m.warnings[max(len(m.warnings)-2, 0):]
 }

@@ -1,0 +1,156 @@
+// Package terminaltest is a terminal for tests: a shell in tmux, whose keys are pressed and whose screen is read.
+package terminaltest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"promflow/capture/capturetest"
+)
+
+// Terminal is a shell in a terminal of its own, with UTF-8.
+type Terminal struct {
+	t      testing.TB
+	folder string // of tmux' socket
+}
+
+// deadline is how long anything may take on a busy machine before a test is lost.
+const deadline = 30 * time.Second
+
+// prompt is what the shell says when it waits for a command.
+const prompt = "ready> "
+
+// New starts a terminal of so many columns and lines, which goes away with the test. Where the shell runs is the command's say, that in
+// makes of the shell's tmux: as [exec.Command] does, or in a network namespace.
+func New(t testing.TB, columns, lines int, in func(args ...string) *exec.Cmd) *Terminal {
+	t.Helper()
+	capturetest.Need(t, "tmux", "stty")
+	folder, err := os.MkdirTemp("", "terminal") // short: a socket's path is no longer than 107 bytes (unix(7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	shell := write(t, folder, "shell", "PS1='"+prompt+"'\n")
+	term := &Terminal{t: t, folder: folder}
+	cmd := in("tmux", "-u", "-L", "test", "-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines),
+		"env", "ENV="+shell, "PS1="+prompt, "sh", "-i", ";", "set", "-g", "status", "off")
+	cmd.Env = term.environment()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("tmux: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the terminal shows\n%s", term.Screen())
+		}
+		term.tmux("kill-server")
+	})
+	term.Resize(columns, lines) // without the status line
+	term.Wait(strings.TrimSpace(prompt))
+	return term
+}
+
+func write(t testing.TB, folder, name, content string) string {
+	t.Helper()
+	path := filepath.Join(folder, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// environment is the test's, but for what would make the terminal another one.
+func (term *Terminal) environment() (env []string) {
+	for _, v := range os.Environ() {
+		switch name, _, _ := strings.Cut(v, "="); name {
+		case "TMUX", "TMUX_PANE", "TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE", "LINES", "COLUMNS":
+		default:
+			env = append(env, v)
+		}
+	}
+	return append(env, "TMUX_TMPDIR="+term.folder, "LC_ALL=C.UTF-8", "TERM=xterm-256color")
+}
+
+// tmux has the server do something.
+func (term *Terminal) tmux(args ...string) string {
+	term.t.Helper()
+	cmd := exec.Command("tmux", append([]string{"-u", "-L", "test"}, args...)...)
+	cmd.Env = term.environment()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		term.t.Fatalf("tmux %q: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// Type writes text as if it was typed.
+func (term *Terminal) Type(text string) { term.t.Helper(); term.tmux("send-keys", "-l", text) }
+
+// Press presses keys by the names that tmux(1) has for them, such as Enter or C-c.
+func (term *Terminal) Press(keys ...string) {
+	term.t.Helper()
+	term.tmux(append([]string{"send-keys"}, keys...)...)
+}
+
+// Screen gives what is seen, line by line.
+func (term *Terminal) Screen() string { term.t.Helper(); return term.tmux("capture-pane", "-p") }
+
+// Escaped is Screen with the sequences that make its colours.
+func (term *Terminal) Escaped() string { term.t.Helper(); return term.tmux("capture-pane", "-p", "-e") }
+
+// Is tells whether one of tmux' flags is set, such as alternate_on.
+func (term *Terminal) Is(flag string) bool {
+	term.t.Helper()
+	return strings.TrimSpace(term.tmux("display-message", "-p", "#{"+flag+"}")) == "1"
+}
+
+// Resize makes the terminal larger or smaller.
+func (term *Terminal) Resize(columns, lines int) {
+	term.t.Helper()
+	term.tmux("resize-window", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines))
+}
+
+// Run types a command. Once it has ended, the screen has "status" and its status, and what stty(1) says of the terminal is as before.
+func (term *Terminal) Run(command string) {
+	term.t.Helper()
+	script := write(term.t, term.folder, "command", "before=$(stty -g)\n"+command+"\nstatus=$?\n"+
+		"[ \"$before\" = \"$(stty -g)\" ] || echo 'the terminal is another'\necho status $status\n")
+	term.Type("sh " + script)
+	term.Press("Enter")
+}
+
+// Wait waits until the screen has each of the texts.
+func (term *Terminal) Wait(texts ...string) {
+	term.t.Helper()
+	for end := time.Now().Add(deadline); ; time.Sleep(20 * time.Millisecond) {
+		screen, missing := term.Screen(), ""
+		for _, text := range texts {
+			if !strings.Contains(screen, text) {
+				missing = text
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(end) {
+			term.t.Fatalf("waited in vain for %q", missing)
+		}
+	}
+}
+
+// MustBeBack waits until a command has ended with a status, and checks that the terminal is as it was before: its screen, which had the
+// texts, its modes and its cursor.
+func (term *Terminal) MustBeBack(status int, texts ...string) {
+	term.t.Helper()
+	term.Wait(append(texts, fmt.Sprint("status ", status), prompt[:len(prompt)-1])...)
+	if strings.Contains(term.Screen(), "the terminal is another") {
+		term.t.Error("the terminal has other modes than before")
+	}
+	if term.Is("alternate_on") || !term.Is("cursor_flag") || term.Is("mouse_any_flag") {
+		term.t.Error("the terminal has another screen, no cursor, or a mouse")
+	}
+}
