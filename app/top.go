@@ -250,7 +250,7 @@ func (r remote) ask(ctx context.Context, q talkers.Query) (*talkers.Report, erro
 func (r remote) explain(err error) error {
 	var failed *url.Error
 	if !errors.As(err, &failed) {
-		return err // it is the answer's, and says so
+		return errors.New(top.Clean(err.Error())) // it is the answer's, whoever gave it
 	}
 	err = failed.Err // which has not the whole question in it
 	var (
@@ -258,14 +258,17 @@ func (r remote) explain(err error) error {
 		untrusted *tls.CertificateVerificationError
 	)
 	hint := ""
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		err = dial.Err // without the address, which is known
+	}
 	switch {
 	case errors.As(err, &untrusted):
 		hint = " (--http-config-file can name who signs: tls_config, ca_file)"
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer in %v: %w", askTimeout, err)
-	case errors.As(err, &dial) && dial.Op == "dial" && r.standard:
+	case dial != nil && dial.Op == "dial" && r.standard:
 		hint = ": name the promflow to ask, as in promflow top http://router:9088, or count here, as in promflow top --interface=eth0"
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case dial != nil && dial.Op == "dial":
 		hint = ": does promflow run there, and serve on that port? By default it is " + defaultPort
 	}
 	return fmt.Errorf("%s: %w%s", r.base.Redacted(), err, hint)

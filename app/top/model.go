@@ -79,7 +79,7 @@ func (m *Model) Fail(err error) {
 	if m.failure == "" {
 		m.failed = m.now
 	}
-	m.failure = err.Error()
+	m.failure = strings.TrimPrefix(err.Error(), m.watched+": ") // which the screen has already
 }
 
 // Tick tells the time.

@@ -11,6 +11,9 @@ import (
 // maxMarks is how many marks a character may carry: written language has no more, and a tower of them would cover other lines.
 const maxMarks = 2
 
+// Clean is a text that can be printed on a terminal, in one line, whoever it comes from.
+func Clean(s string) string { return clean(s, false) }
+
 // clean takes from a text what is not to be seen, or would change what stands beside it: names come from whoever is on the network.
 // Control characters, escapes included, are gone, so are those that turn the direction of writing or have no width; space is space.
 // In ASCII, other characters are question marks.
