@@ -60,7 +60,7 @@ func TestTerminalIsBackAfterAPanic(t *testing.T) {
 
 func TestFailuresAndWarningsAreShown(t *testing.T) {
 	term := run(t, "failure", "")
-	term.Wait("! no answer since", "it went away", "! warned", "192.168.1.133")
+	term.Until(terminaltest.Has("! no answer since", "it went away", "! warned", "192.168.1.133"))
 	if !term.Is("alternate_on") || term.Is("cursor_flag") {
 		t.Error("it has no screen of its own, or a cursor")
 	}
@@ -71,7 +71,7 @@ func TestFailuresAndWarningsAreShown(t *testing.T) {
 func TestColours(t *testing.T) {
 	for environment, want := range map[string]bool{"NO_COLOR=": true, "NO_COLOR=1": false} {
 		term := run(t, "warning", environment)
-		term.Wait("! warned")
+		term.Until(terminaltest.Has("! warned"))
 		screen := term.Escaped()
 		if got := strings.Contains(screen, "\x1b[31m! warned"); got != want {
 			t.Errorf("%s: a colour %v, want %v: %q", environment, got, want, screen)

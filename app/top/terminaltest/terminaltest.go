@@ -50,7 +50,7 @@ func New(t testing.TB, columns, lines int, in func(args ...string) *exec.Cmd) *T
 		term.tmux("kill-server")
 	})
 	term.Resize(columns, lines) // without the status line
-	term.Wait(strings.TrimSpace(prompt))
+	term.Until(Has(strings.TrimSpace(prompt)))
 	return term
 }
 
@@ -123,22 +123,42 @@ func (term *Terminal) Run(command string) {
 	term.Press("Enter")
 }
 
-// Wait waits until the screen has each of the texts.
-func (term *Terminal) Wait(texts ...string) {
+// pollEvery is how often the screen is looked at. Each time takes a process: more often, and little else goes on.
+const pollEvery = 100 * time.Millisecond
+
+// Until waits until check finds nothing wrong with the screen.
+func (term *Terminal) Until(check func(screen string) error) {
 	term.t.Helper()
-	for end := time.Now().Add(deadline); ; time.Sleep(20 * time.Millisecond) {
-		screen, missing := term.Screen(), ""
-		for _, text := range texts {
-			if !strings.Contains(screen, text) {
-				missing = text
-			}
-		}
-		if missing == "" {
+	for end := time.Now().Add(deadline); ; time.Sleep(pollEvery) {
+		err := check(term.Screen())
+		if err == nil {
 			return
 		}
 		if time.Now().After(end) {
-			term.t.Fatalf("waited in vain for %q", missing)
+			term.t.Fatal(err)
 		}
+	}
+}
+
+// Has checks that a screen has each of the texts.
+func Has(texts ...string) func(screen string) error {
+	return func(screen string) error {
+		for _, text := range texts {
+			if !strings.Contains(screen, text) {
+				return fmt.Errorf("no %q on the screen", text)
+			}
+		}
+		return nil
+	}
+}
+
+// HasNot checks that a screen does not have the text.
+func HasNot(text string) func(screen string) error {
+	return func(screen string) error {
+		if strings.Contains(screen, text) {
+			return fmt.Errorf("%q on the screen", text)
+		}
+		return nil
 	}
 }
 
@@ -146,7 +166,7 @@ func (term *Terminal) Wait(texts ...string) {
 // texts, its modes and its cursor.
 func (term *Terminal) MustBeBack(status int, texts ...string) {
 	term.t.Helper()
-	term.Wait(append(texts, fmt.Sprint("status ", status), prompt[:len(prompt)-1])...)
+	term.Until(Has(append(texts, fmt.Sprint("status ", status), prompt[:len(prompt)-1])...))
 	if strings.Contains(term.Screen(), "the terminal is another") {
 		term.t.Error("the terminal has other modes than before")
 	}
