@@ -119,6 +119,7 @@ func FuzzCommandLine(f *testing.F) {
 		"--packets=false\nreplay\n--max-ips=7\na.pcap\nb.pcap", "--\nreplay", "replay\n--\n--packets", "record", "--nosuch", "--interface", "-",
 		"---interface=a", "--=a", "-=", "--max-ips=x\n--max-ips=7", "--max-ips=x", "replay\n--interface=lo\na", "--help=false", "--help=x",
 		"--promiscuous\nfalse", "--monitor-subnets=\n--exclude-subnets=", "help", "h", "--otlp-headers=a=hunter2,hunter2", "--interface=\x1b[31m\n", "--generate-bash-completion",
+		"top", "top\nrouter", "--interface=lo\ntop\n--sort=ip", "top\n--count=x\n--count=7",
 	} {
 		f.Add(s)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gdamore/tcell/v3"
+	"github.com/gdamore/tcell/v3/color"
 
 	"promflow/telemetry/talkers"
 )
@@ -151,7 +152,7 @@ func keyOf(e *tcell.EventKey) Key {
 var styles = map[Style]tcell.Style{
 	Bold:    tcell.StyleDefault.Bold(true),
 	Reverse: tcell.StyleDefault.Reverse(true),
-	Alarm:   tcell.StyleDefault.Bold(true).Foreground(tcell.ColorMaroon), // the first red: the terminal knows which can be read
+	Alarm:   tcell.StyleDefault.Bold(true).Foreground(color.Maroon), // the first red: the terminal knows which can be read
 }
 
 // styleOf gives a style as the terminal has it. The zero Style is the terminal's own.
