@@ -188,7 +188,7 @@ var dashboardCases = []struct {
 	empty map[string]string // by variable, or by panel and query
 }{
 	{"plain", nil, needLabels},
-	{"labels", []string{recipeLabels, recipePeers}, nil},
+	{"labels and names", []string{recipeLabels, recipePeers, "--host-info", "--reverse-dns=false", "--lease-files=$LEASES"}, nil},
 }
 
 var needLabels = map[string]string{
@@ -203,13 +203,17 @@ var needLabels = map[string]string{
 func TestDashboard(t *testing.T) {
 	capturetest.Need(t, "prometheus")
 	d := readDashboard(t)
+	leases := write(t, "leases", "0 02:00:00:00:00:10 192.168.1.10 laptop *\n")
 	for _, c := range dashboardCases {
 		t.Run(c.name, func(t *testing.T) {
 			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			// Nobody takes the pushes, so that they fail.
-			p := serve(t, here, append([]string{"--interface=here", recipeSubnets,
-				"--otlp-endpoint=127.0.0.1:9", "--otlp-interval=1s", "--otlp-timeout=500ms"}, c.args...)...)
+			args := []string{"--interface=here", recipeSubnets, "--otlp-endpoint=127.0.0.1:9", "--otlp-interval=1s", "--otlp-timeout=500ms"}
+			for _, arg := range c.args {
+				args = append(args, strings.ReplaceAll(arg, "$LEASES", leases))
+			}
+			p := serve(t, here, args...)
 			prometheus := startPrometheus(t, here, fmt.Sprintf(`
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [%q, %q]
@@ -230,7 +234,7 @@ scrape_configs:
 			for _, source := range d.variable(t, "source").Options {
 				t.Run(source.Text, func(t *testing.T) { prometheus.show(t, p, d, source.Value, at, c.empty) })
 			}
-			if c.name == "labels" {
+			if c.empty == nil {
 				t.Run("rules", func(t *testing.T) { prometheus.knowsRules(t, p) })
 			}
 		})
@@ -430,7 +434,7 @@ func (s prometheusServer) knowsRules(t *testing.T, p *program) {
 		text := r.Query + r.Annotations["summary"] + r.Annotations["description"]
 		for _, m := range list.FindAllStringSubmatch(text, -1) {
 			for name := range strings.SplitSeq(m[1]+m[2], ", ") {
-				if !slices.Contains(names, name) && name != "hostname" { // that is there with --host-info only
+				if !slices.Contains(names, name) {
 					t.Errorf("%s has the label %s, but there are %v", r.Name, name, names)
 				}
 			}

@@ -351,9 +351,9 @@ func recipesOfMonth() []recipe {
 		{`sum by (ip) (increase(promflow_transmit_bytes_total{peer="external"}[30d]))`, []string{"ip"},
 			map[string]float64{"192.168.1.10": 30e9, "192.168.1.11": 35e9, "192.168.2.20": 50e9}},
 		{`sum by (ip) (
-  label_replace(increase(promflow_receive_bytes_total{peer="external"}[30d]), "direction", "receive", "", "")
+  label_replace(increase(promflow_receive_bytes_total{peer=~"external|"}[30d]), "direction", "receive", "", "")
   or
-  label_replace(increase(promflow_transmit_bytes_total{peer="external"}[30d]), "direction", "transmit", "", "")
+  label_replace(increase(promflow_transmit_bytes_total{peer=~"external|"}[30d]), "direction", "transmit", "", "")
 ) > 100e9`, []string{"ip"},
 			map[string]float64{"192.168.1.10": 110e9, "192.168.1.12": 101e9}},
 	}
