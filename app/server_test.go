@@ -178,7 +178,10 @@ func TestPages(t *testing.T) {
 		want   string
 	}{
 		{"/", 200, "<title>promflow</title>"},
-		{"/assets/page.html", 200, "<title>promflow</title>"},
+		{"/assets/page.js", 200, "import "},
+		{"/page.html", 404, ""},
+		{"/assets/page.html", 404, ""},
+		{"/assets/", 404, ""},
 		{"/assets/nosuch", 404, ""},
 		{"/api/v1/talkers?limit=1", 200, `"interfaces":[{"name":"eth0"`},
 		{"/api/v1/talkers?limit=no", 400, `limit="no": expected a number`},

@@ -1,35 +1,74 @@
 // Package ui is the live page: who moves how much right now, in a browser. All that the page needs is in the program, and it
 // asks nobody but the program.
+//
+// The files in assets/uplot are those of uPlot 1.6.32 (https://github.com/leeoniya/uPlot), unchanged, as npm has them.
 package ui
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"io/fs"
 	"net/http"
+	"path"
+	"time"
 )
 
-//go:embed assets
-var assets embed.FS
+//go:embed page.html assets
+var files embed.FS
 
 // policy lets a page load and ask what is on its own server, and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// contentTypes are those of the files by their names' ends. What the system would say about them differs.
+var contentTypes = map[string]string{
+	"":      "text/plain; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
 // Handler serves the page at / and what belongs to it below /assets/.
 func Handler() http.Handler {
-	files, err := fs.Sub(assets, "assets")
-	if err != nil {
-		panic(err) // the folder is embedded
-	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "page.html") })
-	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(files)))
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		at := "/" + name
+		if name == "page.html" {
+			at = "/{$}"
+		}
+		mux.Handle("GET "+at, serve(name, content))
+		return nil
+	})
+	if err != nil {
+		panic(err) // the files are embedded
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
+		h.Set("Cache-Control", "no-cache") // a browser asks whether what it has is still so
 		mux.ServeHTTP(w, r)
+	})
+}
+
+// serve serves a file.
+func serve(name string, content []byte) http.Handler {
+	sum := sha256.Sum256(content)
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", contentTypes[path.Ext(name)])
+		w.Header().Set("ETag", tag)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	})
 }
