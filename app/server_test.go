@@ -224,16 +224,20 @@ func TestWebConfigFile(t *testing.T) {
 		{"cassim", "open sesame", 401},
 		{"", "", 401},
 	} {
-		t.Run(c.user+":"+c.password, func(t *testing.T) {
-			response, body := request(t, client, "https://"+address+"/metrics", func(r *http.Request) {
-				if c.user != "" {
-					r.SetBasicAuth(c.user, c.password)
+		for path, content := range map[string]string{
+			"/metrics": "promflow_receive_bytes_total{", "/": "<h1>", "/assets/page.js": "import ", talkers.Path: `"interfaces":`,
+		} {
+			t.Run(c.user+":"+c.password+path, func(t *testing.T) {
+				response, body := request(t, client, "https://"+address+path, func(r *http.Request) {
+					if c.user != "" {
+						r.SetBasicAuth(c.user, c.password)
+					}
+				})
+				if response.StatusCode != c.status || strings.Contains(body, content) != (c.status == 200) {
+					t.Errorf("%s: %s", response.Status, body)
 				}
 			})
-			if response.StatusCode != c.status || strings.Contains(body, "promflow_receive_bytes_total{") != (c.status == 200) {
-				t.Errorf("%s: %s", response.Status, body)
-			}
-		})
+		}
 	}
 	if response, _ := request(t, http.DefaultClient, "http://"+address+"/metrics", func(*http.Request) {}); response.StatusCode != 400 {
 		t.Errorf("without TLS: %s", response.Status)

@@ -1,6 +1,7 @@
 // Asks promflow for reports, again and again while somebody looks.
 
-const path = "api/v1/talkers";
+// Where the page is may have a user and a password in it, which a question must not have.
+const path = new URL("api/v1/talkers", location.origin + location.pathname).href;
 
 const patience = 10_000; // ms, for an answer
 const retry = 2_000; // ms, until promflow is asked again after it did not answer

@@ -5,6 +5,8 @@ import { inUnits, rate, rateOf, text, time } from "./units.js";
 const { uPlot } = window;
 
 const span = 300; // seconds that the large chart shows
+const minutes = ["−5 min", "−4 min", "−3 min", "−2 min", "−1 min", "now"];
+const someMinutes = ["−5 min", "", "−3 min", "", "−1 min", "now"];
 
 // colours gives those of the theme that there is, by which kind of thing has them. They are the stylesheet's.
 const colours = {};
@@ -39,6 +41,11 @@ function withGaps({ time, receive_bytes_per_second: receive, transmit_bytes_per_
 function roof(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1000)));
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((n) => n * power >= value) * power;
+}
+
+// round gives the text of a round number: 1 Mbit/s rather than 1.00 Mbit/s.
+function round({ number, unit }) {
+  return text({ number: String(Number(number)), unit });
 }
 
 // Overview is the chart of all addresses together.
@@ -96,16 +103,16 @@ export class Overview {
       axes: [
         {
           ...axis,
-          size: 28,
-          splits: () => [0, 1, 2, 3, 4, 5].map((minutes) => this.#end - span + 60 * minutes),
-          values: () => ["−5 min", "−4 min", "−3 min", "−2 min", "−1 min", "now"],
+          size: 24,
+          splits: () => minutes.map((_, i) => this.#end - span + 60 * i),
+          values: () => (this.#at.clientWidth < 500 ? someMinutes : minutes),
           grid: { stroke: () => colours.grid, width: 1 },
         },
         {
           ...axis,
           size: 84,
           space: 36,
-          values: (_, all) => all.map((v) => text(rateOf(v, this.#units))),
+          values: (_, all) => all.map((v) => (v === 0 ? "0" : round(rateOf(v, this.#units)))),
           grid: { stroke: () => colours.grid, width: 1 },
         },
       ],

@@ -16,10 +16,15 @@ let paused = false;
 let silence = null; // since when promflow does not answer, and why
 
 readTheme();
-const say = (text) => put(of("status"), text);
 const board = new Board(of("alerts"), say);
 export const overview = new Overview(of("chart"), of("readout"));
 const table = new Table(document.querySelector("table"), of("talker"), sortBy);
+
+// say has something read out. The same again is read out again, as it was gone for a moment.
+function say(text) {
+  put(of("status"), "");
+  setTimeout(() => put(of("status"), text), 50);
+}
 
 const ask = poll(
   () => parameters(view),

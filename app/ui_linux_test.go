@@ -1,0 +1,994 @@
+package app
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/png"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/security"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"golang.org/x/crypto/bcrypt"
+
+	"promflow/app/ui"
+	"promflow/capture/capturetest"
+	"promflow/telemetry/talkers"
+)
+
+// stage has a browser, and promflow with it, in one network namespace, and an interface r0 there, to which the hosts of another one
+// send.
+type stage struct {
+	*browser
+	ns   *capturetest.Namespace
+	send *capturetest.Sender
+}
+
+// TestUI looks at the page in a browser.
+func TestUI(t *testing.T) {
+	capturetest.Need(t, "chromium")
+	if axe == "" {
+		capturetest.Lacks(t, "PROMFLOW_TEST_AXE, the path of axe-core's axe.min.js")
+	}
+	ns, hosts := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	hosts.Veth("h0", ns, "r0")
+	s := &stage{newBrowser(t, ns), ns, capturetest.NewSender(t, hosts, "h0")}
+	t.Run("rates", s.rates)
+	t.Run("operated", s.operated)
+	t.Run("settings", s.settings)
+	t.Run("65,536 addresses", s.many)
+	t.Run("accessible", s.accessible)
+	t.Run("alerts", s.alerts)
+	t.Run("hostile names", s.hostile)
+	t.Run("gaps", s.gaps)
+	t.Run("away", s.away)
+	t.Run("policy", s.policy)
+	t.Run("TLS and authentication", s.authentication)
+	if *update {
+		t.Run("screenshots", s.screenshots)
+	}
+}
+
+// flow is packets of one size from one address to another.
+type flow struct {
+	from, to string
+	rate     float64 // network-layer bytes a second
+	size     int     // of a packet, 1000 if 0
+	merged   bool    // 20 packets at a time, which the kernel splits
+}
+
+const mergedPackets = 20
+
+// pump sends flows at their rates, and knows what it has sent.
+type pump struct {
+	flows []flow
+	stop  func()
+
+	mu   sync.Mutex
+	at   []time.Time
+	sent [][]int64 // bytes of each flow, at these times
+}
+
+// start begins to send. The test's end stops it.
+func (s *stage) start(t *testing.T, flows ...flow) *pump {
+	t.Helper()
+	p := &pump{flows: slices.Clone(flows)}
+	frames := make([]capturetest.Merged, len(flows))
+	for i := range p.flows {
+		f := &p.flows[i]
+		f.size = cmp.Or(f.size, 1000)
+		size := f.size
+		if f.merged {
+			size = 28 + mergedPackets*(f.size-28)
+		}
+		// UDP (VIRTIO_NET_HDR_GSO_UDP_L4), behind Ethernet and IPv4.
+		frames[i] = capturetest.Merged{
+			Frame: capturetest.UDP(netip.MustParseAddr(f.from), netip.MustParseAddr(f.to), size),
+			Kind:  5, Size: f.size - 28, Transport: 34,
+		}
+	}
+	stop, ended := make(chan struct{}), make(chan struct{})
+	p.stop = sync.OnceFunc(func() { close(stop); <-ended })
+	t.Cleanup(p.stop)
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(5 * time.Millisecond)
+		defer ticker.Stop()
+		begin, sent := time.Now(), make([]int64, len(flows))
+		for now := begin; ; {
+			for i, f := range p.flows {
+				for float64(sent[i]) < f.rate*now.Sub(begin).Seconds() {
+					if f.merged {
+						s.send.SendMerged(frames[i])
+						sent[i] += int64(mergedPackets * f.size)
+					} else {
+						s.send.Send(frames[i].Frame)
+						sent[i] += int64(f.size)
+					}
+				}
+			}
+			p.note(time.Now(), sent)
+			select {
+			case now = <-ticker.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return p
+}
+
+func (p *pump) note(now time.Time, sent []int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.sent = append(p.at, now), append(p.sent, slices.Clone(sent))
+}
+
+// rate gives the mean rate of those flows that chosen says, in bits a second between two times.
+func (p *pump) rate(from, to time.Time, chosen func(flow) bool) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	index := func(at time.Time) int {
+		i, _ := slices.BinarySearchFunc(p.at, at, time.Time.Compare)
+		return min(i, len(p.at)-1)
+	}
+	i, j := index(from), index(to)
+	sum := int64(0)
+	for k, f := range p.flows {
+		if chosen(f) {
+			sum += p.sent[j][k] - p.sent[i][k]
+		}
+	}
+	return 8 * float64(sum) / p.at[j].Sub(p.at[i]).Seconds()
+}
+
+func to(ip string) func(flow) bool { return func(f flow) bool { return f.to == ip } }
+
+func from(ip string) func(flow) bool { return func(f flow) bool { return f.from == ip } }
+
+var quantity = regexp.MustCompile(`^([0-9.]+)\s([kMGTPE]?)(bit/s|B/s|B)$`)
+
+// readQuantity reads a number with a unit, in that without a prefix.
+func readQuantity(text, unit string) (float64, error) {
+	m := quantity.FindStringSubmatch(text)
+	if m == nil || m[3] != unit {
+		return 0, fmt.Errorf("%q is no number of %s", text, unit)
+	}
+	if digits := strings.Count(m[1], "") - 1 - strings.Count(m[1], "."); digits > 3 {
+		return 0, fmt.Errorf("%q has %d digits", text, digits)
+	}
+	v, err := strconv.ParseFloat(m[1], 64)
+	return v * math.Pow(1000, float64(strings.Index(" kMGTPE", cmp.Or(m[2], " ")))), err
+}
+
+// near tells whether a number on the page is what is wanted, within a tolerance.
+func near(what, text, unit string, want, tolerance float64) error {
+	got, err := readQuantity(text, unit)
+	if err == nil && math.Abs(got-want) > tolerance*want {
+		err = fmt.Errorf("%q is not within %v of %v", text, tolerance, want)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// row gives the texts of a row of the table, by the classes of its cells.
+func (p *tab) row(ip string) (map[string]string, error) {
+	p.t.Helper()
+	rows := evaluate[map[string]map[string]string](p, `Object.fromEntries([...document.querySelectorAll("tbody tr")].map((r) => [
+		r.querySelector(".ip").textContent,
+		Object.fromEntries([...r.cells].map((c) => [c.classList[0], c.textContent.replaceAll("\u00a0", " ")]))]))`)
+	if rows[ip] == nil {
+		return nil, fmt.Errorf("%s is not in the table", ip)
+	}
+	return rows[ip], nil
+}
+
+// addresses gives those of the table, in its order.
+func (p *tab) addresses() []string { p.t.Helper(); return p.texts("tbody .ip") }
+
+// lists waits until the table has these addresses in this order.
+func (p *tab) lists(want ...string) {
+	p.t.Helper()
+	eventually(p.t, func() error {
+		if got := p.addresses(); !slices.Equal(got, want) {
+			return fmt.Errorf("the table has %v, want %v", got, want)
+		}
+		return nil
+	})
+}
+
+// reported gives the time of the report that is shown, and what its rates are means over.
+func (p *tab) reported() (from, to time.Time, err error) {
+	p.t.Helper()
+	at := evaluate[float64](p, `import("/assets/page.js").then((m) => m.overview.ends[1])`)
+	to = time.UnixMilli(int64(at * 1000))
+	m := regexp.MustCompile(`over the last ([0-9.]+) s`).FindStringSubmatch(p.text("#window"))
+	if m == nil {
+		return from, to, errors.New("there are no rates yet")
+	}
+	window, err := strconv.ParseFloat(m[1], 64)
+	return to.Add(-time.Duration(window * float64(time.Second))), to, err
+}
+
+const stranger = "192.0.2.1" // is not monitored
+
+const monitored = "--monitor-subnets=10.0.0.0/8"
+
+// rates compares what is shown with what is sent, for each backend.
+func (s *stage) rates(t *testing.T) {
+	traffic := s.start(t,
+		flow{from: stranger, to: "10.0.0.1", rate: 500e3}, flow{from: "10.0.0.1", to: stranger, rate: 120e3},
+		flow{from: stranger, to: "10.0.0.2", rate: 60e3}, flow{from: "10.0.0.3", to: "10.0.0.2", rate: 15e3, size: 100})
+	ips := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+	all := serveEach(t, s.ns, "--interface=r0", monitored)
+	pages := map[string]*tab{}
+	for name, p := range all {
+		pages[name] = s.open(t, "http://"+p.address+"/", desktop)
+	}
+	compare := func(p *tab, unit string, bits float64) (err error) {
+		from_, to_, err := p.reported()
+		if err != nil {
+			return err
+		}
+		const tolerance = 0.05
+		expect := func(what, text string, chosen func(flow) bool) {
+			if want := traffic.rate(from_, to_, chosen) / bits; want > 0 {
+				err = errors.Join(err, near(what, text, unit, want, tolerance))
+			} else if text != "0 "+unit {
+				err = errors.Join(err, fmt.Errorf("%s: %q, want nothing", what, text))
+			}
+		}
+		isMonitored := func(ip string) bool { return ip != stranger }
+		received, transmitted := func(f flow) bool { return isMonitored(f.to) }, func(f flow) bool { return isMonitored(f.from) }
+		expect("all, in", p.text("#receive-rate"), received)
+		expect("all, out", p.text("#transmit-rate"), transmitted)
+		data := evaluate[[3]float64](p, `import("/assets/page.js").then((m) => m.overview.data.map((d) => d.at(-1)))`)
+		for i, chosen := range []func(flow) bool{received, transmitted} {
+			if want := traffic.rate(from_, to_, chosen) / bits; math.Abs(data[i+1]-want) > tolerance*want {
+				err = errors.Join(err, fmt.Errorf("the chart ends at %v, want %v", data[i+1], want))
+			}
+		}
+		sum := traffic.rate(from_, to_, received) + traffic.rate(from_, to_, transmitted)
+		for _, ip := range ips {
+			row, e := p.row(ip)
+			if e != nil {
+				return errors.Join(err, e)
+			}
+			expect(ip+", in", row["receive-rate"], to(ip))
+			expect(ip+", out", row["transmit-rate"], from(ip))
+			share, e := strconv.ParseFloat(strings.TrimSuffix(row["share"], " %"), 64)
+			want := (traffic.rate(from_, to_, to(ip)) + traffic.rate(from_, to_, from(ip))) / sum * 100
+			if e != nil || math.Abs(share-want) > 0.5 {
+				err = errors.Join(err, fmt.Errorf("%s has a share of %q, want %v %%", ip, row["share"], want))
+			}
+		}
+		return err
+	}
+	for name, p := range pages {
+		eventually(t, func() error { return compare(p, "bit/s", 1) })
+		p.lists(ips...)
+		if n := evaluate[int](p, `document.querySelectorAll("tbody .trend canvas").length`); n != len(ips) {
+			t.Errorf("%s: %d rows have a small chart", name, n)
+		}
+		p.click("#units")
+		eventually(t, func() error { return compare(p, "B/s", 8) })
+		if label := p.text("#units"); !strings.Contains(label, "bytes") {
+			t.Errorf("%s: the switch of units says %q", name, label)
+		}
+	}
+	traffic.stop()
+	for name, p := range pages {
+		eventually(t, func() (err error) {
+			in, out := 0.0, 0.0
+			for ip, c := range hosts(t, all[name].get("/metrics")) {
+				row, e := p.row(ip)
+				if e != nil {
+					return e
+				}
+				in, out = in+float64(c.receiveBytes), out+float64(c.transmitBytes)
+				// Three digits.
+				err = errors.Join(err, near(ip, row["receive-total"], "B", float64(c.receiveBytes), 0.005),
+					near(ip, row["transmit-total"], "B", float64(c.transmitBytes), 0.005))
+			}
+			return errors.Join(err, near("all, in", p.text("#receive-total"), "B", in, 0.005),
+				near("all, out", p.text("#transmit-total"), "B", out, 0.005))
+		})
+	}
+}
+
+// Talkers whose order is another one by each of their columns.
+var ordered = []flow{
+	{from: stranger, to: "10.0.0.5", rate: 100e3}, {from: "10.0.0.5", to: stranger, rate: 20e3},
+	{from: stranger, to: "10.0.0.4", rate: 10e3}, {from: "10.0.0.4", to: stranger, rate: 300e3},
+	{from: stranger, to: "10.0.0.20", rate: 50e3}, {from: "10.0.0.20", to: stranger, rate: 5e3},
+	{from: stranger, to: "10.0.0.3", rate: 2e3}, {from: "10.0.0.3", to: stranger, rate: 1e3},
+}
+
+// operated has somebody sort, filter and so on.
+func (s *stage) operated(t *testing.T) {
+	p := serve(t, s.ns, "--interface=r0", monitored)
+	before := func(from, to string, packets int) { // what was moved before somebody looks, which makes another order
+		frame := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 1400)
+		for range packets {
+			s.send.Send(frame)
+		}
+	}
+	before(stranger, "10.0.0.3", 20000)
+	before("10.0.0.20", stranger, 20000)
+	s.start(t, ordered...)
+	at := "http://" + p.address + "/"
+	t.Run("sort", func(t *testing.T) { s.sort(t, at) })
+	t.Run("filter", func(t *testing.T) { s.filter(t, at) })
+	t.Run("pause", func(t *testing.T) { s.pause(t, at) })
+	t.Run("keyboard", func(t *testing.T) { s.keyboard(t, at) })
+}
+
+func (s *stage) sort(t *testing.T, at string) {
+	p := s.open(t, at, desktop)
+	p.lists("10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3")
+	for _, c := range []struct {
+		column, first string // and the direction that it has at first
+		want          []string
+	}{
+		{"ip", "ascending", []string{"10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.20"}},
+		{"receive_rate", "descending", []string{"10.0.0.5", "10.0.0.20", "10.0.0.4", "10.0.0.3"}},
+		{"transmit_rate", "descending", []string{"10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3"}},
+		{"receive_total", "descending", []string{"10.0.0.3", "10.0.0.5", "10.0.0.20", "10.0.0.4"}},
+		{"transmit_total", "descending", []string{"10.0.0.20", "10.0.0.4", "10.0.0.5", "10.0.0.3"}},
+		{"rate", "descending", []string{"10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3"}},
+	} {
+		direction := c.first
+		for _, reversed := range []bool{false, true} {
+			p.click(fmt.Sprintf(`th[data-sort=%q] button`, c.column))
+			p.lists(c.want...)
+			sorted := evaluate[map[string]string](p, `Object.fromEntries([...document.querySelectorAll("th[aria-sort]")].map((h) =>
+				[h.dataset.sort, h.getAttribute("aria-sort")]))`)
+			if len(sorted) != 1 || sorted[c.column] != direction {
+				t.Errorf("the headers say that the order is %v, want %s by %s", sorted, direction, c.column)
+			}
+			fragment := "sort=" + c.column
+			if c.column == "rate" {
+				fragment = ""
+			}
+			if reversed {
+				fragment += "&reverse=true"
+			}
+			if got := evaluate[string](p, `location.hash.slice(1)`); got != strings.Trim(fragment, "&") {
+				t.Errorf("the address has #%s, want #%s", got, fragment)
+			}
+			slices.Reverse(c.want)
+			direction = map[string]string{"ascending": "descending", "descending": "ascending"}[direction]
+		}
+	}
+}
+
+func (s *stage) filter(t *testing.T, at string) {
+	p := s.open(t, at, desktop)
+	p.lists("10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3")
+	p.has("#count", "4 addresses")
+	p.press("/")
+	for _, c := range []struct {
+		filter string
+		want   []string
+		count  string
+	}{
+		{"10.0.0.2", []string{"10.0.0.20"}, "1 of 4 addresses"},
+		{"10.0.0.0/29", []string{"10.0.0.4", "10.0.0.5", "10.0.0.3"}, "3 of 4 addresses"},
+		{"nobody", nil, "0 of 4 addresses"},
+	} {
+		p.do(chromedp.SendKeys(chromedp.ID("filter"), c.filter))
+		p.lists(c.want...)
+		p.has("#count", c.count)
+		if got := evaluate[bool](p, `document.getElementById("nothing").hidden`); got != (c.want != nil) {
+			t.Errorf("that there is nothing is hidden: %v", got)
+		}
+		link := evaluate[string](p, "location.href")
+		again := s.open(t, link, desktop)
+		again.lists(c.want...)
+		if got := evaluate[string](again, `document.getElementById("filter").value`); got != c.filter {
+			t.Errorf("a link has the filter %q, want %q", got, c.filter)
+		}
+		p.press(kb.Escape)
+		p.lists("10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3")
+		if got := evaluate[string](p, "location.href"); got != at {
+			t.Errorf("without a filter the page is at %s", got)
+		}
+	}
+	linked := s.open(t, at+"#sort=ip&reverse=true&filter=10.0.0.0%2F29&limit=100", phone)
+	linked.lists("10.0.0.5", "10.0.0.4", "10.0.0.3")
+	// Another link, to the same page.
+	evaluate[string](linked, `location.hash = "sort=ip"`)
+	linked.lists("10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.20")
+}
+
+func (s *stage) pause(t *testing.T, at string) {
+	p := s.open(t, at, desktop)
+	p.has("#receive-rate", "bit/s")
+	p.click("#pause")
+	p.has("#status", "Paused")
+	p.has("#as-of", "Paused at")
+	content := func() string {
+		return p.text("tbody") + p.text(".all") + p.text("#as-of") + evaluate[string](p, `import("/assets/page.js").then((m) => JSON.stringify(m.overview.data))`)
+	}
+	still, asked := content(), p.questions(talkers.Path)
+	eventually(t, func() error {
+		if n := p.questions(talkers.Path) - asked; n < 2 {
+			return fmt.Errorf("%d questions in a pause", n)
+		}
+		return nil
+	})
+	if got := content(); got != still {
+		t.Errorf("in a pause the page became\n%s\nfrom\n%s", got, still)
+	}
+	p.click("#pause")
+	// It shows at once what it has: nothing is missing.
+	if got := content(); got == still {
+		t.Errorf("after a pause the page has still\n%s", got)
+	}
+	if gaps := evaluate[int](p, `import("/assets/page.js").then((m) => m.overview.data[1].filter((v) => v === null).length)`); gaps != 0 {
+		t.Errorf("a pause left %d gaps", gaps)
+	}
+	p.has("#as-of", "As of")
+}
+
+func (s *stage) keyboard(t *testing.T, at string) {
+	p := s.open(t, at, desktop)
+	p.lists("10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3")
+	focused := func() string {
+		return evaluate[string](p, `(() => {
+			const e = document.activeElement;
+			if (e === document.body) return "";
+			const outline = getComputedStyle(e);
+			return (e.id || e.textContent) + (outline.outlineStyle === "none" || outline.outlineWidth === "0px" ? " without focus to be seen" : "");
+		})()`)
+	}
+	var order []string
+	for range 30 {
+		p.press(kb.Tab)
+		at := focused()
+		if at == "" {
+			break
+		}
+		order = append(order, at)
+	}
+	want := []string{"pause", "units", "theme", "filter", "Address", "In", "Out", "Total in", "Total out", "Share", "keys",
+		"Metrics for Prometheus", "This page as JSON", "Charts by uPlot"}
+	if !slices.Equal(order, want) {
+		t.Errorf("Tab leads to %q, want %q", order, want)
+	}
+
+	focus := func(selector string) { evaluate[any](p, `void document.querySelector(%v).focus()`, selector) }
+	focus(`th[data-sort="ip"] button`)
+	p.press(kb.Enter)
+	p.lists("10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.20")
+	p.press(" ")
+	p.lists("10.0.0.20", "10.0.0.5", "10.0.0.4", "10.0.0.3")
+
+	p.press("u")
+	p.has("#units", "bytes")
+	p.press("t")
+	p.has("#theme", "light")
+	p.press("p")
+	p.has("#pause", "Resume")
+	p.press("p")
+	p.has("#pause", "Pause")
+	p.press("/")
+	if got := focused(); got != "filter" {
+		t.Errorf("/ leads to %q", got)
+	}
+	p.press("p", "u", "t", "/") // are text there
+	p.has("#count", "0 of 4")
+	if got := evaluate[string](p, `document.getElementById("filter").value`); got != "put/" {
+		t.Errorf("the filter is %q", got)
+	}
+	p.press(kb.Escape)
+	p.has("#count", "4 addresses")
+	for id, want := range map[string]string{"#units": "bytes", "#theme": "light", "#pause": "Pause"} {
+		if got := p.text(id); !strings.Contains(got, want) {
+			t.Errorf("%s is %q after typing, want %q", id, got, want)
+		}
+	}
+	focus("#pause")
+	p.pressWith(kb.ModifierAlt, "u")
+	p.pressWith(kb.ModifierCtrl, "u")
+	focus("#keys")
+	p.press(" ", "u")
+	if got := p.text("#units"); !strings.Contains(got, "bytes") {
+		t.Errorf("with other keys held, or keys off, u makes the units %q", got)
+	}
+}
+
+// settings are kept, and the theme is the system's until somebody chooses.
+func (s *stage) settings(t *testing.T) {
+	p := s.open(t, newMade(t, s.ns, plausible()).address, desktop)
+	background := func() string {
+		return evaluate[string](p, `getComputedStyle(document.body).backgroundColor + " " + getComputedStyle(document.body).color`)
+	}
+	light := background()
+	p.show(desktopDark)
+	dark := background()
+	if light == dark {
+		t.Errorf("light and dark have the same colours: %s", dark)
+	}
+	for _, theme := range []struct{ name, colours string }{{"light", light}, {"dark", dark}} {
+		p.click("#theme")
+		for _, on := range []screen{desktop, desktopDark} {
+			p.show(on)
+			p.do(chromedp.Reload())
+			p.has("#theme", theme.name)
+			if got := background(); got != theme.colours {
+				t.Errorf("%s on %v has %s, want %s", theme.name, on, got, theme.colours)
+			}
+		}
+	}
+	p.click("#theme")
+	p.has("#theme", "auto")
+	p.click("#units")
+	p.click("#keys")
+	p.do(chromedp.Reload())
+	p.has("#units", "bytes")
+	p.has("#receive-rate", "B/s")
+	if evaluate[bool](p, `document.getElementById("keys").checked`) {
+		t.Error("that keys are off is not kept")
+	}
+}
+
+// longest is how long the page may be busy with an update, in ms.
+const longest = 200
+
+// many measures how long an update takes with a table of a whole /16.
+func (s *stage) many(t *testing.T) {
+	p := serve(t, s.ns, "--interface=r0", monitored)
+	var frames [][]byte
+	for i := range 1 << 16 {
+		addr := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		frames = append(frames, capturetest.UDP(netip.MustParseAddr(stranger), addr, 100+i%1000))
+	}
+	s.send.Send(frames...)
+	var flows []flow
+	for i := range 1000 {
+		flows = append(flows, flow{from: stranger, to: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), rate: float64(500 + 3*i), size: 500})
+	}
+	s.start(t, flows...)
+	page := s.open(t, "http://"+p.address+"/", desktop)
+	page.has("#count", "65,536 addresses")
+	page.has("#alerts", "The table is full. There is room for 65,536 addresses")
+
+	page.click("#more")
+	page.has("#shown", "100 of 65,536 shown")
+	page.press("/")
+	page.do(chromedp.SendKeys(chromedp.ID("filter"), "10.1.200.0/24"))
+	page.has("#count", "256 of 65,536 addresses")
+	page.press(kb.Escape)
+	page.has("#count", "65,536 addresses")
+	page.has("#shown", "50 of 65,536 shown")
+
+	// Each time another question, which promflow has no answer to yet, and numbers that are all new, in another order.
+	const measure = `(async () => {
+		const { show } = await import("/assets/page.js");
+		const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+		const handled = [], all = [];
+		for (let i = 0; i < 12; i++) {
+			await painted();
+			const begin = performance.now();
+			const text = await (await fetch("/api/v1/talkers?limit=" + (%v - i))).text();
+			const answered = performance.now();
+			const report = JSON.parse(text);
+			for (const k of report.talkers) {
+				k.receive_bytes_per_second = Math.round(1e6 * Math.random());
+				k.receive_bytes += Math.round(1e9 * Math.random());
+				k.share = Math.random();
+				k.history = k.history.map(() => 1e6 * Math.random());
+			}
+			report.talkers.sort((a, b) => b.receive_bytes_per_second - a.receive_bytes_per_second);
+			show(report);
+			await null; // charts are drawn after what has been asked of them
+			document.body.offsetHeight;
+			handled.push(performance.now() - answered);
+			await painted();
+			all.push(performance.now() - begin);
+		}
+		return { handled, all };
+	})()`
+	update := func(limit int) {
+		took := evaluate[struct{ Handled, All []float64 }](page, measure, limit)
+		summary := func(ms []float64) string {
+			slices.Sort(ms)
+			return fmt.Sprintf("median %.0f ms, at most %.0f ms", ms[len(ms)/2], ms[len(ms)-1])
+		}
+		t.Logf("%d rows: an update takes %s; from the question to what is seen %s", limit, summary(took.Handled), summary(took.All))
+		if most := slices.Max(took.Handled); limit == talkers.DefaultLimit && most >= longest {
+			t.Errorf("an update takes %v ms", most)
+		}
+	}
+	update(talkers.DefaultLimit)
+	// The page's own updates.
+	asked := page.questions(talkers.Path)
+	evaluate[any](page, `void (window.long = [], new PerformanceObserver((list) =>
+		long.push(...list.getEntries().map((e) => e.duration))).observe({ type: "longtask" }))`)
+	eventually(t, func() error {
+		if n := page.questions(talkers.Path) - asked; n < 3 {
+			return fmt.Errorf("%d questions", n)
+		}
+		return nil
+	})
+	if long := evaluate[[]float64](page, `long`); len(long) > 0 && slices.Max(long) >= longest {
+		t.Errorf("the page was busy for %v ms at a time", long)
+	}
+
+	page = s.open(t, "http://"+p.address+"/#limit=1000", desktop)
+	page.has("#shown", "1,000 of 65,536 shown")
+	update(talkers.MaxLimit)
+	// Small charts are drawn where they are seen.
+	evaluate[any](page, `void document.querySelector("tbody tr:last-child").scrollIntoView()`)
+	eventually(t, func() error {
+		drawn := evaluate[[]bool](page, `[...document.querySelectorAll("tbody .trend")].map((e) => e.childElementCount > 0)`)
+		if n := len(drawn); !drawn[n-1] || !slices.Contains(drawn, false) {
+			return fmt.Errorf("of %d rows, the last one drawn: %v", n, drawn[n-1])
+		}
+		return nil
+	})
+}
+
+// accessible has axe-core look at the page in all of its states.
+func (s *stage) accessible(t *testing.T) {
+	troubled := plausible()
+	troubled.Names = false
+	troubled.Addresses = troubled.AddressesLimit
+	troubled.Interfaces = append(troubled.Interfaces, talkers.Interface{Name: "eth1", Backend: "ebpf"})
+	troubled.Interfaces[0].Dropped, troubled.Interfaces[0].DroppedRate = 12345, 120.5
+	empty := talkers.Report{Time: time.Now(), IntervalSeconds: 2, AddressesLimit: 65536, Talkers: []talkers.Talker{},
+		History:    talkers.History{Time: []float64{}, Receive: []int64{}, Transmit: []int64{}},
+		Interfaces: []talkers.Interface{{Name: "eth0", Backend: "ebpf", Up: true}}}
+	for _, c := range []struct {
+		name   string
+		report talkers.Report
+		shows  string
+		keys   []string
+	}{
+		{"names", plausible(), "192.168.1.10", nil},
+		{"alerts, paused, without names", troubled, "192.168.1.10", []string{"p"}},
+		{"empty", empty, "No addresses yet", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := s.open(t, newMade(t, s.ns, c.report).address, desktop)
+			p.has("main", c.shows)
+			p.press(c.keys...)
+			for _, on := range []screen{desktop, desktopDark, phone, phoneDark} {
+				p.show(on)
+				p.audit(fmt.Sprint(on))
+				if width := evaluate[int64](p, `document.documentElement.scrollWidth`); width > on.width {
+					t.Errorf("on %v the page is %d wide", on, width)
+				}
+			}
+		})
+	}
+}
+
+func (s *stage) alerts(t *testing.T) {
+	often := func() talkers.Report {
+		r := plausible()
+		r.IntervalSeconds = 0.2
+		return r
+	}
+	m := newMade(t, s.ns, often())
+	p := s.open(t, m.address, desktop)
+	p.has("#interfaces", "eth0 ebpf")
+	if got := p.text("#alerts"); got != "" {
+		t.Errorf("alerts are %q where nothing is the matter", got)
+	}
+	for _, c := range []struct {
+		name, alert, text, over string
+		set                     func(*talkers.Report)
+	}{
+		{"interface", "eth0 is down.", "Nothing is counted there", "All interfaces are up again.",
+			func(r *talkers.Report) { r.Interfaces[0].Up = false }},
+		{"several", "2 interfaces are down: eth0, eth1.", "Nothing is counted there", "All interfaces are up again.",
+			func(r *talkers.Report) {
+				r.Interfaces[0].Up = false
+				r.Interfaces = append(r.Interfaces, talkers.Interface{Name: "eth1", Backend: "ebpf"}, talkers.Interface{Name: "gone"})
+			}},
+		{"full", "The table is full.", "65,536 addresses (--max-ips)", "The table has room again.",
+			func(r *talkers.Report) { r.Addresses = r.AddressesLimit }},
+		{"drops", "Packets are being dropped.", "120.5 packets a second, 12,345 in all, on eth0", "No packets are being dropped any more.",
+			func(r *talkers.Report) {
+				r.Interfaces[0].Dropped, r.Interfaces[0].DroppedRate = 12345, 120.5
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m.change(func(m *made) { m.report = often(); c.set(&m.report) })
+			p.has("#alerts [role=alert]", c.alert)
+			p.has("#alerts span", c.text)
+			m.change(func(m *made) {
+				m.report = often()
+				m.report.Time = time.Now().Add(time.Minute) // drops are told of for a while
+			})
+			eventually(t, func() error {
+				if got := p.text("#alerts"); got != "" {
+					return fmt.Errorf("alerts are still %q", got)
+				}
+				return nil
+			})
+			p.has("#status", c.over)
+		})
+	}
+}
+
+// hostile has names that are HTML, which anybody in the network may give themselves.
+func (s *stage) hostile(t *testing.T) {
+	const image = `<img src=x onerror=alert(1)>`
+	r := plausible()
+	for i, name := range []string{image, `"><script>alert(1)</script>`, "\u202etxt.exe", strings.Repeat("a", 253), `javascript:alert(1)`} {
+		r.Talkers[i].Hostname, r.Talkers[i].MAC = name, image
+	}
+	r.Interfaces[0] = talkers.Interface{Name: image, Backend: image, Dropped: 1, DroppedRate: 1}
+	m := newMade(t, s.ns, r)
+	for _, on := range []screen{desktop, phone} {
+		p := s.open(t, m.address, on)
+		p.has("#alerts", image+" is down")
+		p.has("tbody .hostname", image)
+		p.has("tbody .mac", image)
+		if n := evaluate[int](p, `document.querySelectorAll("main img, main script, tbody a, #interfaces img").length`); n != 0 {
+			t.Errorf("%d elements are made of names", n)
+		}
+		if width := evaluate[int64](p, `document.documentElement.scrollWidth`); width > on.width {
+			t.Errorf("on %v the page is %d wide", on, width)
+		}
+	}
+	filtered := s.open(t, m.address+"/#filter="+url.QueryEscape(image)+"&sort=__proto__&limit=1e9&reverse=maybe", desktop)
+	filtered.has("tbody", image)
+	if got := evaluate[string](filtered, `document.getElementById("filter").value`); got != image {
+		t.Errorf("the filter is %q", got)
+	}
+}
+
+func (s *stage) gaps(t *testing.T) {
+	r := plausible()
+	p := s.open(t, newMade(t, s.ns, r).address, desktop)
+	p.has("tbody", "192.168.1.10")
+	got := evaluate[struct {
+		Ends []float64
+		Gaps []float64 // times
+		N    int
+	}](p, `import("/assets/page.js").then(({ overview: { data, ends } }) => ({
+		ends, gaps: data[0].filter((_, i) => data[1][i] === null && data[2][i] === null), n: data[0].length }))`)
+	if now := float64(r.Time.UnixMilli()) / 1000; got.Ends[1] != now || got.Ends[0] != now-300 {
+		t.Errorf("the chart is from %v to %v, want five minutes until %v", got.Ends[0], got.Ends[1], now)
+	} else if len(got.Gaps) != 1 || now-got.Gaps[0] < 200 || now-got.Gaps[0] > 240 || got.N != len(r.History.Time)+1 {
+		t.Errorf("of %d points there are gaps at %v", got.N, got.Gaps)
+	}
+	description := evaluate[string](p, `document.getElementById("chart").getAttribute("aria-label")`)
+	if !strings.Contains(description, "In: "+p.text("#receive-rate")+" now") {
+		t.Errorf("the chart is described as %q", description)
+	}
+}
+
+func (s *stage) away(t *testing.T) {
+	m := newMade(t, s.ns, plausible())
+	p := s.open(t, m.address, desktop)
+	p.has("tbody", "192.168.1.10")
+	p.allow("ERR_EMPTY_RESPONSE") // which a browser tells of, whatever the page does
+	m.change(func(m *made) { m.away = true })
+	p.has("#alerts [role=alert]", "promflow can’t be reached.")
+	p.has("#alerts", "Since ")
+	p.has("tbody", "192.168.1.10")
+	m.change(func(m *made) { m.away = false; m.report.ReceiveRate = 125 })
+	p.has("#status", "promflow is back.")
+	p.has("#receive-rate", "1.00 kbit/s")
+	if got := p.text("#alerts"); got != "" {
+		t.Errorf("alerts are still %q", got)
+	}
+}
+
+// policy shows that what is not promflow's own file does not run.
+func (s *stage) policy(t *testing.T) {
+	m := newMade(t, s.ns, plausible())
+	p := s.open(t, m.address, desktop)
+	const want = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	if got := evaluate[string](p, `fetch("/").then((r) => r.headers.get("Content-Security-Policy"))`); got != want {
+		t.Errorf("the policy is %q, want %q", got, want)
+	}
+	got := evaluate[[]string](p, `(async () => {
+		const violations = new Set();
+		addEventListener("securitypolicyviolation", (e) => violations.add(e.effectiveDirective));
+		const script = document.createElement("script");
+		script.textContent = "window.ran = true";
+		document.body.append(script);
+		document.body.setAttribute("onclick", "window.ran = true");
+		document.body.click();
+		document.body.insertAdjacentHTML("beforeend", '<p style="color: red">');
+		const image = document.createElement("img");
+		image.src = "http://192.0.2.1/";
+		document.body.append(image);
+		await fetch("http://192.0.2.1/").catch(() => {});
+		while (violations.size < 5) await new Promise((done) => setTimeout(done, 10));
+		return [...[...violations].sort(), String(window.ran)];
+	})()`)
+	if want := []string{"connect-src", "img-src", "script-src-attr", "script-src-elem", "style-src-attr", "undefined"}; !slices.Equal(got, want) {
+		t.Errorf("violations are %v, want %v", got, want)
+	}
+	if len(p.complaints()) == 0 {
+		t.Error("a browser that finds violations says so, but no test would hear of it")
+	}
+}
+
+// authentication has the page behind what --web-config-file says.
+func (s *stage) authentication(t *testing.T) {
+	certificate, key, _ := selfSigned(t)
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := serve(t, s.ns, "--interface=r0", monitored, "--web-config-file="+write(t, "web.yml", fmt.Sprintf(
+		"tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {ali: %s}\n", certificate, key, hash)))
+	page := s.open(t, "about:blank", desktop)
+	page.origin = "https://" + p.address
+	page.do(call(security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}))
+	page.allow("401")
+	refused := chromedp.Do(page.ctx, chromedp.Navigate("https://"+p.address+"/"))
+	if refused == nil && page.text("h1") != "" {
+		t.Error("the page is there without a password")
+	}
+	page.do(chromedp.Navigate("https://ali:sesame@" + p.address + "/"))
+	page.has("#as-of", "As of")
+	page.has("#interfaces", "r0")
+}
+
+// screenshots are those of the README: a small network on a busy evening.
+func (s *stage) screenshots(t *testing.T) {
+	const lan = "192.168.1."
+	p := serve(t, s.ns, "--interface=r0", "--monitor-subnets=192.168.1.0/24")
+	traffic := []flow{
+		{from: stranger, to: lan + "20", rate: 31e6, size: 1400, merged: true}, {from: lan + "20", to: stranger, rate: 400e3},
+		{from: stranger, to: lan + "31", rate: 9e6, size: 1400, merged: true}, {from: lan + "31", to: stranger, rate: 150e3},
+		{from: lan + "10", to: stranger, rate: 5.5e6, size: 1400, merged: true}, {from: stranger, to: lan + "10", rate: 90e3},
+		{from: stranger, to: lan + "42", rate: 1.1e6}, {from: lan + "42", to: stranger, rate: 60e3},
+		{from: stranger, to: lan + "57", rate: 420e3}, {from: lan + "57", to: stranger, rate: 310e3},
+		{from: stranger, to: lan + "33", rate: 77e3}, {from: lan + "33", to: stranger, rate: 21e3},
+		{from: lan + "10", to: lan + "20", rate: 48e3},
+		{from: stranger, to: lan + "61", rate: 15e3, size: 200}, {from: lan + "61", to: stranger, rate: 9e3, size: 200},
+		{from: lan + "70", to: stranger, rate: 4e3, size: 200}, {from: stranger, to: lan + "71", rate: 2.2e3, size: 200},
+		{from: lan + "72", to: stranger, rate: 900, size: 120}, {from: stranger, to: lan + "80", rate: 300, size: 80},
+		{from: lan + "1", to: lan + "255", rate: 150, size: 60},
+	}
+	page := s.open(t, "http://"+p.address+"/", desktop)
+	rates := make([]float64, len(traffic))
+	for i := range traffic {
+		rates[i] = traffic[i].rate
+	}
+	for step := range 32 { // for two minutes and more
+		for i := range traffic {
+			traffic[i].rate = rates[i] * (1 + 0.6*math.Sin(float64(step)/3+float64(3*i)))
+		}
+		pump := s.start(t, traffic...)
+		asked := page.questions(talkers.Path)
+		eventually(t, func() error {
+			if page.questions(talkers.Path) < asked+2 {
+				return errors.New("the page does not ask")
+			}
+			return nil
+		})
+		pump.stop()
+	}
+	for name, on := range map[string]screen{"light": {1280, 860, false}, "dark": {1280, 860, true}, "phone": {375, 760, false}} {
+		page.show(on)
+		page.has("#as-of", "As of")
+		image, err := png.Decode(bytes.NewReader(page.screenshot()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var small bytes.Buffer
+		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, image); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join("ui", "screenshot-"+name+".png"), small.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// made serves the page, and for it a report that was made up.
+type made struct {
+	address string
+
+	mu     sync.Mutex
+	report talkers.Report
+	away   bool
+}
+
+// newMade serves within a namespace.
+func newMade(t *testing.T, ns *capturetest.Namespace, r talkers.Report) *made {
+	t.Helper()
+	m := &made{report: r}
+	mux := http.NewServeMux()
+	mux.Handle("/", ui.Handler())
+	mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.away {
+			panic(http.ErrAbortHandler)
+		}
+		if err := json.NewEncoder(w).Encode(m.report); err != nil {
+			t.Error(err)
+		}
+	})
+	server := httptest.NewUnstartedServer(mux)
+	server.Listener.Close()
+	err := ns.Do(func() (err error) {
+		server.Listener, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	m.address = server.URL
+	return m
+}
+
+// change changes the report, and what else there is.
+func (m *made) change(f func(m *made)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m)
+}
+
+// plausible is a report as a small network may have it. For a while nobody watched.
+func plausible() talkers.Report {
+	now := time.Now()
+	r := talkers.Report{
+		Time: now, WindowSeconds: 4, IntervalSeconds: 2,
+		Addresses: 12, AddressesLimit: 65536, Matching: 12, Names: true,
+		Interfaces: []talkers.Interface{{Name: "eth0", Backend: "ebpf", Up: true}},
+	}
+	for i := range 12 {
+		rate := int64(60e6 / math.Pow(2.3, float64(i)))
+		k := talkers.Talker{
+			IP: fmt.Sprintf("192.168.1.%d", 10+i), Hostname: fmt.Sprintf("host%d.lan", i), MAC: fmt.Sprintf("02:00:00:00:00:%02x", i),
+			Traffic: talkers.Traffic{ReceiveRate: rate, TransmitRate: rate / 7, ReceiveTotal: 1000 * rate, TransmitTotal: 200 * rate},
+		}
+		for j := range 30 {
+			k.History = append(k.History, int64(float64(rate)*(1.1+math.Sin(float64(i+j)/3))))
+		}
+		r.ReceiveRate += k.ReceiveRate
+		r.TransmitRate += k.TransmitRate
+		r.ReceiveTotal += k.ReceiveTotal
+		r.TransmitTotal += k.TransmitTotal
+		r.Talkers = append(r.Talkers, k)
+	}
+	for i := range r.Talkers {
+		k := &r.Talkers[i]
+		k.Share = float64(k.ReceiveRate+k.TransmitRate) / float64(r.ReceiveRate+r.TransmitRate)
+	}
+	for ago := 300; ago >= 0; ago -= 2 {
+		if ago > 200 && ago < 240 {
+			continue
+		}
+		wave := 1 + math.Sin(float64(ago)/20)/2
+		r.History.Time = append(r.History.Time, float64(now.UnixMilli())/1000-float64(ago))
+		r.History.Receive = append(r.History.Receive, int64(float64(r.ReceiveRate)*wave))
+		r.History.Transmit = append(r.History.Transmit, int64(float64(r.TransmitRate)/wave))
+	}
+	return r
+}
