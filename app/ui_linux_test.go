@@ -3,11 +3,13 @@ package app
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"image/png"
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,7 +35,7 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// stage has a browser, and promflow with it, in one network namespace, and an interface r0 there, to which the hosts of another one
+// stage has a browser, and promflow with it, in one network namespace, and an interface eth0 there, to which the hosts of another one
 // send.
 type stage struct {
 	*browser
@@ -44,11 +46,8 @@ type stage struct {
 // TestUI looks at the page in a browser.
 func TestUI(t *testing.T) {
 	capturetest.Need(t, "chromium")
-	if axe == "" {
-		capturetest.Lacks(t, "PROMFLOW_TEST_AXE, the path of axe-core's axe.min.js")
-	}
 	ns, hosts := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
-	hosts.Veth("h0", ns, "r0")
+	hosts.Veth("h0", ns, "eth0")
 	s := &stage{newBrowser(t, ns), ns, capturetest.NewSender(t, hosts, "h0")}
 	t.Run("rates", s.rates)
 	t.Run("operated", s.operated)
@@ -58,6 +57,7 @@ func TestUI(t *testing.T) {
 	t.Run("alerts", s.alerts)
 	t.Run("hostile names", s.hostile)
 	t.Run("gaps", s.gaps)
+	t.Run("hidden", s.hidden)
 	t.Run("away", s.away)
 	t.Run("policy", s.policy)
 	t.Run("TLS and authentication", s.authentication)
@@ -109,7 +109,7 @@ func (s *stage) start(t *testing.T, flows ...flow) *pump {
 	t.Cleanup(p.stop)
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(5 * time.Millisecond)
+		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()
 		begin, sent := time.Now(), make([]int64, len(flows))
 		for now := begin; ; {
@@ -239,7 +239,7 @@ func (s *stage) rates(t *testing.T) {
 		flow{from: stranger, to: "10.0.0.1", rate: 500e3}, flow{from: "10.0.0.1", to: stranger, rate: 120e3},
 		flow{from: stranger, to: "10.0.0.2", rate: 60e3}, flow{from: "10.0.0.3", to: "10.0.0.2", rate: 15e3, size: 100})
 	ips := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
-	all := serveEach(t, s.ns, "--interface=r0", monitored)
+	all := serveEach(t, s.ns, "--interface=eth0", monitored)
 	pages := map[string]*tab{}
 	for name, p := range all {
 		pages[name] = s.open(t, "http://"+p.address+"/", desktop)
@@ -325,7 +325,7 @@ var ordered = []flow{
 
 // operated has somebody sort, filter and so on.
 func (s *stage) operated(t *testing.T) {
-	p := serve(t, s.ns, "--interface=r0", monitored)
+	p := serve(t, s.ns, "--interface=eth0", monitored)
 	before := func(from, to string, packets int) { // what was moved before somebody looks, which makes another order
 		frame := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 1400)
 		for range packets {
@@ -413,6 +413,13 @@ func (s *stage) filter(t *testing.T, at string) {
 			t.Errorf("without a filter the page is at %s", got)
 		}
 	}
+	p.allow("400") // which the browser tells of
+	p.do(chromedp.SetValue(chromedp.ID("filter"), strings.Repeat("ü", 200)), chromedp.SendKeys(chromedp.ID("filter"), "!"))
+	p.has("#alerts [role=alert]", "promflow does not answer as it should.")
+	p.has("#alerts", "expected at most 253 bytes")
+	p.press(kb.Escape)
+	p.has("#status", "promflow answers again.")
+
 	linked := s.open(t, at+"#sort=ip&reverse=true&filter=10.0.0.0%2F29&limit=100", phone)
 	linked.lists("10.0.0.5", "10.0.0.4", "10.0.0.3")
 	// Another link, to the same page.
@@ -439,6 +446,11 @@ func (s *stage) pause(t *testing.T, at string) {
 	if got := content(); got != still {
 		t.Errorf("in a pause the page became\n%s\nfrom\n%s", got, still)
 	}
+	// What somebody asks for meanwhile is shown.
+	p.click(`th[data-sort="ip"] button`)
+	p.lists("10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.20")
+	p.has("#as-of", "Paused at")
+	still = content()
 	p.click("#pause")
 	// It shows at once what it has: nothing is missing.
 	if got := content(); got == still {
@@ -557,13 +569,12 @@ const longest = 200
 
 // many measures how long an update takes with a table of a whole /16.
 func (s *stage) many(t *testing.T) {
-	p := serve(t, s.ns, "--interface=r0", monitored)
-	var frames [][]byte
+	p := serve(t, s.ns, "--interface=eth0", monitored)
+	frame := capturetest.UDP(netip.MustParseAddr(stranger), netip.MustParseAddr("10.1.0.0"), 100)
 	for i := range 1 << 16 {
-		addr := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
-		frames = append(frames, capturetest.UDP(netip.MustParseAddr(stranger), addr, 100+i%1000))
+		binary.BigEndian.PutUint16(frame[14+18:], uint16(i)) // the destination's second half
+		s.send.Send(frame)
 	}
-	s.send.Send(frames...)
 	var flows []flow
 	for i := range 1000 {
 		flows = append(flows, flow{from: stranger, to: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), rate: float64(500 + 3*i), size: 500})
@@ -651,6 +662,9 @@ func (s *stage) many(t *testing.T) {
 
 // accessible has axe-core look at the page in all of its states.
 func (s *stage) accessible(t *testing.T) {
+	if axe == "" {
+		capturetest.Lacks(t, "PROMFLOW_TEST_AXE, the path of axe-core's axe.min.js")
+	}
 	troubled := plausible()
 	troubled.Names = false
 	troubled.Addresses = troubled.AddressesLimit
@@ -685,11 +699,6 @@ func (s *stage) accessible(t *testing.T) {
 }
 
 func (s *stage) alerts(t *testing.T) {
-	often := func() talkers.Report {
-		r := plausible()
-		r.IntervalSeconds = 0.2
-		return r
-	}
 	m := newMade(t, s.ns, often())
 	p := s.open(t, m.address, desktop)
 	p.has("#interfaces", "eth0 ebpf")
@@ -782,6 +791,31 @@ func (s *stage) gaps(t *testing.T) {
 	}
 }
 
+// hidden has the page not ask while nobody sees it.
+func (s *stage) hidden(t *testing.T) {
+	m := newMade(t, s.ns, often())
+	p, other := s.open(t, m.address, desktop), s.open(t, m.address, desktop)
+	p.has("tbody", "192.168.1.10")
+	const set = `(() => {
+		Object.defineProperty(document, "hidden", { value: %v, configurable: true });
+		document.dispatchEvent(new Event("visibilitychange"));
+	})()`
+	hide := func(hidden bool) int { evaluate[any](p, set, hidden); return p.questions(talkers.Path) }
+	asked, others := hide(true), other.questions(talkers.Path)
+	eventually(t, func() error {
+		if n := other.questions(talkers.Path) - others; n < 10 {
+			return fmt.Errorf("the other page has asked %d times", n)
+		}
+		return nil
+	})
+	if n := p.questions(talkers.Path) - asked; n != 0 {
+		t.Errorf("a hidden page has asked %d times", n)
+	}
+	m.change(func(m *made) { m.report.ReceiveRate = 125 })
+	hide(false)
+	p.has("#receive-rate", "1.00 kbit/s")
+}
+
 func (s *stage) away(t *testing.T) {
 	m := newMade(t, s.ns, plausible())
 	p := s.open(t, m.address, desktop)
@@ -839,7 +873,7 @@ func (s *stage) authentication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := serve(t, s.ns, "--interface=r0", monitored, "--web-config-file="+write(t, "web.yml", fmt.Sprintf(
+	p := serve(t, s.ns, "--interface=eth0", monitored, "--web-config-file="+write(t, "web.yml", fmt.Sprintf(
 		"tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {ali: %s}\n", certificate, key, hash)))
 	page := s.open(t, "about:blank", desktop)
 	page.origin = "https://" + p.address
@@ -851,13 +885,25 @@ func (s *stage) authentication(t *testing.T) {
 	}
 	page.do(chromedp.Navigate("https://ali:sesame@" + p.address + "/"))
 	page.has("#as-of", "As of")
-	page.has("#interfaces", "r0")
+	page.has("#interfaces", "eth0")
+}
+
+func TestNoUI(t *testing.T) {
+	p := serve(t, capturetest.NewNamespace(t), "--interface=lo", "--no-ui")
+	if page := p.get("/"); !strings.Contains(page, "for Prometheus to scrape") || strings.Contains(page, "assets/") {
+		t.Errorf("the landing page is\n%s", page)
+	}
+	for _, path := range []string{talkers.Path, "/assets/page.js"} {
+		if _, err := p.try(path); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("%s: %v, want 404", path, err)
+		}
+	}
 }
 
 // screenshots are those of the README: a small network on a busy evening.
 func (s *stage) screenshots(t *testing.T) {
 	const lan = "192.168.1."
-	p := serve(t, s.ns, "--interface=r0", "--monitor-subnets=192.168.1.0/24")
+	p := serve(t, s.ns, "--interface=eth0", "--monitor-subnets=192.168.1.0/24")
 	traffic := []flow{
 		{from: stranger, to: lan + "20", rate: 31e6, size: 1400, merged: true}, {from: lan + "20", to: stranger, rate: 400e3},
 		{from: stranger, to: lan + "31", rate: 9e6, size: 1400, merged: true}, {from: lan + "31", to: stranger, rate: 150e3},
@@ -876,9 +922,11 @@ func (s *stage) screenshots(t *testing.T) {
 	for i := range traffic {
 		rates[i] = traffic[i].rate
 	}
-	for step := range 32 { // for two minutes and more
-		for i := range traffic {
-			traffic[i].rate = rates[i] * (1 + 0.6*math.Sin(float64(step)/3+float64(3*i)))
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 75 { // a bit more than five minutes
+		for i := range traffic { // up and down, but not beyond
+			f := &traffic[i]
+			f.rate = rates[i] * min(max(f.rate/rates[i]+random.NormFloat64()/5, 0.2), 1.8)
 		}
 		pump := s.start(t, traffic...)
 		asked := page.questions(talkers.Path)
@@ -890,7 +938,7 @@ func (s *stage) screenshots(t *testing.T) {
 		})
 		pump.stop()
 	}
-	for name, on := range map[string]screen{"light": {1280, 860, false}, "dark": {1280, 860, true}, "phone": {375, 760, false}} {
+	for name, on := range map[string]screen{"light": {1280, 835, false}, "dark": {1280, 835, true}, "phone": {375, 760, false}} {
 		page.show(on)
 		page.has("#as-of", "As of")
 		image, err := png.Decode(bytes.NewReader(page.screenshot()))
@@ -952,6 +1000,13 @@ func (m *made) change(f func(m *made)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f(m)
+}
+
+// often is plausible with more readings, so that a test need not wait.
+func often() talkers.Report {
+	r := plausible()
+	r.IntervalSeconds = 0.2
+	return r
 }
 
 // plausible is a report as a small network may have it. For a while nobody watched.

@@ -65,7 +65,7 @@ export function ofSilence(since, refusal) {
     kind: "bad",
     title: refusal ? "promflow does not answer as it should." : "promflow can’t be reached.",
     text: `Since ${time(since)}${refusal ? `: ${refusal}` : ""}. What is shown may be older; the page tries again by itself.`,
-    over: "promflow is back.",
+    over: refusal ? "promflow answers again." : "promflow is back.",
   };
 }
 
