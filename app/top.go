@@ -170,7 +170,10 @@ func (v *viewing) there(ctx context.Context, args []string) error {
 	if !v.draws() {
 		return blameTop(top.Print(ctx, os.Stdout, o, r.ask))
 	}
-	if _, err := r.ask(ctx, o.Query); err != nil { // what is wrong from the begin is not for the screen
+	switch _, err := r.ask(ctx, o.Query); { // what is wrong from the begin is not for the screen
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return blameTop(err)
 	}
 	return blameTop(top.Show(ctx, o, r.ask, nil))
@@ -255,6 +258,7 @@ func (r remote) explain(err error) error {
 	err = failed.Err // which has not the whole question in it
 	var (
 		dial      *net.OpError
+		lookup    *net.DNSError
 		untrusted *tls.CertificateVerificationError
 	)
 	hint := ""
@@ -266,6 +270,7 @@ func (r remote) explain(err error) error {
 		hint = " (--http-config-file can name who signs: tls_config, ca_file)"
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer in %v: %w", askTimeout, err)
+	case errors.As(err, &lookup): // says it all
 	case dial != nil && dial.Op == "dial" && r.standard:
 		hint = ": name the promflow to ask, as in promflow top http://router:9088, or count here, as in promflow top --interface=eth0"
 	case dial != nil && dial.Op == "dial":
