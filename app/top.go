@@ -82,7 +82,7 @@ func filter(dst *string) func(string) error {
 func topCommand(c *config) *cli.Command {
 	v := &viewing{c: c}
 	v.capture = c.all.named("interface", "wait-interface", "capture", "promiscuous", "monitor-subnets", "exclude-subnets", "max-ips",
-		"expire-after", "aggregate", "aggregate6", "user")
+		"expire-after", "aggregate", "aggregate6", "host-info", "lease-files", "reverse-dns", "user")
 	v.own = v.settings()
 	return &cli.Command{
 		Name:      "top",
@@ -297,11 +297,16 @@ func (v *viewing) here(ctx context.Context) (err error) {
 	if err := v.c.dropPrivileges(live.watch.Keeps(), log); err != nil {
 		return err
 	}
+	names, err := openNames(v.c, log)
+	if err != nil {
+		return err
+	}
+	m.info = names.info()
 	counted := talkers.New(m.read)
 	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
 	o := v.options("")
 	if !v.draws() {
-		return alongside(ctx, func(ctx context.Context) error { return blameTop(top.Print(ctx, os.Stdout, o, ask)) }, live.run, counted.Run)
+		return alongside(ctx, func(ctx context.Context) error { return blameTop(top.Print(ctx, os.Stdout, o, ask)) }, live.run, names.run, counted.Run)
 	}
 	var said []string
 	warnings := func() []string {
@@ -310,7 +315,7 @@ func (v *viewing) here(ctx context.Context) (err error) {
 		said = said[max(len(said)-maxSaid, 0):]
 		return some
 	}
-	err = alongside(ctx, func(ctx context.Context) error { return blameTop(top.Show(ctx, o, ask, warnings)) }, live.run, counted.Run)
+	err = alongside(ctx, func(ctx context.Context) error { return blameTop(top.Show(ctx, o, ask, warnings)) }, live.run, names.run, counted.Run)
 	warnings()
 	repeat(os.Stderr, said)
 	return err

@@ -27,16 +27,16 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// flow is what one address moves, in bytes a second.
-type flow struct {
+// mover is what one address moves, in bytes a second.
+type mover struct {
 	ip      string
 	in, out int64
 }
 
-// flows are in the order of rates. Each is a whole number of packets a second.
-var flows = []flow{{"10.1.0.10", 1_000_000, 0}, {"10.1.0.2", 0, 500_000}, {"10.1.0.30", 120_000, 120_000}}
+// movers are in the order of rates. Each is a whole number of packets a second.
+var movers = []mover{{"10.1.0.10", 1_000_000, 0}, {"10.1.0.2", 0, 500_000}, {"10.1.0.30", 120_000, 120_000}}
 
-// generator sends the flows.
+// generator sends the movers.
 type generator struct {
 	t     *testing.T
 	begin time.Time
@@ -56,7 +56,7 @@ func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *gener
 		sent  int64
 	}
 	var streams []*stream
-	for _, f := range flows {
+	for _, f := range movers {
 		ip := netip.MustParseAddr(f.ip)
 		for rate, frame := range map[*int64][]byte{&f.in: capturetest.UDP(outside, ip, size), &f.out: capturetest.UDP(ip, outside, size)} {
 			if *rate > 0 {
@@ -88,11 +88,11 @@ func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *gener
 	return g
 }
 
-// check checks that the rates of the flows are what was really sent.
+// check checks that the rates of the movers are what was really sent.
 func (g *generator) check() {
 	g.t.Helper()
 	want := 0.0
-	for _, f := range flows {
+	for _, f := range movers {
 		want += float64(f.in + f.out)
 	}
 	if got := float64(g.sent.Load()) / time.Since(g.begin).Seconds(); math.Abs(got/want-1) > 0.02 {
@@ -138,21 +138,21 @@ const (
 // asSent tells which rates of a screen are further off than that.
 func asSent(screen string, tolerance float64) error {
 	off := func(got float64, want int64) bool { return math.Abs(got-float64(want)) > tolerance*float64(want) }
-	all := flow{}
-	for _, f := range flows {
+	all := mover{}
+	for _, f := range movers {
 		all.in, all.out = all.in+f.in, all.out+f.out
 	}
 	if head := rowsOf(screen, allLine); len(head) != 1 || off(head[0].in, all.in) || off(head[0].out, all.out) {
 		return fmt.Errorf("all together move %+v, want %+v", head, all)
 	}
 	rows := rowsOf(screen, rowLine)
-	if len(rows) != len(flows) {
-		return fmt.Errorf("%d rows, want %d: %+v", len(rows), len(flows), rows)
+	if len(rows) != len(movers) {
+		return fmt.Errorf("%d rows, want %d: %+v", len(rows), len(movers), rows)
 	}
 	for _, r := range rows {
-		i := slices.IndexFunc(flows, func(f flow) bool { return f.ip == r.ip })
-		if i < 0 || off(r.in, flows[i].in) || off(r.out, flows[i].out) {
-			return fmt.Errorf("%+v is not as was sent: %+v", r, flows)
+		i := slices.IndexFunc(movers, func(f mover) bool { return f.ip == r.ip })
+		if i < 0 || off(r.in, movers[i].in) || off(r.out, movers[i].out) {
+			return fmt.Errorf("%+v is not as was sent: %+v", r, movers)
 		}
 	}
 	return nil
@@ -341,7 +341,7 @@ func TestTopPrints(t *testing.T) {
 	p := serve(t, here, counting...)
 	newGenerator(t, there, "there")
 	url := "http://" + p.address
-	eventually(t, func() error { // a window that the flows fill
+	eventually(t, func() error { // a window that the movers fill
 		r := talkers.Report{}
 		if err := json.Unmarshal([]byte(p.get(talkers.Path)), &r); err != nil {
 			return err
@@ -389,6 +389,13 @@ func TestTopPrints(t *testing.T) {
 		}
 		if times[0].Equal(times[1]) {
 			t.Errorf("both are of %v", times[0])
+		}
+	})
+	t.Run("names", func(t *testing.T) {
+		leases := write(t, "leases", "0 02:00:00:00:00:01 10.1.0.2 laptop *\n")
+		named := append([]string{"top", "--host-info", "--reverse-dns=false", "--lease-files=" + leases, "--filter=LAPTOP"}, counting...)
+		if out := prints(t, inside(t, here, named...)); !regexp.MustCompile(`(?m)^10\.1\.0\.2 +laptop `).MatchString(out) {
+			t.Errorf("printed %s", out)
 		}
 	})
 	t.Run("on a terminal that cannot be drawn on", func(t *testing.T) {
