@@ -21,7 +21,7 @@ import (
 // environmentCase is what a program that is told to push to a receiver does with OpenTelemetry's variables. In variables and
 // flags, {} stands for the receiver's address.
 type environmentCase struct {
-	covers string // rows of the README's table
+	covers string // rows of the table in the collector example's README
 	env    map[string]string
 	args   string
 	http   bool
@@ -164,7 +164,7 @@ func pushFails(t *testing.T, p *program, _ *otlptest.Receiver) {
 	})
 }
 
-// TestEnvironment has a case for each row of the README's table of OpenTelemetry's variables.
+// TestEnvironment has a case for each row of the table of OpenTelemetry's variables.
 func TestEnvironment(t *testing.T) {
 	ns := capturetest.NewNamespace(t)
 	covered := map[string]bool{}
@@ -174,7 +174,7 @@ func TestEnvironment(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) { c.run(t, ns) })
 	}
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile("../examples/otel-collector/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

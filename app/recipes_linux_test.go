@@ -23,17 +23,17 @@ import (
 	"promflow/capture/capturetest"
 )
 
-// recipe is a query of the README, or of what it refers to, and what it gives: a value for those of labels.
+// recipe is a query of Prometheus' example, and what it gives: a value for those of labels.
 type recipe struct {
 	query  string
 	labels []string
 	want   map[string]float64
 }
 
-// TestRecipes has a real Prometheus answer the recipes of the README and the quota of its example: those that look back for seconds with what the program
-// counts, those that look back for a month with a month of the program's series.
+// TestRecipes has a real Prometheus answer the recipes of its example, and the alert for a quota: those that look back for seconds
+// with what the program counts, those that look back for a month with a month of the program's series.
 func TestRecipes(t *testing.T) {
-	t.Run("README", func(t *testing.T) {
+	t.Run("written", func(t *testing.T) {
 		var known []string
 		for _, r := range append(recipesOfTraffic(), recipesOfMonth()...) {
 			known = append(known, r.query)
@@ -46,7 +46,7 @@ func TestRecipes(t *testing.T) {
 		}
 		for _, query := range known {
 			if !slices.Contains(written, query) {
-				t.Errorf("this is neither in the README nor in its example:\n%s", query)
+				t.Errorf("this is not in the example:\n%s", query)
 			}
 		}
 	})
@@ -56,16 +56,16 @@ func TestRecipes(t *testing.T) {
 	t.Run("month", askAboutMonth)
 }
 
-// readRecipes gives the queries in the README's code blocks: each is a line, or several while a parenthesis is open.
+// readRecipes gives the queries in the example's code blocks: each is a line, or several while a parenthesis is open.
 func readRecipes(t *testing.T) (queries []string) {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	readme, err := os.ReadFile(filepath.Join("..", "examples", "prometheus", "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(readme), "\n### Recipes\n")
+	_, section, found := strings.Cut(string(readme), "\n## Recipes\n")
 	if !found {
-		t.Fatal("the README has no recipes")
+		t.Fatal("the example has no recipes")
 	}
 	if end := regexp.MustCompile(`(?m)^##`).FindStringIndex(section); end != nil {
 		section = section[:end[0]]
