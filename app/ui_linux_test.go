@@ -66,8 +66,8 @@ func TestUI(t *testing.T) {
 	}
 }
 
-// flow is packets of one size from one address to another.
-type flow struct {
+// stream is packets of one size from one address to another.
+type stream struct {
 	from, to string
 	rate     float64 // network-layer bytes a second
 	size     int     // of a packet, 1000 if 0
@@ -76,23 +76,23 @@ type flow struct {
 
 const mergedPackets = 20
 
-// pump sends flows at their rates, and knows what it has sent.
+// pump sends streams at their rates, and knows what it has sent.
 type pump struct {
-	flows []flow
-	stop  func()
+	streams []stream
+	stop    func()
 
 	mu   sync.Mutex
 	at   []time.Time
-	sent [][]int64 // bytes of each flow, at these times
+	sent [][]int64 // bytes of each stream, at these times
 }
 
 // start begins to send. The test's end stops it.
-func (s *stage) start(t *testing.T, flows ...flow) *pump {
+func (s *stage) start(t *testing.T, streams ...stream) *pump {
 	t.Helper()
-	p := &pump{flows: slices.Clone(flows)}
-	frames := make([]capturetest.Merged, len(flows))
-	for i := range p.flows {
-		f := &p.flows[i]
+	p := &pump{streams: slices.Clone(streams)}
+	frames := make([]capturetest.Merged, len(streams))
+	for i := range p.streams {
+		f := &p.streams[i]
 		f.size = cmp.Or(f.size, 1000)
 		size := f.size
 		if f.merged {
@@ -111,9 +111,9 @@ func (s *stage) start(t *testing.T, flows ...flow) *pump {
 		defer close(ended)
 		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()
-		begin, sent := time.Now(), make([]int64, len(flows))
+		begin, sent := time.Now(), make([]int64, len(streams))
 		for now := begin; ; {
-			for i, f := range p.flows {
+			for i, f := range p.streams {
 				for float64(sent[i]) < f.rate*now.Sub(begin).Seconds() {
 					if f.merged {
 						s.send.SendMerged(frames[i])
@@ -141,8 +141,8 @@ func (p *pump) note(now time.Time, sent []int64) {
 	p.at, p.sent = append(p.at, now), append(p.sent, slices.Clone(sent))
 }
 
-// rate gives the mean rate of those flows that chosen says, in bits a second between two times.
-func (p *pump) rate(from, to time.Time, chosen func(flow) bool) float64 {
+// rate gives the mean rate of those streams that chosen says, in bits a second between two times.
+func (p *pump) rate(from, to time.Time, chosen func(stream) bool) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	index := func(at time.Time) int {
@@ -151,7 +151,7 @@ func (p *pump) rate(from, to time.Time, chosen func(flow) bool) float64 {
 	}
 	i, j := index(from), index(to)
 	sum := int64(0)
-	for k, f := range p.flows {
+	for k, f := range p.streams {
 		if chosen(f) {
 			sum += p.sent[j][k] - p.sent[i][k]
 		}
@@ -159,9 +159,9 @@ func (p *pump) rate(from, to time.Time, chosen func(flow) bool) float64 {
 	return 8 * float64(sum) / p.at[j].Sub(p.at[i]).Seconds()
 }
 
-func to(ip string) func(flow) bool { return func(f flow) bool { return f.to == ip } }
+func to(ip string) func(stream) bool { return func(f stream) bool { return f.to == ip } }
 
-func from(ip string) func(flow) bool { return func(f flow) bool { return f.from == ip } }
+func from(ip string) func(stream) bool { return func(f stream) bool { return f.from == ip } }
 
 var quantity = regexp.MustCompile(`^([0-9.]+)\s([kMGTPE]?)(bit/s|B/s|B)$`)
 
@@ -236,8 +236,8 @@ const monitored = "--monitor-subnets=10.0.0.0/8"
 // rates compares what is shown with what is sent, for each backend.
 func (s *stage) rates(t *testing.T) {
 	traffic := s.start(t,
-		flow{from: stranger, to: "10.0.0.1", rate: 500e3}, flow{from: "10.0.0.1", to: stranger, rate: 120e3},
-		flow{from: stranger, to: "10.0.0.2", rate: 60e3}, flow{from: "10.0.0.3", to: "10.0.0.2", rate: 15e3, size: 100})
+		stream{from: stranger, to: "10.0.0.1", rate: 500e3}, stream{from: "10.0.0.1", to: stranger, rate: 120e3},
+		stream{from: stranger, to: "10.0.0.2", rate: 60e3}, stream{from: "10.0.0.3", to: "10.0.0.2", rate: 15e3, size: 100})
 	ips := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
 	all := serveEach(t, s.ns, "--interface=eth0", monitored)
 	pages := map[string]*tab{}
@@ -250,7 +250,7 @@ func (s *stage) rates(t *testing.T) {
 			return err
 		}
 		const tolerance = 0.05
-		expect := func(what, text string, chosen func(flow) bool) {
+		expect := func(what, text string, chosen func(stream) bool) {
 			if want := traffic.rate(from_, to_, chosen) / bits; want > 0 {
 				err = errors.Join(err, near(what, text, unit, want, tolerance))
 			} else if text != "0 "+unit {
@@ -258,11 +258,11 @@ func (s *stage) rates(t *testing.T) {
 			}
 		}
 		isMonitored := func(ip string) bool { return ip != stranger }
-		received, transmitted := func(f flow) bool { return isMonitored(f.to) }, func(f flow) bool { return isMonitored(f.from) }
+		received, transmitted := func(f stream) bool { return isMonitored(f.to) }, func(f stream) bool { return isMonitored(f.from) }
 		expect("all, in", p.text("#receive-rate"), received)
 		expect("all, out", p.text("#transmit-rate"), transmitted)
 		data := evaluate[[3]float64](p, `import("/assets/page.js").then((m) => m.overview.data.map((d) => d.at(-1)))`)
-		for i, chosen := range []func(flow) bool{received, transmitted} {
+		for i, chosen := range []func(stream) bool{received, transmitted} {
 			if want := traffic.rate(from_, to_, chosen) / bits; math.Abs(data[i+1]-want) > tolerance*want {
 				err = errors.Join(err, fmt.Errorf("the chart ends at %v, want %v", data[i+1], want))
 			}
@@ -316,16 +316,28 @@ func (s *stage) rates(t *testing.T) {
 }
 
 // Talkers whose order is another one by each of their columns.
-var ordered = []flow{
+var ordered = []stream{
 	{from: stranger, to: "10.0.0.5", rate: 100e3}, {from: "10.0.0.5", to: stranger, rate: 20e3},
 	{from: stranger, to: "10.0.0.4", rate: 10e3}, {from: "10.0.0.4", to: stranger, rate: 300e3},
 	{from: stranger, to: "10.0.0.20", rate: 50e3}, {from: "10.0.0.20", to: stranger, rate: 5e3},
 	{from: stranger, to: "10.0.0.3", rate: 2e3}, {from: "10.0.0.3", to: stranger, rate: 1e3},
 }
 
+// called gives the flags with which promflow knows what addresses are called: of leases as dnsmasq has them.
+func called(t *testing.T, hostnames map[string]string) []string {
+	t.Helper()
+	leases := ""
+	for ip, hostname := range hostnames {
+		leases += fmt.Sprintf("0 02:00:5e:10:00:%02x %s %s *\n", netip.MustParseAddr(ip).As4()[3], ip, hostname)
+	}
+	return []string{"--host-info", "--reverse-dns=false", "--lease-files=" + write(t, "leases", leases)}
+}
+
 // operated has somebody sort, filter and so on.
 func (s *stage) operated(t *testing.T) {
-	p := serve(t, s.ns, "--interface=eth0", monitored)
+	p := serve(t, s.ns, append(called(t, map[string]string{
+		"10.0.0.3": "charlie", "10.0.0.4": "delta", "10.0.0.5": "bravo", "10.0.0.20": "alpha",
+	}), "--interface=eth0", monitored)...)
 	before := func(from, to string, packets int) { // what was moved before somebody looks, which makes another order
 		frame := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 1400)
 		for range packets {
@@ -350,6 +362,7 @@ func (s *stage) sort(t *testing.T, at string) {
 		want          []string
 	}{
 		{"ip", "ascending", []string{"10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.20"}},
+		{"hostname", "ascending", []string{"10.0.0.20", "10.0.0.5", "10.0.0.3", "10.0.0.4"}},
 		{"receive_rate", "descending", []string{"10.0.0.5", "10.0.0.20", "10.0.0.4", "10.0.0.3"}},
 		{"transmit_rate", "descending", []string{"10.0.0.4", "10.0.0.5", "10.0.0.20", "10.0.0.3"}},
 		{"receive_total", "descending", []string{"10.0.0.3", "10.0.0.5", "10.0.0.20", "10.0.0.4"}},
@@ -393,6 +406,8 @@ func (s *stage) filter(t *testing.T, at string) {
 	}{
 		{"10.0.0.2", []string{"10.0.0.20"}, "1 of 4 addresses"},
 		{"10.0.0.0/29", []string{"10.0.0.4", "10.0.0.5", "10.0.0.3"}, "3 of 4 addresses"},
+		{"Bravo", []string{"10.0.0.5"}, "1 of 4 addresses"},
+		{"5e:10:00:14", []string{"10.0.0.20"}, "1 of 4 addresses"},
 		{"nobody", nil, "0 of 4 addresses"},
 	} {
 		p.do(chromedp.SendKeys(chromedp.ID("filter"), c.filter))
@@ -482,7 +497,7 @@ func (s *stage) keyboard(t *testing.T, at string) {
 		}
 		order = append(order, at)
 	}
-	want := []string{"pause", "units", "theme", "filter", "Address", "In", "Out", "Total in", "Total out", "Share", "keys",
+	want := []string{"pause", "units", "theme", "filter", "Address", "Name", "In", "Out", "Total in", "Total out", "Share", "keys",
 		"Metrics for Prometheus", "This page as JSON", "Charts by uPlot"}
 	if !slices.Equal(order, want) {
 		t.Errorf("Tab leads to %q, want %q", order, want)
@@ -575,11 +590,11 @@ func (s *stage) many(t *testing.T) {
 		binary.BigEndian.PutUint16(frame[14+18:], uint16(i)) // the destination's second half
 		s.send.Send(frame)
 	}
-	var flows []flow
+	var streams []stream
 	for i := range 1000 {
-		flows = append(flows, flow{from: stranger, to: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), rate: float64(500 + 3*i), size: 500})
+		streams = append(streams, stream{from: stranger, to: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), rate: float64(500 + 3*i), size: 500})
 	}
-	s.start(t, flows...)
+	s.start(t, streams...)
 	page := s.open(t, "http://"+p.address+"/", desktop)
 	page.has("#count", "65,536 addresses")
 	page.has("#alerts", "The table is full. There is room for 65,536 addresses")
@@ -903,8 +918,12 @@ func TestNoUI(t *testing.T) {
 // screenshots are those of the README: a small network on a busy evening.
 func (s *stage) screenshots(t *testing.T) {
 	const lan = "192.168.1."
-	p := serve(t, s.ns, "--interface=eth0", "--monitor-subnets=192.168.1.0/24")
-	traffic := []flow{
+	p := serve(t, s.ns, append(called(t, map[string]string{
+		lan + "1": "router.lan", lan + "10": "nas.lan", lan + "20": "living-room-tv.lan", lan + "31": "alice-laptop.lan",
+		lan + "33": "alice-phone.lan", lan + "42": "bob-desktop.lan", lan + "57": "office-camera.lan", lan + "61": "printer.lan",
+		lan + "70": "thermostat.lan", lan + "71": "doorbell.lan", lan + "72": "solar.lan",
+	}), "--interface=eth0", "--monitor-subnets=192.168.1.0/24")...)
+	traffic := []stream{
 		{from: stranger, to: lan + "20", rate: 31e6, size: 1400, merged: true}, {from: lan + "20", to: stranger, rate: 400e3},
 		{from: stranger, to: lan + "31", rate: 9e6, size: 1400, merged: true}, {from: lan + "31", to: stranger, rate: 150e3},
 		{from: lan + "10", to: stranger, rate: 5.5e6, size: 1400, merged: true}, {from: stranger, to: lan + "10", rate: 90e3},
@@ -923,12 +942,14 @@ func (s *stage) screenshots(t *testing.T) {
 		rates[i] = traffic[i].rate
 	}
 	random := rand.New(rand.NewPCG(1, 2))
+	sending := s.start(t)
 	for range 75 { // a bit more than five minutes
 		for i := range traffic { // up and down, but not beyond
 			f := &traffic[i]
 			f.rate = rates[i] * min(max(f.rate/rates[i]+random.NormFloat64()/5, 0.2), 1.8)
 		}
-		pump := s.start(t, traffic...)
+		sending.stop()
+		sending = s.start(t, traffic...)
 		asked := page.questions(talkers.Path)
 		eventually(t, func() error {
 			if page.questions(talkers.Path) < asked+2 {
@@ -936,7 +957,6 @@ func (s *stage) screenshots(t *testing.T) {
 			}
 			return nil
 		})
-		pump.stop()
 	}
 	for name, on := range map[string]screen{"light": {1280, 835, false}, "dark": {1280, 835, true}, "phone": {375, 760, false}} {
 		page.show(on)
