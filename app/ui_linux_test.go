@@ -7,7 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
 	"image/png"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -759,18 +763,18 @@ func (s *stage) alerts(t *testing.T) {
 
 // hostile has names that are HTML, which anybody in the network may give themselves.
 func (s *stage) hostile(t *testing.T) {
-	const image = `<img src=x onerror=alert(1)>`
+	const tag = `<img src=x onerror=alert(1)>`
 	r := plausible()
-	for i, name := range []string{image, `"><script>alert(1)</script>`, "\u202etxt.exe", strings.Repeat("a", 253), `javascript:alert(1)`} {
-		r.Talkers[i].Hostname, r.Talkers[i].MAC = name, image
+	for i, name := range []string{tag, `"><script>alert(1)</script>`, "\u202etxt.exe", strings.Repeat("a", 253), `javascript:alert(1)`} {
+		r.Talkers[i].Hostname, r.Talkers[i].MAC = name, tag
 	}
-	r.Interfaces[0] = talkers.Interface{Name: image, Backend: image, Dropped: 1, DroppedRate: 1}
+	r.Interfaces[0] = talkers.Interface{Name: tag, Backend: tag, Dropped: 1, DroppedRate: 1}
 	m := newMade(t, s.ns, r)
 	for _, on := range []screen{desktop, phone} {
 		p := s.open(t, m.address, on)
-		p.has("#alerts", image+" is down")
-		p.has("tbody .hostname", image)
-		p.has("tbody .mac", image)
+		p.has("#alerts", tag+" is down")
+		p.has("tbody .hostname", tag)
+		p.has("tbody .mac", tag)
 		if n := evaluate[int](p, `document.querySelectorAll("main img, main script, tbody a, #interfaces img").length`); n != 0 {
 			t.Errorf("%d elements are made of names", n)
 		}
@@ -778,9 +782,9 @@ func (s *stage) hostile(t *testing.T) {
 			t.Errorf("on %v the page is %d wide", on, width)
 		}
 	}
-	filtered := s.open(t, m.address+"/#filter="+url.QueryEscape(image)+"&sort=__proto__&limit=1e9&reverse=maybe", desktop)
-	filtered.has("tbody", image)
-	if got := evaluate[string](filtered, `document.getElementById("filter").value`); got != image {
+	filtered := s.open(t, m.address+"/#filter="+url.QueryEscape(tag)+"&sort=__proto__&limit=1e9&reverse=maybe", desktop)
+	filtered.has("tbody", tag)
+	if got := evaluate[string](filtered, `document.getElementById("filter").value`); got != tag {
 		t.Errorf("the filter is %q", got)
 	}
 }
@@ -961,18 +965,33 @@ func (s *stage) screenshots(t *testing.T) {
 	for name, on := range map[string]screen{"light": {1280, 835, false}, "dark": {1280, 835, true}, "phone": {375, 760, false}} {
 		page.show(on)
 		page.has("#as-of", "As of")
-		image, err := png.Decode(bytes.NewReader(page.screenshot()))
+		seen, err := png.Decode(bytes.NewReader(page.screenshot()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var small bytes.Buffer
-		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, image); err != nil {
+		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, paletted(seen)); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join("ui", "screenshot-"+name+".png"), small.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// paletted is an image with its 256 most frequent colours, which is all that a page like this needs.
+func paletted(of image.Image) *image.Paletted {
+	counts := map[color.Color]int{}
+	b := of.Bounds()
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			counts[of.At(x, y)]++
+		}
+	}
+	frequent := slices.SortedFunc(maps.Keys(counts), func(x, y color.Color) int { return counts[y] - counts[x] })
+	p := image.NewPaletted(b, frequent[:min(len(frequent), 256)])
+	draw.Draw(p, b, of, b.Min, draw.Src)
+	return p
 }
 
 // made serves the page, and for it a report that was made up.
