@@ -15,12 +15,13 @@ import (
 //	1700000000 16777217 fd00:1::133 laptop 00:01:00:01:2c:00:00:00:02:00:00:00:00:02
 //
 // The first field is when the lease ends in seconds since 1970, 0 for never; the second the MAC, for IPv6 the identity of the
-// association. * stands for what is not known. The MAC of a device that is not Ethernet has its type and a dash in front.
+// association. * stands for what is not known. The MAC of a device that is not Ethernet has its type and a dash in front. Without the
+// fifth, the client's identity, a line is being written, and its name may not be all there.
 func parseDnsmasq(content []byte) iter.Seq2[netip.Addr, entry] {
 	return func(yield func(netip.Addr, entry) bool) {
 		for line := range bytes.Lines(content) {
 			fields := bytes.Fields(line)
-			if len(fields) < 4 {
+			if len(fields) < 5 {
 				continue
 			}
 			ends, err := strconv.ParseInt(string(fields[0]), 10, 64)
