@@ -90,7 +90,7 @@ func (f *file) refresh(now time.Time) bool {
 		return false
 	}
 	found, more, err := f.read()
-	f.notBefore = now.Add(perMiB * time.Duration(info.Size()>>20))
+	f.notBefore = now.Add(perMiB * time.Duration(min(info.Size(), mostBytes)>>20)) // of which no more is read
 	if f.err = err; err != nil {
 		f.info = nil // so that it is tried again
 		return false

@@ -284,6 +284,21 @@ func TestFilesHaveBounds(t *testing.T) {
 	}
 }
 
+// TestFileThatWasTooLarge has one that is as large as a file can be, until it is not.
+func TestFileThatWasTooLarge(t *testing.T) {
+	now := time.Now()
+	s := newSources(t, "leases")
+	s.write("leases", "", now)
+	if err := os.Truncate(s.path("leases"), 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	s.look(now)
+	s.wantLogged(1, "is larger than 64 MiB")
+	s.write("leases", "0 * 192.168.1.133 laptop *\n", now)
+	s.look(now.Add(65 * time.Second))
+	s.want(laptop, Info{Hostname: "laptop"})
+}
+
 func TestNeighboursAreRemembered(t *testing.T) {
 	log, b := logged()
 	var table []neighbour
