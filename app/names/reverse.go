@@ -156,15 +156,15 @@ func (r *reverse) run(ctx context.Context) {
 // silent tells whether there seems to be nobody who answers, and logs it once.
 func (r *reverse) silent() bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	silent := r.unanswered >= silentAfter
-	if silent != r.toldSilent {
-		r.toldSilent = silent
-		if silent {
-			r.log.Warn("the resolver does not answer: it is asked for the names of addresses only now and then (see --reverse-dns)")
-		} else {
-			r.log.Info("the resolver answers again")
-		}
+	news := silent != r.toldSilent
+	r.toldSilent = silent
+	r.mu.Unlock() // or a log that nobody reads would hold up who asks for names
+	switch {
+	case news && silent:
+		r.log.Warn("the resolver does not answer: it is asked for the names of addresses only now and then (see --reverse-dns)")
+	case news:
+		r.log.Info("the resolver answers again")
 	}
 	return silent
 }

@@ -2,6 +2,7 @@ package names
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -199,6 +200,39 @@ func TestDeadServerIsAskedSeldom(t *testing.T) {
 			t.Errorf("is %q", got)
 		}
 	})
+}
+
+// whileLogging calls a function when something is logged.
+type whileLogging struct {
+	slog.Handler
+	call func()
+}
+
+func (l whileLogging) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l whileLogging) Handle(context.Context, slog.Record) error {
+	l.call()
+	return nil
+}
+
+// TestNobodyWaitsForTheLog has one that takes its time, as a pipe does that nobody reads.
+func TestNobodyWaitsForTheLog(t *testing.T) {
+	r := newReverse(nil, 10, nil)
+	logged := 0
+	r.log = slog.New(whileLogging{slog.DiscardHandler, func() {
+		logged++
+		if !r.mu.TryLock() {
+			t.Fatal("who asks for a name waits for the log")
+		}
+		r.mu.Unlock()
+	}})
+	for _, unanswered := range []int{silentAfter, 0} {
+		r.unanswered = unanswered
+		r.silent()
+	}
+	if logged != 2 {
+		t.Errorf("logged %d times, want 2", logged)
+	}
 }
 
 func TestCacheIsBounded(t *testing.T) {
