@@ -4,11 +4,13 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -32,9 +34,36 @@ const (
 	silentPause = 5 * time.Second
 )
 
+// errNoUse says that a server was heard, but has said nothing of use.
+var errNoUse = errors.New("the name server cannot tell")
+
 // lookup asks the system's resolver for the names of an address.
-func lookup(ctx context.Context, addr string) ([]string, error) {
-	return resolver.LookupAddr(ctx, addr)
+func lookup(ctx context.Context, addr string) ([]string, error) { return lookupBy(ctx, resolver, addr) }
+
+func lookupBy(ctx context.Context, by *net.Resolver, addr string) ([]string, error) {
+	heard := new(atomic.Bool)
+	names, err := by.LookupAddr(context.WithValue(ctx, heardKey{}, heard), addr)
+	if err != nil && heard.Load() {
+		err = fmt.Errorf("%w: %w", errNoUse, err)
+	}
+	return names, err
+}
+
+// heardKey is for what is to become true once a server is heard: errors do not tell a SERVFAIL from a closed port.
+type heardKey struct{}
+
+// listened is a connection to a server.
+type listened struct {
+	*net.UDPConn
+	heard *atomic.Bool
+}
+
+func (l listened) Read(b []byte) (int, error) {
+	n, err := l.UDPConn.Read(b)
+	if err == nil {
+		l.heard.Store(true)
+	}
+	return n, err
 }
 
 // resolver is Go's own: the C library's could not be told to stop. Go's, too, stops at a deadline only, and not when it is told to,
@@ -45,6 +74,10 @@ var resolver = &net.Resolver{
 		c, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			context.AfterFunc(ctx, func() { c.Close() })
+		}
+		heard, asked := ctx.Value(heardKey{}).(*atomic.Bool)
+		if udp, ok := c.(*net.UDPConn); ok && asked {
+			return listened{udp, heard}, nil
 		}
 		return c, err
 	},
@@ -191,7 +224,7 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	silent := r.unanswered >= silentAfter
-	if r.unanswered++; answered {
+	if r.unanswered++; answered || errors.Is(err, errNoUse) { // which many zones of other people are good for
 		r.unanswered = 0
 	}
 	e, known := r.answers[addr]

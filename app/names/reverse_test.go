@@ -2,6 +2,8 @@ package names
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -235,6 +237,25 @@ func TestNobodyWaitsForTheLog(t *testing.T) {
 	}
 }
 
+// TestZonesThatFailDoNotSlowOthersDown has a server that is there, and can tell nothing of most addresses.
+func TestZonesThatFailDoNotSlowOthersDown(t *testing.T) {
+	asking(t, 1000, func(r *reverse, s *server) {
+		s.answers(func(ctx context.Context, addr string) ([]string, error) {
+			if addr == host(499).String() {
+				return named(ctx, addr)
+			}
+			return nil, fmt.Errorf("%w: %w", errNoUse, &net.DNSError{IsTemporary: true})
+		})
+		for i := range 500 {
+			r.name(host(i))
+		}
+		time.Sleep(30 * time.Second)
+		if got := r.name(host(499)); got != "host-10-0-1-243" {
+			t.Errorf("the last one is %q", got)
+		}
+	})
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	asking(t, 10, func(r *reverse, s *server) {
 		for i := range 100 {
@@ -264,6 +285,37 @@ func TestGroupsAndLinksAreNotAskedAbout(t *testing.T) {
 			t.Errorf("asked about %v", asked)
 		}
 	})
+}
+
+// TestServerIsHeard has a name server that fails, and then none.
+func TestServerIsHeard(t *testing.T) {
+	fails, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for b := make([]byte, 512); ; {
+			n, from, err := fails.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			b[2], b[3] = b[2]|0x80, 0x82 // an answer, recursion available, SERVFAIL (RFC 1035, 4.1.1)
+			fails.WriteTo(b[:n], from)
+		}
+	}()
+	ours := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return resolver.Dial(ctx, network, fails.LocalAddr().String())
+	}}
+	for _, want := range []bool{true, false} {
+		_, err := lookupBy(t.Context(), ours, "192.0.2.1")
+		if err == nil || errors.Is(err, errNoUse) != want {
+			t.Errorf("the error is %v; is a server heard? %v", err, want)
+		}
+		fails.Close()
+		<-ended
+	}
 }
 
 // TestResolverStopsWhenTold has a name server that is there and says nothing.
