@@ -45,14 +45,15 @@ func parseDhcpd(content []byte) iter.Seq2[netip.Addr, entry] {
 	}
 }
 
-// isDhcpd tells whether a line is one that a file of ISC's server may have first, or a comment that it begins with.
+// isDhcpd tells whether a line is one that a file of ISC's server may have first. The comment before it says so, too, but others have
+// comments with names in them, which hosts choose.
 func isDhcpd(line []byte) bool {
 	fields := bytes.Fields(line)
 	if len(fields) == 0 {
 		return false
 	}
 	starts := []string{"lease", "authoring-byte-order", "server-duid", "failover", "host", "group", "subgroup", "class", "subclass", "ia-na", "ia-ta", "ia-pd"}
-	return slices.Contains(starts, string(fields[0])) || line[0] == '#' && bytes.Contains(line, []byte("dhcpd.leases"))
+	return slices.Contains(starts, string(fields[0]))
 }
 
 // declarations are what is left of a file.

@@ -129,8 +129,9 @@ func TestFormatIsToldByContent(t *testing.T) {
 		"":                                  "hosts",
 		"\n \n":                             "hosts",
 		"# a comment\n192.168.1.1 router\n": "hosts",
-		"0 02:00:00:00:00:01 192.168.1.133 laptop *\n": "dnsmasq",
-		"duid 00:01:00:01\n0 1 fd00::1 laptop 00:01\n": "dnsmasq",
+		"0 02:00:00:00:00:01 192.168.1.133 laptop *\n":                                      "dnsmasq",
+		"# br-lan 0001 7 dhcpd.leases 1700000000 1 128 fd00::1/128\nfd00::1 dhcpd.leases\n": "hosts", // of odhcpd
+		"duid 00:01:00:01\n0 1 fd00::1 laptop 00:01\n":                                      "dnsmasq",
 		keaHeader4 + "\n": "kea",
 		keaHeader6 + "\n": "kea",
 		"# see dhcpd.leases(5)\n\nserver-duid \"\\000\";\n": "dhcpd",
