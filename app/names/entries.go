@@ -10,17 +10,22 @@ import (
 type entry struct {
 	hostname, mac string
 	expires       time.Time // zero: never
+	first         bool      // of an address that comes several times, this one counts if it is the first
 }
 
-// parser gives what a file has of addresses, in its order: of an address that comes several times, the last one counts. What cannot
-// be read is left out, as a line may be that is being written.
+// parser gives what a file has of addresses, in its order: of an address that comes several times, the last one counts, unless they
+// say otherwise. What cannot be read is left out, as a line may be that is being written.
 type parser func(content []byte) iter.Seq2[netip.Addr, entry]
 
 // gather keeps what a parser gives of so many addresses at most, and tells whether there were more.
 func gather(all iter.Seq2[netip.Addr, entry], most int) (found map[netip.Addr]entry, more bool) {
 	found = map[netip.Addr]entry{}
 	for addr, e := range all {
-		if _, known := found[addr]; !known && len(found) >= most {
+		was, known := found[addr]
+		if known && was.first {
+			continue
+		}
+		if !known && len(found) >= most {
 			more = true
 			continue
 		}

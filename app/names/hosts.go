@@ -10,7 +10,6 @@ import (
 // an address the first one counts.
 func parseHosts(content []byte) iter.Seq2[netip.Addr, entry] {
 	return func(yield func(netip.Addr, entry) bool) {
-		seen := map[netip.Addr]bool{}
 		for line := range bytes.Lines(content) {
 			line, _, _ = bytes.Cut(line, []byte("#"))
 			fields := bytes.Fields(line)
@@ -19,11 +18,10 @@ func parseHosts(content []byte) iter.Seq2[netip.Addr, entry] {
 			}
 			addr, ok := address(fields[0])
 			name := hostname(string(fields[1]))
-			if !ok || name == "" || seen[addr] {
+			if !ok || name == "" {
 				continue
 			}
-			seen[addr] = true
-			if !yield(addr, entry{hostname: name}) {
+			if !yield(addr, entry{hostname: name, first: true}) {
 				return
 			}
 		}

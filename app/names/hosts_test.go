@@ -1,6 +1,11 @@
 package names
 
-import "testing"
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
 
 var hostsCases = []parserCase{
 	{"nothing", "", nil},
@@ -16,3 +21,20 @@ var hostsCases = []parserCase{
 func TestParseHosts(t *testing.T) { checkParser(t, parseHosts, hostsCases) }
 
 func FuzzParseHosts(f *testing.F) { fuzzParser(f, parseHosts, hostsCases) }
+
+// TestHostsHaveBounds has more addresses than anybody wants: they are read, but none of them is remembered for it.
+func TestHostsHaveBounds(t *testing.T) {
+	const addresses = 100_000
+	var many strings.Builder
+	for i := range addresses {
+		fmt.Fprintf(&many, "10.%d.%d.%d a\n", i>>16, i>>8&0xff, i&0xff)
+	}
+	content := []byte(many.String())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	gather(parseHosts(content), 10)
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / addresses; each > 100 { // garbage: the fields of a line
+		t.Errorf("%d bytes of memory for each address", each)
+	}
+}
