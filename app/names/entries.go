@@ -2,6 +2,7 @@ package names
 
 import (
 	"iter"
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -17,20 +18,28 @@ type entry struct {
 // say otherwise. What cannot be read is left out, as a line may be that is being written.
 type parser func(content []byte) iter.Seq2[netip.Addr, entry]
 
-// gather keeps what a parser gives of so many addresses at most, and tells whether there were more.
+// gather keeps what a parser gives of so many addresses at most, and tells whether there were more. Those that have no lease any more
+// take no room from others: of a large pool, most may be free.
 func gather(all iter.Seq2[netip.Addr, entry], most int) (found map[netip.Addr]entry, more bool) {
 	found = map[netip.Addr]entry{}
+	gone := map[netip.Addr]entry{}
 	for addr, e := range all {
 		was, known := found[addr]
-		if known && was.first {
-			continue
-		}
-		if !known && len(found) >= most {
+		switch {
+		case known && was.first:
+		case e == entry{}:
+			delete(found, addr)
+			if len(gone) < most {
+				gone[addr] = e
+			}
+		case !known && len(found) >= most:
 			more = true
-			continue
+		default:
+			found[addr] = e
+			delete(gone, addr)
 		}
-		found[addr] = e
 	}
+	maps.Copy(found, gone)
 	return found, more
 }
 

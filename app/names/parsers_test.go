@@ -92,6 +92,18 @@ func TestGatherHasBounds(t *testing.T) {
 	}
 }
 
+func TestLeasesThatAreGoneTakeNoRoom(t *testing.T) {
+	free := "lease 10.0.0.1 { binding state free; }\nlease 10.0.0.2 { binding state free; }\n"
+	found, more := gather(parseDhcpd([]byte(free+dhcpdLease)), 2)
+	if more || found[laptop].hostname != "laptop" {
+		t.Errorf("%v, more: %v", found, more)
+	}
+	found, more = gather(parseDhcpd([]byte(dhcpdLease+free+"lease 192.168.1.133 { binding state free; }\nlease 10.0.0.3 { binding state free; }\n")), 2)
+	if more || found[laptop] != (entry{}) || len(found) > 2 {
+		t.Errorf("%v, more: %v", found, more)
+	}
+}
+
 func stringKeys(found map[netip.Addr]entry) map[string]entry {
 	all := map[string]entry{}
 	for addr, e := range found {
