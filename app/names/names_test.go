@@ -318,6 +318,7 @@ func TestNeighboursAreRemembered(t *testing.T) {
 		{"again", 5 * time.Second, []neighbour{{laptop, mac("01"), 0}}, false, map[netip.Addr]string{laptop: mac("01")}},
 		{"another MAC", 5 * time.Second, []neighbour{{laptop, mac("02"), 0}}, true, map[netip.Addr]string{laptop: mac("02")}},
 		{"two MACs", 5 * time.Second, []neighbour{{laptop, mac("04"), 1}, {laptop, mac("03"), 0}, {laptop, mac("05"), 2}}, true, map[netip.Addr]string{laptop: mac("03")}},
+		{"the same two", 5 * time.Second, []neighbour{{laptop, mac("04"), 1}, {laptop, mac("03"), 0}}, false, map[netip.Addr]string{laptop: mac("03")}},
 		{"gone", 59 * time.Minute, nil, false, map[netip.Addr]string{laptop: mac("03")}},
 		{"gone for long", 2 * time.Minute, nil, true, map[netip.Addr]string{}},
 		{"a full table", 5 * time.Second, []neighbour{{laptop, mac("01"), 0}, {printer, mac("02"), 0}, {third, mac("03"), 0}}, true, map[netip.Addr]string{laptop: mac("01"), printer: mac("02")}},

@@ -1,8 +1,10 @@
 package names
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -28,7 +30,6 @@ type neighbours struct {
 
 type keptMAC struct {
 	mac  string
-	rank int64
 	seen time.Time
 }
 
@@ -40,15 +41,16 @@ func newNeighbours(list func() ([]neighbour, error), most int, log *slog.Logger)
 func (n *neighbours) refresh(now time.Time) (changed bool) {
 	var all []neighbour
 	all, n.err = n.list()
+	slices.SortStableFunc(all, func(a, b neighbour) int { return cmp.Compare(a.rank, b.rank) })
 	for _, each := range all {
 		was, known := n.kept[each.addr]
 		if !known && len(n.kept) >= n.most && !n.forgetOldest(now) {
 			continue
 		}
-		if known && was.seen.Equal(now) && was.rank <= each.rank {
+		if known && was.seen.Equal(now) {
 			continue // a better one was in this table
 		}
-		n.kept[each.addr] = keptMAC{each.mac, each.rank, now}
+		n.kept[each.addr] = keptMAC{each.mac, now}
 		changed = changed || was.mac != each.mac
 	}
 	for addr, k := range n.kept {
