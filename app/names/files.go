@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -33,8 +34,6 @@ const hostsFile = "/etc/hosts"
 
 // wellKnownLeaseFiles are where servers keep their leases unless told otherwise.
 var wellKnownLeaseFiles = []string{
-	"/tmp/dhcp.leases",                // dnsmasq of OpenWrt
-	"/tmp/hosts/odhcpd",               // odhcpd of OpenWrt, like /etc/hosts
 	"/var/lib/misc/dnsmasq.leases",    // dnsmasq
 	"/var/lib/dnsmasq/dnsmasq.leases", // of Fedora and its kin
 	"/etc/pihole/dhcp.leases",         // of Pi-hole
@@ -42,6 +41,18 @@ var wellKnownLeaseFiles = []string{
 	"/var/lib/kea/kea-leases6.csv",
 	"/var/lib/dhcp/dhcpd.leases",  // ISC's dhcpd of Debian
 	"/var/lib/dhcpd/dhcpd.leases", // of Fedora and its kin
+}
+
+// leaseFilesOf gives wellKnownLeaseFiles, and those of OpenWrt where its release file is. They are in /tmp: elsewhere any user could
+// put them there, and call others what he likes.
+func leaseFilesOf(openWrtRelease string) []string {
+	if _, err := os.Stat(openWrtRelease); err != nil {
+		return wellKnownLeaseFiles
+	}
+	return append(slices.Clip(wellKnownLeaseFiles),
+		"/tmp/dhcp.leases",  // dnsmasq
+		"/tmp/hosts/odhcpd", // odhcpd, like /etc/hosts
+	)
 }
 
 // file is a file that is read again when it has changed.

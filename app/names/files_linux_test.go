@@ -2,6 +2,9 @@ package names
 
 import (
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,5 +57,19 @@ func TestWhichNeighboursAreBelieved(t *testing.T) {
 				t.Errorf("%+v is believed", other)
 			}
 		}
+	}
+}
+
+// Any user can write to /tmp, where OpenWrt has its leases.
+func TestLeaseFilesInTmpAreOfOpenWrt(t *testing.T) {
+	release := filepath.Join(t.TempDir(), "openwrt_release")
+	if of := leaseFilesOf(release); slices.Contains(of, "/tmp/dhcp.leases") {
+		t.Errorf("elsewhere there are %v", of)
+	}
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if of := leaseFilesOf(release); !slices.Contains(of, "/tmp/dhcp.leases") {
+		t.Errorf("there are %v", of)
 	}
 }

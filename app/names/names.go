@@ -24,7 +24,7 @@ type Info struct{ Hostname, MAC string }
 
 // Config says where to look.
 type Config struct {
-	LeaseFiles []string // of dnsmasq, Kea or ISC dhcpd, or like /etc/hosts; nil for those of wellKnownLeaseFiles that exist
+	LeaseFiles []string // of dnsmasq, Kea or ISC dhcpd, or like /etc/hosts; nil for the well-known ones that exist
 	ReverseDNS bool     // ask the system's resolver about addresses that no file has a name for
 	Limit      int      // how many addresses are remembered of each source
 	Log        *slog.Logger
@@ -58,7 +58,7 @@ func Open(c Config) (*Names, error) {
 	}
 	paths := c.LeaseFiles
 	if paths == nil {
-		paths = wellKnownLeaseFiles
+		paths = leaseFilesOf("/etc/openwrt_release")
 	}
 	for _, path := range paths {
 		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, most))
