@@ -71,9 +71,12 @@ type History struct {
 // historySpan is how far back History goes.
 const historySpan = 5 * time.Minute
 
-// add adds what the last of the samples has, if it has rates, and takes off what is old.
+// add adds what the last of the samples has, if it has rates, and takes off what is old. Times rise: where the clock was set back,
+// what seems to be yet to come is taken off, too, which otherwise would stay until it is.
 func (h *History) add(s *samples) {
 	now := seconds(s.taken)
+	known, _ := slices.BinarySearch(h.Time, now)
+	h.Time, h.Receive, h.Transmit = h.Time[:known], h.Receive[:known], h.Transmit[:known]
 	old := 0
 	for old < len(h.Time) && h.Time[old] < now-historySpan.Seconds() {
 		old++

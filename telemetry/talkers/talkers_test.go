@@ -239,6 +239,30 @@ func TestHistoryOfAPlaceThatChangesHands(t *testing.T) {
 	})
 }
 
+// A machine without a clock of its own has its time set long after it began.
+func TestHistoryWhenTheClockIsSet(t *testing.T) {
+	var h History
+	begin := time.Now()
+	add := func(after time.Duration) { h.add(&samples{taken: begin.Add(after), intervals: [2]time.Duration{Interval, Interval}}) }
+	for i := range 200 {
+		add(time.Duration(i) * Interval)
+	}
+	add(200*Interval - 3*time.Second)
+	if !slices.IsSorted(h.Time) || len(h.Time) < 140 || len(h.Receive) != len(h.Time) || len(h.Transmit) != len(h.Time) {
+		t.Errorf("after 3 s back the times are %v", h.Time)
+	}
+	for i := range 200 {
+		add(-time.Hour + time.Duration(i)*Interval)
+	}
+	if n := len(h.Time); n != 151 || !slices.IsSorted(h.Time) {
+		t.Errorf("after an hour back there are %d times", n)
+	}
+	add(time.Hour)
+	if n := len(h.Time); n != 1 {
+		t.Errorf("after an hour ahead there are %d times", n)
+	}
+}
+
 func TestReadsOnlyWhileSomebodyAsks(t *testing.T) {
 	watched(t, []telemetry.Host{host("10.0.0.1", 100, 0)}, func(t *testing.T, of *table, k *Talkers) {
 		time.Sleep(time.Hour)
