@@ -16,7 +16,12 @@ const Path = "/api/v1/talkers"
 // ServeHTTP answers with a Report in JSON. What cannot be read of the parameters is answered with 400 and a line that says what
 // was expected.
 func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q, err := ParseQuery(r.URL.Query())
+	parameters, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	q, err := ParseQuery(parameters)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

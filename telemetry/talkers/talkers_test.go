@@ -243,7 +243,9 @@ func TestHistoryOfAPlaceThatChangesHands(t *testing.T) {
 func TestHistoryWhenTheClockIsSet(t *testing.T) {
 	var h History
 	begin := time.Now()
-	add := func(after time.Duration) { h.add(&samples{taken: begin.Add(after), intervals: [2]time.Duration{Interval, Interval}}) }
+	add := func(after time.Duration) {
+		h.add(&samples{taken: begin.Add(after), intervals: [2]time.Duration{Interval, Interval}})
+	}
 	for i := range 200 {
 		add(time.Duration(i) * Interval)
 	}
@@ -384,6 +386,8 @@ func TestQueryRefuses(t *testing.T) {
 		"reverse=maybe":                        `reverse="maybe": expected true or false`,
 		"filter=" + strings.Repeat("a", 254):   "at most 253 bytes",
 		"filter=%ff":                           "UTF-8",
+		"filter=%zz":                           `invalid URL escape "%zz"`,
+		"sort=ip;limit=3":                      "semicolon",
 		"sort=x&limit=many&offset=1&reverse=1": `limit="many"`,
 	} {
 		w := httptest.NewRecorder()
