@@ -839,7 +839,7 @@ func (s *stage) hidden(t *testing.T) {
 }
 
 func (s *stage) away(t *testing.T) {
-	m := newMade(t, s.ns, plausible())
+	m := newMade(t, s.ns, often())
 	p := s.open(t, m.address, desktop)
 	p.has("tbody", "192.168.1.10")
 	p.allow("ERR_EMPTY_RESPONSE") // which a browser tells of, whatever the page does
@@ -853,6 +853,20 @@ func (s *stage) away(t *testing.T) {
 	if got := p.text("#alerts"); got != "" {
 		t.Errorf("alerts are still %q", got)
 	}
+
+	// What is no report, such as a proxy's own answer, and one that cannot be shown.
+	report := m.report
+	m.change(func(m *made) { m.report.Talkers = nil })
+	p.has("#alerts", "what it answers is no report")
+	m.change(func(m *made) { m.report = report; m.report.Interfaces = nil })
+	p.allow("TypeError")
+	asked := p.questions(talkers.Path)
+	eventually(t, func() error {
+		if p.questions(talkers.Path) < asked+2 {
+			return errors.New("the page has given up")
+		}
+		return nil
+	})
 }
 
 // policy shows that what is not promflow's own file does not run.

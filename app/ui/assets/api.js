@@ -14,7 +14,11 @@ export class Refusal extends Error {}
 async function ask(parameters, signal) {
   const question = parameters.toString();
   const response = await fetch(question ? `${path}?${question}` : path, { signal, cache: "no-store" });
-  if (response.ok) return response.json();
+  if (response.ok) {
+    const report = await response.json();
+    if (Array.isArray(report?.talkers)) return report;
+    throw new Refusal("what it answers is no report");
+  }
   if (response.status === 401) throw new Refusal("it asks for a user and a password: load the page again");
   if (response.status === 404) throw new Refusal("it has no live page any more");
   throw new Refusal((await response.text()).trim().slice(0, 300) || response.statusText);
@@ -40,13 +44,16 @@ export function poll(question, answered, failed) {
     if (mine !== current) return; // something else is asked
     current = undefined;
     let wait = retry;
-    if (report) {
-      wait = report.window_seconds > 0 ? report.interval_seconds * 1000 : first;
-      answered(report);
-    } else {
-      failed(error);
+    try {
+      if (report) {
+        answered(report);
+        wait = report.window_seconds > 0 ? report.interval_seconds * 1000 : first;
+      } else {
+        failed(error);
+      }
+    } finally { // a report that cannot be shown is not the last one
+      timer = setTimeout(now, Math.max(wait - (performance.now() - begin), 0));
     }
-    timer = setTimeout(now, Math.max(wait - (performance.now() - begin), 0));
   }
 
   document.addEventListener("visibilitychange", now);
