@@ -60,6 +60,7 @@ func TestUI(t *testing.T) {
 	t.Run("accessible", s.accessible)
 	t.Run("alerts", s.alerts)
 	t.Run("hostile names", s.hostile)
+	t.Run("scrolled", s.scrolled)
 	t.Run("gaps", s.gaps)
 	t.Run("hidden", s.hidden)
 	t.Run("away", s.away)
@@ -789,6 +790,31 @@ func (s *stage) hostile(t *testing.T) {
 	filtered.has("tbody", tag)
 	if got := evaluate[string](filtered, `document.getElementById("filter").value`); got != tag {
 		t.Errorf("the filter is %q", got)
+	}
+}
+
+// scrolled has the order change above what is seen.
+func (s *stage) scrolled(t *testing.T) {
+	r := often()
+	for i := range 100 {
+		k := r.Talkers[0]
+		k.IP = fmt.Sprintf("192.168.2.%d", i)
+		r.Talkers = append(r.Talkers, k)
+	}
+	r.Matching = len(r.Talkers)
+	m := newMade(t, s.ns, r)
+	p := s.open(t, m.address, desktop)
+	p.has("tbody", "192.168.2.99")
+	at := evaluate[float64](p, `(scrollTo(0, 2000), scrollY)`)
+	for range 3 {
+		last := len(r.Talkers) - 1
+		r.Talkers = append([]talkers.Talker{r.Talkers[last]}, r.Talkers[:last]...)
+		m.change(func(m *made) { m.report = r })
+		p.has("tbody .ip", r.Talkers[0].IP)
+		const painted = `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(scrollY))))`
+		if got := evaluate[float64](p, painted); got != at {
+			t.Fatalf("the page moved from %v to %v by itself", at, got)
+		}
 	}
 }
 
