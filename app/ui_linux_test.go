@@ -786,6 +786,19 @@ func (s *stage) hostile(t *testing.T) {
 			t.Errorf("on %v the page is %d wide", on, width)
 		}
 	}
+	m.change(func(m *made) { m.report.Talkers[0].Hostname, m.report.Talkers[0].MAC = "\u202etxt.exe", "02:00:00:00:00:01" })
+	turned := s.open(t, m.address, desktop)
+	turned.has("tbody .mac", "02:00:00:00:00:01")
+	if !evaluate[bool](turned, `(() => {
+		const [name, mac] = ["hostname", "mac"].map((c) => document.querySelector("tbody ." + c));
+		const begin = new Range();
+		begin.setStart(mac.firstChild, 0);
+		begin.setEnd(mac.firstChild, 1);
+		const [left, right] = [begin.getBoundingClientRect(), mac.getBoundingClientRect()];
+		return name.getBoundingClientRect().right <= left.left && left.right < right.right - 10;
+	})()`) {
+		t.Error("a name turns the MAC address beside it")
+	}
 	filtered := s.open(t, m.address+"/#filter="+url.QueryEscape(tag)+"&sort=__proto__&limit=1e9&reverse=maybe", desktop)
 	filtered.has("tbody", tag)
 	if got := evaluate[string](filtered, `document.getElementById("filter").value`); got != tag {
