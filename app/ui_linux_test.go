@@ -763,6 +763,17 @@ func (s *stage) alerts(t *testing.T) {
 			p.has("#status", c.over)
 		})
 	}
+
+	// The clock is set back after the drops, and what is over at the same time is said together.
+	m.change(func(m *made) {
+		m.report = often()
+		m.report.Interfaces[0].Dropped, m.report.Interfaces[0].DroppedRate = 12345, 120.5
+	})
+	p.has("#alerts", "Packets are being dropped.")
+	m.change(func(m *made) { m.report = often(); m.report.Addresses = m.report.AddressesLimit; m.report.Time = time.Now().Add(-time.Hour) })
+	p.has("#alerts", "The table is full.")
+	m.change(func(m *made) { m.report = often(); m.report.Time = time.Now().Add(-time.Hour + time.Minute) })
+	p.has("#status", "No packets are being dropped any more. The table has room again.")
 }
 
 // hostile has names that are HTML, which anybody in the network may give themselves.

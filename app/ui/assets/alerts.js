@@ -23,7 +23,8 @@ export function ofReport(report) {
 
   const taken = Date.parse(report.time);
   const dropping = report.interfaces.filter((i) => i.dropped_packets_per_second > 0);
-  if (dropping.length > 0) lastDrop = taken;
+  // Where promflow's clock was set back, the last drop is not yet to come.
+  lastDrop = dropping.length > 0 ? taken : Math.min(lastDrop, taken);
   if (taken - lastDrop < dropsStay) {
     const all = report.interfaces.filter((i) => i.dropped_packets > 0);
     const sum = (of) => all.reduce((n, i) => n + i[of], 0);

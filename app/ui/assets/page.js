@@ -20,10 +20,16 @@ const board = new Board(of("alerts"), say);
 export const overview = new Overview(of("chart"), of("readout"));
 const table = new Table(document.querySelector("table"), of("talker"), sortBy);
 
-// say has something read out. The same again is read out again, as it was gone for a moment.
+let saying = [];
+
+// say has something read out. The same again is read out again, as it was gone for a moment, and what is said meanwhile follows.
 function say(text) {
   put(of("status"), "");
-  setTimeout(() => put(of("status"), text), 50);
+  if (saying.push(text) > 1) return;
+  setTimeout(() => {
+    put(of("status"), saying.join(" "));
+    saying = [];
+  }, 50);
 }
 
 const ask = poll(
