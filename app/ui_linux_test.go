@@ -420,6 +420,7 @@ func (s *stage) filter(t *testing.T, at string) {
 		p.do(chromedp.SendKeys(chromedp.ID("filter"), c.filter))
 		p.lists(c.want...)
 		p.has("#count", c.count)
+		p.has("#status", c.count)
 		if got := evaluate[bool](p, `document.getElementById("nothing").hidden`); got != (c.want != nil) {
 			t.Errorf("that there is nothing is hidden: %v", got)
 		}

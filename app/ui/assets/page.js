@@ -11,6 +11,7 @@ const of = (id) => document.getElementById(id);
 
 let view = readView(); // what is asked for
 let asked = ""; // the parameters of the report that is shown
+let counted = view.filter; // what those were let through by that are counted
 let latest, shown; // reports
 let paused = false;
 let silence = null; // since when promflow does not answer, and why
@@ -42,6 +43,9 @@ const ask = poll(
     const question = parameters(view).toString();
     if (!paused || asked !== question) show(latest);
     asked = question;
+    // Who does not see how many a filter lets through hears it.
+    if (counted !== view.filter) say(of("count").textContent);
+    counted = view.filter;
   },
   (error) => {
     silence ??= new Date();
