@@ -74,6 +74,10 @@ func (c *config) routes(metrics, talking http.Handler) (http.Handler, error) {
 	mux.HandleFunc("/-/ready", ok)
 	if !c.noUI {
 		mux.Handle("GET "+talkers.Path, talking)
+		mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "expected GET", http.StatusMethodNotAllowed)
+		})
 		mux.Handle("/", ui.Handler())
 		return mux, nil
 	}

@@ -203,6 +203,16 @@ func TestPages(t *testing.T) {
 	}
 }
 
+func TestTalkersAreOnlyRead(t *testing.T) {
+	address := serveCounts(t, pcap(), "")
+	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "OPTIONS": 405} {
+		response, _ := request(t, http.DefaultClient, "http://"+address+"/api/v1/talkers", func(r *http.Request) { r.Method = method })
+		if response.StatusCode != status || (status == 405) != (response.Header.Get("Allow") == "GET, HEAD") {
+			t.Errorf("%s: %s, allowed are %q", method, response.Status, response.Header.Get("Allow"))
+		}
+	}
+}
+
 func TestWebConfigFile(t *testing.T) {
 	certificate, key, pool := selfSigned(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("open sesame"), bcrypt.MinCost)
