@@ -292,7 +292,7 @@ func (p *tab) audit(what string) {
 			p.t.Fatal(err)
 		}
 	}
-	violations := evaluate[[]string](p, `axe.run().then((r) => r.violations.flatMap((v) => v.nodes.map((n) =>
+	violations := evaluate[[]string](p, `axe.run({ rules: { "target-size": { enabled: true } } }).then((r) => r.violations.flatMap((v) => v.nodes.map((n) =>
 		v.id + ": " + n.html + ": " + n.failureSummary)))`)
 	for _, v := range violations {
 		p.t.Errorf("%s: %s", what, v)
