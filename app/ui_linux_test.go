@@ -718,6 +718,11 @@ func (s *stage) accessible(t *testing.T) {
 					t.Errorf("on %v the page is %d wide", on, width)
 				}
 			}
+			p.show(screen{320, 800, false}) // as a desktop at 400 %
+			if cut := evaluate[[]string](p, `[...document.querySelectorAll("tbody .name")].filter((e) => e.scrollWidth > e.clientWidth)
+				.map((e) => e.textContent)`); len(cut) > 0 {
+				t.Errorf("where there is little room, names are cut off: %q", cut)
+			}
 		})
 	}
 }
