@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gdamore/tcell/v3"
@@ -30,7 +32,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 		return fmt.Errorf("no terminal to draw on (--plain prints text): %w", err)
 	}
 	defer screen.Fini()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP) // which would end the program with the terminal as it is
 	defer cancel()
 	v := &view{Model: NewModel(o), screen: screen, ask: ask, answers: make(chan answer, 1)}
 	v.Tick(time.Now())

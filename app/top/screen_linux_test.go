@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"promflow/app/top/terminaltest"
@@ -35,6 +36,8 @@ func showThat(what string) error {
 		switch {
 		case asked > 1 && what == "panic":
 			panic("something is wrong")
+		case asked > 1 && what == "hang-up":
+			return nil, syscall.Kill(os.Getpid(), syscall.SIGHUP)
 		case asked > 1 && what == "failure":
 			return nil, errors.New("it went away")
 		}
@@ -56,6 +59,10 @@ func run(t *testing.T, what, environment string) *terminaltest.Terminal {
 
 func TestTerminalIsBackAfterAPanic(t *testing.T) {
 	run(t, "panic", "GOTRACEBACK=none").MustBeBack(2, "before", "panic: something is wrong")
+}
+
+func TestTerminalIsBackAfterAHangUp(t *testing.T) {
+	run(t, "hang-up", "").MustBeBack(0, "before")
 }
 
 func TestFailuresAndWarningsAreShown(t *testing.T) {
