@@ -43,6 +43,7 @@ func TestTopErrors(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/secret/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	mux.HandleFunc("/page/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
+	mux.HandleFunc("/json/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"status":"success"}`) })
 	mux.HandleFunc("/ill/", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "all is\nlost\x1b[31m", http.StatusInternalServerError)
 	})
@@ -57,6 +58,7 @@ func TestTopErrors(t *testing.T) {
 		"a scheme that is none":        {[]string{"ftp://router"}, []string{`"ftp://router"`, "http://router:9088"}},
 		"no promflow":                  {[]string{server.URL}, []string{server.URL, "no promflow", "--no-ui"}},
 		"another page":                 {[]string{server.URL + "/page"}, []string{"no report of promflow"}},
+		"something else in JSON":       {[]string{server.URL + "/json"}, []string{"no report of promflow"}},
 		"a password is missing":        {[]string{server.URL + "/secret"}, []string{"a user and a password", "--http-config-file"}},
 		"an error there":               {[]string{server.URL + "/ill"}, []string{"500", "all is lost"}},
 		"two URLs":                     {[]string{"router", "switch"}, []string{`"switch"`, "one URL"}},

@@ -67,5 +67,8 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	if err := json.Unmarshal(body, r); err != nil {
 		return nil, fmt.Errorf("%s: no report of promflow: %w", base.Redacted(), err)
 	}
+	if r.Time.IsZero() { // JSON of something else, which would never have rates
+		return nil, fmt.Errorf("%s: no report of promflow", base.Redacted())
+	}
 	return r, nil
 }
