@@ -212,7 +212,7 @@ func parseBase(text string) (*url.URL, error) {
 	address, hasScheme := text, strings.Contains(text, "://")
 	if !hasScheme {
 		if a, err := netip.ParseAddr(text); err == nil && a.Is6() {
-			address = "[" + text + "]"
+			address = "[" + strings.Replace(text, "%", "%25", 1) + "]" // a zone, as RFC 6874 writes it
 		}
 		address = "http://" + address
 	}

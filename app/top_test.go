@@ -19,6 +19,7 @@ func TestBaseURLs(t *testing.T) {
 		"ali:x@router":             "http://ali:x@router:9088",
 		"192.0.2.1":                "http://192.0.2.1:9088",
 		"fd00::1":                  "http://[fd00::1]:9088",
+		"fe80::1%eth0":             "http://[fe80::1%25eth0]:9088",
 		"[fd00::1]":                "http://[fd00::1]:9088",
 		"[fd00::1]:80":             "http://[fd00::1]:80",
 		"http://router":            "http://router",
