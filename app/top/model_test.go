@@ -448,6 +448,9 @@ func TestHostileNames(t *testing.T) {
 		"wide":               {"会議", "会議", "??"},
 		"joined pictures":    {"👩\u200d👩", "👩👩", "??"},
 		"chosen forms":       {"☁\ufe0f", "☁", "?"},
+		"flags and half one": {"🇩🇪a🇩", "?a?", "??a?"},
+		"a tone of skin":     {"👋🏽a", "?a", "??a"},
+		"conjuncts, vowels":  {"क्षका", "??", "???"},
 		"letters of no sort": {"a\ue000b", "ab", "ab"},
 	} {
 		if got := clean(c.text, false); got != c.want {

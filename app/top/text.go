@@ -16,7 +16,7 @@ func Clean(s string) string { return clean(s, false) }
 
 // clean takes from a text what is not to be seen, or would change what stands beside it: names come from whoever is on the network.
 // Control characters, escapes included, are gone, so are those that turn the direction of writing or have no width; space is space.
-// In ASCII, other characters are question marks.
+// Question marks are what terminals may draw differently and, in ASCII, all other characters.
 func clean(s string, ascii bool) string {
 	if plain(s) {
 		return s
@@ -42,6 +42,23 @@ func clean(s string, ascii bool) string {
 		case marks == 0:
 			b.WriteByte('?')
 		}
+	}
+	return certain(b.String())
+}
+
+// certain has question marks in the place of characters that are more than a letter with marks that take no room, such as flags, skin
+// tones, and conjuncts and vowel signs of India: terminals do not agree on how wide these are, and what follows would stand elsewhere,
+// on figures of others for example.
+func certain(s string) string {
+	var b strings.Builder
+	for g := displaywidth.StringGraphemes(s); g.Next(); {
+		first, n := utf8.DecodeRuneInString(g.Value())
+		more := func(r rune) bool { return !unicode.Is(unicode.Mn, r) }
+		if unicode.Is(unicode.Regional_Indicator, first) || strings.ContainsFunc(g.Value()[n:], more) {
+			b.WriteByte('?')
+			continue
+		}
+		b.WriteString(g.Value())
 	}
 	return b.String()
 }
