@@ -118,8 +118,8 @@ func (v *viewing) run(ctx context.Context, args []string) error {
 		switch {
 		case len(args) > 0:
 			return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here", args[0])
-		case v.httpConfig != "":
-			return fmt.Errorf("%s is for asking another promflow, and --interface counts here", v.said("http-config-file"))
+		case v.own.named("http-config-file")[0].given:
+			return errors.New("--http-config-file is for asking another promflow, and --interface counts here")
 		}
 		if err := v.capture.resolve(); err != nil {
 			return err

@@ -89,6 +89,13 @@ func TestTopErrors(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a configuration for others is in the environment", func(t *testing.T) {
+		cmd := promflow(t, "top", "--interface=nosuch0")
+		cmd.Env = append(cmd.Env, "PROMFLOW_HTTP_CONFIG_FILE="+config)
+		if line, _ := fails(t, cmd); !strings.Contains(line, `--interface "nosuch0"`) {
+			t.Errorf("said %q", line)
+		}
+	})
 	t.Run("a flag of the page before the command", func(t *testing.T) {
 		if line, _ := fails(t, promflow(t, "--metrics-address=:1", "top")); !strings.Contains(line, "--metrics-address means nothing to this command") {
 			t.Errorf("said %q", line)
