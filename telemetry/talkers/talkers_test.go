@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ type table struct {
 	before   []moved          // what they had moved when the bubble began
 	drops    int64            // packets a second
 	info     map[string]telemetry.HostInfo
-	readings int
+	readings atomic.Int64
 }
 
 func newTable(hosts ...telemetry.Host) *table {
@@ -42,7 +43,7 @@ func host(addr string, receive, transmit int64) telemetry.Host {
 }
 
 func (t *table) read() telemetry.Reading {
-	t.readings++
+	t.readings.Add(1)
 	passed := time.Since(t.begin)
 	grown := func(rate int64) int64 { return int64(float64(rate) * passed.Seconds()) }
 	r := telemetry.Reading{Limit: 100, Interfaces: []telemetry.Interface{{Name: "eth0", Backend: "ebpf", Up: true, Dropped: grown(t.drops)}}}
@@ -269,26 +270,26 @@ func TestReadsOnlyWhileSomebodyAsks(t *testing.T) {
 	watched(t, []telemetry.Host{host("10.0.0.1", 100, 0)}, func(t *testing.T, of *table, k *Talkers) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if of.readings != 0 {
-			t.Errorf("%d readings for nobody", of.readings)
+		if of.readings.Load() != 0 {
+			t.Errorf("%d readings for nobody", of.readings.Load())
 		}
 		k.Report(Query{})
 		k.Report(Query{Sort: "ip"})
-		if of.readings != 1 {
-			t.Errorf("%d readings for two questions at once", of.readings)
+		if of.readings.Load() != 1 {
+			t.Errorf("%d readings for two questions at once", of.readings.Load())
 		}
 		r := after(time.Minute, k, Query{})
-		if got := of.readings; got != 31 {
+		if got := of.readings.Load(); got != 31 {
 			t.Errorf("%d readings in a minute", got)
 		}
 		seen := len(r.History.Time)
 		time.Sleep(patience + Interval)
 		synctest.Wait()
-		last := of.readings
+		last := of.readings.Load()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if of.readings != last || k.samples != nil || k.answers != nil {
-			t.Errorf("%d readings for nobody, who was there before", of.readings-last)
+		if of.readings.Load() != last || k.samples != nil || k.answers != nil {
+			t.Errorf("%d readings for nobody, who was there before", of.readings.Load()-last)
 		}
 		r = k.Report(Query{})
 		if r.WindowSeconds != 0 || r.Talkers[0].ReceiveRate != 0 {
