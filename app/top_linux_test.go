@@ -38,7 +38,6 @@ var movers = []mover{{"10.1.0.10", 1_000_000, 0}, {"10.1.0.2", 0, 500_000}, {"10
 
 // generator sends the movers.
 type generator struct {
-	t     *testing.T
 	begin time.Time
 	sent  atomic.Int64 // bytes
 }
@@ -49,7 +48,7 @@ func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *gener
 	const size = 1000
 	outside := netip.MustParseAddr("192.0.2.1")
 	sender := capturetest.NewSender(t, ns, device)
-	g := &generator{t: t, begin: time.Now()}
+	g := &generator{begin: time.Now()}
 	type stream struct {
 		frame []byte
 		rate  int64 // packets a second
@@ -89,15 +88,15 @@ func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *gener
 }
 
 // check checks that the rates of the movers are what was really sent.
-func (g *generator) check() {
-	g.t.Helper()
+func (g *generator) check() error {
 	want := 0.0
 	for _, f := range movers {
 		want += float64(f.in + f.out)
 	}
 	if got := float64(g.sent.Load()) / time.Since(g.begin).Seconds(); math.Abs(got/want-1) > 0.02 {
-		g.t.Errorf("%.0f bytes/s were sent, want %.0f: the test shows nothing", got, want)
+		return fmt.Errorf("%.0f bytes/s were sent, want %.0f: the test shows nothing", got, want)
 	}
+	return nil
 }
 
 // row is a line of the table.
@@ -198,7 +197,7 @@ func TestTop(t *testing.T) {
 			t.Parallel()
 			term, pid := inTerminal(t, here, 120, 40, args...)
 			term.Until(func(screen string) error { return asSent(screen, exactly) })
-			g.check()
+			eventually(t, g.check)
 			term.Until(order("10.1.0.10", "10.1.0.2", "10.1.0.30"))
 			if name != "asking" {
 				term.Until(terminaltest.Has("here (" + name + ")"))
