@@ -66,6 +66,13 @@ func (t *table) read() telemetry.Reading {
 	return r
 }
 
+// change changes what is read, between two readings.
+func (t *Talkers) change(what func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	what()
+}
+
 // watched runs a test with talkers of a table, in a bubble.
 func watched(t *testing.T, hosts []telemetry.Host, test func(t *testing.T, of *table, k *Talkers)) {
 	t.Helper()
@@ -200,7 +207,7 @@ func TestRatesWhereTheTableChanges(t *testing.T) {
 				}
 				k.Report(Query{})
 				after(firstInterval+2*Interval, k, Query{})
-				test.change(of)
+				k.change(func() { test.change(of) })
 				r := after(2*Interval, k, Query{})
 				got := map[string]int64{}
 				for _, talker := range r.Talkers {
@@ -230,7 +237,7 @@ func TestHistoryOfAPlaceThatChangesHands(t *testing.T) {
 	watched(t, []telemetry.Host{host("10.0.0.1", 100, 0)}, func(t *testing.T, of *table, k *Talkers) {
 		k.Report(Query{})
 		after(5*Interval, k, Query{})
-		of.hosts[0] = telemetry.Host{Addr: netip.MustParseAddr("10.0.0.2"), Entry: 1}
+		k.change(func() { of.hosts[0] = telemetry.Host{Addr: netip.MustParseAddr("10.0.0.2"), Entry: 1} })
 		r := after(Interval, k, Query{})
 		for _, rate := range r.Talkers[0].History {
 			if rate != 0 {
@@ -306,7 +313,7 @@ func TestReadsOnlyWhileSomebodyAsks(t *testing.T) {
 
 func TestDropsAndInterfaces(t *testing.T) {
 	watched(t, nil, func(t *testing.T, of *table, k *Talkers) {
-		of.drops = 7
+		k.change(func() { of.drops = 7 })
 		k.Report(Query{})
 		r := after(firstInterval+Interval, k, Query{})
 		want := []Interface{{Name: "eth0", Backend: "ebpf", Up: true, Dropped: 21, DroppedRate: 7}}
