@@ -201,11 +201,13 @@ var needLabels = map[string]string{
 // TestDashboard has a real Prometheus, which scrapes the program and evaluates the example's rules, answer each query of the
 // dashboard, from the totals and from what the rules record.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "prometheus")
 	d := readDashboard(t)
 	leases := write(t, "leases", "0 02:00:00:00:00:10 192.168.1.10 laptop *\n")
 	for _, c := range dashboardCases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			// Nobody takes the pushes, so that they fail.

@@ -36,6 +36,7 @@ func (m *member) send(number int) {
 
 // TestFleet has many promflows push to one collector, which Prometheus scrapes, both with the configuration of the example.
 func TestFleet(t *testing.T) {
+	t.Parallel()
 	needCollector(t)
 	capturetest.Need(t, "prometheus")
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)

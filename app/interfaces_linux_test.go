@@ -83,6 +83,7 @@ func TestSeveralInterfaces(t *testing.T) {
 }
 
 func TestInterfacesComeAndGo(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		args       []string

@@ -61,6 +61,7 @@ func differ(what string, got, want map[string]int64) (err error) {
 // TestLabels compares, on the same traffic, what each backend has by labels with what it has without them, and with what the other
 // end's capture file gives, where all packets are as on the wire.
 func TestLabels(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
 	for _, c := range []struct {
 		name string

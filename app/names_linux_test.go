@@ -83,6 +83,7 @@ func moves(t *testing.T, ns *capturetest.Namespace, device string, addresses ...
 
 // TestNamesOfLeases has a DHCP client ask a server for an address, under one name and then another, and give it back.
 func TestNamesOfLeases(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "dnsmasq", "udhcpc", "ping")
 	router, client := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	router.Veth("r0", client, "c0")
@@ -117,6 +118,7 @@ func TestNamesOfLeases(t *testing.T) {
 
 // TestNamesOfNeighbours changes the kernel's table, which has what is no host's MAC, too.
 func TestNamesOfNeighbours(t *testing.T) {
+	t.Parallel()
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	here.Run("sysctl", "-qw", "net.ipv6.conf.a0.disable_ipv6=0")
@@ -181,6 +183,7 @@ func TestNamesOfDNS(t *testing.T) {
 
 // TestDeadResolverDelaysNothing has a server in resolv.conf whose packets go nowhere.
 func TestDeadResolverDelaysNothing(t *testing.T) {
+	t.Parallel()
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	addresses(here, "a0", "10.9.0.1/24")
@@ -243,6 +246,7 @@ func TestNamesOnAllExporters(t *testing.T) {
 // TestNamesJoin has a real Prometheus answer the README's query while a name changes: the rate of a host goes on under the new one, and
 // those that have none are there, too.
 func TestNamesJoin(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "prometheus")
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
@@ -320,6 +324,7 @@ func TestLeaseFilesMustBeReadableLater(t *testing.T) {
 
 // TestLeaseFilesMayComeLater names one that is not there.
 func TestLeaseFilesMayComeLater(t *testing.T) {
+	t.Parallel()
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	leases := write(t, "leases", "")

@@ -66,6 +66,7 @@ func pushed(r *otlptest.Receiver) map[string]counts {
 }
 
 func TestCollectorGetsWhatThePageHas(t *testing.T) {
+	t.Parallel()
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	r := collector(t, here, "127.0.0.1:0")

@@ -19,6 +19,7 @@ import (
 // TestPrometheusRates has a real Prometheus scrape the program while a generator sends at known rates, and asks the queries
 // that the README gives.
 func TestPrometheusRates(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "prometheus", "promtool")
 	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 	here.Veth("here", there, "there")

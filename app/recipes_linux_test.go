@@ -33,6 +33,7 @@ type recipe struct {
 // TestRecipes has a real Prometheus answer the recipes of its example, and the alert for a quota: those that look back for seconds
 // with what the program counts, those that look back for a month with a month of the program's series.
 func TestRecipes(t *testing.T) {
+	t.Parallel()
 	t.Run("written", func(t *testing.T) {
 		var known []string
 		for _, r := range append(recipesOfTraffic(), recipesOfMonth()...) {
@@ -51,7 +52,10 @@ func TestRecipes(t *testing.T) {
 		}
 	})
 	for _, b := range backends {
-		t.Run(b.Name, func(t *testing.T) { askAboutTraffic(t, b.Name) })
+		t.Run(b.Name, func(t *testing.T) {
+			t.Parallel()
+			askAboutTraffic(t, b.Name)
+		})
 	}
 	t.Run("month", askAboutMonth)
 }
@@ -360,6 +364,7 @@ func recipesOfMonth() []recipe {
 }
 
 func askAboutMonth(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "prometheus", "promtool")
 	here := capturetest.NewNamespace(t)
 	end := time.Date(2025, 1, 31, 0, 0, 0, 0, time.UTC)

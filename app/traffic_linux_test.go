@@ -10,6 +10,7 @@ import (
 // backend, to a server where tcpdump does. Client and router merge segments; the server's link has them as they are on a
 // wire.
 func TestCountsWhatTheOtherEndCounts(t *testing.T) {
+	t.Parallel()
 	capturetest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
 	inVLAN, inQinQ := []vlan{{0x8100, 7}}, []vlan{{0x88a8, 8}, {0x8100, 7}}
 	for _, c := range []struct {
