@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // The ends of the link.
@@ -59,6 +61,9 @@ func (l *Link) connect() error {
 	if err := l.Receiver.Run("ethtool", "-K", Receiving, "gro", "on"); err != nil {
 		return err
 	}
+	if err := l.Sender.Do(waitUp); err != nil {
+		return err
+	}
 	return l.Receiver.Do(func() error {
 		i, err := net.InterfaceByName(Receiving)
 		if err != nil {
@@ -67,6 +72,22 @@ func (l *Link) connect() error {
 		l.Index = i.Index
 		return nil
 	})
+}
+
+// waitUp waits until the sending end sends. A device that was just set up has a queue that drops everything, until the kernel's link
+// watch has found the carrier and gives it its own, which it does together with the state.
+func waitUp() error {
+	const patience = 10 * time.Second
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) {
+		link, err := netlink.LinkByName(Sending)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", Sending, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+	}
+	return fmt.Errorf("interface %s is not up after %v", Sending, patience)
 }
 
 // Counters are those of the kernel for an end of the link, since it was made.
