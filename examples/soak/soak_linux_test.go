@@ -55,7 +55,7 @@ func try(t *testing.T, args ...string) error {
 // TestSpoofedFlood floods each backend for some seconds. Rates mean nothing while other tests run, so none is asked for here. The
 // table is small, as its pages are parsed, which takes long with the race detector.
 func TestSpoofedFlood(t *testing.T) {
-	if err := try(t, "-spoof", "-max-ips=8192", "-rounds=1", "-frames=2000000", "-keeps-rate=0"); err != nil {
+	if err := try(t, "-spoof", "-max-ips=8192", "-rounds=1", "-frames=1000000", "-keeps-rate=0"); err != nil {
 		t.Error(err)
 	}
 }
