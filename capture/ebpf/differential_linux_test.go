@@ -262,7 +262,9 @@ func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 		{"addresses", nil, 1},
 		{"all labels", allLabels(), 3}, // each takes longer, and what they share is tried above
 	} {
-		t.Run(c.name, func(t *testing.T) { agreesOnCraftedFrames(t, newGroupedKernel(t, everything, capture.Subnets{}, c.labels), c.step) })
+		t.Run(c.name, func(t *testing.T) {
+			agreesOnCraftedFrames(t, newGroupedKernel(t, everything, capture.Subnets{}, c.labels), c.step)
+		})
 	}
 }
 
