@@ -3,7 +3,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/prometheus/common/version"
 	"github.com/urfave/cli/v2"
 )
 
@@ -62,18 +59,19 @@ func newApp() *cli.App {
 		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6")
 	k := new(checking)
 	ofCheck := append(slices.Clone(all), k.settings()...)
-	version.Version = strings.TrimPrefix(cmp.Or(version.Version, "0.1.0-dev"), "v")
+	stamp()
 	return &cli.App{
 		Name:  "promflow",
 		Usage: "counts the bytes that every IP address moves through a network interface",
 		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
-   promflow top [flags] [URL]         show live who moves how much`,
+   promflow top [flags] [URL]         show live who moves how much
+   promflow version                   print the version, its commit and its date`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
 the variable that is named with it: a flag beats its variable, a variable beats the default, an empty variable counts as
 unset.`,
-		Version:               fmt.Sprintf("%s (revision %s, %s, %s/%s)", version.Version, version.GetRevision(), version.GoVersion, runtime.GOOS, runtime.GOARCH),
+		Version:               versionLine(),
 		CustomAppHelpTemplate: helpTemplate + versionHelp,
 		HideHelpCommand:       true,
 		Flags:                 all.flags(),
@@ -81,7 +79,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check and top (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top and version (see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err
@@ -122,7 +120,20 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 				}
 				return checkHere(ctx.Context, c, k, os.Stdout)
 			},
-		}, topCommand(c)},
+		}, topCommand(c), {
+			Name:               "version",
+			Usage:              "print the version, its commit and its date",
+			UsageText:          "promflow version",
+			CustomHelpTemplate: helpTemplate,
+			HideHelpCommand:    true,
+			OnUsageError:       usageError,
+			Action: func(ctx *cli.Context) error {
+				if ctx.Args().Present() {
+					return fmt.Errorf("version: unexpected %q: it takes nothing", ctx.Args().First())
+				}
+				return printVersion(os.Stdout)
+			},
+		}},
 	}
 }
 

@@ -45,17 +45,24 @@ func openLive(c *config, log *slog.Logger) (l *live, err error) {
 	if err != nil {
 		return nil, errors.Join(err, l.capture.Close())
 	}
-	var captured []string
 	for _, s := range l.watch.Statuses() {
-		captured = append(captured, s.Interface)
 		if outside := addressesOutside(s.Interface, c.monitored); len(outside) > 0 {
 			log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
 				"interface", s.Interface, "addresses", outside, "monitored", c.monitored)
 		}
 	}
 	c.explainLabels(log)
-	log.Info("capturing", "interface", strings.Join(captured, ","), "backend", l.backend, "promiscuous", c.promiscuous)
+	log.Info("capturing", "interface", l.captured(), "backend", l.backend, "promiscuous", c.promiscuous)
 	return l, nil
+}
+
+// captured names the interfaces.
+func (l *live) captured() string {
+	var names []string
+	for _, s := range l.watch.Statuses() {
+		names = append(names, s.Interface)
+	}
+	return strings.Join(names, ",")
 }
 
 // explainLabels says what would make labels other than expected.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -53,7 +54,8 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	telemetry.New(instance(c, server, log), log, outlet.readers...)
 	defer shutdown(outlet.readers, log)
 
-	return work(ctx, server, live.run, names.run, talkers.Run)
+	service := service{status: fmt.Sprintf("capturing %s with %s", live.captured(), live.backend), read: func() { live.fill() }, log: log}
+	return work(ctx, server, live.run, names.run, talkers.Run, service.run)
 }
 
 // work serves and does its jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -43,7 +42,7 @@ func newServer(c *config, metrics, talking http.Handler, log *slog.Logger) (*ser
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(c.metricsAddress, c.said("metrics-address"))
+	listener, err := c.openListener()
 	if err != nil {
 		return nil, err
 	}
@@ -161,34 +160,12 @@ func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
 // Unwrap is for http.ResponseController.
 func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// listen binds the address that said told.
-func listen(address, said string) (net.Listener, error) {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", said, address, noListener)
-	}
-	listener, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &inUse{fmt.Sprintf("%s %q: port %s is in use by another program, maybe another promflow", said, address, port)}
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %q: %w: take port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", said, address, err)
-	case err != nil:
-		return nil, fmt.Errorf("%s %q: %w", said, address, err)
-	}
-	return listener, nil
-}
-
-// inUse is EADDRINUSE in other words.
-type inUse struct{ text string }
-
-func (e *inUse) Error() string { return e.text }
-
-func (e *inUse) Unwrap() error { return syscall.EADDRINUSE }
-
-// port is the one that was bound, which the flag may have left open.
+// port is the one that was bound, which the flag may have left open, or the path of a Unix socket.
 func (s *server) port() string {
-	return strconv.Itoa(s.listener.Addr().(*net.TCPAddr).Port)
+	if tcp, ok := s.listener.Addr().(*net.TCPAddr); ok {
+		return strconv.Itoa(tcp.Port)
+	}
+	return s.listener.Addr().String()
 }
 
 // serve serves until close, and returns an error if it cannot.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"runtime"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -178,9 +178,22 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	out, err := promflow(t, "--version").Output()
-	if got := string(out); err != nil || !strings.HasPrefix(got, "promflow version ") || strings.Count(got, "\n") != 1 ||
-		!strings.Contains(got, runtime.GOOS+"/"+runtime.GOARCH) || !strings.Contains(got, runtime.Version()) {
-		t.Errorf("%q, %v", got, err)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--version"}, `^promflow version (\S+) \(commit \S+ of \S+, go\S+, \w+/\w+\)\n$`},
+		{[]string{"version"}, `^promflow (\S+)\ncommit      \S+\nbuild date  \S+\nGo          go\S+\nplatform    \w+/\w+\n$`},
+	} {
+		out, err := promflow(t, c.args...).Output()
+		m := regexp.MustCompile(c.want).FindSubmatch(out)
+		if m == nil || err != nil {
+			t.Fatalf("%v: %q, %v", c.args, out, err)
+		}
+		// As https://semver.org has it: the release that is being worked on, or a pre-release of it.
+		if version := string(m[1]); version != release && !strings.HasPrefix(version, release+"-") {
+			t.Errorf("%v: %s is not before %s", c.args, version, release)
+		}
 	}
+	fails(t, promflow(t, "version", "please"))
 }
