@@ -67,7 +67,8 @@ func newApp() *cli.App {
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
    promflow top [flags] [URL]         show live who moves how much
-   promflow version                   print the version, its commit and its date`,
+   promflow version                   print the version, its commit and its date
+   promflow completion SHELL          print what completes this command line in bash, zsh or fish`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
 the variable that is named with it: a flag beats its variable, a variable beats the default, an empty variable counts as
 unset.`,
@@ -79,7 +80,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top and version (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, version and completion (see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err
@@ -133,6 +134,18 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 				}
 				return printVersion(os.Stdout)
 			},
+		}, completionCommand(), {
+			Name:            "manual",
+			Usage:           "print promflow(1), the manual page",
+			Hidden:          true,
+			HideHelpCommand: true,
+			Action:          func(ctx *cli.Context) error { return writeManual(os.Stdout, ctx.App) },
+		}, {
+			Name:            completingCommand,
+			Hidden:          true,
+			SkipFlagParsing: true,
+			HideHelpCommand: true,
+			Action:          func(ctx *cli.Context) error { return complete(os.Stdout, ctx.App, ctx.Args().Slice()) },
 		}},
 	}
 }

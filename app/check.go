@@ -28,7 +28,7 @@ func (k *checking) settings() settings {
 	return settings{
 		{category: "Check", name: "duration", holder: "TIME", deflt: "5s", parse: duration(&k.duration),
 			usage: "how long to count"},
-		{category: "Check", name: "output", holder: "FORMAT", deflt: k.output, parse: choice(&k.output, "text", "json"),
+		{category: "Check", name: "output", holder: "FORMAT", deflt: k.output, chosen: &k.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
 	}
 }

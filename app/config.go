@@ -96,7 +96,7 @@ func (c *config) settings() settings {
 			usage: "the network interfaces whose packets are counted: names, and globs such as ppp*, separated by commas;\nmay be given several times"},
 		{category: "Capture", name: "wait-interface", deflt: "false", parse: boolean(&c.waitInterface),
 			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
-		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, parse: choice(&c.backend, backendNames()...),
+		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, chosen: &c.backend, choices: backendNames(),
 			usage: "how packets are captured: " + automatic + " takes the first that works of " + backendList()},
 		{category: "Capture", name: "promiscuous", deflt: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
@@ -113,7 +113,7 @@ func (c *config) settings() settings {
 		{category: "Counting", name: "expire-after", holder: "TIME", deflt: "24h", parse: durationOrZero(&c.expireAfter),
 			usage: "how long an address may be idle before it leaves the page; it keeps its total for its return while there is\nroom for it. 0 is for ever"},
 
-		{category: "Labels", name: "labels", holder: "LIST", parse: labels(&c.labels),
+		{category: "Labels", name: "labels", holder: "LIST", choices: capture.LabelNames(), parse: labels(&c.labels),
 			usage: "what totals of an address are kept apart by: " + strings.Join(capture.LabelNames(), ", ") + ", or some of these"},
 		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnets(&c.peers),
 			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
@@ -131,7 +131,7 @@ func (c *config) settings() settings {
 		{category: "Names", name: "reverse-dns", deflt: "true", parse: boolean(&c.reverseDNS),
 			usage: "ask this machine's resolver for hostnames that no file has"},
 
-		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", parse: exporterList(&c.exporters),
+		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: exporterList(&c.exporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
 		{category: "Metrics", name: "metrics-address", holder: "HOST:PORT", deflt: c.metricsAddress, parse: text(&c.metricsAddress),
 			usage: "where to serve /metrics; without a host, on all addresses; none opens no port"},
@@ -142,7 +142,7 @@ func (c *config) settings() settings {
 
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlp.Endpoint),
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
-		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: telemetry.GRPC, parse: choice(&c.otlp.Protocol, telemetry.GRPC, telemetry.HTTPProtobuf),
+		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: telemetry.GRPC, chosen: &c.otlp.Protocol, choices: []string{telemetry.GRPC, telemetry.HTTPProtobuf},
 			usage: "grpc, by default to port 4317, or http/protobuf, by default to port 4318"},
 		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlp.Insecure),
 			usage: "whether to push in plain text to an endpoint without http:// or https://"},
@@ -156,9 +156,9 @@ func (c *config) settings() settings {
 			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
 		{category: "OTLP", name: "otlp-headers-file", holder: "FILE", parse: text(&c.otlp.HeadersFile),
 			usage: "more headers, such a list or one in each line, so that others do not see them in the list of processes"},
-		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: telemetry.NoCompression, parse: choice(&c.otlp.Compression, telemetry.NoCompression, telemetry.Gzip),
+		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: telemetry.NoCompression, chosen: &c.otlp.Compression, choices: []string{telemetry.NoCompression, telemetry.Gzip},
 			usage: "none or gzip"},
-		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: telemetry.Cumulative, parse: choice(&c.otlp.Temporality, telemetry.Cumulative, telemetry.Delta),
+		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: telemetry.Cumulative, chosen: &c.otlp.Temporality, choices: []string{telemetry.Cumulative, telemetry.Delta},
 			usage: "cumulative: push totals; delta: push what was added since the last push that arrived"},
 		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlp.Interval),
 			usage: "time between two pushes"},
@@ -168,9 +168,9 @@ func (c *config) settings() settings {
 		{category: "Privileges", name: "user", holder: "USER", deflt: privilege.DefaultUser, parse: userOf(&c.user),
 			usage: "who promflow is once everything is open, if root starts it: a number or name, maybe with a group, as in\npromflow:promflow. root keeps root's capabilities; others give up all that are not needed any more"},
 
-		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", parse: level(&c.logLevel),
+		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", choices: []string{"debug", "info", "warn", "error"}, parse: level(&c.logLevel),
 			usage: "the least severe messages to log: debug, info, warn or error"},
-		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, parse: choice(&c.logFormat, "text", "json"),
+		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, chosen: &c.logFormat, choices: []string{"text", "json"},
 			usage: "text or json, to standard error"},
 	}
 	return c.all

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,9 @@ type setting struct {
 	category string
 	holder   string // what the help shows for the value; empty for a boolean
 	usage    string
-	deflt    string // what the help shows for the default
+	deflt    string   // what the help shows for the default
+	choices  []string // what the value may be, or have in a list, where that is known
+	chosen   *string  // one of the choices; without it parse takes the value
 	parse    func(string) error
 	secret   bool // errors do not show the value
 	repeats  bool // may be given several times, which adds up; else the last one counts
@@ -58,7 +61,11 @@ func (s *setting) resolve() error {
 
 func (s *setting) take(from, text string) error {
 	s.said = from
-	err := s.parse(text)
+	parse := s.parse
+	if s.chosen != nil {
+		parse = choice(s.chosen, s.choices...)
+	}
+	err := parse(text)
 	switch {
 	case err != nil && s.secret:
 		return fmt.Errorf("%s: %w", from, err)
@@ -158,12 +165,10 @@ func durationOrZero(dst *time.Duration) func(string) error {
 
 func choice(dst *string, of ...string) func(string) error {
 	return func(s string) error {
-		for _, c := range of {
-			if s == c {
-				*dst = c
-				return nil
-			}
+		if !slices.Contains(of, s) {
+			return fmt.Errorf("expected one of %s", strings.Join(of, ", "))
 		}
-		return fmt.Errorf("expected one of %s", strings.Join(of, ", "))
+		*dst = s
+		return nil
 	}
 }

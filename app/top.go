@@ -46,7 +46,7 @@ type viewing struct {
 func (v *viewing) settings() settings {
 	v.query, v.output, v.count = talkers.Query{Sort: talkers.Sorts[0], Limit: talkers.DefaultLimit}, "text", -1
 	return settings{
-		{category: "Top", name: "sort", holder: "ORDER", deflt: v.query.Sort, parse: choice(&v.query.Sort, talkers.Sorts...),
+		{category: "Top", name: "sort", holder: "ORDER", deflt: v.query.Sort, chosen: &v.query.Sort, choices: talkers.Sorts,
 			usage: "what addresses are sorted by: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", deflt: "false", parse: boolean(&v.query.Reverse),
 			usage: "the lowest first, and names from Z to A"},
@@ -56,7 +56,7 @@ func (v *viewing) settings() settings {
 			usage: "rates in bytes a second, not in bits"},
 		{category: "Text", name: "plain", deflt: "false", parse: boolean(&v.plain),
 			usage: "print text instead of drawing on the terminal, as is done where there is none"},
-		{category: "Text", name: "output", holder: "FORMAT", deflt: v.output, parse: choice(&v.output, "text", "json"),
+		{category: "Text", name: "output", holder: "FORMAT", deflt: v.output, chosen: &v.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts: one object in a line for each report. It draws nothing"},
 		{category: "Text", name: "count", holder: "N", deflt: "1", parse: number(&v.count, 0, 1<<30),
 			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
