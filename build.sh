@@ -14,7 +14,7 @@ architecture=${architecture:-$(go env GOARCH)}
 every="
 	linux/amd64 linux/arm64 linux/arm linux/riscv64 linux/mips linux/mipsle
 	darwin/amd64 darwin/arm64
-	freebsd/amd64 freebsd/arm64 openbsd/amd64 netbsd/amd64
+	freebsd/amd64 freebsd/arm64 openbsd/amd64
 	windows/amd64 windows/arm64
 "
 export CGO_ENABLED=0 GOARM=7 GOMIPS=softfloat

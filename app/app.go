@@ -67,6 +67,7 @@ func newApp() *cli.App {
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
    promflow top [flags] [URL]         show live who moves how much
+   promflow health [flags] [URL]      ask whether promflow answers, as containers are asked
    promflow version                   print the version, its commit and its date
    promflow completion SHELL          print what completes this command line in bash, zsh or fish`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has
@@ -80,7 +81,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, version and completion (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, health, version and completion (see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err
@@ -121,7 +122,7 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 				}
 				return checkHere(ctx.Context, c, k, os.Stdout)
 			},
-		}, topCommand(c), {
+		}, topCommand(c), healthCommand(c), {
 			Name:               "version",
 			Usage:              "print the version, its commit and its date",
 			UsageText:          "promflow version",

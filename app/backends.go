@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"promflow/app/privilege"
 	"promflow/capture"
 	"promflow/capture/afpacket"
 	"promflow/capture/ebpf"
@@ -32,6 +33,9 @@ func backendList() string { return strings.Join(backendNames()[1:], ", ") }
 // openCapture opens the backend of that name, or the first that works, for so many interfaces, and gives its name. What did not
 // work, and why, is logged where another did, and returned where none did.
 func openCapture(name string, c capture.Config, interfaces int) (capture.Capture, string, error) {
+	if err := privilege.Raise(); err != nil {
+		return nil, "", err
+	}
 	var refused []error
 	for _, b := range backends {
 		if name != automatic && name != b.Name {

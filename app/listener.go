@@ -30,7 +30,7 @@ func (c *config) openListener() (net.Listener, error) {
 func listen(address, said string) (net.Listener, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", said, address, noListener)
+		return nil, badAddress(said, address)
 	}
 	listener, err := net.Listen("tcp", address)
 	switch {
@@ -42,6 +42,10 @@ func listen(address, said string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s %q: %w", said, address, err)
 	}
 	return listener, nil
+}
+
+func badAddress(said, address string) error {
+	return fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", said, address, noListener)
 }
 
 // inUse is EADDRINUSE in other words.

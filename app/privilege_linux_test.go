@@ -75,6 +75,8 @@ func TestGivesUpPrivileges(t *testing.T) {
 		{name: "a user by name", by: users, args: []string{"--user=flow"}, want: mayDo(12346, "12346 23456", none), logs: "user=12346"},
 		{name: "a user by name, with a group", by: users, args: []string{"--user=flow:12346"}, want: mayDo(12346, "", none)},
 		{name: "file capabilities", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
+		{name: "file capabilities that are only permitted", setcap: "cap_net_raw,cap_bpf=p", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
+		{name: "file capabilities, some of which are ruled out", setcap: "cap_net_raw,cap_bpf=p", by: nobody("--bounding-set=-all,+net_raw"), backend: "afpacket", want: mayDo(65534, "", none), logs: "capabilities=none"},
 		{name: "ambient capabilities", by: nobody("--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"), want: mayDo(65534, "", none)},
 		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", none), logs: "stays root"},
 	} {

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	promconfig "github.com/prometheus/common/config"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
@@ -30,12 +29,12 @@ import (
 
 // viewing is what flags and variables say of promflow top, beside what they say of the capture.
 type viewing struct {
-	query      talkers.Query
-	bytes      bool
-	plain      bool
-	output     string
-	count      int // of reports; -1: not given
-	httpConfig string
+	query  talkers.Query
+	bytes  bool
+	plain  bool
+	output string
+	count  int // of reports; -1: not given
+	http   clientFile
 
 	c       *config
 	own     settings
@@ -62,8 +61,7 @@ func (v *viewing) settings() settings {
 			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
 		{category: "Text", name: "limit", holder: "N", deflt: strconv.Itoa(v.query.Limit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has"},
-		{category: "Connection", name: "http-config-file", holder: "FILE", parse: text(&v.httpConfig),
-			usage: "TLS and authentication for the URL, as of Prometheus' HTTP clients:\nhttps://prometheus.io/docs/prometheus/latest/configuration/configuration/#http_config"},
+		v.http.setting("Connection"),
 	}
 }
 
@@ -161,7 +159,7 @@ func (v *viewing) there(ctx context.Context, args []string) error {
 	if r.base, err = parseBase(address); err != nil {
 		return fmt.Errorf("top: %q: %w", address, err)
 	}
-	if r.client, err = v.client(); err != nil {
+	if r.client, err = v.http.client(); err != nil {
 		return err
 	}
 	shown := *r.base
@@ -184,23 +182,6 @@ func blameTop(err error) error {
 		return nil
 	}
 	return fmt.Errorf("top: %w", err)
-}
-
-// client makes the HTTP client that the flags ask for.
-func (v *viewing) client() (*http.Client, error) {
-	if v.httpConfig == "" {
-		return &http.Client{}, nil
-	}
-	blame := func(err error) error { return fmt.Errorf("%s %q: %w", v.said("http-config-file"), v.httpConfig, err) }
-	c, _, err := promconfig.LoadHTTPConfigFile(v.httpConfig)
-	if err != nil {
-		return nil, blame(err)
-	}
-	client, err := promconfig.NewClientFromConfig(*c, "promflow")
-	if err != nil {
-		return nil, blame(err)
-	}
-	return client, nil
 }
 
 // defaultPort is the one of --metrics-address.

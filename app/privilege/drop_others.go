@@ -8,6 +8,9 @@ import (
 	"runtime"
 )
 
+// Raise does nothing.
+func Raise() error { return nil }
+
 // Drop does nothing, which is an error if the user was asked for.
 func Drop(_ User, asked bool, _ []string) (kept []string, err error) {
 	if asked {
