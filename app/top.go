@@ -132,9 +132,6 @@ func (v *viewing) run(ctx context.Context, args []string) error {
 	return v.there(ctx, args)
 }
 
-// said names what told a value.
-func (v *viewing) said(name string) string { return v.own.named(name)[0].said }
-
 // draws tells whether there is a terminal to draw on, and text is not asked for.
 func (v *viewing) draws() bool {
 	return !v.plain && v.output == "text" && v.count < 0 && term.IsTerminal(int(os.Stdout.Fd())) && top.Drawable()
