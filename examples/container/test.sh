@@ -67,6 +67,10 @@ counts() {
 		sleep 0.1
 	done
 	[ "$("$@")" = OK ] || fail "the health check does not say OK"
+	until grep -q 'user=65532' "$scratch/log"; do # which reaches the file by way of the engine
+		[ $SECONDS -lt $deadline ] || fail "it is somebody else: $(cat "$scratch/log")"
+		sleep 0.1
+	done
 	echo "    $backend counts to the byte, and the health check answers"
 }
 
@@ -100,7 +104,6 @@ in_runc() {
 	mv "$scratch/config.json" "$scratch/bundle/config.json"
 	on_host runc run --bundle "$scratch/bundle" promflow-image 2>"$scratch/log" &
 	counts "$2" on_host runc exec promflow-image /promflow health
-	grep -q 'user=65532' "$scratch/log" || fail "it is somebody else: $(cat "$scratch/log")"
 	runc kill promflow-image TERM
 	wait $! || fail "it ends with status $?: $(cat "$scratch/log")"
 }
@@ -112,11 +115,10 @@ in_podman() {
 	echo "--- podman, $1"
 	local backend=$2
 	shift 2
+	rm -f "$scratch/log"
 	on_host "${engine[@]}" run --detach --name=promflow-image --network=host --ulimit=nofile=4096:4096 --ulimit=nproc=1000:1000 \
-		--log-driver=k8s-file --read-only --cap-drop=ALL "$@" "${variables[@]/#/--env=}" "$image" >/dev/null
-	"${engine[@]}" logs --follow promflow-image >"$scratch/log" 2>&1 &
+		--log-driver=k8s-file --log-opt=path="$scratch/log" --read-only --cap-drop=ALL "$@" "${variables[@]/#/--env=}" "$image" >/dev/null
 	counts "$backend" on_host "${engine[@]}" exec promflow-image /promflow health
-	grep -q 'user=65532' "$scratch/log" || fail "it is somebody else: $(cat "$scratch/log")"
 	[ "$("${engine[@]}" stop --time=10 promflow-image)" = promflow-image ]
 	[ "$("${engine[@]}" inspect --format='{{.State.ExitCode}}' promflow-image)" = 0 ] || fail "it ends with an error: $(cat "$scratch/log")"
 	"${engine[@]}" rm promflow-image >/dev/null
