@@ -1,0 +1,11 @@
+#!/bin/sh
+# After files were removed.
+set -e
+case "$1" in
+remove | purge | 0)
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+		systemctl reset-failed promflow.socket promflow.service 2>/dev/null || true
+	fi
+	;;
+esac
