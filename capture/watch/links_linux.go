@@ -11,14 +11,6 @@ import (
 	"promflow/capture"
 )
 
-// device is an interface of this machine.
-type device struct {
-	capture.Interface
-	up     bool
-	master int // the bridge or bond that it is a port of; 0 is none
-	parent int // the device that has the same packets, as a VLAN's; 0 is none, or one in another network namespace
-}
-
 func deviceOf(link netlink.Link) device {
 	a := link.Attrs()
 	d := device{
@@ -37,13 +29,6 @@ func deviceOf(link netlink.Link) device {
 		}
 	}
 	return d
-}
-
-// news is what has happened to a device.
-type news struct {
-	device
-	gone bool
-	anew bool // it was deleted, and its index has been given away again
 }
 
 // subscription has the kernel tell of devices. Its updates end where some were lost, for want of room.

@@ -8,10 +8,10 @@ import (
 	"maps"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"promflow/capture"
 )
@@ -222,7 +222,7 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 // TestGoneBeforeAttach has devices of ever other names that are gone before a source can be attached: nothing of them stays.
 func TestGoneBeforeAttach(t *testing.T) {
 	w, captured, _ := watchLinks(t, "d*")
-	captured.fails = unix.ENODEV
+	captured.fails = syscall.ENODEV
 	for n := range 2 * maxGone {
 		w.link(1+n, false)
 		w.link(1+n, true)

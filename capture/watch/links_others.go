@@ -1,0 +1,9 @@
+//go:build !linux
+
+package watch
+
+import "net"
+
+type subscription = polling
+
+func subscribe() (*subscription, error) { return poll(net.Interfaces) }

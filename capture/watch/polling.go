@@ -1,0 +1,108 @@
+package watch
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"time"
+
+	"promflow/capture"
+)
+
+// pollEvery is the time between two lists.
+const pollEvery = time.Second
+
+// polling is a subscription for systems that do not tell of devices: it lists them again and again. Its updates end with close.
+type polling struct {
+	first   map[int]device
+	updates chan update
+	done    chan struct{}
+}
+
+// update is news, or why there are none.
+type update struct {
+	news
+	err error
+}
+
+// poll lists the devices, and begins to do so for updates.
+func poll(interfaces func() ([]net.Interface, error)) (*polling, error) {
+	now := func() (map[int]device, error) {
+		all, err := interfaces()
+		if err != nil {
+			return nil, fmt.Errorf("listing the network interfaces: %w", err)
+		}
+		devices := map[int]device{}
+		for _, i := range all {
+			devices[i.Index] = device{
+				Interface: capture.Interface{
+					Name: i.Name, Index: i.Index,
+					Ethernet: len(i.HardwareAddr) > 0, // as good as any guess: captures find out themselves
+					Loopback: i.Flags&net.FlagLoopback != 0,
+				},
+				up: i.Flags&net.FlagUp != 0,
+			}
+		}
+		return devices, nil
+	}
+	first, err := now()
+	if err != nil {
+		return nil, err
+	}
+	p := &polling{first: first, updates: make(chan update), done: make(chan struct{})}
+	go p.run(first, now)
+	return p, nil
+}
+
+// run tells of every device each time, as one may have been made anew under its index and name: who captures it knows. It ends with
+// an error.
+func (p *polling) run(before map[int]device, list func() (map[int]device, error)) {
+	defer close(p.updates)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-tick.C:
+		}
+		now, err := list()
+		if err != nil {
+			p.tell(update{err: err})
+			return
+		}
+		for index, d := range before {
+			if _, there := now[index]; !there && !p.tell(update{news: news{device: d, gone: true}}) {
+				return
+			}
+		}
+		for _, d := range now {
+			if !p.tell(update{news: news{device: d, anew: d.up}}) {
+				return
+			}
+		}
+		before = now
+	}
+}
+
+// tell hands over an update, if there is still somebody for it.
+func (p *polling) tell(u update) bool {
+	select {
+	case p.updates <- u:
+		return true
+	case <-p.done:
+		return false
+	}
+}
+
+// list gives the devices that were there when it began: updates go on from there.
+func (p *polling) list() (map[int]device, error) { return maps.Clone(p.first), nil }
+
+func (p *polling) newsOf(u update) (n news, ok bool, err error) { return u.news, u.err == nil, u.err }
+
+// close ends it, and waits until it has.
+func (p *polling) close() {
+	close(p.done)
+	for range p.updates {
+	}
+}
