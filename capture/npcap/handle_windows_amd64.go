@@ -1,0 +1,128 @@
+package npcap
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/gopacket/pcap"
+	"golang.org/x/sys/windows"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+const (
+	// bufferSize is that of the driver's buffer: a frame takes up to SnapLen bytes and some 20 more.
+	bufferSize = 4 << 20
+
+	// readTimeout is for how long the driver waits for more frames.
+	readTimeout = 100 * time.Millisecond
+)
+
+// returnConstant is the instruction of a filter that ends it with K, the number of bytes that are captured (BPF_RET | BPF_K).
+const returnConstant = 0x06
+
+// handle is a capture on an interface. Only one goroutine may read from it.
+type handle struct {
+	*pcap.Handle
+	reading sync.Mutex // what a read gives lies in memory of wpcap.dll, until the handle is closed
+	index   int        // of the interface
+	link    frame.Link
+	dropped uint32 // as the driver said last
+}
+
+// entry gives what Windows knows of an interface.
+func entry(index int) (*windows.MibIfRow2, error) {
+	row := &windows.MibIfRow2{InterfaceIndex: uint32(index)}
+	return row, windows.GetIfEntry2Ex(windows.MibIfEntryNormalWithoutStatistics, row)
+}
+
+// deviceOf gives Npcap's name of an interface.
+func deviceOf(i capture.Interface) (string, error) {
+	if i.Loopback {
+		return `\Device\NPF_Loopback`, nil // which has no GUID
+	}
+	row, err := entry(i.Index)
+	if err != nil {
+		return "", fmt.Errorf("asking for the GUID of %s: %w", i.Name, err)
+	}
+	return `\Device\NPF_` + row.InterfaceGuid.String(), nil
+}
+
+// openHandle begins to capture on an interface.
+func openHandle(on capture.Interface, promiscuous bool) (*handle, error) {
+	device, err := deviceOf(on)
+	if err != nil {
+		return nil, err
+	}
+	active, err := activate(device, promiscuous)
+	if err != nil {
+		return nil, fmt.Errorf("capturing on %s (%s): %w", on.Name, device, err)
+	}
+	h := &handle{Handle: active, index: on.Index}
+	linkType := uint32(active.LinkType())
+	if h.link = frame.LinkOfType(linkType); h.link == frame.LinkUnknown {
+		h.Close()
+		return nil, fmt.Errorf("the link layer of %s (DLT %d) is not supported", on.Name, linkType)
+	}
+	// The snap length alone is libpcap's, which cuts what the driver has copied as a whole.
+	if err := h.SetBPFInstructionFilter([]pcap.BPFInstruction{{Code: returnConstant, K: SnapLen}}); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("setting a filter on %s: %w", on.Name, err)
+	}
+	return h, nil
+}
+
+func activate(device string, promiscuous bool) (*pcap.Handle, error) {
+	inactive, err := pcap.NewInactiveHandle(device)
+	if err != nil {
+		return nil, err
+	}
+	defer inactive.CleanUp()
+	if err := errors.Join(inactive.SetSnapLen(SnapLen), inactive.SetPromisc(promiscuous), inactive.SetTimeout(readTimeout),
+		inactive.SetBufferSize(bufferSize)); err != nil {
+		return nil, err
+	}
+	return inactive.Activate()
+}
+
+// next reads a frame into f, whose data is valid for as long as next runs, and decodes it to p. The error is io.EOF once the handle is
+// closed, and pcap.NextErrorTimeoutExpired where there was none in time.
+func (h *handle) next(f *frame.Frame, p *frame.Packet) error {
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	data, info, err := h.ZeroCopyReadPacketData()
+	if err != nil {
+		return err
+	}
+	f.Data, f.Wire = data, info.Length
+	p.Decode(f)
+	return nil
+}
+
+// close waits for a read that is under way.
+func (h *handle) close() {
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	h.Close()
+}
+
+// drops gives how many frames the driver has dropped since the last call, of which its own count has 32 bits.
+func (h *handle) drops() (int64, error) {
+	stats, err := h.Stats()
+	if err != nil {
+		return 0, err
+	}
+	now := uint32(stats.PacketsDropped)
+	more := now - h.dropped
+	h.dropped = now
+	return int64(more), nil
+}
+
+// up tells whether the interface is there, and up.
+func (h *handle) up() bool {
+	row, err := entry(h.index)
+	return err == nil && row.OperStatus == windows.IfOperStatusUp
+}

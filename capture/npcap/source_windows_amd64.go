@@ -1,0 +1,174 @@
+package npcap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/gopacket/pcap"
+	"golang.org/x/time/rate"
+
+	"promflow/capture"
+	"promflow/capture/frame"
+)
+
+// handles is where sources come from. They have nothing in common but their counts.
+type handles struct{ config capture.Config }
+
+func open(c capture.Config, _ int) (capture.Capture, error) {
+	if err := pcap.LoadWinPCAP(); err != nil { // it says so again if that failed at the start
+		return nil, fmt.Errorf("%w, which comes with Npcap (https://npcap.com): %w", err, errors.ErrUnsupported)
+	}
+	return &handles{c}, nil
+}
+
+func (*handles) Keeps() []string { return nil }
+
+// Open has nothing to open yet: there is a handle for each interface.
+func (h *handles) Open() (capture.Source, error) {
+	c := h.config
+	return &source{
+		config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1),
+		failed: rate.Sometimes{First: 3, Interval: time.Minute},
+	}, nil
+}
+
+// Read has nothing to do: packets are counted as they come.
+func (*handles) Read() error { return nil }
+
+func (*handles) Close() error { return nil }
+
+// source counts the packets of one handle after the other.
+type source struct {
+	config  capture.Config
+	counter *capture.Counter
+	more    chan struct{}  // tells Run of a handle
+	failed  rate.Sometimes // logs
+
+	mu      sync.Mutex // of what follows
+	on      *handle    // nil is none
+	dropped int64
+}
+
+func (s *source) Attach(to capture.Interface) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end()
+	promiscuous := s.config.Promiscuous && !to.Loopback
+	h, err := openHandle(to, promiscuous)
+	if err != nil && promiscuous {
+		modest, again := openHandle(to, false)
+		if again == nil {
+			s.config.Log.Warn("interface cannot be made promiscuous", "interface", to.Name, "error", err)
+			h, err = modest, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.counter.SeenOn(to.Name)
+	s.on = h
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (s *source) Rename(name string) { s.counter.SeenOn(name) }
+
+func (s *source) Detach() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end()
+	return nil
+}
+
+// end closes the handle, after a read that is under way: that takes two timeouts at most. The caller holds mu.
+func (s *source) end() {
+	if s.on != nil {
+		s.takeDrops()
+		s.on.close()
+		s.on = nil
+	}
+}
+
+func (s *source) attached() *handle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.on
+}
+
+// Run counts until ctx ends, and then what the driver hands over in the time that it may wait with it.
+func (s *source) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if h := s.attached(); h != nil {
+			s.count(h, func() bool { return ctx.Err() == nil })
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.more:
+		}
+	}
+	if h := s.attached(); h != nil {
+		end := time.Now().Add(readTimeout)
+		s.count(h, func() bool { return time.Now().Before(end) })
+	}
+	return s.Detach()
+}
+
+// count counts the packets of a handle for as long as goOn says so, or until there are no more: it was closed, or fails, and is closed
+// then, as when its interface is gone.
+func (s *source) count(h *handle, goOn func() bool) {
+	f, p := frame.Frame{Link: h.link}, frame.Packet{}
+	for goOn() {
+		err := h.next(&f, &p)
+		switch {
+		case err == nil:
+			s.counter.Lock()
+			s.counter.Count(&p)
+			s.counter.Unlock()
+		case errors.Is(err, io.EOF):
+			return
+		case !errors.Is(err, pcap.NextErrorTimeoutExpired):
+			s.fail(h, err)
+			return
+		}
+	}
+}
+
+// fail closes a handle that gives no more packets, if nobody has yet.
+func (s *source) fail(h *handle, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.on == h {
+		s.failed.Do(func() { s.config.Log.Warn("reading packets failed", "error", fmt.Errorf("%w: %w", err, h.Error())) })
+		s.end()
+	}
+}
+
+func (s *source) Status() capture.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	up := s.on != nil && s.on.up()
+	s.takeDrops()
+	return capture.Status{Up: up, Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
+}
+
+// takeDrops adds what the driver has dropped since it was last asked. The caller holds mu.
+func (s *source) takeDrops() {
+	if s.on == nil {
+		return
+	}
+	n, err := s.on.drops()
+	if err != nil {
+		s.failed.Do(func() { s.config.Log.Error("reading the driver's drop count", "error", err) })
+	}
+	s.dropped += n
+}
+
+func (s *source) Close() error { return s.Detach() }
