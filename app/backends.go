@@ -8,15 +8,7 @@ import (
 
 	"promflow/app/privilege"
 	"promflow/capture"
-	"promflow/capture/afpacket"
-	"promflow/capture/ebpf"
 )
-
-// backends lists the capture backends in the order in which --capture=auto tries them.
-var backends = []capture.Backend{
-	ebpf.Backend,
-	afpacket.Backend,
-}
 
 const automatic = "auto"
 

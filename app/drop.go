@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/prometheus/exporter-toolkit/web"
@@ -19,6 +20,10 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 	kept, err := privilege.Drop(c.user, c.asked("user"), keep)
 	if err != nil {
 		return fmt.Errorf("%s %v: %w", c.said("user"), c.user, err)
+	}
+	if runtime.GOOS != "linux" {
+		log.Info("privileges are kept: they are given up on Linux only", "user", os.Geteuid(), "group", os.Getegid())
+		return nil
 	}
 	capabilities := strings.Join(kept, ",")
 	if capabilities == "" {

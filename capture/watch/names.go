@@ -14,9 +14,6 @@ type Names struct {
 	Globs []string // in the notation of path.Match
 }
 
-// nameLen is how long the name of a Linux interface may be (IFNAMSIZ - 1).
-const nameLen = 15
-
 // ParseNames reads names and globs, separated by commas. Space around one is ignored, and what comes twice counts once. The error
 // quotes what is wrong.
 func ParseNames(list string) (Names, error) {
@@ -40,8 +37,8 @@ func (n *Names) add(name string) error {
 	switch {
 	case name == "":
 		return errors.New("expected names of network interfaces such as eth0, or globs such as ppp*")
-	case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r")):
-		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no space, slash or colon", name, nameLen)
+	case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, notInNames)):
+		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no %s", name, nameLen, notInNamesSaid)
 	}
 	if !slices.Contains(*to, name) {
 		*to = append(*to, name)

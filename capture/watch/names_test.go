@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,9 @@ func TestParseNames(t *testing.T) {
 		"": "names", "eth0,": "names", ",": "names", "sixteen-bytes-xx": `"sixteen-bytes-xx"`, "eth0:1": `"eth0:1"`, "a/b": `"a/b"`,
 		"a b": `"a b"`, "..": `".."`, "eth[0": `"eth[0"`, `ppp\`: `"ppp\\"`, "eth0,wg[": `"wg["`,
 	} {
+		if runtime.GOOS == "windows" && (list == "a b" || len(list) == 16) { // which has such names
+			continue
+		}
 		if got, err := ParseNames(list); err == nil || !strings.Contains(err.Error(), quoted) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q is %+v (%v), want an error about %s", list, got, err, quoted)
 		}

@@ -1,0 +1,13 @@
+package app
+
+import (
+	"promflow/capture"
+	"promflow/capture/afpacket"
+	"promflow/capture/ebpf"
+)
+
+// backends lists the capture backends of this system in the order in which --capture=auto tries them.
+var backends = []capture.Backend{
+	ebpf.Backend,
+	afpacket.Backend,
+}

@@ -1,0 +1,13 @@
+//go:build !linux && !windows
+
+package app
+
+import (
+	"promflow/capture"
+	"promflow/capture/bpf"
+)
+
+// backends lists the capture backends of this system in the order in which --capture=auto tries them.
+var backends = []capture.Backend{
+	bpf.Backend,
+}

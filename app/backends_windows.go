@@ -1,0 +1,11 @@
+package app
+
+import (
+	"promflow/capture"
+	"promflow/capture/npcap"
+)
+
+// backends lists the capture backends of this system in the order in which --capture=auto tries them.
+var backends = []capture.Backend{
+	npcap.Backend,
+}
