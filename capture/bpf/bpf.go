@@ -8,6 +8,7 @@
 //     captured, and the error has its number.
 //   - A device sees what is received and what is sent, and on lo0 each packet once, if nobody says otherwise (BIOCSSEESENT on macOS
 //     and FreeBSD, BIOCSDIRFILT on OpenBSD).
+//   - An interface that is down may be refused. It is captured once it is up, and package watch looks for that each second.
 //   - What is merged (TSO, LRO) is one packet to bpf(4), which does not say of how many: the headers that it has in all but the first
 //     on the wire are missing from its bytes.
 //   - Packets for which the buffer had no room are dropped by the kernel, which counts them.

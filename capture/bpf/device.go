@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -164,9 +165,11 @@ func (d *device) up() bool {
 
 func (d *device) close() error { return unix.Close(d.fd) }
 
-// isGone tells that an error is of an interface that is no longer there, as the systems say in different ways.
+// isGone tells that an error is of an interface that is no longer there, as the systems say in different ways: OpenBSD revokes the
+// device, so that reads give EIO and all else EBADF.
 func isGone(err error) bool {
-	return errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EIO) || errors.Is(err, unix.ENETDOWN)
+	return slices.ContainsFunc([]error{unix.ENXIO, unix.ENODEV, unix.ENETDOWN, unix.EIO, unix.EBADF},
+		func(gone error) bool { return errors.Is(err, gone) })
 }
 
 // request is struct ifreq, a question about an interface (net/if.h).

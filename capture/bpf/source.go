@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"promflow/capture"
 )
 
@@ -57,7 +59,10 @@ func (s *source) Attach(to capture.Interface) error {
 	if err != nil {
 		return err
 	}
-	if err := d.attach(to); err != nil {
+	switch err := d.attach(to); {
+	case errors.Is(err, unix.ENETDOWN): // as macOS has it; attached again when it is up, as Status says that it is not captured
+		return d.close()
+	case err != nil:
 		return errors.Join(err, d.close())
 	}
 	if s.config.Promiscuous && !to.Loopback {
