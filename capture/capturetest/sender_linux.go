@@ -2,9 +2,12 @@ package capturetest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,13 +37,34 @@ func NewSender(t testing.TB, n *Namespace, name string) *Sender {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 			return err
 		}
-		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: int(req.Uint32())})
+		index := int(req.Uint32())
+		if err := awaitQueue(index); err != nil {
+			return err
+		}
+		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: index})
 	})
 	if err != nil {
 		t.Fatalf("sending on %s: %v", name, err)
 	}
 	t.Cleanup(func() { unix.Close(s.fd) })
 	return s
+}
+
+// awaitQueue returns when an interface that is up sends: until the kernel has noticed its carrier, which can take it a second, what
+// is sent vanishes in a queue called noop, and no error says so.
+func awaitQueue(index int) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		link, err := netlink.LinkByIndex(index)
+		if err != nil {
+			return err
+		}
+		if a := link.Attrs(); a.RawFlags&unix.IFF_UP == 0 || a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("it has no carrier")
+		}
+	}
 }
 
 // Send sends frames.
