@@ -80,7 +80,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.StringVar(&o.collector, "collector", "otelcol-promflow", "the OpenTelemetry collector's `program`; none for none")
 	flags.StringVar(&o.config, "collector-config", "examples/otel-collector/collector.yaml", "configuration `file` of the collector")
 	flags.DurationVar(&o.restart, "restart", time.Minute, "how often the collector is killed; it is down for a tenth of that")
-	flags.Float64Var(&o.grows, "grows", 0.05, "`share` by which resident memory at the end may be above that after 5 minutes, or a quarter of a shorter run")
+	flags.Float64Var(&o.grows, "grows", 0.05, "`share` by which resident memory at the end may be above that after 5 minutes, or half of a shorter run")
 	flags.BoolVar(&o.spoof, "spoof", false, "flood from forged addresses")
 	flags.IntVar(&o.rounds, "rounds", 5, "with -spoof, rounds of a flood from each kind of sources")
 	flags.IntVar(&o.frames, "frames", 10_000_000, "with -spoof, frames of a flood")

@@ -57,7 +57,7 @@ func (o options) soak(ctx context.Context, dir string, s *subject, promises *pro
 		}
 	}
 	lines := promises.log(s, 20+4*c.restarts)
-	quarter, end := w.flat(promises)
+	early, end := w.flat(promises)
 	if w.expired == 0 || last.evictedIPs == 0 {
 		promises.broke("at most %d addresses were expired and %d evicted: the run shows nothing about that", w.expired, last.evictedIPs)
 	}
@@ -78,7 +78,7 @@ func (o options) soak(ctx context.Context, dir string, s *subject, promises *pro
 		{"slowest scrape", w.slowest.Round(time.Millisecond).String()},
 		{"restarts of the collector, pushes failed", fmt.Sprintf("%d, %d", c.restarts, last.pushFailures)},
 		{"processor time", fmt.Sprintf("%.1f %%", 100*w.cpu.Seconds()/w.took.Seconds())},
-		{"resident, " + w.early().String() + " after the begin", mebibytes(quarter)},
+		{"resident, " + w.early().String() + " after the begin", mebibytes(early)},
 		{"resident, at the end", mebibytes(end)},
 		{"lines of the log", testbed.Grouped(lines)},
 	} {
@@ -221,8 +221,9 @@ func (w *watch) compare(now, before *page) {
 	}
 }
 
-// early is when memory should have reached its size: after five minutes, or a quarter of a shorter run.
-func (w *watch) early() time.Duration { return min(5*time.Minute, w.duration/4) }
+// early is when memory should have reached its size, as far as a scan has filled the table by then: after five minutes, or half of a
+// shorter run.
+func (w *watch) early() time.Duration { return min(5*time.Minute, w.duration/2) }
 
 // flat wants the resident memory at the end not to be far above what it was early. As collections of garbage make it rise
 // and fall, each is the median of some scrapes.

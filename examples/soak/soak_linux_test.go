@@ -141,9 +141,9 @@ func TestGrowth(t *testing.T) {
 			w := &watch{options: o}
 			for i := range int64(100) {
 				switch {
-				case i < 25:
-					w.resident = append(w.resident, i*mib)
 				case i < 50:
+					w.resident = append(w.resident, i*mib)
+				case i < 75:
 					w.resident = append(w.resident, (90+i%2*20)*mib)
 				default:
 					w.resident = append(w.resident, c.end)
