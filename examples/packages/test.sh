@@ -182,7 +182,7 @@ echo "--- The unit"
 on_it systemd-analyze verify --man=no promflow.service promflow.socket
 exposure=$(on_it systemd-analyze security --no-pager promflow.service | sed -n 's/.*Overall exposure level for promflow.service: \([0-9.]*\).*/\1/p')
 echo "    exposure, as systemd-analyze security has it: $exposure"
-grep -q "exposure of $exposure" examples/systemd/README.md || fail "the README has another exposure"
+grep -qF "exposure of $exposure," examples/systemd/README.md || fail "the README has another exposure"
 counts ebpf
 status=$(cat "/proc/$(running)/status")
 for each in 'Uid:.*6[1-5][0-9][0-9][0-9]' 'Cap(Inh|Prm|Eff|Amb):.0+' 'NoNewPrivs:.1' 'Seccomp:.2'; do
