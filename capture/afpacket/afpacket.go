@@ -1,6 +1,6 @@
 // Package afpacket counts the packets of a Linux interface in user space, from a memory-mapped AF_PACKET ring (TPACKET_V3,
-// packet(7) and Documentation/networking/packet_mmap.rst). It needs the capability CAP_NET_RAW and Linux
-// 4.6, on lo 4.20; it was tried from 5.10 on.
+// packet(7) and Documentation/networking/packet_mmap.rst). It needs the capability CAP_NET_RAW and Linux 4.6, on lo 4.20; it was
+// tried from 5.10 on.
 //
 // The kernel copies the first [SnapLen] bytes of every frame, which is room for the headers, into the ring's blocks, and
 // wakes the reader once a block is full or old: what a packet costs here is its decoding and no system call. So the page
