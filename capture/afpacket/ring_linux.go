@@ -159,6 +159,9 @@ func (r *ring) count(c *capture.Counter) {
 		if h.Status&unix.TP_STATUS_USER != 0 {
 			fill(&f, b[at:], h, bare)
 			p.Decode(&f)
+			if p.Outcome == frame.NonIP && h.Net == h.Mac {
+				decodeBare(&p, &f, b[at:])
+			}
 			c.Count(&p)
 		}
 		at += h.Next_offset
@@ -196,6 +199,16 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 		if v[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
 			f.Segments.Transport = int(binary.NativeEndian.Uint16(v[6:])) - int(link)
 		}
+	}
+}
+
+// decodeBare has another look at a frame that is no Ethernet frame with IP, where the kernel knows of no link header: if it says that
+// this is IP, it begins with that. A socket has such frames of a device that says more than it has.
+func decodeBare(p *frame.Packet, f *frame.Frame, b []byte) {
+	protocol := binary.BigEndian.Uint16(b[unix.SizeofTpacket3Hdr+2:]) // sll_protocol
+	if f.Link == frame.LinkEthernet && (protocol == unix.ETH_P_IP || protocol == unix.ETH_P_IPV6) {
+		f.Link, f.EtherType = frame.LinkNone, protocol
+		p.Decode(f)
 	}
 }
 
