@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -46,7 +45,7 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 // Keeps is empty but for kernels before 5.19, which forbid all of bpf(2) to who has lost the capability, where others forbid only
 // to make something (https://git.kernel.org/linus/c8644cd0efe7).
 func (k *shared) Keeps() []string {
-	if version, err := features.LinuxVersionCode(); err == nil && version < 5<<16|19<<8 {
+	if kernelBefore(5, 19) {
 		return []string{"cap_bpf"}
 	}
 	return nil
