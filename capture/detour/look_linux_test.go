@@ -117,7 +117,7 @@ func TestTunnelsOfThisKernel(t *testing.T) {
 	}
 
 	t.Run("vti", func(t *testing.T) {
-		args := []string{"ip", "link", "add", "vti7", "type", "vti", "local", "192.0.2.1", "remote", "192.0.2.2", "key", "7"}
+		args := []string{"ip", "link", "add", "vti7", "up", "type", "vti", "local", "192.0.2.1", "remote", "192.0.2.2", "key", "7"}
 		if out, err := ns.Command(args...).CombinedOutput(); err != nil {
 			capturetest.KernelLacks(t, "VTIs: "+string(out))
 		}
@@ -161,18 +161,21 @@ func TestLookWithoutCapability(t *testing.T) {
 func TestPolicyOfVTI(t *testing.T) {
 	addr := netip.MustParseAddr
 	p := policy{remote: addr("192.0.2.2"), own: addr("192.0.2.1"), mark: 7}
+	up := netlink.LinkAttrs{Flags: net.FlagUp}
+	here, there := net.IP{192, 0, 2, 1}, net.IP{192, 0, 2, 2}
 	for _, c := range []struct {
 		name string
 		link netlink.Link
 		want bool
 	}{
-		{"both ends and the key", &netlink.Vti{Local: net.IP{192, 0, 2, 1}, Remote: net.IP{192, 0, 2, 2}, IKey: 7}, true},
-		{"any other end", &netlink.Vti{Local: net.IP{192, 0, 2, 1}, Remote: net.IP{0, 0, 0, 0}, IKey: 7}, true},
-		{"no ends", &netlink.Vti{IKey: 7}, true},
-		{"another key", &netlink.Vti{Local: net.IP{192, 0, 2, 1}, Remote: net.IP{192, 0, 2, 2}, IKey: 8}, false},
-		{"another end", &netlink.Vti{Local: net.IP{192, 0, 2, 1}, Remote: net.IP{192, 0, 2, 3}, IKey: 7}, false},
-		{"another start", &netlink.Vti{Local: net.IP{192, 0, 2, 9}, Remote: net.IP{192, 0, 2, 2}, IKey: 7}, false},
-		{"no VTI", &netlink.Gretun{Local: net.IP{192, 0, 2, 1}, Remote: net.IP{192, 0, 2, 2}, IKey: 7}, false},
+		{"both ends and the key", &netlink.Vti{LinkAttrs: up, Local: here, Remote: there, IKey: 7}, true},
+		{"any other end", &netlink.Vti{LinkAttrs: up, Local: here, Remote: net.IPv4zero.To4(), IKey: 7}, true},
+		{"no ends", &netlink.Vti{LinkAttrs: up, IKey: 7}, true},
+		{"down", &netlink.Vti{Local: here, Remote: there, IKey: 7}, false},
+		{"another key", &netlink.Vti{LinkAttrs: up, Local: here, Remote: there, IKey: 8}, false},
+		{"another end", &netlink.Vti{LinkAttrs: up, Local: here, Remote: net.IP{192, 0, 2, 3}, IKey: 7}, false},
+		{"another start", &netlink.Vti{LinkAttrs: up, Local: net.IP{192, 0, 2, 9}, Remote: there, IKey: 7}, false},
+		{"no VTI", &netlink.Gretun{LinkAttrs: up, Local: here, Remote: there, IKey: 7}, false},
 	} {
 		if got := p.isOf(c.link); got != c.want {
 			t.Errorf("%s: %v", c.name, got)

@@ -54,10 +54,11 @@ func listTunnels(links []netlink.Link) ([]tunnel, error) {
 	return all, nil
 }
 
-// isOf tells whether a VTI has the policy's packets.
+// isOf tells whether a VTI has the policy's packets: it takes those between its ends, and looks for policies with its key as the mark.
+// One that is down takes none, such as ip_vti0, which has neither and is everywhere once the module is loaded.
 func (p *policy) isOf(l netlink.Link) bool {
 	vti, ok := l.(*netlink.Vti)
-	if !ok {
+	if !ok || vti.Flags&net.FlagUp == 0 {
 		return false
 	}
 	same := func(end net.IP, of netip.Addr) bool {
