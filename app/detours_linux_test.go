@@ -277,7 +277,7 @@ func TestIPsec(t *testing.T) {
 			}
 			r := finishes(t, inside(t, here, append([]string{"check", "--metrics-address=none", "--exporters=none", "--monitor-subnets=0.0.0.0/0"}, c.args...)...), 0)
 			if c.warned != "" {
-				r.want(t, "ipsec", "warning", "--exclude-subnets with "+c.warned)
+				r.want(t, "ipsec", "warning", "with "+c.warned+" added to --exclude-subnets")
 			} else {
 				r.want(t, "ipsec", "ok", "")
 			}

@@ -58,14 +58,15 @@ func ipsecFindings(n *detour.Namespace, names []string, monitored, excluded capt
 		f := Finding{Name: "ipsec", Interface: name, Status: Warning}
 		if d.Early {
 			f.Summary = "what arrives may be seen decrypted only, what leaves is encrypted"
-			f.detail("that is so with esp4_offload and esp6_offload, and GRO")
+			f.detail("GRO decrypts with esp4_offload and esp6_offload, before promflow sees it")
+			f.detail("with an xfrm interface for the tunnels, what is inside counts there, once")
 		} else {
 			f.Summary = "what arrives counts twice, encrypted and decrypted; what leaves counts once, encrypted"
 			if list := d.List(); list != "" {
-				f.detail("--exclude-subnets with %s, too, leaves the encrypted packets", list)
+				f.detail("with %s added to --exclude-subnets, encrypted packets alone count", list)
 			}
+			f.detail("with an xfrm interface for the tunnels, encrypted packets count here and what is inside there, once each")
 		}
-		f.detail("with an xfrm interface for the tunnels, each of both interfaces sees what it carries, once")
 		all = append(all, f)
 	}
 	if len(all) == 0 {
