@@ -37,7 +37,7 @@ func (k *checking) settings() settings {
 func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 	var log check.Log
 	setup := check.Setup{
-		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Monitored: c.monitored, Promiscuous: c.promiscuous, Duration: k.duration,
+		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Monitored: c.monitored, Excluded: c.excluded, Promiscuous: c.promiscuous, Duration: k.duration,
 		Log: c.logger(os.Stderr), Open: c.openForCheck,
 	}
 	settings := check.Finding{Name: "settings", Summary: "nothing contradicts"}

@@ -42,6 +42,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		return errors.Join(err, outlet.abandon())
 	}
 	defer func() { err = errors.Join(err, live.close()) }()
+	live.warnOfDetours(c)
 	m.table, m.fill = live.table, live.fill
 	if err := c.dropPrivileges(live.watch.Keeps(), log); err != nil {
 		return errors.Join(err, outlet.abandon())

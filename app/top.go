@@ -271,6 +271,7 @@ func (v *viewing) here(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.close()) }()
+	live.warnOfDetours(v.c)
 	m.table, m.fill = live.table, live.fill
 	if err := v.c.dropPrivileges(live.watch.Keeps(), log); err != nil {
 		return err

@@ -32,6 +32,7 @@ import (
 type Setup struct {
 	Interfaces  []string // as the program was told, maybe patterns
 	Monitored   capture.Subnets
+	Excluded    capture.Subnets
 	Promiscuous bool
 	Duration    time.Duration // how long to count, unless the context ends before
 	Log         *slog.Logger  // is told, for debugging, when counting begins

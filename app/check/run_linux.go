@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"promflow/capture"
+	"promflow/capture/detour"
 	"promflow/capture/frame"
 	"promflow/capture/watch"
 )
@@ -41,6 +42,7 @@ func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
 	if err != nil {
 		return err
 	}
+	detours := detour.Look() // with the privileges that Open gives up
 	var log Log
 	c, err := s.Open(ctx, log.Logger())
 	opened()
@@ -84,7 +86,9 @@ func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
 		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
 	}
 	t := traffic{monitored: s.Monitored, hosts: hosts}
+	var names []string
 	for _, o := range all {
+		names = append(names, o.link.Name)
 		known, err := features(o.link.Name)
 		r.add(interfaceFinding(before[o.link.Name], o.link, s.Promiscuous), offloadsFinding(o.link.Name, known, err),
 			o.shareFinding(), o.dropsFinding())
@@ -95,6 +99,8 @@ func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
 		}
 		t.own = append(t.own, addresses(o.link.Name)...)
 	}
+	r.add(flowtablesFindings(detours, names)...)
+	r.add(ipsecFindings(detours, names, s.Monitored, s.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
 	if lines := log.Take(); len(lines) > 0 {
 		r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})

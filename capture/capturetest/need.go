@@ -32,3 +32,16 @@ func Lacks(t testing.TB, what string) {
 	}
 	t.Skipf("needs %s", what)
 }
+
+// completeKernel says that the kernel has all that tests need. It is read before a test could change the environment.
+var completeKernel = os.Getenv("PROMFLOW_TEST_KERNEL") == "complete"
+
+// KernelLacks skips the test for lack of something in the kernel. In CI, too: its machine may have any kernel. Where CI boots kernels that
+// have it all, and says so (PROMFLOW_TEST_KERNEL=complete), nothing may be lacking.
+func KernelLacks(t testing.TB, what string) {
+	t.Helper()
+	if completeKernel {
+		t.Fatalf("this test needs a kernel with %s, and this one must have it", what)
+	}
+	t.Skipf("needs a kernel with %s", what)
+}

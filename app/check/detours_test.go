@@ -1,0 +1,27 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+
+	"promflow/capture"
+	"promflow/capture/detour"
+)
+
+func TestDetoursThatCannotBeLookedAt(t *testing.T) {
+	n := &detour.Namespace{FlowtablesErr: fmt.Errorf("listing flowtables: %w", syscall.EPERM), IPsecErr: errors.New("no room")}
+	flowtables, ipsec := flowtablesFindings(n, []string{"eth0", "eth1"}), ipsecFindings(n, []string{"eth0", "eth1"}, capture.Subnets{}, capture.Subnets{})
+	if len(flowtables) != 1 || len(ipsec) != 1 {
+		t.Fatalf("want one finding each, got %+v, %+v", flowtables, ipsec)
+	}
+	if f := flowtables[0]; f.Name != "flowtables" || f.Status != Info || f.Summary != "the kernel does not tell: listing flowtables: operation not permitted" ||
+		!slices.Equal(f.Details, []string{"that takes cap_net_admin"}) {
+		t.Errorf("got %+v", f)
+	}
+	if f := ipsec[0]; f.Name != "ipsec" || f.Status != Info || f.Summary != "the kernel does not tell: no room" || len(f.Details) > 0 {
+		t.Errorf("got %+v", f)
+	}
+}

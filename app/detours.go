@@ -1,0 +1,38 @@
+package app
+
+import (
+	"strings"
+
+	"promflow/capture/detour"
+)
+
+// warnOfDetours logs which captured interfaces do not see each packet once. The kernel tells who has CAP_NET_ADMIN, as promflow has at its
+// start only, if root starts it.
+func (l *live) warnOfDetours(c *config) {
+	found := detour.Look()
+	for _, err := range []error{found.FlowtablesErr, found.IPsecErr} {
+		if err != nil {
+			l.log.Debug("cannot tell whether interfaces see each packet once", "reason", err)
+		}
+	}
+	for _, s := range l.watch.Statuses() {
+		if b, ok := found.Bypass(s.Interface); ok {
+			text, attributes := "a flowtable forwards packets past an interface: capture its ports instead",
+				[]any{"interface", s.Interface, "flowtable", strings.Join(b.Flowtables, ", ")}
+			if b.Hardware {
+				text = "a flowtable has the hardware forward packets, which no interface sees: turn its offloading off"
+			}
+			if len(b.Ports) > 0 {
+				attributes = append(attributes, "ports", strings.Join(b.Ports, ","))
+			}
+			l.log.Warn(text, attributes...)
+		}
+		if d, ok := found.Decryption(s.Interface, c.monitored, c.excluded); ok {
+			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude what is in the tunnels, or give them an xfrm interface"
+			if d.Early {
+				text = "what arrives by IPsec may be seen decrypted only, and what leaves encrypted only: give the tunnels an xfrm interface"
+			}
+			l.log.Warn(text, "interface", s.Interface, "subnets", d.List())
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package detour
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Look finds out what there is in the network namespace that the calling thread is in. To list flowtables and IPsec's policies takes
+// CAP_NET_ADMIN in the user namespace that owns it.
+func Look() *Namespace {
+	links, err := netlink.LinkList()
+	if err := complete(err); err != nil {
+		err = fmt.Errorf("listing the network interfaces: %w", err)
+		return &Namespace{FlowtablesErr: err, IPsecErr: err}
+	}
+	n := &Namespace{}
+	for _, l := range links {
+		n.links = append(n.links, linkOf(l))
+	}
+	modules := loaded()
+	// Where nfnetlink is a module, nf_tables cannot be part of the kernel.
+	if answers(unix.NETLINK_NETFILTER) && (modules["nf_tables"] || !modules["nfnetlink"]) {
+		if n.flowtables, err = listFlowtables(); err != nil {
+			n.FlowtablesErr = fmt.Errorf("listing nftables' flowtables: %w", err)
+		}
+	}
+	if answers(unix.NETLINK_XFRM) {
+		if n.tunnels, err = listTunnels(links); err != nil {
+			n.IPsecErr = fmt.Errorf("listing IPsec's policies: %w", err)
+		}
+		n.early = modules["esp4_offload"] || modules["esp6_offload"]
+	}
+	return n
+}
+
+func linkOf(l netlink.Link) link {
+	a := l.Attrs()
+	of := link{name: a.Name, index: a.Index, kind: l.Type(), master: a.MasterIndex}
+	if a.NetNsID < 0 {
+		of.parent = a.ParentIndex
+	}
+	return of
+}
+
+// complete takes it that a list may lack what changed while it was made.
+func complete(err error) error {
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// answers tells whether the kernel speaks a netlink protocol already. To ask by a socket would have it load a module for that, which a
+// machine that has no use for it is better off without.
+func answers(protocol int) bool {
+	sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
+	if err != nil {
+		return true // maybe
+	}
+	for line := range strings.Lines(string(sockets)) { // address, protocol, port ID, ...; the kernel's own port ID is 0
+		if f := strings.Fields(line); len(f) > 2 && f[1] == strconv.Itoa(protocol) && f[2] == "0" {
+			return true
+		}
+	}
+	return false
+}
+
+// loaded names the kernel's modules, as far as it tells.
+func loaded() map[string]bool {
+	names := map[string]bool{}
+	modules, err := os.ReadFile("/proc/modules")
+	if err != nil {
+		return names
+	}
+	for line := range strings.Lines(string(modules)) {
+		name, _, _ := strings.Cut(line, " ")
+		names[name] = true
+	}
+	return names
+}
