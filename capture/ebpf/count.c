@@ -19,10 +19,10 @@
 // count4 and count6 count a packet, quick ones only if they find the slots of its addresses at once: else they give OUTCOMES, and have
 // done nothing.
 
-static __always_inline enum outcome count4(__u32 row, __u32 interface, __u32 source, __u32 destination, __u64 bytes, __u64 packets,
+static __always_inline enum outcome count4(__u64 row, __u64 interface, __u64 source, __u64 destination, __u64 bytes, __u64 packets,
 					   const int quick)
 {
-	__u32 from, to;
+	__u64 from, to;
 
 	if (is_excluded4(source, quick) || is_excluded4(destination, quick))
 		return EXCLUDED;
@@ -35,10 +35,10 @@ static __always_inline enum outcome count4(__u32 row, __u32 interface, __u32 sou
 	return add_both(row, interface, from, to, bytes, packets, quick);
 }
 
-static __always_inline enum outcome count6(__u32 row, __u32 interface, const struct address6 *source,
+static __always_inline enum outcome count6(__u64 row, __u64 interface, const struct address6 *source,
 					   const struct address6 *destination, __u64 bytes, __u64 packets, const int quick)
 {
-	__u32 from = NOWHERE, to = NOWHERE;
+	__u64 from = NOWHERE, to = NOWHERE;
 
 	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
 		return EXCLUDED;
@@ -60,7 +60,7 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 	} h;
 	__u8 *start = h.ethernet + ETHERNET_LEN - link;
 	__be16 type = skb->protocol;
-	__u32 row, interface, bytes;
+	__u64 row, interface, bytes;
 	enum outcome outcome;
 	struct packet p;
 	__u64 labels;
@@ -241,8 +241,7 @@ int merged_any(struct __sk_buff *skb)
 static __always_inline int any(struct __sk_buff *skb, const int grouped)
 {
 	__u32 at = skb->cb[WORD_IP] >> 16, type = skb->cb[WORD_IP] & 0xffff, vlan = skb->cb[WORD_VLAN] & VLAN_ID, protocol;
-	__u32 row = row_here(), interface = interface_of(skb);
-	__u64 packets = 1, labels = 0;
+	__u64 row = row_here(), interface = interface_of(skb), packets = 1, labels = 0;
 	enum outcome outcome;
 	struct packet p = {};
 

@@ -91,7 +91,7 @@ __u64 zero;
 
 // search_place4 and search_place6 find the place of an address: the last one that does not begin behind it.
 
-static __always_inline void search_place4(__u32 address, struct place4 *to)
+static __always_inline void search_place4(__u64 address, struct place4 *to)
 {
 	__u64 key = KEY(count_places4 / 2);
 	struct place_node4 *n;
@@ -131,7 +131,7 @@ static __always_inline __u64 search_place6(const struct address6 *address)
 	return labels;
 }
 
-static __always_inline void find_place4(__u32 address, struct place4 *to)
+static __always_inline void find_place4(__u64 address, struct place4 *to)
 {
 	if (count_places4 > FEW_PLACES) {
 		search_place4(address, to);
@@ -156,7 +156,7 @@ static __noinline __u64 find_place6(__u64 high, __u64 low)
 
 // is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
 
-static __always_inline int is_group4(__u32 address)
+static __always_inline int is_group4(__u64 address)
 {
 	return address >> 28 == 0xe || address == 0xffffffff;
 }
@@ -263,7 +263,7 @@ static __always_inline __u32 protocol_number(__u32 protocol)
 }
 
 // add_series gives a slot to labels of an address that have none, if there is one.
-static __noinline __u32 add_series(__u64 slot, __u64 labels)
+static __noinline __u64 add_series(__u64 slot, __u64 labels)
 {
 	struct series_key of = {slot, labels};
 	struct series_owner *o;
@@ -303,7 +303,7 @@ static __noinline __u32 add_series(__u64 slot, __u64 labels)
 
 // new_series gives the slot for labels that an address has not had yet. Where it has had many, VLAN and interface are "other", then
 // all labels.
-static __noinline __u32 new_series(__u32 slot, __u64 labels)
+static __noinline __u64 new_series(__u64 slot, __u64 labels)
 {
 	const __u64 endless = VLAN_FIELD | INTERFACE_FIELD;
 	struct series_key coarser = {slot, (labels & ~endless) | (labels_rest & endless)};
@@ -331,7 +331,7 @@ static __noinline __u32 new_series(__u32 slot, __u64 labels)
 }
 
 // series_slot gives the slot of an address' labels, a quick one HASHED if it has not found out. Processors that share a row have no cache.
-static __always_inline __u32 series_slot(__u32 row, __u32 slot, __u64 labels, const int quick)
+static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, const int quick)
 {
 	struct series_key of = {slot, labels};
 	__u64 key = KEY(row * series_cache_size + ((slot ^ (__u32)(labels * GOLDEN >> 32)) & (series_cache_size - 1)));
@@ -355,7 +355,7 @@ static __always_inline __u32 series_slot(__u32 row, __u32 slot, __u64 labels, co
 }
 
 // labelled_slot gives the slot that counts for the address of a slot, with labels.
-static __always_inline __u32 labelled_slot(__u32 row, __u32 slot, __u64 labels, const int quick)
+static __always_inline __u64 labelled_slot(__u64 row, __u64 slot, __u64 labels, const int quick)
 {
 	labels &= labels_mask;
 	if (slot == OTHER || slot == HASHED || labels == labels_rest)
@@ -364,7 +364,7 @@ static __always_inline __u32 labelled_slot(__u32 row, __u32 slot, __u64 labels, 
 }
 
 // packet_labels gives the labels that both ends of a packet have, which was seen on the interface with a place in sums.
-static __always_inline __u64 packet_labels(__u32 interface, __u32 protocol, __u32 vlan)
+static __always_inline __u64 packet_labels(__u64 interface, __u64 protocol, __u64 vlan)
 {
 	__u64 key = KEY(interface), *number = 0;
 
@@ -385,18 +385,18 @@ static __always_inline __u64 destination_labels(__u64 from, __u64 to)
 
 // grouped_slot4 and grouped_slot6 give the slot of the prefix that an address is in, or NOWHERE.
 
-static __always_inline __u32 grouped_slot4(const struct place4 *p, __u32 address, const int quick)
+static __always_inline __u64 grouped_slot4(const struct place4 *p, __u64 address, const int quick)
 {
-	__u32 prefix = address >> host_bits4 << host_bits4;
+	__u64 prefix = address >> host_bits4 << host_bits4;
 
 	if (!(p->labels & PLACE_MONITORED))
 		return NOWHERE;
 	if (p->labels & PLACE_INDEXED)
-		return p->base + (address >> host_bits4);
+		return (__u32)(p->base + (address >> host_bits4));
 	return quick ? quick_slot4(prefix) : shared_slot4(prefix);
 }
 
-static __always_inline __u32 grouped_slot6(__u64 labels, const struct address6 *address, const int quick)
+static __always_inline __u64 grouped_slot6(__u64 labels, const struct address6 *address, const int quick)
 {
 	struct address6 prefix = {address->high & prefix_mask6.high, address->low & prefix_mask6.low};
 
@@ -406,7 +406,7 @@ static __always_inline __u32 grouped_slot6(__u64 labels, const struct address6 *
 }
 
 // count_grouped adds to what the addresses of two slots have moved, each if it is somewhere.
-static __always_inline enum outcome count_grouped(__u32 row, __u32 interface, __u32 from, __u64 from_labels, __u32 to, __u64 to_labels,
+static __always_inline enum outcome count_grouped(__u64 row, __u64 interface, __u64 from, __u64 from_labels, __u64 to, __u64 to_labels,
 						  __u64 bytes, __u64 packets, const int quick)
 {
 	if (from != NOWHERE)
@@ -418,7 +418,7 @@ static __always_inline enum outcome count_grouped(__u32 row, __u32 interface, __
 
 // group4 and group6 are count4 and count6.
 
-static __always_inline enum outcome group4(__u32 row, __u32 interface, __u32 source, __u32 destination, __u64 labels, __u64 bytes,
+static __always_inline enum outcome group4(__u64 row, __u64 interface, __u64 source, __u64 destination, __u64 labels, __u64 bytes,
 					   __u64 packets, const int quick)
 {
 	struct place4 from = {}, to = {};
@@ -432,7 +432,7 @@ static __always_inline enum outcome group4(__u32 row, __u32 interface, __u32 sou
 			     grouped_slot4(&to, destination, quick), labels | destination_labels(from.labels, to.labels), bytes, packets, quick);
 }
 
-static __always_inline enum outcome group6(__u32 row, __u32 interface, const struct address6 *source,
+static __always_inline enum outcome group6(__u64 row, __u64 interface, const struct address6 *source,
 					   const struct address6 *destination, __u64 labels, __u64 bytes, __u64 packets, const int quick)
 {
 	__u64 from, to;

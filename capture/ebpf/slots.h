@@ -70,53 +70,57 @@ volatile const __u32 found_bits; // of a place
 volatile const __u32 two_stores; // processors of 32 bits write a word in two
 
 #define NEIGHBOURS 4
-#define IS_IPV6 (1U << 31) // in the lower half
 
-// wanted is what the lower half of a word has besides the slot.
-static __always_inline __u32 find_slot(__u64 hash, __u32 tag, __u32 wanted)
+// word4 and word6 give the word of an address, but for the slot. The lower half tells versions of IP apart.
+
+static __always_inline __u64 word4(__u64 address)
 {
-	__u64 place = hash >> (64 - found_bits), key, *word;
-	__u32 slot;
+	return address << 32;
+}
+
+static __always_inline __u64 word6(__u64 hash)
+{
+	return hash << 24 >> 32 << 32 | 1U << 31;
+}
+
+static __always_inline __u64 find_slot(__u64 hash, __u64 word)
+{
+	__u64 place = hash >> (64 - found_bits), key, *at, slot;
 
 #pragma unroll
-	for (__u32 i = 0; i < NEIGHBOURS; i++) {
+	for (__u64 i = 0; i < NEIGHBOURS; i++) {
 		key = KEY(place ^ i);
-		word = bpf_map_lookup_elem(&found, &key);
-		if (!word)
+		at = bpf_map_lookup_elem(&found, &key);
+		if (!at)
 			break; // not so: no place is beyond the map
-		slot = ((__u32)*word ^ wanted) - 1;
-		if (*word >> 32 == tag && slot < slots) // none of a free place, or of the other version, is
+		slot = (*at ^ word) - 1;
+		if (slot < slots) // not if anything else differs, and not of a free place
 			return slot;
 	}
 	return HASHED;
 }
 
 // keep_slot has find_slot find a slot from now on.
-static __always_inline void keep_slot(__u64 hash, __u32 tag, __u32 wanted, __u32 slot)
+static __always_inline void keep_slot(__u64 hash, __u64 word, __u64 slot)
 {
-	__u64 place = hash >> (64 - found_bits), key = KEY(place), *word, *at;
+	__u64 place = hash >> (64 - found_bits), key = KEY(place), *next, *at;
 
 	at = bpf_map_lookup_elem(&found, &key);
 	if (!at || full == CLOSED)
 		return;
 #pragma unroll
-	for (__u32 i = 1; i < NEIGHBOURS; i++) {
+	for (__u64 i = 1; i < NEIGHBOURS; i++) {
 		if (!*at)
 			break;
 		key = KEY(place ^ i);
-		word = bpf_map_lookup_elem(&found, &key);
-		if (word && !*word)
-			at = word;
+		next = bpf_map_lookup_elem(&found, &key);
+		if (next && !*next)
+			at = next;
 	}
-	*(volatile __u64 *)at = (__u64)tag << 32 | ((slot + 1) ^ wanted);
+	*(volatile __u64 *)at = word ^ (slot + 1);
 }
 
-static __always_inline __u32 tag6(__u64 hash)
-{
-	return hash >> 8;
-}
-
-static __always_inline int owns(__u32 slot, __u64 high, __u64 low, __u64 version)
+static __always_inline int owns(__u64 slot, __u64 high, __u64 low, __u64 version)
 {
 	__u64 key = KEY(slot - first_shared);
 	struct owner *o = bpf_map_lookup_elem(&owners, &key);
@@ -177,20 +181,18 @@ static __always_inline int is_refused(__u64 hash)
 
 // quick_slot4 and quick_slot6 give the slot of an address that shares, OTHER, or HASHED if they have not found out.
 
-static __always_inline __u32 quick_slot4(__u32 address)
+static __always_inline __u64 quick_slot4(__u64 address)
 {
-	__u64 hash = hash_of(0, address);
-	__u32 slot = find_slot(hash, address, 0);
+	__u64 hash = hash_of(0, address), slot = find_slot(hash, word4(address));
 
 	if (two_stores && slot != HASHED && !owns(slot, 0, address, 4))
 		slot = HASHED;
 	return slot == HASHED && is_refused(hash) ? OTHER : slot;
 }
 
-static __always_inline __u32 quick_slot6(const struct address6 *a)
+static __always_inline __u64 quick_slot6(const struct address6 *a)
 {
-	__u64 hash = hash_of(a->high, a->low);
-	__u32 slot = find_slot(hash, tag6(hash), IS_IPV6);
+	__u64 hash = hash_of(a->high, a->low), slot = find_slot(hash, word6(hash));
 
 	if (slot != HASHED && !owns(slot, a->high, a->low, 6))
 		slot = HASHED;
@@ -198,7 +200,7 @@ static __always_inline __u32 quick_slot6(const struct address6 *a)
 }
 
 // add_owner gives a slot to an address that has none, if there is one.
-static __noinline __u32 add_owner(__u64 high, __u64 low, __u32 version)
+static __noinline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 {
 	struct address6 key6 = {high, low};
 	__u64 key4 = KEY(low), key;
@@ -237,10 +239,10 @@ static __noinline __u32 add_owner(__u64 high, __u64 low, __u32 version)
 // shared_slot4 and shared_slot6 give the slot of an address that shares, or OTHER. What is new is kept once it is looked up, as then
 // whoever finds it sees its owner, too.
 
-static __always_inline __u32 shared_slot4(__u32 address)
+static __always_inline __u64 shared_slot4(__u64 address)
 {
-	__u32 slot = quick_slot4(address), *owned;
-	__u64 key = KEY(address);
+	__u64 slot = quick_slot4(address), key = KEY(address);
+	__u32 *owned;
 
 	if (slot != HASHED)
 		return slot;
@@ -248,14 +250,14 @@ static __always_inline __u32 shared_slot4(__u32 address)
 	if (!owned)
 		return full == OPEN ? add_owner(0, address, 4) : OTHER;
 	slot = *owned;
-	keep_slot(hash_of(0, address), address, 0, slot);
+	keep_slot(hash_of(0, address), word4(address), slot);
 	return slot;
 }
 
-static __always_inline __u32 shared_slot6(const struct address6 *a)
+static __always_inline __u64 shared_slot6(const struct address6 *a)
 {
-	__u32 slot = quick_slot6(a), *owned;
-	__u64 hash;
+	__u64 slot = quick_slot6(a), hash;
+	__u32 *owned;
 
 	if (slot != HASHED)
 		return slot;
@@ -264,6 +266,6 @@ static __always_inline __u32 shared_slot6(const struct address6 *a)
 		return full == OPEN ? add_owner(a->high, a->low, 6) : OTHER;
 	slot = *owned;
 	hash = hash_of(a->high, a->low);
-	keep_slot(hash, tag6(hash), IS_IPV6, slot);
+	keep_slot(hash, word6(hash), slot);
 	return slot;
 }

@@ -23,10 +23,12 @@ struct {
 	__uint(max_entries, STAGES);
 } stages SEC(".maps");
 
-// go_on does not return, unless there is no such program: but Go puts all there before a socket has any.
-static __always_inline void go_on(struct __sk_buff *skb, enum stage to)
+// go_on does not return, unless there is no such program: but Go puts all there before a socket has any. The last line keeps the
+// compiler from making one call of two: with a constant it is a jump, else an indirect one, which takes 20 ns.
+static __always_inline void go_on(struct __sk_buff *skb, const enum stage to)
 {
 	bpf_tail_call(skb, &stages, to);
+	asm volatile("" : : "i"(to));
 }
 
 // What is in the words of the control buffer. A header is its place in the upper half of a word, and its EtherType in the lower one.

@@ -13,9 +13,9 @@
 #define STEPS 17 // down a balanced tree of 65,536 ranges, which is more subnets than a command line has room for
 
 // What there is instead of the index or slot of an address.
-#define NOWHERE 0xffffffff // it is in no range
-#define HASHED 0xfffffffe  // it is in a range that is not indexed: its slot has to be looked up
-#define OTHER 0xfffffffd   // it has no slot, and counts with all others that have none
+#define NOWHERE 0xffffffffULL // it is in no range
+#define HASHED 0xfffffffeULL  // it is in a range that is not indexed: its slot has to be looked up
+#define OTHER 0xfffffffdULL   // it has no slot, and counts with all others that have none
 
 struct range4 {
 	__u32 first;
@@ -78,20 +78,19 @@ struct tree6 {
 struct tree4 more_monitored4 SEC(".maps"), more_excluded4 SEC(".maps");
 struct tree6 more_monitored6 SEC(".maps"), more_excluded6 SEC(".maps");
 
-static __always_inline __u32 index4(__u32 first, __u32 extent, __u32 index, __u32 address)
+static __always_inline __u64 index4(__u64 first, __u64 extent, __u64 index, __u64 address)
 {
-	__u32 distance = address - first;
+	__u64 distance = address - first;
 
-	if (distance > extent)
+	if (distance > extent) // also if it is less than nothing
 		return NOWHERE;
 	return index == HASHED ? HASHED : index + distance;
 }
 
 // search4 and search6 are find4 and find6 for more than FEW ranges.
-static __always_inline __u32 search4(struct tree4 *tree, __u32 count, __u32 address)
+static __always_inline __u64 search4(struct tree4 *tree, __u32 count, __u64 address)
 {
-	__u64 key = KEY(count / 2);
-	__u32 found = NOWHERE;
+	__u64 key = KEY(count / 2), found = NOWHERE;
 	struct node4 *n;
 
 #pragma unroll
@@ -113,19 +112,19 @@ static __always_inline __u32 search4(struct tree4 *tree, __u32 count, __u32 addr
 
 // These are for programs that may have functions.
 
-static __noinline __u32 search_monitored4(__u32 address)
+static __noinline __u64 search_monitored4(__u64 address)
 {
 	return search4(&more_monitored4, monitored4.count, address);
 }
 
-static __noinline __u32 search_excluded4(__u32 address)
+static __noinline __u64 search_excluded4(__u64 address)
 {
 	return search4(&more_excluded4, excluded4.count, address);
 }
 
-static __always_inline __u32 find4(const volatile struct few4 *few, __u32 address)
+static __always_inline __u64 find4(const volatile struct few4 *few, __u64 address)
 {
-	__u32 found;
+	__u64 found;
 
 #pragma unroll
 	for (__u32 i = 0; i < FEW; i++) {
@@ -140,14 +139,14 @@ static __always_inline __u32 find4(const volatile struct few4 *few, __u32 addres
 
 // monitored4_index gives the index of an address, HASHED or NOWHERE. As of all that follows, the quick one is for programs that must
 // have no functions.
-static __always_inline __u32 monitored4_index(__u32 address, const int quick)
+static __always_inline __u64 monitored4_index(__u64 address, const int quick)
 {
 	if (monitored4.count <= FEW)
 		return find4(&monitored4, address);
 	return quick ? search4(&more_monitored4, monitored4.count, address) : search_monitored4(address);
 }
 
-static __always_inline int is_excluded4(__u32 address, const int quick)
+static __always_inline int is_excluded4(__u64 address, const int quick)
 {
 	if (excluded4.count <= FEW)
 		return find4(&excluded4, address) != NOWHERE;

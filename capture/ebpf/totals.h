@@ -9,15 +9,20 @@ enum direction { RECEIVE, TRANSMIT, DIRECTIONS };
 
 volatile const __u32 rows; // of processors: those with a lower number have one each
 
-// row_of gives the row of the processor that this runs on: rows is the shared one.
-static __always_inline __u32 row_here(void)
+// Numbers have 64 bits here even where 32 are enough, as the instructions that old kernels verify best have no others.
+
+// processor is bpf_get_smp_processor_id.
+static __u64 (*processor)(void) = (void *)BPF_FUNC_get_smp_processor_id;
+
+// row_here gives the row of the processor that this runs on: rows is the shared one.
+static __always_inline __u64 row_here(void)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u64 cpu = processor();
 
 	return cpu < rows ? cpu : rows;
 }
 
-static __always_inline void add(struct size *s, __u32 row, __u64 bytes, __u64 packets)
+static __always_inline void add(struct size *s, __u64 row, __u64 bytes, __u64 packets)
 {
 	if (row < rows) {
 		s->bytes += bytes;
@@ -52,10 +57,10 @@ struct {
 volatile const __u32 interfaces;
 
 // interface_of gives the place in sums of a packet's interface.
-static __always_inline __u32 interface_of(struct __sk_buff *skb)
+static __always_inline __u64 interface_of(struct __sk_buff *skb)
 {
-	__u32 *slot, of = 0;
-	__u64 key;
+	__u64 key, of = 0;
+	__u32 *slot;
 
 	if (interfaces > 1) {
 		key = KEY(skb->ifindex);
@@ -67,7 +72,7 @@ static __always_inline __u32 interface_of(struct __sk_buff *skb)
 }
 
 // add_sum adds to one of the sums of an interface.
-static __always_inline void add_sum(__u32 row, __u32 interface, __u32 sum, __u64 bytes, __u64 packets)
+static __always_inline void add_sum(__u64 row, __u64 interface, __u64 sum, __u64 bytes, __u64 packets)
 {
 	__u64 key = KEY((row * interfaces + interface) * SUMS + sum);
 	struct size *s = bpf_map_lookup_elem(&sums, &key);
@@ -107,7 +112,7 @@ struct {
 volatile const __u32 slots, first_shared;
 
 // add_slot adds to what the address of a slot moved, or to what all moved together that have none.
-static __always_inline void add_slot(__u32 row, __u32 interface, __u32 slot, enum direction d, __u64 bytes, __u64 packets)
+static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enum direction d, __u64 bytes, __u64 packets)
 {
 	struct half *l, *h;
 	struct size *s;
@@ -142,7 +147,7 @@ static __always_inline void add_slot(__u32 row, __u32 interface, __u32 slot, enu
 }
 
 // add_both adds to what both ends of a packet have moved that are somewhere; a quick one does nothing if the slot of one was not found.
-static __always_inline enum outcome add_both(__u32 row, __u32 interface, __u32 from, __u32 to, __u64 bytes, __u64 packets, const int quick)
+static __always_inline enum outcome add_both(__u64 row, __u64 interface, __u64 from, __u64 to, __u64 bytes, __u64 packets, const int quick)
 {
 	if (quick && (from == HASHED || to == HASHED))
 		return OUTCOMES;
