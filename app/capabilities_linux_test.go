@@ -25,14 +25,12 @@ func TestCountsInTheKernel(t *testing.T) {
 	const few, all = "--monitor-subnets=10.0.0.0/24", "--monitor-subnets=0.0.0.0/0,::/0"
 	hundreds, labels := "--monitor-subnets="+strings.Join(many, ","), "--labels="+strings.Join(capture.LabelNames(), ",")
 	configurations := map[string][]string{
-		"a subnet":                            {few},
-		"a subnet, all labels":                {few, labels},
-		"all addresses":                       {all},
-		"all addresses, all labels":           {all, labels},
-		"all addresses, prefixes":             {all, "--aggregate=/24", "--aggregate6=/64"},
-		"all addresses, prefixes, all labels": {all, "--aggregate=/24", "--aggregate6=/64", labels},
-		"hundreds of subnets":                 {hundreds, "--exclude-subnets=10.201.0.0/24,10.202.0.0/24,10.203.0.0/24"},
-		"hundreds of subnets, all labels":     {hundreds, labels},
+		"a subnet":                          {few},
+		"a subnet, all labels":              {few, labels},
+		"all addresses":                     {all},
+		"all addresses, prefixes and peers": {all, "--aggregate=/24", "--aggregate6=/64", "--labels=peer"},
+		"hundreds of subnets":               {hundreds, "--exclude-subnets=10.201.0.0/24,10.202.0.0/24,10.203.0.0/24"},
+		"hundreds of subnets, all labels":   {hundreds, labels},
 	}
 	program := copyForEveryone(t)
 	for _, user := range []struct {
