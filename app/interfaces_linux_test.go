@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
 )
@@ -234,6 +237,124 @@ func TestOverlapsAreNamed(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestLinkLayerChanges gives a device another link layer again and again, and sends 10 packets of 100 bytes from 10.1.0.3 after each
+// change.
+func TestLinkLayerChanges(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		device string
+		anew   bool // it is captured anew, which the log says
+		make   changing
+	}{
+		{"a tun device that says what it is not", "t0", false, func(t *testing.T, here, _ *capturetest.Namespace) (func(int), func()) {
+			tun := here.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
+			here.SetTunType(tun, "t0", unix.ARPHRD_ETHER)
+			return func(round int) { here.SetTunType(tun, "t0", []int{unix.ARPHRD_ETHER, unix.ARPHRD_NONE}[round%2]) }, writing(t, tun, toOutside[14:])
+		}},
+		{"a tap device", "t0", true, tap("t0")},
+		{"a bond", "m0", true, withPorts("type", "bond", "mode", "active-backup", "miimon", "10")},
+		{"a team", "m0", true, withPorts("type", "team")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			change, send := c.make(t, here, there)
+			all := serveEach(t, here, "--interface="+c.device, "--monitor-subnets=10.1.0.0/25", "--packets")
+			for round := range 5 {
+				if round > 0 {
+					change(round)
+				}
+				if c.anew {
+					eventually(t, func() (err error) {
+						for backend, p := range all {
+							if n := strings.Count(p.log.String(), "interface has another link layer"); n != round {
+								err = errors.Join(err, fmt.Errorf("%s: it had another link layer %d times, want %d", backend, n, round))
+							}
+						}
+						return err
+					})
+				}
+				all.await(t, c.device, "1", int64(10*round))
+				send()
+				sent := int64(10 * (round + 1))
+				all.await(t, c.device, "1", sent)
+				all.agree(t, func() (map[string]counts, error) {
+					return map[string]counts{"10.1.0.3": {transmitBytes: 100 * sent, transmitPackets: sent}}, nil
+				})
+			}
+		})
+	}
+}
+
+// changing makes a device, and gives what changes its link layer for a round, an even one to Ethernet, and what has it receive 10 packets.
+type changing func(t *testing.T, here, there *capturetest.Namespace) (change func(round int), send func())
+
+// toOutside is a packet of 100 bytes behind an Ethernet header.
+var toOutside = capturetest.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+
+// writing gives a function that writes a packet 10 times.
+func writing(t *testing.T, to io.Writer, packet []byte) func() {
+	return func() {
+		t.Helper()
+		for range 10 {
+			if _, err := to.Write(packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// tap makes a tap device that says it has an Ethernet header, and that it has none.
+func tap(name string) changing {
+	return func(t *testing.T, here, _ *capturetest.Namespace) (change func(int), send func()) {
+		file := here.Tun(name, unix.IFF_TAP|unix.IFF_NO_PI)
+		return func(round int) { here.SetTunType(file, name, []int{unix.ARPHRD_ETHER, unix.ARPHRD_NONE}[round%2]) }, writing(t, file, toOutside)
+	}
+}
+
+// withPorts makes m0, which has the link layer of its first port, with a veth as that and a tun device in turns. Where the kernel has
+// no such thing, a tap device has to do.
+func withPorts(args ...string) changing {
+	return func(t *testing.T, here, there *capturetest.Namespace) (func(int), func()) {
+		if out, err := here.Command(append([]string{"ip", "link", "add", "m0"}, args...)...).CombinedOutput(); err != nil {
+			if !strings.Contains(string(out), "Unknown device type") {
+				t.Fatalf("%v: %v: %s", args, err, out)
+			}
+			return tap("m0")(t, here, there)
+		}
+		here.Veth("a0", there, "a0")
+		tun := here.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
+		now, ports := 0, []struct {
+			name string
+			send func()
+		}{
+			{"a0", func() {
+				s := capturetest.NewSender(t, there, "a0")
+				for range 10 {
+					s.Send(toOutside)
+				}
+			}},
+			{"t0", writing(t, tun, toOutside[14:])},
+		}
+		change := func(round int) {
+			here.IP("link", "set", "m0", "down")
+			here.IP("link", "set", ports[now].name, "nomaster")
+			now = round % 2
+			here.IP("link", "set", ports[now].name, "down")
+			here.IP("link", "set", ports[now].name, "master", "m0")
+			here.IP("link", "set", "m0", "up")
+			here.IP("link", "set", ports[now].name, "up")
+			eventually(t, func() error { // from then on it has what its port receives
+				if carrier := here.Run("cat", "/sys/class/net/m0/carrier"); carrier != "1\n" {
+					return fmt.Errorf("its carrier is %s", carrier)
+				}
+				return nil
+			})
+		}
+		change(0)
+		return change, func() { ports[now].send() }
+	}
 }
 
 // TestFlappingIsCalm has an interface go down and up so often that the log must not tell all of it.

@@ -58,6 +58,10 @@ func TestGivesUpPrivileges(t *testing.T) {
 	users := []string{"sh", "-c", `mount --bind "$0" /etc/passwd && mount --bind "$1" /etc/group && shift && exec "$@"`,
 		write(t, "passwd", "flow:x:12346:12346::/:/bin/sh\n"), write(t, "group", "flow:x:12346:\nkeys:x:23456:flow\nothers:x:34567:\n")}
 	const raw = "0000000000002000" // CAP_NET_RAW
+	inKernel, kept, rawInKernel, rawKept := none, "none", raw, "cap_net_raw"
+	if kernelBefore(t, 5, 19) {
+		inKernel, kept, rawInKernel, rawKept = "0000008000000000", "cap_bpf", "0000008000002000", "cap_bpf,cap_net_raw" // CAP_BPF
+	}
 	for _, c := range []struct {
 		name    string
 		setcap  string
@@ -67,18 +71,19 @@ func TestGivesUpPrivileges(t *testing.T) {
 		logs    string
 		backend string // auto if empty
 	}{
-		{name: "root", want: mayDo(65532, "", none), logs: "capabilities=none"},
+		{name: "root", want: mayDo(65532, "", inKernel), logs: "capabilities=" + kept},
 		{name: "root, by the ring", backend: "afpacket", want: mayDo(65532, "", none), logs: "capabilities=none"},
-		{name: "root with a glob", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
+		{name: "root with a glob", args: []string{"--interface=z*"}, want: mayDo(65532, "", rawInKernel), logs: "capabilities=" + rawKept},
 		{name: "root with a glob, by the ring", backend: "afpacket", args: []string{"--interface=z*"}, want: mayDo(65532, "", raw), logs: "capabilities=cap_net_raw"},
-		{name: "another user", args: []string{"--user=12345"}, want: mayDo(12345, "", none), logs: "user=12345"},
-		{name: "a user by name", by: users, args: []string{"--user=flow"}, want: mayDo(12346, "12346 23456", none), logs: "user=12346"},
-		{name: "a user by name, with a group", by: users, args: []string{"--user=flow:12346"}, want: mayDo(12346, "", none)},
-		{name: "file capabilities", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
-		{name: "file capabilities that are only permitted", setcap: "cap_net_raw,cap_bpf=p", by: nobody(), want: mayDo(65534, "", none), logs: "capabilities=none"},
+		{name: "another user", args: []string{"--user=12345"}, want: mayDo(12345, "", inKernel), logs: "user=12345"},
+		{name: "a user by name", by: users, args: []string{"--user=flow"}, want: mayDo(12346, "12346 23456", inKernel), logs: "user=12346"},
+		{name: "a user by name, with a group", by: users, args: []string{"--user=flow:12346"}, want: mayDo(12346, "", inKernel)},
+		{name: "file capabilities", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), want: mayDo(65534, "", inKernel), logs: "capabilities=" + kept},
+		{name: "file capabilities, with two interfaces", setcap: "cap_net_raw,cap_bpf+ep", by: nobody(), args: []string{"--interface=lo"}, want: mayDo(65534, "", inKernel), logs: "capabilities=" + kept},
+		{name: "file capabilities that are only permitted", setcap: "cap_net_raw,cap_bpf=p", by: nobody(), want: mayDo(65534, "", inKernel), logs: "capabilities=" + kept},
 		{name: "file capabilities, some of which are ruled out", setcap: "cap_net_raw,cap_bpf=p", by: nobody("--bounding-set=-all,+net_raw"), backend: "afpacket", want: mayDo(65534, "", none), logs: "capabilities=none"},
-		{name: "ambient capabilities", by: nobody("--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"), want: mayDo(65534, "", none)},
-		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", none), logs: "stays root"},
+		{name: "ambient capabilities", by: nobody("--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"), want: mayDo(65534, "", inKernel)},
+		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", inKernel), logs: "stays root"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
@@ -121,6 +126,20 @@ func TestGivesUpPrivileges(t *testing.T) {
 			p.terminate()
 		})
 	}
+}
+
+// kernelBefore tells whether this kernel is older than a version of Linux.
+func kernelBefore(t *testing.T, major, minor int) bool {
+	t.Helper()
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var is [2]int
+	if _, err := fmt.Sscanf(string(release), "%d.%d", &is[0], &is[1]); err != nil {
+		t.Fatalf("%s: %v", release, err)
+	}
+	return slices.Compare(is[:], []int{major, minor}) < 0
 }
 
 // grant gives a program file capabilities, until the test's end.

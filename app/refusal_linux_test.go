@@ -154,6 +154,33 @@ func TestMissingCapability(t *testing.T) {
 	u.counts("afpacket", "afpacket")
 }
 
+// TestLittleLockedMemory has nobody run the program where next to no memory may be locked: kernels before 5.11 count maps as that, and
+// what it says to do must help. To others it does not matter.
+func TestLittleLockedMemory(t *testing.T) {
+	capturetest.Need(t, "setcap", "setpriv")
+	u := unprivileged{t, capturetest.NewNamespace(t), copyForEveryone(t)}
+	u.grant("setcap cap_net_raw,cap_bpf+ep " + u.path)
+	locked := func(limit string) *exec.Cmd {
+		cmd := u.ns.Command("sh", "-c", `ulimit -l "$0" && exec "$@"`, limit, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", u.path,
+			"--capture=ebpf", "--interface=lo", "--metrics-address=127.0.0.1:0", "--monitor-subnets=10.0.0.0/8")
+		cmd.Env = append(os.Environ(), beProgram+"=1")
+		return cmd
+	}
+	if kernelBefore(t, 5, 11) {
+		line, _ := fails(t, locked("64"))
+		for _, part := range []string{"there may be 64 KiB here", "ulimit -l unlimited", "LimitMEMLOCK=infinity", "cap_sys_resource+ep"} {
+			if !strings.Contains(line, part) {
+				t.Errorf("said %q, and nothing of %s", line, part)
+			}
+		}
+		start(t, u.ns, locked("unlimited")).listening()
+		for _, command := range commandsIn(line) {
+			u.grant(command)
+		}
+	}
+	start(t, u.ns, locked("64")).listening()
+}
+
 // copyForEveryone copies the test binary to where every user can run it, with what capabilities it may be given.
 func copyForEveryone(t *testing.T) string {
 	t.Helper()

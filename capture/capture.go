@@ -85,7 +85,7 @@ type Source interface {
 type Interface struct {
 	Name     string
 	Index    int
-	Ethernet bool // frames begin with an Ethernet header
+	Ethernet bool // frames begin with an Ethernet header; else the network layer begins where the kernel says
 	Loopback bool // what is sent comes back as received
 }
 

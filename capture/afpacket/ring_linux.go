@@ -38,7 +38,18 @@ type ring struct {
 	*socket.Socket
 	mem     []byte
 	blocks  int
-	current int // the block that the kernel hands over next
+	current int          // the block that the kernel hands over next
+	bare    atomic.Int32 // index of the interface that was last said to have no Ethernet header; 0 is none
+}
+
+// attach begins to receive from an interface.
+func (r *ring) attach(to capture.Interface, promiscuous bool) error {
+	if !to.Ethernet {
+		r.bare.Store(int32(to.Index))
+	} else {
+		r.bare.CompareAndSwap(int32(to.Index), 0)
+	}
+	return r.Attach(to, promiscuous)
 }
 
 // blocksBeside gives the size of a ring that is opened beside others: the first four are whole, and 1024 take 700 MiB. At the least
@@ -138,6 +149,7 @@ func (r *ring) count(c *capture.Counter) {
 		f frame.Frame
 		p frame.Packet
 	)
+	bare := r.bare.Load()
 	c.Lock()
 	at := header.Offset_to_first_pkt
 	for range header.Num_pkts {
@@ -145,8 +157,11 @@ func (r *ring) count(c *capture.Counter) {
 		// Where the kernel has no virtio_net_hdr for a segment it drops the frame, but the place that it had reserved for it
 		// stays in the block, without the rest of its header (af_packet.c, tpacket_rcv).
 		if h.Status&unix.TP_STATUS_USER != 0 {
-			fill(&f, b[at:], h)
+			fill(&f, b[at:], h, bare)
 			p.Decode(&f)
+			if p.Outcome == frame.NonIP && h.Net == h.Mac {
+				decodeBare(&p, &f, b[at:])
+			}
 			c.Count(&p)
 		}
 		at += h.Next_offset
@@ -157,12 +172,13 @@ func (r *ring) count(c *capture.Counter) {
 }
 
 // fill describes the frame that b begins with the ring's header of. The sockaddr_ll behind that says what kind of interface it was
-// on: the ring may have some of the one that it was attached to before.
-func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr) {
+// on: the ring may have some of the one that it was attached to before. Only a tun device may say that it has an Ethernet header and
+// have none; its index is bare then.
+func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 	start, end := uint32(h.Mac), uint32(h.Mac)+h.Snaplen
 	link := uint32(0) // bytes of a link header that is skipped
 	address := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b[unix.SizeofTpacket3Hdr]))
-	if address.Hatype == unix.ARPHRD_ETHER || address.Hatype == unix.ARPHRD_LOOPBACK {
+	if (address.Hatype == unix.ARPHRD_ETHER || address.Hatype == unix.ARPHRD_LOOPBACK) && address.Ifindex != bare {
 		f.Link = frame.LinkEthernet
 	} else {
 		f.Link = frame.LinkNone
@@ -183,6 +199,16 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr) {
 		if v[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
 			f.Segments.Transport = int(binary.NativeEndian.Uint16(v[6:])) - int(link)
 		}
+	}
+}
+
+// decodeBare has another look at a frame that is no Ethernet frame with IP, where the kernel knows of no link header: if it says that
+// this is IP, it begins with that. A socket has such frames of a device that says more than it has.
+func decodeBare(p *frame.Packet, f *frame.Frame, b []byte) {
+	protocol := binary.BigEndian.Uint16(b[unix.SizeofTpacket3Hdr+2:]) // sll_protocol
+	if f.Link == frame.LinkEthernet && (protocol == unix.ETH_P_IP || protocol == unix.ETH_P_IPV6) {
+		f.Link, f.EtherType = frame.LinkNone, protocol
+		p.Decode(f)
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *source) Attach(to capture.Interface) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counter.SeenOn(to.Name)
-	return s.ring.Attach(to, s.rings.config.Promiscuous)
+	return s.ring.attach(to, s.rings.config.Promiscuous)
 }
 
 func (s *source) Rename(name string) { s.counter.SeenOn(name) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -90,18 +91,45 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 	return tun
 }
 
+// SetTunType sets the ARPHRD_ type of a tun or tap device, which goes down and up for that.
+func (n *Namespace) SetTunType(tun *os.File, name string, arphrd int) {
+	n.t.Helper()
+	n.IP("link", "set", name, "down")
+	conn, err := tun.SyscallConn()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var refused error
+	err = conn.Control(func(fd uintptr) { refused = unix.IoctlSetInt(int(fd), unix.TUNSETLINK, arphrd) })
+	if err := errors.Join(err, refused); err != nil {
+		n.t.Fatalf("setting the type of %s to %d: %v", name, arphrd, err)
+	}
+	n.IP("link", "set", name, "up")
+}
+
 // Interface gives an interface of the namespace as it is now.
 func (n *Namespace) Interface(name string) capture.Interface {
 	n.t.Helper()
 	var links []struct {
-		Index    int    `json:"ifindex"`
+		Index    int `json:"ifindex"`
+		Flags    []string
 		LinkType string `json:"link_type"`
+		LinkInfo struct {
+			Kind string `json:"info_kind"`
+			Data struct {
+				Type string
+			} `json:"info_data"`
+		}
 	}
-	if err := json.Unmarshal([]byte(n.IP("-j", "link", "show", name)), &links); err != nil {
+	if err := json.Unmarshal([]byte(n.IP("-d", "-j", "link", "show", name)), &links); err != nil {
 		n.t.Fatal(err)
 	}
-	loopback := links[0].LinkType == "loopback"
-	return capture.Interface{Name: name, Index: links[0].Index, Ethernet: loopback || links[0].LinkType == "ether", Loopback: loopback}
+	l := links[0]
+	ethernet := l.LinkType == "ether" || l.LinkType == "loopback"
+	if l.LinkInfo.Kind == "tun" && l.LinkInfo.Data.Type == "tun" {
+		ethernet = false
+	}
+	return capture.Interface{Name: name, Index: l.Index, Ethernet: ethernet, Loopback: slices.Contains(l.Flags, "LOOPBACK")}
 }
 
 // IP runs ip(8) on the namespace.

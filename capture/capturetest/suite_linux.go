@@ -29,6 +29,7 @@ func Run(t *testing.T, b capture.Backend) {
 	t.Run("counts nothing for a segment that the kernel cannot describe", func(t *testing.T) { skipsUndescribed(t, b) })
 	t.Run("counts a packet on lo once", func(t *testing.T) { countsLoopback(t, b) })
 	t.Run("counts packets of an interface without link header", func(t *testing.T) { countsTun(t, b) })
+	t.Run("agrees on frames that are not what the interface says", func(t *testing.T) { countsMislabelled(t, b) })
 	t.Run("accounts for packets that it has no room for", func(t *testing.T) { accountsForDrops(t, b) })
 	t.Run("counts the last packets before the end", func(t *testing.T) { countsTheLast(t, b) })
 	t.Run("goes on when the interface was down", func(t *testing.T) { survivesDown(t, b) })
@@ -506,6 +507,93 @@ func countsTun(t *testing.T, b capture.Backend) {
 	r.seen(want.packets())
 	r.stop()
 	want.compare(t, r)
+}
+
+// countsMislabelled has tun and tap devices say that they have an Ethernet header and that they have none, back and forth, and gives
+// them packets with and without one. What counts is what the kernel takes the bytes for: of a tun device it reads none, of a tap device
+// it does.
+func countsMislabelled(t *testing.T, b capture.Backend) {
+	const counted, nonIP, malformed = frame.Counted, frame.NonIP, frame.Malformed
+	with := UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+	bare := with[14:]
+	with6 := UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
+	bare6 := with6[14:]
+	like := UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
+	information := func(etherType string, packet []byte) []byte { return append([]byte("\x00\x00"+etherType), packet...) }
+	type packet struct {
+		name    string
+		written []byte
+		outcome frame.Outcome
+		bytes   int64
+	}
+	fromTun := []packet{
+		{"bare IPv4", information("\x08\x00", bare), counted, 100},
+		{"bare IPv6", information("\x86\xdd", bare6), counted, 100},
+		{"bare IPv4 that looks otherwise", information("\x08\x00", like), counted, 100},
+		{"with an Ethernet header, as IPv4", information("\x08\x00", with), malformed, 114},
+		{"with an Ethernet header, as IPv6", information("\x86\xdd", with6), malformed, 114},
+		{"with an Ethernet header, as Ethernet", information("\x65\x58", with), nonIP, 114},
+		{"bare IPv4, as something else", information("\x0a\x01", bare), nonIP, 100},
+	}
+	for _, c := range []struct {
+		name    string
+		flags   uint16
+		arphrd  int
+		packets []packet
+	}{
+		{"a tun device without link header", unix.IFF_TUN, unix.ARPHRD_NONE, fromTun},
+		{"a tun device that says Ethernet", unix.IFF_TUN, unix.ARPHRD_ETHER, fromTun},
+		{"a tun device that says loopback", unix.IFF_TUN, unix.ARPHRD_LOOPBACK, fromTun},
+		{"a tap device", unix.IFF_TAP | unix.IFF_NO_PI, unix.ARPHRD_ETHER, []packet{
+			{"with an Ethernet header", with, counted, 100},
+			{"bare IPv4", bare, nonIP, 100},
+			{"bare IPv6", bare6, nonIP, 100},
+		}},
+		{"a tap device that says no link header", unix.IFF_TAP | unix.IFF_NO_PI, unix.ARPHRD_NONE, []packet{
+			{"with an Ethernet header", with, counted, 100},
+			{"bare IPv4", bare, nonIP, 86},
+			{"bare IPv6", bare6, nonIP, 86},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := NewNamespace(t)
+			tun := n.Tun("t0", c.flags)
+			r := start(t, b, n, "t0", everything, capture.Subnets{})
+			var want [frame.Outcomes]capture.OutcomeSize
+			sent := int64(0)
+			first := unix.ARPHRD_ETHER + unix.ARPHRD_NONE - c.arphrd // the other one
+			if c.arphrd == unix.ARPHRD_LOOPBACK {
+				first = unix.ARPHRD_NONE
+			}
+			for range 3 {
+				n.SetTunType(tun, "t0", first)
+				r.attach(n.Interface("t0"))
+				n.SetTunType(tun, "t0", c.arphrd)
+				r.attach(n.Interface("t0"))
+				for _, p := range c.packets {
+					if _, err := tun.Write(p.written); err != nil {
+						t.Fatalf("%s: %v", p.name, err)
+					}
+					want[p.outcome].Packets++
+					want[p.outcome].Bytes += p.bytes
+					sent++
+					if got := r.seen(sent).Outcomes; got != want {
+						t.Fatalf("after one %s, outcomes are %v, want %v", p.name, got, want)
+					}
+				}
+				// On its way out a packet is what it begins with.
+				if c.flags&unix.IFF_TUN != 0 {
+					NewSender(t, n, "t0").Send(bare)
+					sent++
+					want[counted].Packets++
+					want[counted].Bytes += 100
+					if got := r.seen(sent).Outcomes; got != want {
+						t.Fatalf("after one on its way out, outcomes are %v, want %v", got, want)
+					}
+				}
+			}
+		})
+	}
 }
 
 func accountsForDrops(t *testing.T, b capture.Backend) {

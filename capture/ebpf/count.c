@@ -10,82 +10,48 @@
 
 #include "subnets.h"
 #include "decode.h"
+#include "stages.h"
+#include "segments.h"
 #include "totals.h"
+#include "slots.h"
 #include "grouping.h"
 
-static __always_inline enum outcome count4(__u32 cpu, __u32 sums_at, __u32 source, __u32 destination, __u64 bytes, __u64 packets)
+// count4 and count6 count a packet, quick ones only if they find the slots of its addresses at once: else they give OUTCOMES, and have
+// done nothing.
+
+static __always_inline enum outcome count4(__u32 row, __u32 interface, __u32 source, __u32 destination, __u64 bytes, __u64 packets,
+					   const int quick)
 {
 	__u32 from, to;
 
-	if (is_excluded4(source) || is_excluded4(destination))
+	if (is_excluded4(source, quick) || is_excluded4(destination, quick))
 		return EXCLUDED;
-	from = monitored4_index(source);
-	to = monitored4_index(destination);
-	if (from != NOWHERE)
-		add_slot(cpu, sums_at, from == HASHED ? shared_slot4(source) : from, TRANSMIT, bytes, packets);
-	if (to != NOWHERE)
-		add_slot(cpu, sums_at, to == HASHED ? shared_slot4(destination) : to, RECEIVE, bytes, packets);
-	return from == NOWHERE && to == NOWHERE ? UNMONITORED : COUNTED;
+	from = monitored4_index(source, quick);
+	to = monitored4_index(destination, quick);
+	if (from == HASHED)
+		from = quick ? quick_slot4(source) : shared_slot4(source);
+	if (to == HASHED)
+		to = quick ? quick_slot4(destination) : shared_slot4(destination);
+	return add_both(row, interface, from, to, bytes, packets, quick);
 }
 
-static __always_inline enum outcome count6(__u32 cpu, __u32 sums_at, const struct address6 *source,
-					   const struct address6 *destination, __u64 bytes, __u64 packets)
+static __always_inline enum outcome count6(__u32 row, __u32 interface, const struct address6 *source,
+					   const struct address6 *destination, __u64 bytes, __u64 packets, const int quick)
 {
-	int from, to;
+	__u32 from = NOWHERE, to = NOWHERE;
 
-	if (is_excluded6(source) || is_excluded6(destination))
+	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
 		return EXCLUDED;
-	from = is_monitored6(source);
-	to = is_monitored6(destination);
-	if (from)
-		add_slot(cpu, sums_at, shared_slot6(source), TRANSMIT, bytes, packets);
-	if (to)
-		add_slot(cpu, sums_at, shared_slot6(destination), RECEIVE, bytes, packets);
-	return from || to ? COUNTED : UNMONITORED;
+	if (is_monitored6(source, quick))
+		from = quick ? quick_slot6(source) : shared_slot6(source);
+	if (is_monitored6(destination, quick))
+		to = quick ? quick_slot6(destination) : shared_slot6(destination);
+	return add_both(row, interface, from, to, bytes, packets, quick);
 }
 
-// count_any is for whatever the fast path of count leaves. A frame that ends before its type does has none: type is then 0 and
-// at is behind the frame's end.
-__noinline int count_any(struct __sk_buff *skb, __u32 at, __u32 type)
-{
-	__u32 cpu = bpf_get_smp_processor_id(), sums_at = sums_of(interface_of(skb), cpu);
-	struct packet p = {.bytes = skb->len, .packets = 1};
-	enum outcome outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
-
-	if (outcome == COUNTED) {
-		if (p.version == 4)
-			outcome = count4(cpu, sums_at, p.source4, p.destination4, p.bytes, p.packets);
-		else
-			outcome = count6(cpu, sums_at, &p.source6, &p.destination6, p.bytes, p.packets);
-	}
-	add_sum(sums_at, outcome, p.bytes, p.packets);
-	return 0;
-}
-
-// group_any is count_any where totals are not kept by single addresses alone.
-__noinline int group_any(struct __sk_buff *skb, __u32 at, __u32 type)
-{
-	__u32 cpu = bpf_get_smp_processor_id(), interface = interface_of(skb), sums_at = sums_of(interface, cpu);
-	struct packet p = {.bytes = skb->len, .packets = 1};
-	enum outcome outcome = at > skb->len ? MALFORMED : decode(skb, at, type, &p);
-	__u64 labels;
-
-	if (outcome == COUNTED) {
-		if (p.version == 6 && is_extension(p.protocol))
-			p.protocol = upper_protocol(skb, p.at, p.protocol);
-		labels = packet_labels(interface, p.protocol, vlan_of(skb, at, type));
-		if (p.version == 4)
-			outcome = group4(cpu, sums_at, p.source4, p.destination4, labels, p.bytes, p.packets);
-		else
-			outcome = group6(cpu, sums_at, &p.source6, &p.destination6, labels, p.bytes, p.packets);
-	}
-	add_sum(sums_at, outcome, p.bytes, p.packets);
-	return 0;
-}
-
-// count counts a frame with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged IPv4 packet
-// without options right behind the link header, takes one look at its bytes.
-static __always_inline int count(struct __sk_buff *skb, const __u32 link, const int grouped)
+// first is the first stage, for frames with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged packet
+// of IPv4 without options or of IPv6 right behind the link header, takes one or two looks at its bytes.
+static __always_inline int first(struct __sk_buff *skb, const __u32 link, const int grouped)
 {
 	struct {
 		__u8 unused[2]; // so that what follows Ethernet's header is aligned
@@ -94,61 +60,267 @@ static __always_inline int count(struct __sk_buff *skb, const __u32 link, const 
 	} h;
 	__u8 *start = h.ethernet + ETHERNET_LEN - link;
 	__be16 type = skb->protocol;
-	__u32 cpu, interface, sums_at, bytes;
+	__u32 row, interface, bytes;
 	enum outcome outcome;
+	struct packet p;
 	__u64 labels;
 
 	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip))) {
 		// Too short for IPv4, perhaps for all.
 		if (link)
 			type = bpf_skb_load_bytes(skb, 0, start, link) ? 0 : *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
-		return grouped ? group_any(skb, link, bpf_ntohs(type)) : count_any(skb, link, bpf_ntohs(type));
+		to_strip(skb, link, bpf_ntohs(type));
+		return 0;
 	}
 	if (link)
 		type = *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
-	bytes = bpf_ntohs(h.ip.total);
-	if (type != bpf_htons(ETHERTYPE_IPV4) || h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link ||
-	    skb->gso_size)
-		return grouped ? group_any(skb, link, bpf_ntohs(type)) : count_any(skb, link, bpf_ntohs(type));
-
-	cpu = bpf_get_smp_processor_id();
-	interface = interface_of(skb);
-	sums_at = sums_of(interface, cpu);
-	if (grouped) {
-		labels = packet_labels(interface, h.ip.protocol, removed_vlan(skb));
-		outcome = group4(cpu, sums_at, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), labels, bytes, 1);
-	} else {
-		outcome = count4(cpu, sums_at, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1);
+	if (type != bpf_htons(ETHERTYPE_IPV4) && type != bpf_htons(ETHERTYPE_IPV6)) {
+		to_strip(skb, link, bpf_ntohs(type));
+		return 0;
 	}
-	add_sum(sums_at, outcome, bytes, 1);
-	return 0; // bytes of the frame that are kept
+	outcome = OUTCOMES;
+	if (skb->gso_size)
+		goto rare;
+	if (type == bpf_htons(ETHERTYPE_IPV4)) {
+		bytes = bpf_ntohs(h.ip.total);
+		if (h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link)
+			goto rare;
+		row = row_here();
+		interface = interface_of(skb);
+		if (grouped) {
+			labels = packet_labels(interface, h.ip.protocol, removed_vlan(skb));
+			outcome = group4(row, interface, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), labels, bytes, 1, 1);
+		} else {
+			outcome = count4(row, interface, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1, 1);
+		}
+	} else {
+		if (decode6(skb, link, &p) != COUNTED || (grouped && is_extension(p.protocol)))
+			goto rare;
+		bytes = p.bytes;
+		row = row_here();
+		interface = interface_of(skb);
+		if (grouped) {
+			labels = packet_labels(interface, p.protocol, removed_vlan(skb));
+			outcome = group6(row, interface, &p.source6, &p.destination6, labels, bytes, 1, 1);
+		} else {
+			outcome = count6(row, interface, &p.source6, &p.destination6, bytes, 1, 1);
+		}
+	}
+	if (outcome != OUTCOMES) {
+		add_sum(row, interface, outcome, bytes, 1);
+		return 0; // bytes of the frame that are kept
+	}
+rare:
+	to_any(skb, link, bpf_ntohs(type), 0);
+	return 0;
 }
+
+// lost counts a frame that has no IP header that can be read.
+static __always_inline int lost(struct __sk_buff *skb, enum outcome outcome)
+{
+	add_sum(row_here(), interface_of(skb), outcome, skb->len, 1);
+	return 0;
+}
+
+// is_bare tells whether a frame that should begin with an Ethernet header begins with an IP header: a device may have changed its link
+// layer a moment ago.
+static __always_inline int is_bare(struct __sk_buff *skb)
+{
+	__u64 begin[2], network[2];
+
+	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && skb->protocol != bpf_htons(ETHERTYPE_IPV6))
+		return 0;
+	return !bpf_skb_load_bytes(skb, 0, begin, sizeof(begin)) &&
+	       !bpf_skb_load_bytes_relative(skb, 0, network, sizeof(network), BPF_HDR_START_NET) && begin[0] == network[0] &&
+	       begin[1] == network[1];
+}
+
+SEC("socket")
+int strip_any(struct __sk_buff *skb)
+{
+	__u32 known = skb->cb[WORD_VLAN], next = skb->cb[WORD_NEXT], at = next >> 16, type = next & 0xffff, vlan = 0;
+	enum tried tried = known >> TRIED_AT & 3;
+	__be16 tag;
+	place ip;
+
+	// A frame that ends before its type does has none.
+	if (at > skb->len)
+		return lost(skb, MALFORMED);
+	ip = strip(skb, at, type);
+	if (tried == NOTHING) { // it is the outermost IP header
+		if (!type_of(ip)) {
+			if (outcome_of(ip) != NON_IP || at != ETHERNET_LEN || !is_bare(skb))
+				return lost(skb, outcome_of(ip));
+			ip = place_of(0, bpf_ntohs(skb->protocol));
+		}
+		if (is_tag(type) && !bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)))
+			vlan = bpf_ntohs(tag) & VLAN_ID;
+		to_any(skb, at_of(ip), type_of(ip), vlan);
+		return 0;
+	}
+	if (type_of(ip) && (tried == GRE || reaches(skb, ip, skb->cb[WORD_END]))) {
+		skb->cb[WORD_INNER] = header_of(at_of(ip), type_of(ip));
+		skb->cb[WORD_VLAN] = (known & ~(3 << TRIED_AT)) + (1 << DEPTH_AT);
+	} else if (tried == GRE) {
+		return lost(skb, MALFORMED);
+	}
+	go_on(skb, MERGED);
+	return 0;
+}
+
+SEC("socket")
+int merged_any(struct __sk_buff *skb)
+{
+	__u32 known = skb->cb[WORD_VLAN], inner = skb->cb[WORD_INNER], at = inner >> 16, type = inner & 0xffff;
+	__u32 depth = known >> DEPTH_AT & 15, size = skb->gso_size, segments = skb->gso_segs, begin, headers, bytes, length;
+	enum tried tried = known >> TRIED_AT & 3;
+	struct packet p = {};
+	enum outcome outcome;
+	transport t;
+	place next;
+
+	if (!depth && !tried) {
+		outcome = type == ETHERTYPE_IPV4 ? decode4(skb, at, &p) : decode6(skb, at, &p);
+		if (outcome != COUNTED)
+			return lost(skb, outcome);
+		skb->cb[WORD_END] = at + (__u32)p.bytes;
+	}
+	t = behind_ip(skb, at, type);
+	if (!depth)
+		known = (known & 0xffffff) | jumbo_of(t) << JUMBO_AT;
+
+	next = nowhere(NON_IP);
+	switch (protocol_of(t)) {
+	case PROTOCOL_UDP:
+		next = in_udp(skb, at_of(t), &tried);
+		break;
+	case PROTOCOL_GRE:
+		next = in_gre(skb, at_of(t));
+		tried = GRE;
+		break;
+	case PROTOCOL_IPV4:
+		next = place_of(at_of(t), ETHERTYPE_IPV4);
+		tried = GRE;
+		break;
+	case PROTOCOL_IPV6:
+		next = place_of(at_of(t), ETHERTYPE_IPV6);
+		tried = GRE;
+		break;
+	}
+	if (type_of(next) && at_of(next) >> 16 == 0) {
+		if (depth == MAX_TUNNELS)
+			return lost(skb, MALFORMED);
+		skb->cb[WORD_VLAN] = (known & ~(3 << TRIED_AT)) | tried << TRIED_AT;
+		skb->cb[WORD_NEXT] = header_of(at_of(next), type_of(next));
+		go_on(skb, STRIP);
+		return 0;
+	}
+	length = length_of_transport(skb, t);
+	if (!length || (protocol_of(t) == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
+		return lost(skb, MALFORMED);
+
+	// Each packet has all up to the end of that header, but for the option.
+	begin = (skb->cb[WORD_IP] >> 16) + (known >> JUMBO_AT);
+	bytes = skb->cb[WORD_END] - begin;
+	headers = at_of(t) - begin + length;
+	skb->cb[WORD_BYTES] = bytes;
+	skb->cb[WORD_PACKETS] = 1;
+	if (at_of(t) >= begin && at_of(t) - begin < bytes && bytes > headers) {
+		if (size && size != GSO_BY_FRAGS)
+			segments = (bytes - headers - 1) / size + 1;
+		if (segments > 1) {
+			skb->cb[WORD_BYTES] = bytes + (segments - 1) * headers;
+			skb->cb[WORD_PACKETS] = segments;
+		}
+	}
+	go_on(skb, ANY);
+	return 0;
+}
+
+// any counts the packet of an IP header, merged or not.
+static __always_inline int any(struct __sk_buff *skb, const int grouped)
+{
+	__u32 at = skb->cb[WORD_IP] >> 16, type = skb->cb[WORD_IP] & 0xffff, vlan = skb->cb[WORD_VLAN] & VLAN_ID, protocol;
+	__u32 row = row_here(), interface = interface_of(skb);
+	__u64 packets = 1, labels = 0;
+	enum outcome outcome;
+	struct packet p = {};
+
+	outcome = type == ETHERTYPE_IPV4 ? decode4(skb, at, &p) : decode6(skb, at, &p);
+	if (outcome != COUNTED)
+		return lost(skb, outcome);
+	if (skb->cb[WORD_BYTES]) {
+		p.bytes = skb->cb[WORD_BYTES];
+		packets = skb->cb[WORD_PACKETS];
+	}
+	if (grouped) {
+		protocol = p.protocol;
+		if (type != ETHERTYPE_IPV4 && is_extension(protocol))
+			protocol = upper_protocol(skb, at, protocol);
+		labels = packet_labels(interface, protocol, skb->vlan_present ? removed_vlan(skb) : vlan);
+	}
+	if (type == ETHERTYPE_IPV4)
+		outcome = grouped ? group4(row, interface, p.source4, p.destination4, labels, p.bytes, packets, 0) :
+				    count4(row, interface, p.source4, p.destination4, p.bytes, packets, 0);
+	else
+		outcome = grouped ? group6(row, interface, &p.source6, &p.destination6, labels, p.bytes, packets, 0) :
+				    count6(row, interface, &p.source6, &p.destination6, p.bytes, packets, 0);
+	add_sum(row, interface, outcome, p.bytes, packets);
+	return 0;
+}
+
+// The programs that count exist twice: group_ is where totals are not kept by single addresses alone.
 
 SEC("socket")
 int count_ethernet(struct __sk_buff *skb)
 {
-	return count(skb, ETHERNET_LEN, 0);
+	return first(skb, ETHERNET_LEN, 0);
 }
 
-// count_network is for a socket that begins at the network layer (SOCK_DGRAM).
 SEC("socket")
 int count_network(struct __sk_buff *skb)
 {
-	return count(skb, 0, 0);
+	return first(skb, 0, 0);
 }
 
-// group_ethernet and group_network are the same where totals are not kept by single addresses alone.
+SEC("socket")
+int count_any(struct __sk_buff *skb)
+{
+	return any(skb, 0);
+}
 
 SEC("socket")
 int group_ethernet(struct __sk_buff *skb)
 {
-	return count(skb, ETHERNET_LEN, 1);
+	return first(skb, ETHERNET_LEN, 1);
 }
 
 SEC("socket")
 int group_network(struct __sk_buff *skb)
 {
-	return count(skb, 0, 1);
+	return first(skb, 0, 1);
+}
+
+SEC("socket")
+int group_any(struct __sk_buff *skb)
+{
+	return any(skb, 1);
+}
+
+// enter_ethernet and enter_network are what sockets have.
+
+SEC("socket")
+int enter_ethernet(struct __sk_buff *skb)
+{
+	go_on(skb, ETHERNET);
+	return 0;
+}
+
+SEC("socket")
+int enter_network(struct __sk_buff *skb)
+{
+	go_on(skb, NETWORK);
+	return 0;
 }
 
 // None of the helpers here is for programs under the GPL only.

@@ -54,6 +54,35 @@ type countHalf struct {
 	Packets uint32
 }
 
+type countNode4 struct {
+	_    structs.HostLayout
+	Next struct {
+		_      structs.HostLayout
+		Before uint32
+		Behind uint32
+	}
+	Range struct {
+		_      structs.HostLayout
+		First  uint32
+		Extent uint32
+		Index  uint32
+	}
+}
+
+type countNode6 struct {
+	_    structs.HostLayout
+	Next struct {
+		_      structs.HostLayout
+		Before uint32
+		Behind uint32
+	}
+	Range struct {
+		_     structs.HostLayout
+		First countAddress6
+		Last  countAddress6
+	}
+}
+
 type countOwner struct {
 	_       structs.HostLayout
 	High    uint64
@@ -62,38 +91,44 @@ type countOwner struct {
 }
 
 type countPlace4 struct {
-	_         structs.HostLayout
-	First     uint32
-	Index     uint32
-	Network   uint16
-	Peer      uint16
-	Broadcast uint32
+	_      structs.HostLayout
+	First  uint32
+	Base   uint32
+	Labels uint64
 }
 
-type countPlace6 struct {
-	_         structs.HostLayout
-	First     countAddress6
-	Network   uint16
-	Peer      uint16
-	Monitored uint32
+type countPlaceNode4 struct {
+	_    structs.HostLayout
+	Next struct {
+		_      structs.HostLayout
+		Before uint32
+		Behind uint32
+	}
+	Place struct {
+		_      structs.HostLayout
+		First  uint32
+		Base   uint32
+		Labels uint64
+	}
+}
+
+type countPlaceNode6 struct {
+	_    structs.HostLayout
+	Next struct {
+		_      structs.HostLayout
+		Before uint32
+		Behind uint32
+	}
+	Place struct {
+		_      structs.HostLayout
+		First  countAddress6
+		Labels uint64
+	}
 }
 
 type countPlaces struct {
 	_  structs.HostLayout
 	Of [8]uint8
-}
-
-type countRange4 struct {
-	_      structs.HostLayout
-	First  uint32
-	Extent uint32
-	Index  uint32
-}
-
-type countRange6 struct {
-	_     structs.HostLayout
-	First countAddress6
-	Last  countAddress6
 }
 
 type countSeriesFound struct {
@@ -126,6 +161,7 @@ type countSize struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	countMapFound            = "found"
 	countMapFreeSeries       = "free_series"
 	countMapFreeSlots        = "free_slots"
 	countMapHigh             = "high"
@@ -144,13 +180,21 @@ const (
 	countMapSeriesCounts     = "series_counts"
 	countMapSeriesOwners     = "series_owners"
 	countMapSeriesSlots      = "series_slots"
+	countMapSharedRow        = "shared_row"
 	countMapSlots4           = "slots4"
 	countMapSlots6           = "slots6"
+	countMapStages           = "stages"
 	countMapSums             = "sums"
+	countProgCountAny        = "count_any"
 	countProgCountEthernet   = "count_ethernet"
 	countProgCountNetwork    = "count_network"
+	countProgEnterEthernet   = "enter_ethernet"
+	countProgEnterNetwork    = "enter_network"
+	countProgGroupAny        = "group_any"
 	countProgGroupEthernet   = "group_ethernet"
 	countProgGroupNetwork    = "group_network"
+	countProgMergedAny       = "merged_any"
+	countProgStripAny        = "strip_any"
 	countVarCountPlaces4     = "count_places4"
 	countVarCountPlaces6     = "count_places6"
 	countVarExcluded4        = "excluded4"
@@ -158,20 +202,24 @@ const (
 	countVarFewPlaces4       = "few_places4"
 	countVarFirstSeries      = "first_series"
 	countVarFirstShared      = "first_shared"
+	countVarFoundBits        = "found_bits"
 	countVarFull             = "full"
 	countVarHostBits4        = "host_bits4"
 	countVarInterfaces       = "interfaces"
 	countVarKnownBits        = "known_bits"
-	countVarKnownSeed        = "known_seed"
 	countVarLabelsMask       = "labels_mask"
 	countVarLabelsRest       = "labels_rest"
 	countVarMonitored4       = "monitored4"
 	countVarMonitored6       = "monitored6"
 	countVarPrefixMask6      = "prefix_mask6"
+	countVarRows             = "rows"
+	countVarSeed             = "seed"
 	countVarSeriesCacheSize  = "series_cache_size"
 	countVarSeriesFull       = "series_full"
 	countVarSeriesGeneration = "series_generation"
 	countVarSlots            = "slots"
+	countVarTwoStores        = "two_stores"
+	countVarZero             = "zero"
 )
 
 // loadCount returns the embedded CollectionSpec for count.
@@ -216,16 +264,23 @@ type countSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countProgramSpecs struct {
+	CountAny      *ebpf.ProgramSpec `ebpf:"count_any"`
 	CountEthernet *ebpf.ProgramSpec `ebpf:"count_ethernet"`
 	CountNetwork  *ebpf.ProgramSpec `ebpf:"count_network"`
+	EnterEthernet *ebpf.ProgramSpec `ebpf:"enter_ethernet"`
+	EnterNetwork  *ebpf.ProgramSpec `ebpf:"enter_network"`
+	GroupAny      *ebpf.ProgramSpec `ebpf:"group_any"`
 	GroupEthernet *ebpf.ProgramSpec `ebpf:"group_ethernet"`
 	GroupNetwork  *ebpf.ProgramSpec `ebpf:"group_network"`
+	MergedAny     *ebpf.ProgramSpec `ebpf:"merged_any"`
+	StripAny      *ebpf.ProgramSpec `ebpf:"strip_any"`
 }
 
 // countMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countMapSpecs struct {
+	Found            *ebpf.MapSpec `ebpf:"found"`
 	FreeSeries       *ebpf.MapSpec `ebpf:"free_series"`
 	FreeSlots        *ebpf.MapSpec `ebpf:"free_slots"`
 	High             *ebpf.MapSpec `ebpf:"high"`
@@ -244,8 +299,10 @@ type countMapSpecs struct {
 	SeriesCounts     *ebpf.MapSpec `ebpf:"series_counts"`
 	SeriesOwners     *ebpf.MapSpec `ebpf:"series_owners"`
 	SeriesSlots      *ebpf.MapSpec `ebpf:"series_slots"`
+	SharedRow        *ebpf.MapSpec `ebpf:"shared_row"`
 	Slots4           *ebpf.MapSpec `ebpf:"slots4"`
 	Slots6           *ebpf.MapSpec `ebpf:"slots6"`
+	Stages           *ebpf.MapSpec `ebpf:"stages"`
 	Sums             *ebpf.MapSpec `ebpf:"sums"`
 }
 
@@ -260,20 +317,24 @@ type countVariableSpecs struct {
 	FewPlaces4       *ebpf.VariableSpec `ebpf:"few_places4"`
 	FirstSeries      *ebpf.VariableSpec `ebpf:"first_series"`
 	FirstShared      *ebpf.VariableSpec `ebpf:"first_shared"`
+	FoundBits        *ebpf.VariableSpec `ebpf:"found_bits"`
 	Full             *ebpf.VariableSpec `ebpf:"full"`
 	HostBits4        *ebpf.VariableSpec `ebpf:"host_bits4"`
 	Interfaces       *ebpf.VariableSpec `ebpf:"interfaces"`
 	KnownBits        *ebpf.VariableSpec `ebpf:"known_bits"`
-	KnownSeed        *ebpf.VariableSpec `ebpf:"known_seed"`
 	LabelsMask       *ebpf.VariableSpec `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.VariableSpec `ebpf:"labels_rest"`
 	Monitored4       *ebpf.VariableSpec `ebpf:"monitored4"`
 	Monitored6       *ebpf.VariableSpec `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.VariableSpec `ebpf:"prefix_mask6"`
+	Rows             *ebpf.VariableSpec `ebpf:"rows"`
+	Seed             *ebpf.VariableSpec `ebpf:"seed"`
 	SeriesCacheSize  *ebpf.VariableSpec `ebpf:"series_cache_size"`
 	SeriesFull       *ebpf.VariableSpec `ebpf:"series_full"`
 	SeriesGeneration *ebpf.VariableSpec `ebpf:"series_generation"`
 	Slots            *ebpf.VariableSpec `ebpf:"slots"`
+	TwoStores        *ebpf.VariableSpec `ebpf:"two_stores"`
+	Zero             *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // countObjects contains all objects after they have been loaded into the kernel.
@@ -296,6 +357,7 @@ func (o *countObjects) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countMaps struct {
+	Found            *ebpf.Map `ebpf:"found"`
 	FreeSeries       *ebpf.Map `ebpf:"free_series"`
 	FreeSlots        *ebpf.Map `ebpf:"free_slots"`
 	High             *ebpf.Map `ebpf:"high"`
@@ -314,13 +376,16 @@ type countMaps struct {
 	SeriesCounts     *ebpf.Map `ebpf:"series_counts"`
 	SeriesOwners     *ebpf.Map `ebpf:"series_owners"`
 	SeriesSlots      *ebpf.Map `ebpf:"series_slots"`
+	SharedRow        *ebpf.Map `ebpf:"shared_row"`
 	Slots4           *ebpf.Map `ebpf:"slots4"`
 	Slots6           *ebpf.Map `ebpf:"slots6"`
+	Stages           *ebpf.Map `ebpf:"stages"`
 	Sums             *ebpf.Map `ebpf:"sums"`
 }
 
 func (m *countMaps) Close() error {
 	return _CountClose(
+		m.Found,
 		m.FreeSeries,
 		m.FreeSlots,
 		m.High,
@@ -339,8 +404,10 @@ func (m *countMaps) Close() error {
 		m.SeriesCounts,
 		m.SeriesOwners,
 		m.SeriesSlots,
+		m.SharedRow,
 		m.Slots4,
 		m.Slots6,
+		m.Stages,
 		m.Sums,
 	)
 }
@@ -356,38 +423,54 @@ type countVariables struct {
 	FewPlaces4       *ebpf.Variable `ebpf:"few_places4"`
 	FirstSeries      *ebpf.Variable `ebpf:"first_series"`
 	FirstShared      *ebpf.Variable `ebpf:"first_shared"`
+	FoundBits        *ebpf.Variable `ebpf:"found_bits"`
 	Full             *ebpf.Variable `ebpf:"full"`
 	HostBits4        *ebpf.Variable `ebpf:"host_bits4"`
 	Interfaces       *ebpf.Variable `ebpf:"interfaces"`
 	KnownBits        *ebpf.Variable `ebpf:"known_bits"`
-	KnownSeed        *ebpf.Variable `ebpf:"known_seed"`
 	LabelsMask       *ebpf.Variable `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.Variable `ebpf:"labels_rest"`
 	Monitored4       *ebpf.Variable `ebpf:"monitored4"`
 	Monitored6       *ebpf.Variable `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.Variable `ebpf:"prefix_mask6"`
+	Rows             *ebpf.Variable `ebpf:"rows"`
+	Seed             *ebpf.Variable `ebpf:"seed"`
 	SeriesCacheSize  *ebpf.Variable `ebpf:"series_cache_size"`
 	SeriesFull       *ebpf.Variable `ebpf:"series_full"`
 	SeriesGeneration *ebpf.Variable `ebpf:"series_generation"`
 	Slots            *ebpf.Variable `ebpf:"slots"`
+	TwoStores        *ebpf.Variable `ebpf:"two_stores"`
+	Zero             *ebpf.Variable `ebpf:"zero"`
 }
 
 // countPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countPrograms struct {
+	CountAny      *ebpf.Program `ebpf:"count_any"`
 	CountEthernet *ebpf.Program `ebpf:"count_ethernet"`
 	CountNetwork  *ebpf.Program `ebpf:"count_network"`
+	EnterEthernet *ebpf.Program `ebpf:"enter_ethernet"`
+	EnterNetwork  *ebpf.Program `ebpf:"enter_network"`
+	GroupAny      *ebpf.Program `ebpf:"group_any"`
 	GroupEthernet *ebpf.Program `ebpf:"group_ethernet"`
 	GroupNetwork  *ebpf.Program `ebpf:"group_network"`
+	MergedAny     *ebpf.Program `ebpf:"merged_any"`
+	StripAny      *ebpf.Program `ebpf:"strip_any"`
 }
 
 func (p *countPrograms) Close() error {
 	return _CountClose(
+		p.CountAny,
 		p.CountEthernet,
 		p.CountNetwork,
+		p.EnterEthernet,
+		p.EnterNetwork,
+		p.GroupAny,
 		p.GroupEthernet,
 		p.GroupNetwork,
+		p.MergedAny,
+		p.StripAny,
 	)
 }
 

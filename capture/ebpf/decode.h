@@ -41,13 +41,11 @@ struct ipv6 {
 struct packet {
 	struct address6 source6, destination6;
 	__u64 source4, destination4;
-	__u64 bytes, packets;
-	__u64 version; // of IP
-	__u64 protocol, at; // as the IP header has it, and where that is
+	__u64 bytes;
+	__u64 protocol; // as the IP header has it
 };
 
-// place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there. It
-// is one word: functions that the verifier looks at once, and not with each of their callers, neither take nor give more.
+// place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there.
 typedef __u64 place;
 
 static __always_inline place place_of(__u32 at, __u32 type)
@@ -76,10 +74,11 @@ static __always_inline enum outcome outcome_of(place p)
 }
 
 // labels follows a stack of MPLS labels to its bottom, where the first nibble tells what follows.
-__noinline place labels(struct __sk_buff *skb, __u32 at)
+static __always_inline place labels(struct __sk_buff *skb, __u32 at)
 {
 	__u8 label[4], first;
 
+#pragma unroll
 	for (int i = 0; i < MAX_LABELS; i++) {
 		if (bpf_skb_load_bytes(skb, at, label, sizeof(label)))
 			return nowhere(MALFORMED);
@@ -123,42 +122,48 @@ static __always_inline place session(struct __sk_buff *skb, __u32 at)
 		return place_of(at, ETHERTYPE_IPV6);
 	case PPP_MPLS:
 	case PPP_MPLSM:
-		return labels(skb, at);
+		return place_of(at, ETHERTYPE_MPLS);
 	}
 	return nowhere(NON_IP);
 }
 
-// unwrap follows tags, labels and sessions to an IP header.
-__noinline place unwrap(struct __sk_buff *skb, __u32 at, __u32 type)
+static __always_inline int is_tag(__u32 type)
 {
-	__be16 tag[2];
-
-	for (int tags = 0; tags <= MAX_TAGS; tags++) {
-		switch (type) {
-		case ETHERTYPE_IPV4:
-		case ETHERTYPE_IPV6:
-			return place_of(at, type);
-		case ETHERTYPE_VLAN:
-		case ETHERTYPE_QINQ:
-		case ETHERTYPE_QINQ1:
-			if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag)))
-				return nowhere(MALFORMED);
-			type = bpf_ntohs(tag[1]);
-			at += sizeof(tag);
-			break;
-		case ETHERTYPE_MPLS:
-		case ETHERTYPE_MPLSM:
-			return labels(skb, at);
-		case ETHERTYPE_PPPOE:
-			return session(skb, at);
-		default:
-			return nowhere(NON_IP);
-		}
-	}
-	return nowhere(MALFORMED);
+	return type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ1;
 }
 
-#include "segments.h"
+// strip follows tags, then a session, then labels to an IP header: each once, as a verifier goes through all of this for every way that
+// leads to it.
+static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
+{
+	__be16 tag[2];
+	place p;
+
+#pragma unroll
+	for (int tags = 0; tags < MAX_TAGS; tags++) {
+		if (!is_tag(type))
+			break;
+		if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag)))
+			return nowhere(MALFORMED);
+		type = bpf_ntohs(tag[1]);
+		at += sizeof(tag);
+	}
+	if (type == ETHERTYPE_PPPOE) {
+		p = session(skb, at);
+		if (type_of(p) != ETHERTYPE_MPLS)
+			return p;
+		at = at_of(p);
+		type = ETHERTYPE_MPLS;
+	}
+	if (type == ETHERTYPE_MPLS || type == ETHERTYPE_MPLSM)
+		return labels(skb, at);
+	if (type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6)
+		return place_of(at, type);
+	return nowhere(is_tag(type) ? MALFORMED : NON_IP);
+}
+
+// decode4 and decode6 read the IP header at a place. If they give COUNTED, p has everything; bytes and packets are those of one packet,
+// unless it was merged and the program for these has found them.
 
 static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, struct packet *p)
 {
@@ -173,15 +178,11 @@ static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, str
 		return MALFORMED;
 	if (!total || total > held)
 		total = held;
-	p->version = 4;
 	p->protocol = ip.protocol;
 	p->source4 = bpf_ntohl(ip.source);
 	p->destination4 = bpf_ntohl(ip.destination);
-	if (!skb->gso_size) {
-		p->bytes = total;
-		return COUNTED;
-	}
-	return split(skb, at, ETHERTYPE_IPV4, total, p);
+	p->bytes = total;
+	return COUNTED;
 }
 
 static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, struct packet *p)
@@ -195,30 +196,11 @@ static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, str
 	total = sizeof(ip) + payload;
 	if (!payload || total > held)
 		total = held;
-	p->version = 6;
 	p->protocol = ip.next;
-	p->at = at;
 	p->source6.high = bpf_be64_to_cpu(ip.source[0]);
 	p->source6.low = bpf_be64_to_cpu(ip.source[1]);
 	p->destination6.high = bpf_be64_to_cpu(ip.destination[0]);
 	p->destination6.low = bpf_be64_to_cpu(ip.destination[1]);
-	if (!skb->gso_size) {
-		p->bytes = total;
-		return COUNTED;
-	}
-	return split(skb, at, ETHERTYPE_IPV6, total, p);
-}
-
-// decode reads a frame, from behind its link header on, where something of a type begins. If it gives COUNTED, p has everything
-// but its outcome.
-static __always_inline enum outcome decode(struct __sk_buff *skb, __u32 at, __u32 type, struct packet *p)
-{
-	place ip = place_of(at, type);
-
-	if (type != ETHERTYPE_IPV4 && type != ETHERTYPE_IPV6) {
-		ip = unwrap(skb, at, type);
-		if (!type_of(ip))
-			return outcome_of(ip);
-	}
-	return type_of(ip) == ETHERTYPE_IPV4 ? decode4(skb, at_of(ip), p) : decode6(skb, at_of(ip), p);
+	p->bytes = total;
+	return COUNTED;
 }

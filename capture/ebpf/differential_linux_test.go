@@ -78,9 +78,9 @@ func newRunner(t testing.TB, kind ebpf.ProgramType, c capture.Config) *runner {
 			t.Error(err)
 		}
 	})
-	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table, c.Monitored, c.Excluded)), filter: p.network}
+	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table, c.Monitored, c.Excluded)), filter: p.network.count}
 	if kind == ebpf.SchedCLS {
-		r.filter = p.ethernet
+		r.filter = p.ethernet.count
 	}
 	return r
 }

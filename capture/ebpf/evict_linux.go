@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// What full is, as in totals.h.
+// What full is, as in slots.h.
 const (
 	slotsOpen uint32 = iota
 	slotsFull
@@ -60,6 +61,11 @@ func (r *reader) evict(expireAfter time.Duration) error {
 			return err
 		}
 	}
+	if ofAddresses {
+		if err := p.full.Set(slotsClosed); err != nil {
+			return err
+		}
+	}
 	if err := awaitPrograms(); err != nil {
 		if p.hasSeries() && seriesFull == slotsOpen { // nothing was deleted: what is idle now may not be so at the next call
 			err = errors.Join(err, p.seriesFull.Set(slotsOpen))
@@ -67,9 +73,6 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		return err
 	}
 	if ofAddresses {
-		if err := p.full.Set(slotsClosed); err != nil {
-			return err
-		}
 		for i := p.firstSeries; i < p.slots; i++ {
 			if of, _, owned := p.seriesOf(i); owned && evicted[of] && !evicted[i] {
 				evicted[i], expired = true, append(expired, i)
@@ -78,6 +81,11 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	}
 	if err := p.forget(expired); err != nil {
 		return fmt.Errorf("taking idle addresses out of the kernel's map: %w", err)
+	}
+	if ofAddresses {
+		for i := range p.found {
+			atomic.StoreUint64(&p.found[i], 0) // programs read whole words
+		}
 	}
 	if err := awaitPrograms(); err != nil {
 		return err
@@ -141,15 +149,15 @@ func (p *program) learn() {
 	clear(p.known)
 	for i := range p.owners {
 		if o := &p.owners[i]; o.Version != 0 {
-			p.known[p.knownPlace(o.High, o.Low)] = 1
+			p.known[p.hashOf(o.High, o.Low)>>(64-p.knownBits)] = 1
 		}
 	}
 }
 
-// knownPlace is known_place of totals.h.
-func (p *program) knownPlace(high, low uint64) uint64 {
+// hashOf is hash_of of slots.h.
+func (p *program) hashOf(high, low uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
-	return (((high ^ p.knownSeed) * golden) ^ low ^ p.knownSeed) * golden >> (64 - p.knownBits)
+	return (((high ^ p.seed) * golden) ^ low ^ p.seed) * golden
 }
 
 // expired gives those of the slots from first to end that were idle for so long, and when there may next be one.

@@ -63,11 +63,22 @@ func explain(err error, table *capture.Table, memlockErr error) error {
 
 // forbidden tells why the bpf system call is not allowed to a process that has the capability.
 func forbidden(memlockErr error) error {
-	if version, err := features.LinuxVersionCode(); err == nil && version < 5<<16|11<<8 && memlockErr != nil {
-		return &capture.MissingCapabilityError{Capability: "cap_sys_resource", Doing: "raising the limit of locked memory, as kernels before 5.11 need it", Err: memlockErr}
+	var limit unix.Rlimit
+	if memlockErr != nil && kernelBefore(5, 11) && unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
+		return lockedTooLittle(limit.Cur, memlockErr)
 	}
 	return fmt.Errorf("%s: %w: something forbids it to a process that has the capability, such as a container's seccomp profile, its user namespace, or lockdown",
 		doing, unix.EPERM)
+}
+
+// lockedTooLittle is for kernels that count maps and programs as locked memory, of which there may be so many bytes.
+func lockedTooLittle(limit uint64, err error) error {
+	return &capture.MissingCapabilityError{
+		Capability: "cap_sys_resource",
+		Doing: fmt.Sprintf("%s: kernels before 5.11 count it as locked memory, of which there may be %s here: let there be more "+
+			"(ulimit -l unlimited, LimitMEMLOCK=infinity in a unit, --ulimit=memlock=-1 of a container)", doing, size(limit)),
+		Err: err,
+	}
 }
 
 func noRoom(table *capture.Table, err error) error {
@@ -75,7 +86,7 @@ func noRoom(table *capture.Table, err error) error {
 	if series := table.SeriesLimit(); series > 0 {
 		labels = fmt.Sprintf(" and %d combinations of labels (see --max-series)", series)
 	}
-	return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips)%s: %w", doing, table.Limit(), labels, err)
+	return fmt.Errorf("%s: the kernel has no room for %d addresses (see --max-ips)%s%s: %w", doing, table.Limit(), labels, room(), err)
 }
 
 func lacks(what string, err error) error {

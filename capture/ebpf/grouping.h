@@ -14,6 +14,8 @@
 
 #define VLAN_FIELD (0x1fffULL << VLAN_AT)
 #define INTERFACE_FIELD (0xffffULL << INTERFACE_AT)
+#define PEER_FIELD (0xffffULL << PEER_AT)
+#define NETWORK_FIELD (0xffffULL << NETWORK_AT)
 
 #define MULTICAST 1 // number of a peer
 
@@ -26,31 +28,44 @@ volatile const __u64 labels_rest; // of what an address has moved that is not ke
 volatile const __u32 host_bits4;  // low bits of addresses that do not matter
 volatile const struct address6 prefix_mask6;
 
-// place4 and place6 say of the addresses from the first one on, up to the next place, what capture.Place does.
+// place4 and place6 say of the addresses from the first one on, up to the next place, what capture.Place does. Their labels have the
+// fields of network and peer, and below them flags.
+#define PLACE_MONITORED 1
+#define PLACE_INDEXED 2
+#define PLACE_BROADCAST 4
+
 struct place4 {
 	__u32 first;
-	__u32 index; // of the first one among the indexed addresses, HASHED, or NOWHERE if it is not monitored
-	__u16 network, peer;
-	__u32 broadcast;
+	__u32 base; // what the upper bits of an address have to be added to for its index
+	__u64 labels;
 };
 
 struct place6 {
 	struct address6 first;
-	__u16 network, peer;
-	__u32 monitored;
+	__u64 labels;
+};
+
+struct place_node4 {
+	struct node next;
+	struct place4 place;
+};
+
+struct place_node6 {
+	struct node next;
+	struct place6 place;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct place4);
+	__type(value, struct place_node4);
 	__uint(max_entries, 1);
 } places4 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct place6);
+	__type(value, struct place_node6);
 	__uint(max_entries, 1);
 } places6 SEC(".maps");
 
@@ -61,71 +76,65 @@ volatile const __u32 count_places4, count_places6;
 
 volatile const struct place4 few_places4[FEW_PLACES];
 
-// find_place4 and find_place6 give the last place that does not begin behind the address: it is one of size from at on.
-
-__noinline __u32 find_place4(__u32 address)
-{
-	__u32 at = 0, half;
-	struct place4 *p;
-	__u64 key;
-
-#pragma unroll
-	for (__u32 i = 0, size = count_places4; i < STEPS; i++, size -= half) {
-		half = size / 2;
-		if (!half)
-			break;
-		key = KEY(at + half);
-		p = bpf_map_lookup_elem(&places4, &key);
-		if (p && p->first <= address)
-			at += half;
-	}
-	return at;
-}
-
-__noinline __u32 find_place6(__u64 high, __u64 low)
-{
-	struct address6 address = {high, low};
-	__u32 at = 0, half;
-	struct place6 *p;
-	__u64 key;
-
-#pragma unroll
-	for (__u32 i = 0, size = count_places6; i < STEPS; i++, size -= half) {
-		half = size / 2;
-		if (!half)
-			break;
-		key = KEY(at + half);
-		p = bpf_map_lookup_elem(&places6, &key);
-		if (p && !before(&address, &p->first))
-			at += half;
-	}
-	return at;
-}
+// zero is 0, which no verifier knows: what it is added to may be anything, and is looked at once.
+__u64 zero;
 
 // TRY_PLACE4 takes a place if the address does not come before it. Without the last line, or in a loop, the compiler makes one piece
 // of code of all of them, with a pointer that verifiers forbid to who lacks CAP_PERFMON.
 #define TRY_PLACE4(i)                                                                                                                      \
 	if (i < count_places4 && address >= few_places4[i].first) {                                                                       \
-		to->first = few_places4[i].first;                                                                                          \
-		to->index = few_places4[i].index;                                                                                          \
-		to->network = few_places4[i].network;                                                                                      \
-		to->peer = few_places4[i].peer;                                                                                            \
-		to->broadcast = few_places4[i].broadcast;                                                                                  \
+		to->base = few_places4[i].base + *(volatile __u64 *)&zero;                                                                 \
+		to->labels = few_places4[i].labels + *(volatile __u64 *)&zero;                                                             \
 		asm volatile("" : : "i"(i));                                                                                               \
 		return;                                                                                                                    \
 	}
 
-// copy_place4 finds the place of an address.
-static __always_inline void copy_place4(__u32 address, struct place4 *to)
-{
-	struct place4 *p;
-	__u64 key;
+// search_place4 and search_place6 find the place of an address: the last one that does not begin behind it.
 
+static __always_inline void search_place4(__u32 address, struct place4 *to)
+{
+	__u64 key = KEY(count_places4 / 2);
+	struct place_node4 *n;
+
+#pragma unroll
+	for (int i = 0; i < STEPS; i++) {
+		n = bpf_map_lookup_elem(&places4, &key);
+		if (!n)
+			break;
+		if (address < n->place.first) {
+			key = KEY(n->next.before);
+			continue;
+		}
+		to->base = n->place.base;
+		to->labels = n->place.labels;
+		key = KEY(n->next.behind);
+	}
+}
+
+static __always_inline __u64 search_place6(const struct address6 *address)
+{
+	__u64 key = KEY(count_places6 / 2), labels = 0;
+	struct place_node6 *n;
+
+#pragma unroll
+	for (int i = 0; i < STEPS; i++) {
+		n = bpf_map_lookup_elem(&places6, &key);
+		if (!n)
+			break;
+		if (before(address, &n->place.first)) {
+			key = KEY(n->next.before);
+			continue;
+		}
+		labels = n->place.labels;
+		key = KEY(n->next.behind);
+	}
+	return labels;
+}
+
+static __always_inline void find_place4(__u32 address, struct place4 *to)
+{
 	if (count_places4 > FEW_PLACES) {
-		key = KEY(find_place4(address));
-		p = bpf_map_lookup_elem(&places4, &key);
-		if (p)
-			*to = *p;
+		search_place4(address, to);
 		return;
 	}
 	TRY_PLACE4(7);
@@ -136,6 +145,13 @@ static __always_inline void copy_place4(__u32 address, struct place4 *to)
 	TRY_PLACE4(2);
 	TRY_PLACE4(1);
 	TRY_PLACE4(0);
+}
+
+static __noinline __u64 find_place6(__u64 high, __u64 low)
+{
+	struct address6 address = {high, low};
+
+	return search_place6(&address);
 }
 
 // is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
@@ -207,9 +223,9 @@ struct {
 
 __u32 series_full; // as full is for slots of addresses
 
-// series_cache has what a processor has found in series_slots last, at a place that slot and labels give. What has been deleted since is
+// series_cache has what was found in series_slots last by the processor of a row, at a place that slot and labels give. What has been deleted since is
 // of an earlier generation.
-volatile const __u32 series_cache_size; // for each processor; a power of two
+volatile const __u32 series_cache_size; // for each row; a power of two
 
 struct series_found {
 	__u64 labels;
@@ -247,7 +263,7 @@ static __always_inline __u32 protocol_number(__u32 protocol)
 }
 
 // add_series gives a slot to labels of an address that have none, if there is one.
-__noinline __u32 add_series(__u64 slot, __u64 labels)
+static __noinline __u32 add_series(__u64 slot, __u64 labels)
 {
 	struct series_key of = {slot, labels};
 	struct series_owner *o;
@@ -256,17 +272,17 @@ __noinline __u32 add_series(__u64 slot, __u64 labels)
 	long refused;
 
 	if (series_full != OPEN)
-		return NOWHERE;
+		return OTHER;
 	refused = bpf_map_pop_elem(&free_series, &series);
 	if (refused) {
 		if (refused == -ENOENT) // not if it was busy
 			series_full = FULL;
-		return NOWHERE;
+		return OTHER;
 	}
 	key = KEY(series - first_series);
 	o = bpf_map_lookup_elem(&series_owners, &key);
 	if (!o)
-		return NOWHERE; // not so: there is one for each
+		return OTHER; // not so: there is one for each
 	o->labels = labels;
 	barrier();
 	o->owned = slot + 1;
@@ -282,12 +298,12 @@ __noinline __u32 add_series(__u64 slot, __u64 labels)
 	o->owned = 0;
 	bpf_map_push_elem(&free_series, &series, 0);
 	owned = bpf_map_lookup_elem(&series_slots, &of);
-	return owned ? *owned : NOWHERE;
+	return owned ? *owned : OTHER;
 }
 
 // new_series gives the slot for labels that an address has not had yet. Where it has had many, VLAN and interface are "other", then
 // all labels.
-__noinline __u32 new_series(__u32 slot, __u64 labels)
+static __noinline __u32 new_series(__u32 slot, __u64 labels)
 {
 	const __u64 endless = VLAN_FIELD | INTERFACE_FIELD;
 	struct series_key coarser = {slot, (labels & ~endless) | (labels_rest & endless)};
@@ -298,7 +314,7 @@ __noinline __u32 new_series(__u32 slot, __u64 labels)
 		return slot; // not so: there is one for each
 	if (labels != coarser.labels && *count < SERIES_PER_IP) {
 		series = add_series(slot, labels);
-		if (series != NOWHERE)
+		if (series != OTHER)
 			return series;
 	}
 	if (coarser.labels == labels_rest)
@@ -308,22 +324,24 @@ __noinline __u32 new_series(__u32 slot, __u64 labels)
 		return *owned;
 	if (*count < 2 * SERIES_PER_IP) {
 		series = add_series(slot, coarser.labels);
-		if (series != NOWHERE)
+		if (series != OTHER)
 			return series;
 	}
 	return slot;
 }
 
-// series_slot gives the slot of an address' labels.
-static __always_inline __u32 series_slot(__u32 cpu, __u32 slot, __u64 labels)
+// series_slot gives the slot of an address' labels, a quick one HASHED if it has not found out. Processors that share a row have no cache.
+static __always_inline __u32 series_slot(__u32 row, __u32 slot, __u64 labels, const int quick)
 {
 	struct series_key of = {slot, labels};
-	__u64 key = KEY(cpu * series_cache_size + ((slot ^ (__u32)(labels * GOLDEN >> 32)) & (series_cache_size - 1)));
+	__u64 key = KEY(row * series_cache_size + ((slot ^ (__u32)(labels * GOLDEN >> 32)) & (series_cache_size - 1)));
 	struct series_found *found = bpf_map_lookup_elem(&series_cache, &key);
 	__u32 *series;
 
 	if (found && found->labels == labels && found->slot == slot && found->generation == series_generation)
 		return found->series;
+	if (quick)
+		return HASHED;
 	series = bpf_map_lookup_elem(&series_slots, &of);
 	if (!series)
 		return new_series(slot, labels);
@@ -336,18 +354,13 @@ static __always_inline __u32 series_slot(__u32 cpu, __u32 slot, __u64 labels)
 	return *series;
 }
 
-// add_labelled adds to what the address of a slot moved with labels.
-static __always_inline void add_labelled(__u32 cpu, __u32 sums_at, __u32 slot, __u64 labels, enum direction d, __u64 bytes, __u64 packets)
+// labelled_slot gives the slot that counts for the address of a slot, with labels.
+static __always_inline __u32 labelled_slot(__u32 row, __u32 slot, __u64 labels, const int quick)
 {
 	labels &= labels_mask;
-	if (slot != NOWHERE && labels != labels_rest)
-		slot = series_slot(cpu, slot, labels);
-	add_slot(cpu, sums_at, slot, d, bytes, packets);
-}
-
-static __always_inline __u64 place_labels(__u16 network, __u16 peer)
-{
-	return (__u64)network << NETWORK_AT | (__u64)peer << PEER_AT;
+	if (slot == OTHER || slot == HASHED || labels == labels_rest)
+		return slot;
+	return series_slot(row, slot, labels, quick);
 }
 
 // packet_labels gives the labels that both ends of a packet have, which was seen on the interface with a place in sums.
@@ -360,62 +373,76 @@ static __always_inline __u64 packet_labels(__u32 interface, __u32 protocol, __u3
 	return (number ? *number << INTERFACE_AT : 0) | (__u64)vlan << VLAN_AT | protocol_number(protocol);
 }
 
-static __always_inline __u32 grouped_slot4(const struct place4 *p, __u32 address)
+static __always_inline __u64 source_labels(__u64 from, __u64 to, int is_group)
 {
-	if (p->index == HASHED)
-		return shared_slot4(address >> host_bits4 << host_bits4);
-	return p->index + ((address >> host_bits4) - (p->first >> host_bits4));
+	return (from & NETWORK_FIELD) | (is_group ? (__u64)MULTICAST << PEER_AT : to & PEER_FIELD);
 }
 
-static __always_inline __u32 grouped_slot6(const struct address6 *address)
+static __always_inline __u64 destination_labels(__u64 from, __u64 to)
+{
+	return (to & NETWORK_FIELD) | (from & PEER_FIELD);
+}
+
+// grouped_slot4 and grouped_slot6 give the slot of the prefix that an address is in, or NOWHERE.
+
+static __always_inline __u32 grouped_slot4(const struct place4 *p, __u32 address, const int quick)
+{
+	__u32 prefix = address >> host_bits4 << host_bits4;
+
+	if (!(p->labels & PLACE_MONITORED))
+		return NOWHERE;
+	if (p->labels & PLACE_INDEXED)
+		return p->base + (address >> host_bits4);
+	return quick ? quick_slot4(prefix) : shared_slot4(prefix);
+}
+
+static __always_inline __u32 grouped_slot6(__u64 labels, const struct address6 *address, const int quick)
 {
 	struct address6 prefix = {address->high & prefix_mask6.high, address->low & prefix_mask6.low};
 
-	return shared_slot6(&prefix);
+	if (!(labels & PLACE_MONITORED))
+		return NOWHERE;
+	return quick ? quick_slot6(&prefix) : shared_slot6(&prefix);
+}
+
+// count_grouped adds to what the addresses of two slots have moved, each if it is somewhere.
+static __always_inline enum outcome count_grouped(__u32 row, __u32 interface, __u32 from, __u64 from_labels, __u32 to, __u64 to_labels,
+						  __u64 bytes, __u64 packets, const int quick)
+{
+	if (from != NOWHERE)
+		from = labelled_slot(row, from, from_labels, quick);
+	if (to != NOWHERE)
+		to = labelled_slot(row, to, to_labels, quick);
+	return add_both(row, interface, from, to, bytes, packets, quick);
 }
 
 // group4 and group6 are count4 and count6.
 
-static __always_inline enum outcome group4(__u32 cpu, __u32 sums_at, __u32 source, __u32 destination, __u64 labels, __u64 bytes,
-					   __u64 packets)
+static __always_inline enum outcome group4(__u32 row, __u32 interface, __u32 source, __u32 destination, __u64 labels, __u64 bytes,
+					   __u64 packets, const int quick)
 {
-	struct place4 from = {.index = NOWHERE}, to = {.index = NOWHERE};
+	struct place4 from = {}, to = {};
 
-	if (is_excluded4(source) || is_excluded4(destination))
+	if (is_excluded4(source, quick) || is_excluded4(destination, quick))
 		return EXCLUDED;
-	copy_place4(source, &from);
-	copy_place4(destination, &to);
-	if (from.index != NOWHERE)
-		add_labelled(cpu, sums_at, grouped_slot4(&from, source),
-			     labels | place_labels(from.network, to.broadcast || is_group4(destination) ? MULTICAST : to.peer), TRANSMIT,
-			     bytes, packets);
-	if (to.index != NOWHERE)
-		add_labelled(cpu, sums_at, grouped_slot4(&to, destination), labels | place_labels(to.network, from.peer), RECEIVE, bytes,
-			     packets);
-	return from.index == NOWHERE && to.index == NOWHERE ? UNMONITORED : COUNTED;
+	find_place4(source, &from);
+	find_place4(destination, &to);
+	return count_grouped(row, interface, grouped_slot4(&from, source, quick),
+			     labels | source_labels(from.labels, to.labels, to.labels & PLACE_BROADCAST || is_group4(destination)),
+			     grouped_slot4(&to, destination, quick), labels | destination_labels(from.labels, to.labels), bytes, packets, quick);
 }
 
-static __always_inline enum outcome group6(__u32 cpu, __u32 sums_at, const struct address6 *source,
-					   const struct address6 *destination, __u64 labels, __u64 bytes, __u64 packets)
+static __always_inline enum outcome group6(__u32 row, __u32 interface, const struct address6 *source,
+					   const struct address6 *destination, __u64 labels, __u64 bytes, __u64 packets, const int quick)
 {
-	struct place6 *from, *to;
-	__u64 key;
+	__u64 from, to;
 
-	if (is_excluded6(source) || is_excluded6(destination))
+	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
 		return EXCLUDED;
-	key = KEY(find_place6(source->high, source->low));
-	from = bpf_map_lookup_elem(&places6, &key);
-	key = KEY(find_place6(destination->high, destination->low));
-	to = bpf_map_lookup_elem(&places6, &key);
-	if (!from || !to)
-		return MALFORMED; // not so: there is one for each address
-	if (from->monitored)
-		add_labelled(cpu, sums_at, grouped_slot6(source),
-			     labels | place_labels(from->network, is_group6(destination) ? MULTICAST : to->peer), TRANSMIT, bytes, packets);
-	if (to->monitored)
-		add_labelled(cpu, sums_at, grouped_slot6(destination), labels | place_labels(to->network, from->peer), RECEIVE, bytes,
-			     packets);
-	return from->monitored || to->monitored ? COUNTED : UNMONITORED;
+	from = quick ? search_place6(source) : find_place6(source->high, source->low);
+	to = quick ? search_place6(destination) : find_place6(destination->high, destination->low);
+	return count_grouped(row, interface, grouped_slot6(from, source, quick), labels | source_labels(from, to, is_group6(destination)),
+			     grouped_slot6(to, destination, quick), labels | destination_labels(from, to), bytes, packets, quick);
 }
 
 static __always_inline int is_extension(__u32 protocol)
@@ -425,11 +452,12 @@ static __always_inline int is_extension(__u32 protocol)
 }
 
 // upper_protocol gives the protocol behind the extension headers of the IPv6 header at a place.
-__noinline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
+static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
 {
 	__u8 e[8];
 
 	at += sizeof(struct ipv6);
+#pragma unroll
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		if (!is_extension(protocol))
 			return protocol;
@@ -443,19 +471,8 @@ __noinline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
 	return is_extension(protocol) ? NO_PROTOCOL : protocol;
 }
 
+// removed_vlan gives the ID of the tag that the kernel has taken out of a frame, as it does with the outermost one of most.
 static __always_inline __u32 removed_vlan(struct __sk_buff *skb)
 {
 	return skb->vlan_present ? skb->vlan_tci & VLAN_ID : 0;
-}
-
-// vlan_of gives the VLAN of a frame whose link header ends at a place, with a type. The kernel takes the outermost tag out of most.
-static __always_inline __u32 vlan_of(struct __sk_buff *skb, __u32 at, __u32 type)
-{
-	__be16 tag;
-
-	if (skb->vlan_present)
-		return removed_vlan(skb);
-	if ((type != ETHERTYPE_VLAN && type != ETHERTYPE_QINQ && type != ETHERTYPE_QINQ1) || bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)))
-		return 0;
-	return bpf_ntohs(tag) & VLAN_ID;
 }

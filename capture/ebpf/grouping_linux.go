@@ -14,26 +14,42 @@ import (
 // As in grouping.h and subnets.h.
 const (
 	fewPlaces = 8
-	maxPlaces = 1 << 16 // that can be searched in so many steps
+	maxPlaces = 1<<17 - 1 // that can be searched in so many steps
+
+	placeMonitored = 1
+	placeIndexed   = 2
+	placeBroadcast = 4
+
+	peerAt    = 32
+	networkAt = 48
 )
+
+type countPlace6 = struct {
+	First  countAddress6
+	Labels uint64
+}
 
 // maxSeriesCache is how many series a processor finds again without a search: 1.5 MiB, which fit in most second-level caches.
 const maxSeriesCache = 1 << 16
 
-// choose leaves of a spec what a grouping needs, and gives the names of its programs.
-func choose(spec *ebpf.CollectionSpec, g *capture.Grouping) (ethernet, network string) {
+// choose leaves of a spec what a grouping needs, and gives the names of the programs, in the order of enum stage in stages.h.
+func choose(spec *ebpf.CollectionSpec, g *capture.Grouping) [5]string {
+	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
+	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
 	if g != nil {
-		delete(spec.Programs, countProgCountEthernet)
-		delete(spec.Programs, countProgCountNetwork)
-		return countProgGroupEthernet, countProgGroupNetwork
+		stages[0], others[0] = others[0], stages[0]
+		stages[1], others[1] = others[1], stages[1]
+		stages[4], others[2] = others[2], stages[4]
+	} else {
+		for _, name := range []string{countMapPlaces4, countMapPlaces6, countMapInterfaceNumbers, countMapSeriesSlots, countMapFreeSeries,
+			countMapSeriesOwners, countMapSeriesCounts, countMapSeriesCache} {
+			delete(spec.Maps, name)
+		}
 	}
-	delete(spec.Programs, countProgGroupEthernet)
-	delete(spec.Programs, countProgGroupNetwork)
-	for _, name := range []string{countMapPlaces4, countMapPlaces6, countMapInterfaceNumbers, countMapSeriesSlots, countMapFreeSeries,
-		countMapSeriesOwners, countMapSeriesCounts, countMapSeriesCache} {
-		delete(spec.Maps, name)
+	for _, name := range others {
+		delete(spec.Programs, name)
 	}
-	return countProgCountEthernet, countProgCountNetwork
+	return stages
 }
 
 // group fills in by what the program is to keep totals, where it is not by the single addresses of ranges alone.
@@ -42,33 +58,44 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *capture.Grouping, monitore
 	var places4 []countPlace4
 	var places6 []countPlace6
 	for _, place := range g.Places() {
-		if place.First.Is4() {
-			at := countPlace4{First: number4(place.First), Index: nowhere, Network: place.Network, Peer: place.Peer}
-			if place.Broadcast {
-				at.Broadcast = 1
-			}
-			if place.Monitored {
-				at.Index = indexOf(monitored4, at.First, hostBits.V4)
-			}
-			places4 = append(places4, at)
+		labels := uint64(place.Network)<<networkAt | uint64(place.Peer)<<peerAt
+		if place.Monitored {
+			labels |= placeMonitored
+		}
+		if place.Broadcast {
+			labels |= placeBroadcast
+		}
+		if place.First.Is6() {
+			places6 = append(places6, countPlace6{First: number6(place.First), Labels: labels})
 			continue
 		}
-		at := countPlace6{First: number6(place.First), Network: place.Network, Peer: place.Peer}
-		if place.Monitored {
-			at.Monitored = 1
+		at := countPlace4{First: number4(place.First), Labels: labels}
+		if base, ok := baseOf(monitored4, at.First, hostBits.V4); ok && place.Monitored {
+			at.Base = base
+			at.Labels |= placeIndexed
 		}
-		places6 = append(places6, at)
+		places4 = append(places4, at)
 	}
 	if max(len(places4), len(places6)) > maxPlaces {
 		return fmt.Errorf("searching %d ranges of addresses: %w (there can be %d)", max(len(places4), len(places6)), errors.ErrUnsupported, maxPlaces)
 	}
 	var few [fewPlaces]countPlace4
 	if len(places4) > fewPlaces {
-		fill(spec.Maps[countMapPlaces4], places4)
+		nodes := make([]countPlaceNode4, len(places4))
+		for i, next := range balance(len(places4)) {
+			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
+			nodes[i].Place.First, nodes[i].Place.Base, nodes[i].Place.Labels = places4[i].First, places4[i].Base, places4[i].Labels
+		}
+		fill(spec.Maps[countMapPlaces4], nodes)
 	} else {
 		copy(few[:], places4)
 	}
-	fill(spec.Maps[countMapPlaces6], places6)
+	nodes := make([]countPlaceNode6, len(places6))
+	for i, next := range balance(len(places6)) {
+		nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
+		nodes[i].Place.First, nodes[i].Place.Labels = places6[i].First, places6[i].Labels
+	}
+	fill(spec.Maps[countMapPlaces6], nodes)
 	spec.Maps[countMapInterfaceNumbers].MaxEntries = uint32(p.interfaces)
 	cache := 1
 	if series := p.slots - p.firstSeries; series > 0 {
@@ -76,7 +103,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *capture.Grouping, monitore
 		for _, name := range []string{countMapSeriesSlots, countMapFreeSeries, countMapSeriesOwners} {
 			spec.Maps[name].MaxEntries = uint32(series)
 		}
-		spec.Maps[countMapSeriesCache].MaxEntries = uint32(p.cpus * cache)
+		spec.Maps[countMapSeriesCache].MaxEntries = uint32(p.rows * cache)
 		spec.Maps[countMapSeriesCounts].MaxEntries = uint32(max(1, p.firstSeries))
 	}
 	ones := countAddress6{High: ^uint64(0), Low: ^uint64(0)}
@@ -103,14 +130,14 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *capture.Grouping, monitore
 	return nil
 }
 
-// indexOf gives the index of a monitored address.
-func indexOf(ranges []countRange4, address uint32, hostBits int) uint32 {
+// baseOf gives what the upper bits of a monitored address have to be added to for its index, if it has one.
+func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok bool) {
 	for _, r := range ranges {
 		if address-r.First <= r.Extent && r.Index != hashed {
-			return r.Index + address>>hostBits - r.First>>hostBits
+			return r.Index - r.First>>hostBits, true
 		}
 	}
-	return hashed
+	return 0, false
 }
 
 func (p *program) hasSeries() bool { return p.firstSeries < p.slots }

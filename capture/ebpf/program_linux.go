@@ -22,23 +22,31 @@ const indexMemory = 64 << 20
 // knownPlaces is how many places there are in known for each address that may have a slot: so many others are spared a search.
 const knownPlaces = 8
 
-// slotSize is how many bytes a slot takes of a processor's.
+// foundPlaces is how many places there are in found for each address that may have a slot: the more, the fewer look for another.
+const foundPlaces = 2
+
+// minFoundBits is for as many places as are looked at.
+const minFoundBits = 2
+
+// slotSize is how many bytes a slot takes of a row.
 const slotSize = directions * 2 * int(unsafe.Sizeof(countHalf{}))
 
 // program is the socket filters in the kernel, and their maps.
 type program struct {
-	ethernet, network *ebpf.Program // for frames that begin with an Ethernet header, and at the network layer
+	ethernet, network filter // for frames that begin with an Ethernet header, and at the network layer
 
-	// What the filters write while we read it, through maps that are mapped into memory. For what is where, see totals.h.
+	// What the filters write while we read it, through maps that are mapped into memory. For what is where, see totals.h and slots.h.
 	sums       []countSize
 	low, high  []countHalf
+	sharedRow  []countSize
 	owners     []countOwner
+	found      []uint64
 	known      []byte
-	knownSeed  uint64 // see known_place
+	seed       uint64 // see hash_of
 	knownBits  int
 	addresses  []netip.Addr // that are indexed, in the order of their slots
 	full       *ebpf.Variable
-	cpus       int
+	rows       int // of processors that have one each
 	slots      int
 	interfaces int
 
@@ -54,9 +62,15 @@ type program struct {
 
 	seriesSlots, freeSeries *ebpf.Map
 
+	sharesRow bool // further processors may come
+
 	collection *ebpf.Collection
 	mapped     [][]byte
+	mapErr     error
 }
+
+// filter is a program for sockets: the one that counts, and one that only goes on to it, for which there is room on every socket.
+type filter struct{ count, enter *ebpf.Program }
 
 // load puts the program into the kernel that counts what c says, on so many interfaces at a time.
 func load(c capture.Config, interfaces int) (*program, error) {
@@ -68,16 +82,16 @@ func load(c capture.Config, interfaces int) (*program, error) {
 }
 
 func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*program, error) {
-	cpus, err := ebpf.PossibleCPU()
+	cpus, err := processors()
 	if err != nil {
-		return nil, fmt.Errorf("counting processors: %w", err)
+		return nil, err
 	}
-	p := &program{cpus: cpus, interfaces: interfaces}
-	if err := p.configure(spec, c); err != nil {
+	p := &program{rows: cpus.online, interfaces: interfaces}
+	if err := p.configure(spec, c, cpus); err != nil {
 		return nil, err
 	}
 	g := c.Table.Grouping()
-	ethernet, network := choose(spec, g)
+	stages := choose(spec, g)
 
 	p.collection, err = ebpf.NewCollection(spec)
 	var memlockErr error
@@ -91,44 +105,68 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 	if err != nil {
 		return nil, explain(err, c.Table, memlockErr)
 	}
-	p.ethernet, p.network = p.collection.Programs[ethernet], p.collection.Programs[network]
+	p.ethernet = filter{p.collection.Programs[stages[0]], p.collection.Programs[countProgEnterEthernet]}
+	p.network = filter{p.collection.Programs[stages[1]], p.collection.Programs[countProgEnterNetwork]}
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
 	p.freeSlots, p.interfaceSlots = p.collection.Maps[countMapFreeSlots], p.collection.Maps[countMapInterfaceSlots]
 	p.full = p.collection.Variables[countVarFull]
 	p.seriesSlots, p.freeSeries = p.collection.Maps[countMapSeriesSlots], p.collection.Maps[countMapFreeSeries]
 	p.seriesFull, p.generation = p.collection.Variables[countVarSeriesFull], p.collection.Variables[countVarSeriesGeneration]
-	var errs [9]error
-	p.sums, errs[0] = view[countSize](p, countMapSums, cpus*interfaces*sums)
-	p.low, errs[1] = view[countHalf](p, countMapLow, cpus*directions*p.slots)
-	p.high, errs[2] = view[countHalf](p, countMapHigh, cpus*directions*p.slots)
-	p.owners, errs[3] = view[countOwner](p, countMapOwners, p.firstSeries-len(p.addresses))
-	if p.firstSeries > len(p.addresses) {
-		p.known, errs[4] = view[byte](p, countMapKnown, 1<<p.knownBits)
-	}
-	errs[5] = p.free(p.freeSlots, len(p.addresses), p.firstSeries)
-	if p.hasSeries() {
-		p.seriesOwners, errs[6] = view[countSeriesOwner](p, countMapSeriesOwners, p.slots-p.firstSeries)
-		p.seriesCounts, errs[7] = view[uint64](p, countMapSeriesCounts, p.firstSeries)
-		errs[8] = p.free(p.freeSeries, p.firstSeries, p.slots)
-	}
-	if g != nil {
-		var err error
-		p.interfaceNumbers, err = view[uint64](p, countMapInterfaceNumbers, interfaces)
-		errs[6] = errors.Join(errs[6], err)
-	}
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := errors.Join(p.join(stages), p.mapMemory(g), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
+// join has the programs go on to each other.
+func (p *program) join(stages [5]string) error {
+	for i, name := range stages {
+		if err := p.collection.Maps[countMapStages].Put(uint32(i), p.collection.Programs[name]); err != nil {
+			return fmt.Errorf("joining eBPF programs: %w", err)
+		}
+	}
+	return nil
+}
+
+// mapMemory maps what is read, or written, without a system call.
+func (p *program) mapMemory(g *capture.Grouping) error {
+	shared := p.firstSeries - len(p.addresses)
+	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
+	p.low = view[countHalf](p, countMapLow, p.rows*directions*p.slots)
+	p.high = view[countHalf](p, countMapHigh, p.rows*directions*p.slots)
+	p.owners = view[countOwner](p, countMapOwners, shared)
+	if shared > 0 {
+		p.known = view[byte](p, countMapKnown, 1<<p.knownBits)
+		p.found = view[uint64](p, countMapFound, int(p.collection.Maps[countMapFound].MaxEntries()))
+	}
+	if p.sharesRow {
+		p.sharedRow = view[countSize](p, countMapSharedRow, directions*p.slots)
+	}
+	if p.hasSeries() {
+		p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners, p.slots-p.firstSeries)
+		p.seriesCounts = view[uint64](p, countMapSeriesCounts, p.firstSeries)
+	}
+	if g != nil {
+		p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers, p.interfaces)
+	}
+	return p.mapErr
+}
+
+func (p *program) freeAll() error {
+	err := p.free(p.freeSlots, len(p.addresses), p.firstSeries)
+	if p.hasSeries() {
+		err = errors.Join(err, p.free(p.freeSeries, p.firstSeries, p.slots))
+	}
+	return err
+}
+
 // configure fills in what the program is to count, and what its maps are to hold.
-func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
+func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cpus) error {
 	limit, g, hostBits := c.Table.Limit(), c.Table.Grouping(), 0
 	if g != nil {
 		hostBits = g.HostBits().V4
 	}
-	room := min(limit, indexMemory/p.cpus/slotSize)
+	room := min(limit, indexMemory/p.rows/slotSize)
 	monitored4, indexed := ranges4(c.Monitored, uint32(room), hostBits)
 	excluded4, _ := ranges4(c.Excluded, 0, 0)
 	monitored6, excluded6 := ranges6(c.Monitored), ranges6(c.Excluded)
@@ -155,23 +193,30 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
 	if g != nil && g.Mask() != 0 {
 		p.slots += c.Table.SeriesLimit()
 	}
-	if int64(p.cpus)*directions*int64(p.slots) > math.MaxInt32 {
+	if int64(p.rows)*directions*int64(p.slots) > math.MaxInt32 {
 		return noRoom(c.Table, unix.E2BIG)
 	}
 	if len(monitored6) > 0 {
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
 	}
-	p.knownSeed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPlaces*limit-1))
-	spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
-	spec.Maps[countMapSums].MaxEntries = uint32(p.cpus * p.interfaces * sums)
+	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPlaces*limit-1))
+	foundBits := max(minFoundBits, bits.Len(uint(foundPlaces*limit-1)))
+	if share {
+		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
+		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
+	}
+	spec.Maps[countMapSums].MaxEntries = uint32((p.rows + 1) * p.interfaces * sums)
 	spec.Maps[countMapInterfaceSlots].MaxEntries = uint32(p.interfaces)
 	for _, name := range []string{countMapLow, countMapHigh} {
-		spec.Maps[name].MaxEntries = uint32(max(1, p.cpus*directions*p.slots))
+		spec.Maps[name].MaxEntries = uint32(max(1, p.rows*directions*p.slots))
 	}
-	more(spec.Maps[countMapMoreMonitored4], monitored4)
-	more(spec.Maps[countMapMoreExcluded4], excluded4)
-	more(spec.Maps[countMapMoreMonitored6], monitored6)
-	more(spec.Maps[countMapMoreExcluded6], excluded6)
+	if p.sharesRow = cpus.possible > p.rows; p.sharesRow {
+		spec.Maps[countMapSharedRow].MaxEntries = uint32(max(1, directions*p.slots))
+	}
+	tree4(spec.Maps[countMapMoreMonitored4], monitored4)
+	tree4(spec.Maps[countMapMoreExcluded4], excluded4)
+	tree6(spec.Maps[countMapMoreMonitored6], monitored6)
+	tree6(spec.Maps[countMapMoreExcluded6], excluded6)
 
 	for name, value := range map[string]any{
 		countVarMonitored4:  few4(monitored4),
@@ -182,7 +227,10 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config) error {
 		countVarSlots:       uint32(p.slots),
 		countVarFirstShared: uint32(len(p.addresses)),
 		countVarKnownBits:   uint32(p.knownBits),
-		countVarKnownSeed:   p.knownSeed,
+		countVarFoundBits:   uint32(foundBits),
+		countVarSeed:        p.seed,
+		countVarRows:        uint32(p.rows),
+		countVarTwoStores:   twoStores,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
@@ -204,18 +252,19 @@ func (p *program) free(stack *ebpf.Map, first, end int) error {
 	return nil
 }
 
-// view maps the values of an array map into memory.
-func view[T any](p *program, name string, count int) ([]T, error) {
-	if count == 0 {
-		return nil, nil
+// view maps the values of an array map into memory. Its error is mapErr.
+func view[T any](p *program, name string, count int) []T {
+	if count == 0 || p.mapErr != nil {
+		return nil
 	}
 	m := p.collection.Maps[name]
 	mem, err := unix.Mmap(m.FD(), 0, count*int(unsafe.Sizeof(*new(T))), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("mapping the kernel's map %s: %w", name, err)
+		p.mapErr = fmt.Errorf("mapping the kernel's map %s: %w", name, err)
+		return nil
 	}
 	p.mapped = append(p.mapped, mem)
-	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count), nil
+	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count)
 }
 
 // release takes note that the interface of an index has no place among the interfaces any more, unless it is another's by now.

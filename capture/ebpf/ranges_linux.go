@@ -12,6 +12,11 @@ import (
 )
 
 // As in subnets.h.
+type (
+	countRange4 = struct{ First, Extent, Index uint32 }
+	countRange6 = struct{ First, Last countAddress6 }
+)
+
 const (
 	few     = 2
 	nowhere = 0xffffffff
@@ -110,10 +115,47 @@ func few6(ranges []countRange6) countFew6 {
 	return c
 }
 
-func more[R any](m *ebpf.MapSpec, ranges []R) {
+// tree4 and tree6 have a map hold ranges, if they are too many for constants.
+
+func tree4(m *ebpf.MapSpec, ranges []countRange4) {
 	if len(ranges) > few {
-		fill(m, ranges)
+		nodes := make([]countNode4, len(ranges))
+		for i, next := range balance(len(ranges)) {
+			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
+			nodes[i].Range.First, nodes[i].Range.Extent, nodes[i].Range.Index = ranges[i].First, ranges[i].Extent, ranges[i].Index
+		}
+		fill(m, nodes)
 	}
+}
+
+func tree6(m *ebpf.MapSpec, ranges []countRange6) {
+	if len(ranges) > few {
+		nodes := make([]countNode6, len(ranges))
+		for i, next := range balance(len(ranges)) {
+			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
+			nodes[i].Range.First, nodes[i].Range.Last = ranges[i].First, ranges[i].Last
+		}
+		fill(m, nodes)
+	}
+}
+
+// node says where a search goes on from something, if not nowhere.
+type node struct{ before, behind uint32 }
+
+// balance makes a balanced tree of so many things in their order. The root is the one in the middle.
+func balance(count int) []node {
+	nodes := make([]node, count)
+	var root func(first, end int) uint32
+	root = func(first, end int) uint32 {
+		if first == end {
+			return nowhere
+		}
+		middle := first + (end-first)/2
+		nodes[middle] = node{root(first, middle), root(middle+1, end)}
+		return uint32(middle)
+	}
+	root(0, count)
+	return nodes
 }
 
 // fill has an array map hold values.

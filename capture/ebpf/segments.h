@@ -24,8 +24,8 @@
 // What gso_size says when the packets have sizes of their own, as SCTP's (include/linux/skbuff.h).
 #define GSO_BY_FRAGS 0xffff
 
-// transport says what is behind an IP header and its extensions: where it is, its protocol, how long its own header is if that
-// was looked at, and whether a jumbo payload option that no packet on the wire has stands before it. 0 is nothing.
+// transport says what is behind an IP header and its extensions: where it is, its protocol, and how long a jumbo payload option is that
+// stands before it, and that no packet on the wire has. 0 is nothing.
 typedef __u64 transport;
 
 static __always_inline transport transport_of(__u32 at, __u32 protocol, __u32 jumbo)
@@ -33,19 +33,9 @@ static __always_inline transport transport_of(__u32 at, __u32 protocol, __u32 ju
 	return (transport)at << 32 | jumbo << 16 | protocol;
 }
 
-static __always_inline transport with_length(transport t, __u32 length)
-{
-	return t | length << 8;
-}
-
 static __always_inline __u32 protocol_of(transport t)
 {
 	return t & 0xff;
-}
-
-static __always_inline __u32 length_of(transport t)
-{
-	return t >> 8 & 0xff;
 }
 
 static __always_inline __u32 jumbo_of(transport t)
@@ -59,6 +49,7 @@ static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 
 	__u32 length, jumbo = 0;
 	__u8 e[8];
 
+#pragma unroll
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		if (protocol != PROTOCOL_HOP_BY_HOP && protocol != PROTOCOL_ROUTING && protocol != PROTOCOL_FRAGMENT &&
 		    protocol != PROTOCOL_DESTINATION)
@@ -75,7 +66,7 @@ static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 
 }
 
 // behind_ip finds what stands behind the IP header at a place.
-__noinline transport behind_ip(struct __sk_buff *skb, __u32 at, __u32 type)
+static __always_inline transport behind_ip(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	struct ipv4 v4;
 	struct ipv6 v6;
@@ -90,8 +81,8 @@ __noinline transport behind_ip(struct __sk_buff *skb, __u32 at, __u32 type)
 	return behind_extensions(skb, at + sizeof(v6), v6.next, v6.payload);
 }
 
-// inside goes from what a tunnel carries to the IP header in it.
-static __always_inline place inside(struct __sk_buff *skb, __u32 at, __u32 type)
+// in_bridged goes from what a tunnel carries to what an Ethernet header in there has.
+static __always_inline place in_bridged(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 inner;
 
@@ -101,10 +92,10 @@ static __always_inline place inside(struct __sk_buff *skb, __u32 at, __u32 type)
 			return nowhere(MALFORMED);
 		type = bpf_ntohs(inner);
 	}
-	return unwrap(skb, at, type);
+	return place_of(at, type);
 }
 
-// in_gre finds the IP header in GRE (RFC 2784, RFC 2890).
+// in_gre finds what GRE carries (RFC 2784, RFC 2890).
 static __always_inline place in_gre(struct __sk_buff *skb, __u32 at)
 {
 	__be16 gre[2];
@@ -117,7 +108,7 @@ static __always_inline place in_gre(struct __sk_buff *skb, __u32 at)
 		return nowhere(NON_IP);
 	// Checksum, key and sequence number are there if their flags are.
 	at += sizeof(gre) + ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1)) * 4;
-	return inside(skb, at, bpf_ntohs(gre[1]));
+	return in_bridged(skb, at, bpf_ntohs(gre[1]));
 }
 
 // reaches tells whether an IP packet ends where the frame does, or does not say where (BIG TCP).
@@ -130,106 +121,51 @@ static __always_inline int reaches(struct __sk_buff *skb, place ip, __u32 end)
 		header = sizeof(struct ipv6);
 		at += 2;
 	}
-	if (!type_of(ip) || bpf_skb_load_bytes(skb, at + 2, &length, sizeof(length)))
+	if (bpf_skb_load_bytes(skb, at + 2, &length, sizeof(length)))
 		return 0;
 	return !length || at_of(ip) + header + bpf_ntohs(length) == end;
 }
 
-// in_udp finds the IP header in VXLAN (RFC 7348, with its group policy and generic protocol extensions) or Geneve (RFC 8926).
-// What UDP carries may just look like a tunnel: then the packet in it ends with the first of the merged packets.
-__noinline place in_udp(struct __sk_buff *skb, __u32 at, __u32 end)
+// in_udp finds what Geneve (RFC 8926) or VXLAN (RFC 7348, with its group policy and generic protocol extensions) carries, if the
+// header behind one of UDP looks like theirs and has not been tried yet, which tried then says. What UDP carries may just look like a
+// tunnel: then the packet in it ends with the first of the merged packets.
+static __always_inline place in_udp(struct __sk_buff *skb, __u32 at, enum tried *tried)
 {
 	__u32 type = ETHERTYPE_BRIDGING;
 	__u8 t[8];
-	place ip;
 
 	at += UDP_LEN;
 	if (bpf_skb_load_bytes(skb, at, t, sizeof(t)) || t[7])
 		return nowhere(NON_IP);
 	at += sizeof(t);
-	if (!(t[0] >> 6) && !(t[1] & 0x3f) && (t[2] || t[3])) {
-		ip = inside(skb, at + (t[0] & 0x3f) * 4, t[2] << 8 | t[3]);
-		if (reaches(skb, ip, end))
-			return ip;
+	if (*tried == NOTHING && !(t[0] >> 6) && !(t[1] & 0x3f) && (t[2] || t[3])) {
+		*tried = GENEVE;
+		return in_bridged(skb, at + (t[0] & 0x3f) * 4, t[2] << 8 | t[3]);
 	}
-	if (!(t[0] & 8))
+	if (*tried == VXLAN || !(t[0] & 8))
 		return nowhere(NON_IP);
+	*tried = VXLAN;
 	if (t[0] & 4 && t[3] == 1)
 		type = ETHERTYPE_IPV4;
 	else if (t[0] & 4 && t[3] == 2)
 		type = ETHERTYPE_IPV6;
-	ip = inside(skb, at, type);
-	return reaches(skb, ip, end) ? ip : nowhere(NON_IP);
+	return in_bridged(skb, at, type);
 }
 
-// innermost goes from an IP header to the innermost transport header.
-__noinline transport innermost(struct __sk_buff *skb, __u32 at, __u32 type, __u32 end)
+// length_of_transport gives how long the header is that packets repeat, 0 if packets of the protocol are not merged.
+static __always_inline __u32 length_of_transport(struct __sk_buff *skb, transport t)
 {
-	__u32 length;
 	__u8 offset;
-	transport t;
-	place ip;
 
-#pragma unroll
-	for (int depth = 0; depth <= MAX_TUNNELS; depth++) {
-		t = behind_ip(skb, at, type);
-		if (!t)
-			return 0;
-		at = at_of(t);
-		switch (protocol_of(t)) {
-		case PROTOCOL_TCP:
-			length = TCP_LEN;
-			if (!bpf_skb_load_bytes(skb, at + 12, &offset, sizeof(offset)) && offset >> 4 > TCP_LEN / 4)
-				length = (offset >> 4) * 4;
-			return with_length(t, length);
-		case PROTOCOL_SCTP:
-			return with_length(t, SCTP_LEN);
-		case PROTOCOL_UDP:
-			ip = in_udp(skb, at, end);
-			if (!type_of(ip))
-				return with_length(t, UDP_LEN);
-			break;
-		case PROTOCOL_GRE:
-			ip = in_gre(skb, at);
-			break;
-		case PROTOCOL_IPV4:
-			ip = place_of(at, ETHERTYPE_IPV4);
-			break;
-		case PROTOCOL_IPV6:
-			ip = place_of(at, ETHERTYPE_IPV6);
-			break;
-		default:
-			return 0;
-		}
-		if (!type_of(ip))
-			return 0;
-		at = at_of(ip);
-		type = type_of(ip);
+	switch (protocol_of(t)) {
+	case PROTOCOL_TCP:
+		if (!bpf_skb_load_bytes(skb, at_of(t) + 12, &offset, sizeof(offset)) && offset >> 4 > TCP_LEN / 4)
+			return (offset >> 4) * 4;
+		return TCP_LEN;
+	case PROTOCOL_SCTP:
+		return SCTP_LEN;
+	case PROTOCOL_UDP:
+		return UDP_LEN;
 	}
 	return 0;
-}
-
-// split turns the merged packet of total bytes whose IP header is at a place into its packets.
-static __always_inline enum outcome split(struct __sk_buff *skb, __u32 at, __u32 type, __u32 total, struct packet *p)
-{
-	__u32 size = skb->gso_size, segments = skb->gso_segs, headers, jumbo;
-	transport outer = behind_ip(skb, at, type), t = innermost(skb, at, type, at + total);
-
-	if (!t || (protocol_of(t) == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
-		return MALFORMED;
-	jumbo = jumbo_of(outer);
-	p->bytes = total - jumbo;
-	at += jumbo; // as if the option had never been there
-	if (at_of(t) < at || at_of(t) - at >= p->bytes)
-		return COUNTED;
-	headers = at_of(t) - at + length_of(t);
-	if (p->bytes <= headers)
-		return COUNTED;
-	if (size != GSO_BY_FRAGS)
-		segments = (p->bytes - headers - 1) / size + 1;
-	if (segments > 1) {
-		p->packets = segments;
-		p->bytes += (__u64)(segments - 1) * headers;
-	}
-	return COUNTED;
 }

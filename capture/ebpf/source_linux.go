@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -46,7 +45,7 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 // Keeps is empty but for kernels before 5.19, which forbid all of bpf(2) to who has lost the capability, where others forbid only
 // to make something (https://git.kernel.org/linus/c8644cd0efe7).
 func (k *shared) Keeps() []string {
-	if version, err := features.LinuxVersionCode(); err == nil && version < 5<<16|19<<8 {
+	if kernelBefore(5, 19) {
 		return []string{"cap_bpf"}
 	}
 	return nil
@@ -63,11 +62,11 @@ func (k *shared) Open() (capture.Source, error) {
 	if slot == len(k.taken) {
 		return nil, fmt.Errorf("no more than %d interfaces at a time", slot)
 	}
-	raw, err := openSocket(socket.Raw, k.program.ethernet.FD())
+	raw, err := openSocket(socket.Raw, k.program.ethernet)
 	if err != nil {
 		return nil, err
 	}
-	cooked, err := openSocket(socket.Cooked, k.program.network.FD())
+	cooked, err := openSocket(socket.Cooked, k.program.network)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
@@ -75,15 +74,17 @@ func (k *shared) Open() (capture.Source, error) {
 	return &source{shared: k, slot: slot, raw: raw, cooked: cooked, before: k.program.outcomes(slot)}, nil
 }
 
-func openSocket(kind socket.Kind, filter int) (*socket.Socket, error) {
+func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
 	s, err := socket.Open(kind)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
-		if errors.Is(err, unix.ENOMEM) {
-			err = fmt.Errorf("%w (the program needs more than sysctl net.core.optmem_max, which may be raised to 131072)", err)
-		}
+	// A socket is charged for its filter, but not for what that goes on to (net.core.optmem_max, 20 KiB before Linux 6.9).
+	err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.count.FD())
+	if errors.Is(err, unix.ENOMEM) {
+		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.enter.FD())
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
 	}
 	return s, nil

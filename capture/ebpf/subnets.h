@@ -1,5 +1,5 @@
 // Which addresses count. Subnets come as sorted ranges that do not overlap. Up to FEW of them are constants, which the
-// verifier turns into code; more are searched in a map.
+// verifier turns into code; more are a search tree in a map.
 
 // KEY is a map's key of 32 bits in a variable of 64: without CAP_PERFMON, older verifiers let what they take for a saved register
 // be overwritten only as a whole.
@@ -10,10 +10,12 @@
 #endif
 
 #define FEW 2
-#define STEPS 16 // of a search in 65,536 ranges at the most, which is more subnets than a command line has room for
+#define STEPS 17 // down a balanced tree of 65,536 ranges, which is more subnets than a command line has room for
 
-#define NOWHERE 0xffffffff // what find4 gives for an address that is in no range
-#define HASHED 0xfffffffe  // or in a range that is not indexed
+// What there is instead of the index or slot of an address.
+#define NOWHERE 0xffffffff // it is in no range
+#define HASHED 0xfffffffe  // it is in a range that is not indexed: its slot has to be looked up
+#define OTHER 0xfffffffd   // it has no slot, and counts with all others that have none
 
 struct range4 {
 	__u32 first;
@@ -42,22 +44,39 @@ struct few6 {
 volatile const struct few4 monitored4, excluded4;
 volatile const struct few6 monitored6, excluded6;
 
-struct more4 {
+// node is what ranges have in a tree: where to go on for addresses before the range, and behind its first one. The root of count nodes
+// is the one at count / 2; who goes on at a place that the map does not have is at the end. As a verifier does not know what a map
+// has, it looks at a step once, and not with every way to get there.
+struct node {
+	__u32 before, behind;
+};
+
+struct node4 {
+	struct node next;
+	struct range4 range;
+};
+
+struct node6 {
+	struct node next;
+	struct range6 range;
+};
+
+struct tree4 {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct range4);
+	__type(value, struct node4);
 	__uint(max_entries, 1);
 };
 
-struct more6 {
+struct tree6 {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct range6);
+	__type(value, struct node6);
 	__uint(max_entries, 1);
 };
 
-struct more4 more_monitored4 SEC(".maps"), more_excluded4 SEC(".maps");
-struct more6 more_monitored6 SEC(".maps"), more_excluded6 SEC(".maps");
+struct tree4 more_monitored4 SEC(".maps"), more_excluded4 SEC(".maps");
+struct tree6 more_monitored6 SEC(".maps"), more_excluded6 SEC(".maps");
 
 static __always_inline __u32 index4(__u32 first, __u32 extent, __u32 index, __u32 address)
 {
@@ -68,40 +87,42 @@ static __always_inline __u32 index4(__u32 first, __u32 extent, __u32 index, __u3
 	return index == HASHED ? HASHED : index + distance;
 }
 
-// search4 is find4 for more than FEW ranges, which are the first count values of a map. The last one that does not begin behind
-// the address is one of size from at on.
-static __always_inline __u32 search4(struct more4 *more, __u32 count, __u32 address)
+// search4 and search6 are find4 and find6 for more than FEW ranges.
+static __always_inline __u32 search4(struct tree4 *tree, __u32 count, __u32 address)
 {
-	__u32 at = 0, half;
-	struct range4 *r;
-	__u64 key;
+	__u64 key = KEY(count / 2);
+	__u32 found = NOWHERE;
+	struct node4 *n;
 
 #pragma unroll
-	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
-		half = size / 2;
-		if (!half)
+	for (int i = 0; i < STEPS; i++) {
+		n = bpf_map_lookup_elem(tree, &key);
+		if (!n)
 			break;
-		key = KEY(at + half);
-		r = bpf_map_lookup_elem(more, &key);
-		if (r && r->first <= address)
-			at += half;
+		if (address < n->range.first) {
+			key = KEY(n->next.before);
+			continue;
+		}
+		found = index4(n->range.first, n->range.extent, n->range.index, address);
+		if (found != NOWHERE)
+			break;
+		key = KEY(n->next.behind);
 	}
-	key = KEY(at);
-	r = bpf_map_lookup_elem(more, &key);
-	return r ? index4(r->first, r->extent, r->index, address) : NOWHERE;
+	return found;
 }
 
-__noinline __u32 search_monitored4(__u32 address)
+// These are for programs that may have functions.
+
+static __noinline __u32 search_monitored4(__u32 address)
 {
 	return search4(&more_monitored4, monitored4.count, address);
 }
 
-__noinline __u32 search_excluded4(__u32 address)
+static __noinline __u32 search_excluded4(__u32 address)
 {
 	return search4(&more_excluded4, excluded4.count, address);
 }
 
-// find4 gives the index of an address, HASHED or NOWHERE.
 static __always_inline __u32 find4(const volatile struct few4 *few, __u32 address)
 {
 	__u32 found;
@@ -117,14 +138,20 @@ static __always_inline __u32 find4(const volatile struct few4 *few, __u32 addres
 	return NOWHERE;
 }
 
-static __always_inline __u32 monitored4_index(__u32 address)
+// monitored4_index gives the index of an address, HASHED or NOWHERE. As of all that follows, the quick one is for programs that must
+// have no functions.
+static __always_inline __u32 monitored4_index(__u32 address, const int quick)
 {
-	return monitored4.count > FEW ? search_monitored4(address) : find4(&monitored4, address);
+	if (monitored4.count <= FEW)
+		return find4(&monitored4, address);
+	return quick ? search4(&more_monitored4, monitored4.count, address) : search_monitored4(address);
 }
 
-static __always_inline int is_excluded4(__u32 address)
+static __always_inline int is_excluded4(__u32 address, const int quick)
 {
-	return (excluded4.count > FEW ? search_excluded4(address) : find4(&excluded4, address)) != NOWHERE;
+	if (excluded4.count <= FEW)
+		return find4(&excluded4, address) != NOWHERE;
+	return (quick ? search4(&more_excluded4, excluded4.count, address) : search_excluded4(address)) != NOWHERE;
 }
 
 static __always_inline int before(const struct address6 *a, const volatile struct address6 *b)
@@ -142,35 +169,35 @@ static __always_inline int within(const struct address6 *a, const volatile struc
 	return !before(a, &r->first) && !behind(a, &r->last);
 }
 
-static __always_inline int search6(struct more6 *more, __u32 count, const struct address6 *address)
+static __always_inline int search6(struct tree6 *tree, __u32 count, const struct address6 *address)
 {
-	__u32 at = 0, half;
-	struct range6 *r;
-	__u64 key;
+	__u64 key = KEY(count / 2);
+	struct node6 *n;
 
 #pragma unroll
-	for (__u32 i = 0, size = count; i < STEPS; i++, size -= half) {
-		half = size / 2;
-		if (!half)
+	for (int i = 0; i < STEPS; i++) {
+		n = bpf_map_lookup_elem(tree, &key);
+		if (!n)
 			break;
-		key = KEY(at + half);
-		r = bpf_map_lookup_elem(more, &key);
-		if (r && !before(address, &r->first))
-			at += half;
+		if (before(address, &n->range.first)) {
+			key = KEY(n->next.before);
+			continue;
+		}
+		if (!behind(address, &n->range.last))
+			return 1;
+		key = KEY(n->next.behind);
 	}
-	key = KEY(at);
-	r = bpf_map_lookup_elem(more, &key);
-	return r && within(address, r);
+	return 0;
 }
 
-__noinline int search_monitored6(__u64 high, __u64 low)
+static __noinline int search_monitored6(__u64 high, __u64 low)
 {
 	struct address6 address = {high, low};
 
 	return search6(&more_monitored6, monitored6.count, &address);
 }
 
-__noinline int search_excluded6(__u64 high, __u64 low)
+static __noinline int search_excluded6(__u64 high, __u64 low)
 {
 	struct address6 address = {high, low};
 
@@ -189,12 +216,16 @@ static __always_inline int find6(const volatile struct few6 *few, const struct a
 	return 0;
 }
 
-static __always_inline int is_monitored6(const struct address6 *a)
+static __always_inline int is_monitored6(const struct address6 *a, const int quick)
 {
-	return monitored6.count > FEW ? search_monitored6(a->high, a->low) : find6(&monitored6, a);
+	if (monitored6.count <= FEW)
+		return find6(&monitored6, a);
+	return quick ? search6(&more_monitored6, monitored6.count, a) : search_monitored6(a->high, a->low);
 }
 
-static __always_inline int is_excluded6(const struct address6 *a)
+static __always_inline int is_excluded6(const struct address6 *a, const int quick)
 {
-	return excluded6.count > FEW ? search_excluded6(a->high, a->low) : find6(&excluded6, a);
+	if (excluded6.count <= FEW)
+		return find6(&excluded6, a);
+	return quick ? search6(&more_excluded6, excluded6.count, a) : search_excluded6(a->high, a->low);
 }

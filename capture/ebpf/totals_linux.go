@@ -15,7 +15,7 @@ const (
 	transmit
 	directions
 
-	sums     = 8 // of an interface and processor
+	sums     = 8 // of an interface and row
 	sumOther = int(frame.Outcomes)
 )
 
@@ -87,6 +87,10 @@ func (r *reader) readSlot(i int, now time.Duration) {
 	for at := i; at < len(p.low); at += directions * p.slots {
 		p.addSlot(&totals.ReceiveBytes, &totals.ReceivePackets, at+receive*p.slots)
 		p.addSlot(&totals.TransmitBytes, &totals.TransmitPackets, at+transmit*p.slots)
+	}
+	if p.sharesRow {
+		addSize(&totals.ReceiveBytes, &totals.ReceivePackets, &p.sharedRow[receive*p.slots+i])
+		addSize(&totals.TransmitBytes, &totals.TransmitPackets, &p.sharedRow[transmit*p.slots+i])
 	}
 	if totals == s.totals {
 		return

@@ -28,6 +28,7 @@ type Socket struct {
 	mu          sync.Mutex
 	index       int // of the interface; 0 is none
 	promiscuous bool
+	receiveOnly bool // PACKET_IGNORE_OUTGOING is set
 }
 
 // Open makes a socket in the network namespace that the calling thread is in. It receives nothing yet.
@@ -63,11 +64,7 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 	if err := s.detach(); err != nil {
 		return err
 	}
-	ignore := 0
-	if to.Loopback {
-		ignore = 1
-	}
-	if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, ignore); err != nil {
+	if err := s.ignoreOutgoing(to.Loopback); err != nil {
 		return err
 	}
 	if err := s.bind(unix.ETH_P_ALL, to.Index); err != nil {
@@ -80,6 +77,23 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 		}
 		s.promiscuous = true
 	}
+	return nil
+}
+
+// ignoreOutgoing says whether only what is received matters. Kernels before 4.20 do not know that option: they are not asked where
+// it does not matter.
+func (s *Socket) ignoreOutgoing(yes bool) error {
+	if yes == s.receiveOnly {
+		return nil
+	}
+	value := 0
+	if yes {
+		value = 1
+	}
+	if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, value); err != nil {
+		return err
+	}
+	s.receiveOnly = yes
 	return nil
 }
 

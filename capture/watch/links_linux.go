@@ -17,10 +17,13 @@ func deviceOf(link netlink.Link) device {
 		Interface: capture.Interface{
 			Name: a.Name, Index: a.Index,
 			Ethernet: a.EncapType == "ether" || a.EncapType == "loopback",
-			Loopback: a.EncapType == "loopback",
+			Loopback: a.Flags&net.FlagLoopback != 0,
 		},
 		up:     a.Flags&net.FlagUp != 0,
 		master: a.MasterIndex,
+	}
+	if tun, ok := link.(*netlink.Tuntap); ok && tun.Mode == netlink.TUNTAP_MODE_TUN {
+		d.Ethernet = false // whatever type was set (TUNSETLINK): the kernel neither reads nor writes a link header there
 	}
 	switch link.Type() {
 	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // a tunnel's packets are others than those that it sends

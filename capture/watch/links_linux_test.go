@@ -45,3 +45,40 @@ func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
 		t.Errorf("news of b0's end are %+v, want that it is gone", n)
 	}
 }
+
+// TestLinkLayerOfTunDevices has them say what they are not: frames of a tun device have no link header, whatever its type.
+func TestLinkLayerOfTunDevices(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	var s *subscription
+	if err := ns.Do(func() (err error) {
+		s, err = subscribe()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for name, c := range map[string]struct {
+		flags uint16
+		want  map[int]bool // whether there is an Ethernet header, by type
+	}{
+		"tun0": {unix.IFF_TUN, map[int]bool{unix.ARPHRD_NONE: false, unix.ARPHRD_ETHER: false, unix.ARPHRD_LOOPBACK: false}},
+		"tap0": {unix.IFF_TAP, map[int]bool{unix.ARPHRD_NONE: false, unix.ARPHRD_ETHER: true}},
+	} {
+		file := ns.Tun(name, c.flags|unix.IFF_NO_PI)
+		for arphrd, want := range c.want {
+			ns.SetTunType(file, name, arphrd)
+			all, err := s.list()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range all {
+				if d.Name == name && (d.Ethernet != want || d.Loopback) {
+					t.Errorf("%s of type %d is %+v, want Ethernet: %v, and no loopback", name, arphrd, d.Interface, want)
+				}
+				if d.Name == "lo" && (!d.Ethernet || !d.Loopback) {
+					t.Errorf("lo is %+v", d.Interface)
+				}
+			}
+		}
+	}
+}

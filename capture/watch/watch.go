@@ -4,6 +4,9 @@
 // the kernel says that it is there, which is before it is up, so that nothing is missed. One that is renamed is gone, unless
 // its new name is asked for, too. The kernel tells by netlink (rtnetlink(7)), which takes no privilege.
 //
+// An interface whose link layer changes, as a modem's or that of a bond without ports, is captured anew: its frames begin otherwise from
+// then on. It is down meanwhile, so that all that can be missed or misread is what comes before the kernel's news are heard.
+//
 // That is Linux. Other systems are asked each second what there is: an interface is captured up to a second late, and nobody knows
 // which ones see the same packets.
 //
@@ -293,6 +296,8 @@ func (w *Watch) settle(name string) {
 	}
 	if there && t.index == 0 {
 		w.join(t, d)
+	} else if t.index != 0 && (t.ethernet != d.Ethernet || t.loopback != d.Loopback) {
+		w.rejoin(t, d)
 	}
 	if t.index != 0 && t.up != d.up {
 		t.up = d.up
@@ -373,20 +378,39 @@ func (w *Watch) join(t *tap, d device) {
 		t.err = t.source.Attach(d.Interface)
 	}
 	if t.err != nil {
-		gone := errors.Is(t.err, syscall.ENODEV) || errors.Is(t.err, syscall.ENXIO) // of which there will be news
-		if !gone && (t.found || w.run != nil) {                                     // else it is an error at the start
-			t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err)
-			w.again = true
-		}
-		if t.source != nil {
-			w.release(t)
-		}
+		w.failed(t)
 		return
 	}
-	t.index, t.up = d.Index, true
+	t.attached(d.Interface)
+	t.up = true
 	w.start(t)
 	if w.run != nil {
 		t.log.Info("interface is there", "interface", t.name)
+	}
+}
+
+// rejoin captures anew on a device whose frames begin otherwise than before. The caller holds mu.
+func (w *Watch) rejoin(t *tap, d device) {
+	if t.err = t.source.Attach(d.Interface); t.err != nil {
+		t.index, t.left = 0, time.Now()
+		w.failed(t)
+		return
+	}
+	t.attached(d.Interface)
+	t.log.Info("interface has another link layer: it is captured anew", "interface", t.name, "ethernet", d.Ethernet)
+}
+
+// failed has a tap do without a device that it could not be attached to, for now. The caller holds mu.
+func (w *Watch) failed(t *tap) {
+	gone := errors.Is(t.err, syscall.ENODEV) || errors.Is(t.err, syscall.ENXIO) // of which there will be news
+	if !gone && (t.found || w.run != nil) {                                     // else it is an error at the start
+		if t.complains(time.Now()) {
+			t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err)
+		}
+		w.again = true
+	}
+	if t.source != nil {
+		w.release(t)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,6 +38,7 @@ type link struct {
 	links    *links
 	name     string
 	index    int
+	to       capture.Interface
 	attached int64
 }
 
@@ -43,10 +46,11 @@ func (l *link) Attach(to capture.Interface) error {
 	switch {
 	case l.links.fails != nil:
 		return l.links.fails
-	case l.links.on[to.Index] != nil:
+	case l.links.on[to.Index] != nil && l.links.on[to.Index] != l:
 		return fmt.Errorf("%s has a source", to.Name)
 	}
-	l.name, l.index, l.links.on[to.Index] = to.Name, to.Index, l
+	l.Detach()
+	l.name, l.index, l.to, l.links.on[to.Index] = to.Name, to.Index, to, l
 	l.attached++
 	return nil
 }
@@ -212,10 +216,123 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 			if w.mayRetry() {
 				t.Error("it is tried for ever")
 			}
-			if s := log.take(); strings.Count(s, "no memory") != 3 || strings.Count(s, "interface is there") != 1 {
+			if s := log.take(); strings.Count(s, "no memory") != 1 || strings.Count(s, "interface is there") != 1 {
 				t.Errorf("the log has\n%s", s)
 			}
 		})
+	}
+}
+
+// TestFailedAttachIsSaidRarely has an interface that cannot be captured for long: attempts come each second, the log does not.
+func TestFailedAttachIsSaidRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, captured, log := watchLinks(t, "d*")
+		said := func(err string, attempts int) int {
+			captured.fails = errors.New(err)
+			for range attempts {
+				w.link(1, false)
+				time.Sleep(retryAfter)
+			}
+			return strings.Count(log.take(), err)
+		}
+		attempts := int(sayAgain / retryAfter)
+		for _, c := range []struct {
+			why      string
+			err      string
+			attempts int
+			want     int
+		}{
+			{"it fails", "no memory", attempts, 1},
+			{"it still fails", "no memory", 2 * attempts, 2},
+			{"it fails otherwise", "no permission", attempts, 1},
+		} {
+			if got := said(c.err, c.attempts); got != c.want {
+				t.Errorf("%s: said %d times, want %d", c.why, got, c.want)
+			}
+		}
+		captured.fails = nil
+		w.link(1, false)
+		w.link(1, true)
+		if got := said("no permission", 1); got != 1 {
+			t.Errorf("it fails after it was captured: said %d times, want once", got)
+		}
+	})
+}
+
+// TestLinkLayerChanges has news of device 1, which is an Ethernet at first.
+func TestLinkLayerChanges(t *testing.T) {
+	as := func(ethernet, up bool) device {
+		d := deviceCalled("d1", 1, up)
+		d.Ethernet = ethernet
+		return d
+	}
+	for _, c := range []struct {
+		name     string
+		learn    func(w *Watch)
+		fails    bool
+		attached int64 // times
+		ethernet bool
+	}{
+		{name: "nothing", learn: func(w *Watch) { w.hear(news{device: as(true, true)}) }, attached: 1, ethernet: true},
+		{name: "down and up", learn: func(w *Watch) {
+			w.hear(news{device: as(true, false)})
+			w.hear(news{device: as(true, true)})
+		}, attached: 1, ethernet: true},
+		{name: "to none", learn: func(w *Watch) { w.hear(news{device: as(false, false)}) }, attached: 2},
+		{name: "to none and back", learn: func(w *Watch) {
+			w.hear(news{device: as(false, false)})
+			w.hear(news{device: as(true, true)})
+		}, attached: 3, ethernet: true},
+		{name: "to a loopback", learn: func(w *Watch) {
+			d := as(true, true)
+			d.Loopback = true
+			w.hear(news{device: d})
+		}, attached: 2, ethernet: true},
+		{name: "with another name", learn: func(w *Watch) {
+			d := as(false, true)
+			d.Name = "d2"
+			w.hear(news{device: d})
+		}, attached: 2},
+		{name: "while news were lost", learn: func(w *Watch) { w.hearAll(as(false, true)) }, attached: 2},
+		{name: "and cannot be captured at first", learn: func(w *Watch) { w.hear(news{device: as(false, true)}) }, fails: true, attached: 2},
+	} {
+		for _, names := range []string{"d1,d2", "d*"} {
+			t.Run(c.name+", "+names, func(t *testing.T) {
+				w, captured, log := watchLinks(t, names)
+				w.hear(news{device: as(true, true)})
+				before := captured.on[1]
+				if c.fails {
+					captured.fails = errors.New("no memory")
+				}
+				c.learn(w)
+				if c.fails {
+					captured.fails = nil
+					if !w.mayRetry() {
+						t.Error("it is not tried again")
+					}
+					w.retry()
+				}
+				captured.ended(w)
+				now := captured.on[1]
+				if now == nil {
+					t.Fatal("it is not captured")
+				}
+				total := int64(0)
+				for _, s := range w.Statuses() {
+					total += s.Dropped
+				}
+				if now.to.Ethernet != c.ethernet || total != c.attached {
+					t.Errorf("it is captured as Ethernet: %v, and was attached %d times; want %v and %d", now.to.Ethernet, total, c.ethernet, c.attached)
+				}
+				if now != before && !c.fails {
+					t.Error("it has another source")
+				}
+				said := strings.Count(log.take(), "another link layer")
+				if want := int(c.attached - 1); said != want && !c.fails {
+					t.Errorf("said %d times that it has another link layer, want %d", said, want)
+				}
+			})
+		}
 	}
 }
 

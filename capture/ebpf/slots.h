@@ -1,0 +1,269 @@
+// Which slot an address has that shares them with others. A hash map of the kernel decides; what it says is kept in a table of places,
+// which one load from memory finds.
+
+// slots4 and slots6 have the slots of addresses that share.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} slots4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address6);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} slots6 SEC(".maps");
+
+// free_slots are those that no address has.
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} free_slots SEC(".maps");
+
+struct owner {
+	__u64 high, low; // of the address
+	__u64 version;   // of IP; 0 is nobody
+};
+
+// owners tells whose a shared slot is.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct owner);
+	__uint(max_entries, 1);
+} owners SEC(".maps");
+
+// Whether slots are given away. Once an address was refused for want of one, none is until Go has taken back those of addresses
+// that have expired: so nothing is inserted in a map where something is being deleted, whose place a program that has just found
+// it may still look at.
+enum { OPEN, FULL, CLOSED }; // CLOSED is while Go does that
+
+__u32 full;
+
+#define GOLDEN 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: Knuth's multiplicative hashing
+
+volatile const __u64 seed; // so that who can choose addresses cannot choose places
+
+// hash_of gives a number of an address whose upper bits are places in the tables below.
+static __always_inline __u64 hash_of(__u64 high, __u64 low)
+{
+	return (((high ^ seed) * GOLDEN) ^ low ^ seed) * GOLDEN;
+}
+
+// found has what was looked up: at a place that the hash of an address gives, or at one of its neighbours in the same line of the cache,
+// a tag in the upper half and 1 + a slot in the lower one. All of that is one word, which processors can read and write at the same
+// time. The tag of an IPv4 address is the address; that of IPv6 is of its hash, so that the slot's owner has to be looked at, too. A
+// place that is not free is given to who comes later.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} found SEC(".maps");
+
+volatile const __u32 found_bits; // of a place
+volatile const __u32 two_stores; // processors of 32 bits write a word in two
+
+#define NEIGHBOURS 4
+#define IS_IPV6 (1U << 31) // in the lower half
+
+// wanted is what the lower half of a word has besides the slot.
+static __always_inline __u32 find_slot(__u64 hash, __u32 tag, __u32 wanted)
+{
+	__u64 place = hash >> (64 - found_bits), key, *word;
+	__u32 slot;
+
+#pragma unroll
+	for (__u32 i = 0; i < NEIGHBOURS; i++) {
+		key = KEY(place ^ i);
+		word = bpf_map_lookup_elem(&found, &key);
+		if (!word)
+			break; // not so: no place is beyond the map
+		slot = ((__u32)*word ^ wanted) - 1;
+		if (*word >> 32 == tag && slot < slots) // none of a free place, or of the other version, is
+			return slot;
+	}
+	return HASHED;
+}
+
+// keep_slot has find_slot find a slot from now on.
+static __always_inline void keep_slot(__u64 hash, __u32 tag, __u32 wanted, __u32 slot)
+{
+	__u64 place = hash >> (64 - found_bits), key = KEY(place), *word, *at;
+
+	at = bpf_map_lookup_elem(&found, &key);
+	if (!at || full == CLOSED)
+		return;
+#pragma unroll
+	for (__u32 i = 1; i < NEIGHBOURS; i++) {
+		if (!*at)
+			break;
+		key = KEY(place ^ i);
+		word = bpf_map_lookup_elem(&found, &key);
+		if (word && !*word)
+			at = word;
+	}
+	*(volatile __u64 *)at = (__u64)tag << 32 | ((slot + 1) ^ wanted);
+}
+
+static __always_inline __u32 tag6(__u64 hash)
+{
+	return hash >> 8;
+}
+
+static __always_inline int owns(__u32 slot, __u64 high, __u64 low, __u64 version)
+{
+	__u64 key = KEY(slot - first_shared);
+	struct owner *o = bpf_map_lookup_elem(&owners, &key);
+
+	return o && o->low == low && o->high == high && o->version == version;
+}
+
+// known says of places that hashes of addresses lead to whether an address with a slot has one of them. While slots are full it
+// spares most others, as the spoofed sources of a flood, a search in a map that does not fit in the cache. A place is a byte, which
+// processors can set at the same time; they come by eights, as that is the least that an array has for a value.
+struct places {
+	__u8 of[8];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct places);
+	__uint(max_entries, 1);
+} known SEC(".maps");
+
+volatile const __u32 known_bits; // of a place
+
+// is_known and make_known do without a pointer into a value: without CAP_PERFMON, verifiers are strict about what is added to one.
+
+static __always_inline int is_known(__u64 place)
+{
+	__u64 key = KEY(place / 8), *places = bpf_map_lookup_elem(&known, &key);
+
+	if (!places)
+		return 1; // not so: no place is beyond the map
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return *places >> place % 8 * 8 & 1;
+#else
+	return *places >> (7 - place % 8) * 8 & 1;
+#endif
+}
+
+static __always_inline void make_known(__u64 place)
+{
+	__u64 key = KEY(place / 8);
+	volatile struct places *places = bpf_map_lookup_elem(&known, &key);
+
+	if (!places)
+		return;
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		if (place % 8 == i)
+			places->of[i] = 1;
+}
+
+// is_refused tells that an address has no slot, and gets none.
+static __always_inline int is_refused(__u64 hash)
+{
+	return full == FULL && !is_known(hash >> (64 - known_bits));
+}
+
+// quick_slot4 and quick_slot6 give the slot of an address that shares, OTHER, or HASHED if they have not found out.
+
+static __always_inline __u32 quick_slot4(__u32 address)
+{
+	__u64 hash = hash_of(0, address);
+	__u32 slot = find_slot(hash, address, 0);
+
+	if (two_stores && slot != HASHED && !owns(slot, 0, address, 4))
+		slot = HASHED;
+	return slot == HASHED && is_refused(hash) ? OTHER : slot;
+}
+
+static __always_inline __u32 quick_slot6(const struct address6 *a)
+{
+	__u64 hash = hash_of(a->high, a->low);
+	__u32 slot = find_slot(hash, tag6(hash), IS_IPV6);
+
+	if (slot != HASHED && !owns(slot, a->high, a->low, 6))
+		slot = HASHED;
+	return slot == HASHED && is_refused(hash) ? OTHER : slot;
+}
+
+// add_owner gives a slot to an address that has none, if there is one.
+static __noinline __u32 add_owner(__u64 high, __u64 low, __u32 version)
+{
+	struct address6 key6 = {high, low};
+	__u64 key4 = KEY(low), key;
+	__u32 slot = 0, *owned;
+	struct owner *o;
+	long refused = bpf_map_pop_elem(&free_slots, &slot);
+
+	if (refused) {
+		if (refused == -ENOENT) // not if it was busy
+			full = FULL;
+		return OTHER;
+	}
+	make_known(hash_of(high, low) >> (64 - known_bits));
+	key = KEY(slot - first_shared);
+	o = bpf_map_lookup_elem(&owners, &key);
+	if (!o)
+		return OTHER; // not so: there is one for each
+	o->high = high;
+	o->low = low;
+	barrier();
+	o->version = version;
+	if (version == 4)
+		refused = bpf_map_update_elem(&slots4, &key4, &slot, BPF_NOEXIST);
+	else
+		refused = bpf_map_update_elem(&slots6, &key6, &slot, BPF_NOEXIST);
+	if (!refused)
+		return slot;
+
+	// Another processor was quicker, or the map is busy.
+	o->version = 0;
+	bpf_map_push_elem(&free_slots, &slot, 0);
+	owned = version == 4 ? bpf_map_lookup_elem(&slots4, &key4) : bpf_map_lookup_elem(&slots6, &key6);
+	return owned ? *owned : OTHER;
+}
+
+// shared_slot4 and shared_slot6 give the slot of an address that shares, or OTHER. What is new is kept once it is looked up, as then
+// whoever finds it sees its owner, too.
+
+static __always_inline __u32 shared_slot4(__u32 address)
+{
+	__u32 slot = quick_slot4(address), *owned;
+	__u64 key = KEY(address);
+
+	if (slot != HASHED)
+		return slot;
+	owned = bpf_map_lookup_elem(&slots4, &key);
+	if (!owned)
+		return full == OPEN ? add_owner(0, address, 4) : OTHER;
+	slot = *owned;
+	keep_slot(hash_of(0, address), address, 0, slot);
+	return slot;
+}
+
+static __always_inline __u32 shared_slot6(const struct address6 *a)
+{
+	__u32 slot = quick_slot6(a), *owned;
+	__u64 hash;
+
+	if (slot != HASHED)
+		return slot;
+	owned = bpf_map_lookup_elem(&slots6, a);
+	if (!owned)
+		return full == OPEN ? add_owner(a->high, a->low, 6) : OTHER;
+	slot = *owned;
+	hash = hash_of(a->high, a->low);
+	keep_slot(hash, tag6(hash), IS_IPV6, slot);
+	return slot;
+}
