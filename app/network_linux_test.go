@@ -12,7 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
@@ -128,7 +128,6 @@ func header(tags []vlan) []byte {
 // tagDevice has a device send everything with tags, and take them from what it receives, behind where promflow captures.
 func tagDevice(t *testing.T, ns *capturetest.Namespace, device string, tags []vlan) {
 	t.Helper()
-	const next = -1 // TCX_NEXT
 	push := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}
 	pop := slices.Clone(push)
 	for _, tag := range slices.Backward(tags) {
@@ -139,30 +138,39 @@ func tagDevice(t *testing.T, ns *capturetest.Namespace, device string, tags []vl
 			asm.FnSkbVlanPush.Call())
 		pop = append(pop, asm.Mov.Reg(asm.R1, asm.R6), asm.FnSkbVlanPop.Call())
 	}
-	for at, instructions := range map[ebpf.AttachType]asm.Instructions{ebpf.AttachTCXEgress: push, ebpf.AttachTCXIngress: pop} {
+	err := ns.Do(func() error {
+		iface, err := net.InterfaceByName(device)
+		if err != nil {
+			return err
+		}
+		return netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: iface.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, instructions := range map[uint32]asm.Instructions{netlink.HANDLE_MIN_EGRESS: push, netlink.HANDLE_MIN_INGRESS: pop} {
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type:         ebpf.SchedCLS,
-			Instructions: append(instructions, asm.Mov.Imm(asm.R0, next), asm.Return()),
+			Instructions: append(instructions, asm.Mov.Imm(asm.R0, int32(netlink.TC_ACT_OK)), asm.Return()),
 			License:      "GPL",
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { program.Close() })
+		defer program.Close() // the filter keeps it
 		err = ns.Do(func() error {
 			iface, err := net.InterfaceByName(device)
 			if err != nil {
 				return err
 			}
-			attached, err := link.AttachTCX(link.TCXOptions{Interface: iface.Index, Program: program, Attach: at})
-			if err == nil {
-				t.Cleanup(func() { attached.Close() })
-			}
-			return err
+			return netlink.FilterAdd(&netlink.BpfFilter{
+				FilterAttrs:  netlink.FilterAttrs{LinkIndex: iface.Index, Parent: at, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL},
+				Fd:           program.FD(),
+				Name:         "tags",
+				DirectAction: true,
+			})
 		})
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			capturetest.Lacks(t, "Linux 6.6, for tcx")
-		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -118,10 +118,10 @@ func TestCountsTunnelsAtTheirEnds(t *testing.T) {
 
 	n.iperfServer(t)
 	for _, inner := range []string{"10.4.0.2", "fd00:4::2", "10.6.0.2", "fd00:6::2"} {
-		for _, direction := range [][]string{nil, {"-R"}} {
+		for direction, flags := range map[string][]string{"to": nil, "from": {"-R"}} {
 			before := n.frames(t)
-			n.client.Run(append([]string{"iperf3", "-J", "-w64K", "-n5M", "-b500M", "-c", inner}, direction...)...)
-			n.mustHaveMerged(t, before)
+			n.client.Run(append([]string{"iperf3", "-J", "-w64K", "-n5M", "-b500M", "-c", inner}, flags...)...)
+			t.Run("merged "+direction+" "+inner, func(t *testing.T) { n.mustHaveMerged(t, before) })
 		}
 	}
 	all.agree(t, func() (map[string]counts, error) { return onTheWire(t, file) })

@@ -269,7 +269,7 @@ static __noinline __u64 add_series(__u64 slot, __u64 labels)
 	struct series_owner *o;
 	__u32 series = 0, *owned;
 	__u64 key, *count;
-	long refused;
+	int refused; // as in add_owner
 
 	if (series_full != OPEN)
 		return OTHER;

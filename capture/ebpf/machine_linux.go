@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,11 +31,11 @@ func releaseBefore(release string, major, minor int) bool {
 	return hasMajor < major || hasMajor == major && hasMinor < minor
 }
 
-// room says what the kernel's maps must do with: each has a part for each processor, and control groups may limit them.
+// room says what the kernel's maps must do with: there is a row of counts for each processor, and control groups may limit them.
 func room() string {
 	s := ""
-	if cpus, err := ebpf.PossibleCPU(); err == nil {
-		s = fmt.Sprintf(" with %d possible processors", cpus)
+	if cpus, err := processors(); err == nil {
+		s = fmt.Sprintf(" with %d processors", cpus.online)
 	}
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

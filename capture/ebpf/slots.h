@@ -206,7 +206,7 @@ static __noinline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	__u64 key4 = KEY(low), key;
 	__u32 slot = 0, *owned;
 	struct owner *o;
-	long refused = bpf_map_pop_elem(&free_slots, &slot);
+	int refused = bpf_map_pop_elem(&free_slots, &slot); // before Linux 6.4 only these bits of it are set
 
 	if (refused) {
 		if (refused == -ENOENT) // not if it was busy
