@@ -28,10 +28,18 @@ static __always_inline enum outcome count4(__u64 row, __u64 interface, __u64 sou
 		return EXCLUDED;
 	from = monitored4_index(source, quick);
 	to = monitored4_index(destination, quick);
+	if (!quick) {
+		from = opaque(from);
+		to = opaque(to);
+	}
 	if (from == HASHED)
 		from = quick ? quick_slot4(source) : shared_slot4(source);
 	if (to == HASHED)
 		to = quick ? quick_slot4(destination) : shared_slot4(destination);
+	if (!quick) {
+		from = opaque(from);
+		to = opaque(to);
+	}
 	return add_both(row, interface, from, to, bytes, packets, quick);
 }
 
@@ -46,7 +54,7 @@ static __always_inline enum outcome count6(__u64 row, __u64 interface, const str
 		from = quick ? quick_slot6(source) : shared_slot6(source);
 	if (is_monitored6(destination, quick))
 		to = quick ? quick_slot6(destination) : shared_slot6(destination);
-	return add_both(row, interface, from, to, bytes, packets, quick);
+	return add_both(row, interface, opaque(from), opaque(to), bytes, packets, quick);
 }
 
 // first is the first stage, for frames with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged packet
@@ -88,6 +96,8 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 		row = row_here();
 		interface = interface_of(skb);
 		if (grouped) {
+			row = opaque(row);
+			interface = opaque(interface);
 			labels = packet_labels(interface, h.ip.protocol, removed_vlan(skb));
 			outcome = group4(row, interface, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), labels, bytes, 1, 1);
 		} else {
@@ -100,6 +110,8 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 		row = row_here();
 		interface = interface_of(skb);
 		if (grouped) {
+			row = opaque(row);
+			interface = opaque(interface);
 			labels = packet_labels(interface, p.protocol, removed_vlan(skb));
 			outcome = group6(row, interface, &p.source6, &p.destination6, labels, bytes, 1, 1);
 		} else {
@@ -241,7 +253,7 @@ int merged_any(struct __sk_buff *skb)
 static __always_inline int any(struct __sk_buff *skb, const int grouped)
 {
 	__u32 at = skb->cb[WORD_IP] >> 16, type = skb->cb[WORD_IP] & 0xffff, vlan = skb->cb[WORD_VLAN] & VLAN_ID, protocol;
-	__u64 row = row_here(), interface = interface_of(skb), packets = 1, labels = 0;
+	__u64 row = opaque(row_here()), interface = opaque(interface_of(skb)), packets = 1, labels = 0;
 	enum outcome outcome;
 	struct packet p = {};
 
@@ -252,6 +264,8 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 		p.bytes = skb->cb[WORD_BYTES];
 		packets = skb->cb[WORD_PACKETS];
 	}
+	p.bytes = opaque(p.bytes);
+	packets = opaque(packets);
 	if (grouped) {
 		protocol = p.protocol;
 		if (type != ETHERTYPE_IPV4 && is_extension(protocol))

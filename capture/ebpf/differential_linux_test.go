@@ -62,6 +62,15 @@ type runner struct {
 // newRunner loads the program for c. The test's end closes it.
 func newRunner(t testing.TB, kind ebpf.ProgramType, c capture.Config) *runner {
 	t.Helper()
+	cpus, err := processors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRunnerOn(t, kind, c, cpus)
+}
+
+func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpus) *runner {
+	t.Helper()
 	spec, err := loadCount()
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +78,7 @@ func newRunner(t testing.TB, kind ebpf.ProgramType, c capture.Config) *runner {
 	for _, p := range spec.Programs {
 		p.Type = kind
 	}
-	p, err := loadSpec(spec, c, 1)
+	p, err := loadSpec(spec, c, 1, cpus)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}

@@ -22,16 +22,6 @@ var needs = []struct {
 	{"eBPF socket filters (Linux 3.19)", func() error { return features.HaveProgramType(ebpf.SocketFilter) }},
 	{"eBPF maps that are stacks (Linux 4.20)", func() error { return features.HaveMapType(ebpf.Stack) }},
 	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
-	{"its own type information (CONFIG_DEBUG_INFO_BTF), for eBPF functions that are verified one by one", haveBTF},
-}
-
-// haveBTF is a probe as those of package features.
-func haveBTF() error {
-	_, err := os.Stat("/sys/kernel/btf/vmlinux")
-	if errors.Is(err, os.ErrNotExist) {
-		return ebpf.ErrNotSupported
-	}
-	return err
 }
 
 // explain tells why the program could not be loaded for a table, where memlockErr is why the limit of locked memory could not be

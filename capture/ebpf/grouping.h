@@ -76,15 +76,12 @@ volatile const __u32 count_places4, count_places6;
 
 volatile const struct place4 few_places4[FEW_PLACES];
 
-// zero is 0, which no verifier knows: what it is added to may be anything, and is looked at once.
-__u64 zero;
-
 // TRY_PLACE4 takes a place if the address does not come before it. Without the last line, or in a loop, the compiler makes one piece
 // of code of all of them, with a pointer that verifiers forbid to who lacks CAP_PERFMON.
 #define TRY_PLACE4(i)                                                                                                                      \
 	if (i < count_places4 && address >= few_places4[i].first) {                                                                       \
-		to->base = few_places4[i].base + *(volatile __u64 *)&zero;                                                                 \
-		to->labels = few_places4[i].labels + *(volatile __u64 *)&zero;                                                             \
+		to->base = few_places4[i].base;                                                                                           \
+		to->labels = few_places4[i].labels;                                                                                       \
 		asm volatile("" : : "i"(i));                                                                                               \
 		return;                                                                                                                    \
 	}
@@ -357,7 +354,7 @@ static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, co
 // labelled_slot gives the slot that counts for the address of a slot, with labels.
 static __always_inline __u64 labelled_slot(__u64 row, __u64 slot, __u64 labels, const int quick)
 {
-	labels &= labels_mask;
+	labels = opaque(labels & labels_mask);
 	if (slot == OTHER || slot == HASHED || labels == labels_rest)
 		return slot;
 	return series_slot(row, slot, labels, quick);
@@ -370,7 +367,7 @@ static __always_inline __u64 packet_labels(__u64 interface, __u64 protocol, __u6
 
 	if (labels_mask & INTERFACE_FIELD)
 		number = bpf_map_lookup_elem(&interface_numbers, &key);
-	return (number ? *number << INTERFACE_AT : 0) | (__u64)vlan << VLAN_AT | protocol_number(protocol);
+	return opaque((number ? *number << INTERFACE_AT : 0) | (__u64)vlan << VLAN_AT | protocol_number(protocol));
 }
 
 static __always_inline __u64 source_labels(__u64 from, __u64 to, int is_group)
@@ -409,11 +406,13 @@ static __always_inline __u64 grouped_slot6(__u64 labels, const struct address6 *
 static __always_inline enum outcome count_grouped(__u64 row, __u64 interface, __u64 from, __u64 from_labels, __u64 to, __u64 to_labels,
 						  __u64 bytes, __u64 packets, const int quick)
 {
+	from = opaque(from);
+	to = opaque(to);
 	if (from != NOWHERE)
 		from = labelled_slot(row, from, from_labels, quick);
 	if (to != NOWHERE)
 		to = labelled_slot(row, to, to_labels, quick);
-	return add_both(row, interface, from, to, bytes, packets, quick);
+	return add_both(row, interface, opaque(from), opaque(to), bytes, packets, quick);
 }
 
 // group4 and group6 are count4 and count6.
@@ -427,6 +426,10 @@ static __always_inline enum outcome group4(__u64 row, __u64 interface, __u64 sou
 		return EXCLUDED;
 	find_place4(source, &from);
 	find_place4(destination, &to);
+	from.base = opaque(from.base);
+	from.labels = opaque(from.labels);
+	to.base = opaque(to.base);
+	to.labels = opaque(to.labels);
 	return count_grouped(row, interface, grouped_slot4(&from, source, quick),
 			     labels | source_labels(from.labels, to.labels, to.labels & PLACE_BROADCAST || is_group4(destination)),
 			     grouped_slot4(&to, destination, quick), labels | destination_labels(from.labels, to.labels), bytes, packets, quick);
@@ -439,8 +442,8 @@ static __always_inline enum outcome group6(__u64 row, __u64 interface, const str
 
 	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
 		return EXCLUDED;
-	from = quick ? search_place6(source) : find_place6(source->high, source->low);
-	to = quick ? search_place6(destination) : find_place6(destination->high, destination->low);
+	from = opaque(quick ? search_place6(source) : find_place6(source->high, source->low));
+	to = opaque(quick ? search_place6(destination) : find_place6(destination->high, destination->low));
 	return count_grouped(row, interface, grouped_slot6(from, source, quick), labels | source_labels(from, to, is_group6(destination)),
 			     grouped_slot6(to, destination, quick), labels | destination_labels(from, to), bytes, packets, quick);
 }

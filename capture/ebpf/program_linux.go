@@ -78,14 +78,14 @@ func load(c capture.Config, interfaces int) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadSpec(spec, c, interfaces)
-}
-
-func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*program, error) {
 	cpus, err := processors()
 	if err != nil {
 		return nil, err
 	}
+	return loadSpec(spec, c, interfaces, cpus)
+}
+
+func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus cpus) (*program, error) {
 	p := &program{rows: cpus.online, interfaces: interfaces}
 	if err := p.configure(spec, c, cpus); err != nil {
 		return nil, err
@@ -93,8 +93,8 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int) (*pro
 	g := c.Table.Grouping()
 	stages := choose(spec, g)
 
+	var err, memlockErr error
 	p.collection, err = ebpf.NewCollection(spec)
-	var memlockErr error
 	if errors.Is(err, os.ErrPermission) {
 		// Kernels before 5.11 have a limit here.
 		memlockErr = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
