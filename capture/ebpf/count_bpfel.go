@@ -202,13 +202,13 @@ const (
 	countVarFewPlaces4       = "few_places4"
 	countVarFirstSeries      = "first_series"
 	countVarFirstShared      = "first_shared"
-	countVarFoundBits        = "found_bits"
 	countVarFull             = "full"
 	countVarHostBits4        = "host_bits4"
 	countVarInterfaces       = "interfaces"
 	countVarKnownBits        = "known_bits"
 	countVarLabelsMask       = "labels_mask"
 	countVarLabelsRest       = "labels_rest"
+	countVarLineBits         = "line_bits"
 	countVarMonitored4       = "monitored4"
 	countVarMonitored6       = "monitored6"
 	countVarPrefixMask6      = "prefix_mask6"
@@ -317,13 +317,13 @@ type countVariableSpecs struct {
 	FewPlaces4       *ebpf.VariableSpec `ebpf:"few_places4"`
 	FirstSeries      *ebpf.VariableSpec `ebpf:"first_series"`
 	FirstShared      *ebpf.VariableSpec `ebpf:"first_shared"`
-	FoundBits        *ebpf.VariableSpec `ebpf:"found_bits"`
 	Full             *ebpf.VariableSpec `ebpf:"full"`
 	HostBits4        *ebpf.VariableSpec `ebpf:"host_bits4"`
 	Interfaces       *ebpf.VariableSpec `ebpf:"interfaces"`
 	KnownBits        *ebpf.VariableSpec `ebpf:"known_bits"`
 	LabelsMask       *ebpf.VariableSpec `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.VariableSpec `ebpf:"labels_rest"`
+	LineBits         *ebpf.VariableSpec `ebpf:"line_bits"`
 	Monitored4       *ebpf.VariableSpec `ebpf:"monitored4"`
 	Monitored6       *ebpf.VariableSpec `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.VariableSpec `ebpf:"prefix_mask6"`
@@ -423,13 +423,13 @@ type countVariables struct {
 	FewPlaces4       *ebpf.Variable `ebpf:"few_places4"`
 	FirstSeries      *ebpf.Variable `ebpf:"first_series"`
 	FirstShared      *ebpf.Variable `ebpf:"first_shared"`
-	FoundBits        *ebpf.Variable `ebpf:"found_bits"`
 	Full             *ebpf.Variable `ebpf:"full"`
 	HostBits4        *ebpf.Variable `ebpf:"host_bits4"`
 	Interfaces       *ebpf.Variable `ebpf:"interfaces"`
 	KnownBits        *ebpf.Variable `ebpf:"known_bits"`
 	LabelsMask       *ebpf.Variable `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.Variable `ebpf:"labels_rest"`
+	LineBits         *ebpf.Variable `ebpf:"line_bits"`
 	Monitored4       *ebpf.Variable `ebpf:"monitored4"`
 	Monitored6       *ebpf.Variable `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.Variable `ebpf:"prefix_mask6"`

@@ -25,8 +25,11 @@ const knownPlaces = 8
 // foundPlaces is how many places there are in found for each address that may have a slot: the more, the fewer look for another.
 const foundPlaces = 2
 
-// minFoundBits is for as many places as are looked at.
-const minFoundBits = 2
+// A line of the cache has so many places, and at least so many lines are looked at.
+const (
+	lineBits    = 3
+	minLineBits = 2
+)
 
 // slotSize is how many bytes a slot takes of a row.
 const slotSize = directions * 2 * int(unsafe.Sizeof(countHalf{}))
@@ -200,7 +203,7 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
 	}
 	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPlaces*limit-1))
-	foundBits := max(minFoundBits, bits.Len(uint(foundPlaces*limit-1)))
+	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPlaces*limit-1)))
 	if share {
 		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
 		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
@@ -227,7 +230,7 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		countVarSlots:       uint32(p.slots),
 		countVarFirstShared: uint32(len(p.addresses)),
 		countVarKnownBits:   uint32(p.knownBits),
-		countVarFoundBits:   uint32(foundBits),
+		countVarLineBits:    uint32(foundBits - lineBits),
 		countVarSeed:        p.seed,
 		countVarRows:        uint32(p.rows),
 		countVarTwoStores:   twoStores,

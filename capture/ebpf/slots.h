@@ -54,8 +54,8 @@ static __always_inline __u64 hash_of(__u64 high, __u64 low)
 	return (((high ^ seed) * GOLDEN) ^ low ^ seed) * GOLDEN;
 }
 
-// found has what was looked up: at a place that the hash of an address gives, or at one of its neighbours in the same line of the cache,
-// a tag in the upper half and 1 + a slot in the lower one. All of that is one word, which processors can read and write at the same
+// found has what was looked up. Eight addresses that follow each other have a line of the cache together, as hosts of a network are
+// close to each other: their hash gives the line, or its neighbours. At the place of an address there is a tag in the upper half and 1 + a slot in the lower one. All of that is one word, which processors can read and write at the same
 // time. The tag of an IPv4 address is the address; that of IPv6 is of its hash, so that the slot's owner has to be looked at, too. A
 // place that is not free is given to who comes later.
 struct {
@@ -66,7 +66,7 @@ struct {
 	__uint(max_entries, 1);
 } found SEC(".maps");
 
-volatile const __u32 found_bits; // of a place
+volatile const __u32 line_bits; // of a line
 volatile const __u32 two_stores; // processors of 32 bits write a word in two
 
 #define NEIGHBOURS 4
@@ -83,13 +83,19 @@ static __always_inline __u64 word6(__u64 hash)
 	return hash << 24 >> 32 << 32 | 1U << 31;
 }
 
-static __always_inline __u64 find_slot(__u64 hash, __u64 word)
+// place_in gives the place in found of an address, where hash is that of all of it but the last three bits.
+static __always_inline __u64 place_in(__u64 hash, __u64 low)
 {
-	__u64 place = hash >> (64 - found_bits), key, *at, slot;
+	return hash >> (64 - line_bits) << 3 | (low & 7);
+}
+
+static __always_inline __u64 find_slot(__u64 place, __u64 word)
+{
+	__u64 key, *at, slot;
 
 #pragma unroll
 	for (__u64 i = 0; i < NEIGHBOURS; i++) {
-		key = KEY(place ^ i);
+		key = KEY(place ^ i << 3);
 		at = bpf_map_lookup_elem(&found, &key);
 		if (!at)
 			break; // not so: no place is beyond the map
@@ -101,9 +107,9 @@ static __always_inline __u64 find_slot(__u64 hash, __u64 word)
 }
 
 // keep_slot has find_slot find a slot from now on.
-static __always_inline void keep_slot(__u64 hash, __u64 word, __u64 slot)
+static __always_inline void keep_slot(__u64 place, __u64 word, __u64 slot)
 {
-	__u64 place = hash >> (64 - found_bits), key = KEY(place), *next, *at;
+	__u64 key = KEY(place), *next, *at;
 
 	at = bpf_map_lookup_elem(&found, &key);
 	if (!at || full == CLOSED)
@@ -112,7 +118,7 @@ static __always_inline void keep_slot(__u64 hash, __u64 word, __u64 slot)
 	for (__u64 i = 1; i < NEIGHBOURS; i++) {
 		if (!*at)
 			break;
-		key = KEY(place ^ i);
+		key = KEY(place ^ i << 3);
 		next = bpf_map_lookup_elem(&found, &key);
 		if (next && !*next)
 			at = next;
@@ -174,29 +180,29 @@ static __always_inline void make_known(__u64 place)
 }
 
 // is_refused tells that an address has no slot, and gets none.
-static __always_inline int is_refused(__u64 hash)
+static __always_inline int is_refused(__u64 high, __u64 low)
 {
-	return full == FULL && !is_known(hash >> (64 - known_bits));
+	return full == FULL && !is_known(hash_of(high, low) >> (64 - known_bits));
 }
 
 // quick_slot4 and quick_slot6 give the slot of an address that shares, OTHER, or HASHED if they have not found out.
 
 static __always_inline __u64 quick_slot4(__u64 address)
 {
-	__u64 hash = hash_of(0, address), slot = find_slot(hash, word4(address));
+	__u64 slot = find_slot(place_in(hash_of(0, address >> 3), address), word4(address));
 
 	if (two_stores && slot != HASHED && !owns(slot, 0, address, 4))
 		slot = HASHED;
-	return slot == HASHED && is_refused(hash) ? OTHER : slot;
+	return slot == HASHED && is_refused(0, address) ? OTHER : slot;
 }
 
 static __always_inline __u64 quick_slot6(const struct address6 *a)
 {
-	__u64 hash = hash_of(a->high, a->low), slot = find_slot(hash, word6(hash));
+	__u64 hash = hash_of(a->high, a->low >> 3), slot = find_slot(place_in(hash, a->low), word6(hash));
 
 	if (slot != HASHED && !owns(slot, a->high, a->low, 6))
 		slot = HASHED;
-	return slot == HASHED && is_refused(hash) ? OTHER : slot;
+	return slot == HASHED && is_refused(a->high, a->low) ? OTHER : slot;
 }
 
 // add_owner gives a slot to an address that has none, if there is one.
@@ -236,7 +242,7 @@ static __noinline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	return owned ? *owned : OTHER;
 }
 
-// shared_slot4 and shared_slot6 give the slot of an address that shares, or OTHER. What is new is kept once it is looked up, as then
+// shared_slot4 and shared_slot6 give the slot of an address that shares, or OTHER. A new one of IPv6 is kept once it is looked up, as then
 // whoever finds it sees its owner, too.
 
 static __always_inline __u64 shared_slot4(__u64 address)
@@ -247,10 +253,12 @@ static __always_inline __u64 shared_slot4(__u64 address)
 	if (slot != HASHED)
 		return slot;
 	owned = bpf_map_lookup_elem(&slots4, &key);
-	if (!owned)
-		return full == OPEN ? add_owner(0, address, 4) : OTHER;
-	slot = *owned;
-	keep_slot(hash_of(0, address), word4(address), slot);
+	if (owned)
+		slot = *owned;
+	else
+		slot = full == OPEN ? add_owner(0, address, 4) : OTHER;
+	if (slot != OTHER)
+		keep_slot(place_in(hash_of(0, address >> 3), address), word4(address), slot);
 	return slot;
 }
 
@@ -265,7 +273,7 @@ static __always_inline __u64 shared_slot6(const struct address6 *a)
 	if (!owned)
 		return full == OPEN ? add_owner(a->high, a->low, 6) : OTHER;
 	slot = *owned;
-	hash = hash_of(a->high, a->low);
-	keep_slot(hash, word6(hash), slot);
+	hash = hash_of(a->high, a->low >> 3);
+	keep_slot(place_in(hash, a->low), word6(hash), slot);
 	return slot;
 }
