@@ -594,6 +594,24 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 			}
 		})
 	}
+	// Until there is news of another link layer, packets come to a source that was attached for the one before.
+	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
+		n := NewNamespace(t)
+		tun := n.Tun("t0", unix.IFF_TUN)
+		r := start(t, b, n, "t0", everything, capture.Subnets{})
+		before := n.Interface("t0")
+		before.Ethernet = true
+		r.attach(before)
+		for i, packet := range [][]byte{information("\x08\x00", bare), information("\x86\xdd", bare6)} {
+			if _, err := tun.Write(packet); err != nil {
+				t.Fatal(err)
+			}
+			sent := int64(i + 1)
+			if got := r.seen(sent).Outcomes[counted]; got != (capture.OutcomeSize{Packets: sent, Bytes: 100 * sent}) {
+				t.Errorf("after %d bare packets, %+v are counted", sent, got)
+			}
+		}
+	})
 }
 
 func accountsForDrops(t *testing.T, b capture.Backend) {

@@ -21,9 +21,10 @@ const (
 // evict takes back the slots of addresses that were idle for expireAfter, if an address was refused for want of one, and those of
 // series likewise. It is for who has just read, and must not be called concurrently with that.
 //
-// Not a packet is lost over it. Once slots are full, no program gives one away or inserts into a map. Once those have ended that
-// may not have seen that, addresses and series are deleted; once those have ended, too, that may have found them before, the last of
-// what they counted is read, and the slots are free. If something of that fails, the next call does it again.
+// Not a packet is lost over it. Once slots are full, no program gives one away or inserts into a map, and once they are closed, none keeps
+// what it has found. When those have ended that may not have seen that, addresses and series are deleted; when those have ended, too, that
+// may have found them before, the last of what they counted is read, and the slots are free. If something of that fails, the next call
+// does it again.
 //
 // Series are also found in caches, which are let go of in between. The series of an address go with it, so that for these, too, none is given away meanwhile: what is new then counts for its address.
 func (r *reader) evict(expireAfter time.Duration) error {
@@ -67,8 +68,12 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		}
 	}
 	if err := awaitPrograms(); err != nil {
-		if p.hasSeries() && seriesFull == slotsOpen { // nothing was deleted: what is idle now may not be so at the next call
+		// Nothing was deleted: what is idle now may not be so at the next call.
+		if p.hasSeries() && seriesFull == slotsOpen {
 			err = errors.Join(err, p.seriesFull.Set(slotsOpen))
+		}
+		if ofAddresses {
+			err = errors.Join(err, p.full.Set(full))
 		}
 		return err
 	}

@@ -54,10 +54,11 @@ static __always_inline __u64 hash_of(__u64 high, __u64 low)
 	return (((high ^ seed) * GOLDEN) ^ low ^ seed) * GOLDEN;
 }
 
-// found has what was looked up. Eight addresses that follow each other have a line of the cache together, as hosts of a network are
-// close to each other: their hash gives the line, or its neighbours. At the place of an address there is a tag in the upper half and 1 + a slot in the lower one. All of that is one word, which processors can read and write at the same
-// time. The tag of an IPv4 address is the address; that of IPv6 is of its hash, so that the slot's owner has to be looked at, too. A
-// place that is not free is given to who comes later.
+// found has what was looked up. Eight addresses that follow each other share a line of the cache, as hosts of a network are close to each
+// other: the hash of their other bits gives the line, or one of its neighbours. The place of an address has a tag in the upper half, and
+// 1 + a slot in the lower one. That is one word, which processors can read and write at the same time. The tag of an IPv4 address is the
+// address; that of IPv6 is of its hash, so that the slot's owner has to be looked at, too. A place that is not free is given to who
+// comes later.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -66,10 +67,10 @@ struct {
 	__uint(max_entries, 1);
 } found SEC(".maps");
 
-volatile const __u32 line_bits; // of a line
+volatile const __u32 line_bits;  // of the number of a line
 volatile const __u32 two_stores; // processors of 32 bits write a word in two
 
-#define NEIGHBOURS 4
+#define NEIGHBOURS 4 // lines that are looked at
 
 // word4 and word6 give the word of an address, but for the slot. The lower half tells versions of IP apart.
 
@@ -89,6 +90,7 @@ static __always_inline __u64 place_in(__u64 hash, __u64 low)
 	return hash >> (64 - line_bits) << 3 | (low & 7);
 }
 
+// find_slot gives the slot of an address, or HASHED.
 static __always_inline __u64 find_slot(__u64 place, __u64 word)
 {
 	__u64 key, *at, slot;

@@ -61,7 +61,7 @@ func TestReadsWhileCounting(t *testing.T) {
 			last := r.outcomes(0)[frame.Counted]
 			packets, bytes := last.Packets, last.Bytes
 			if packets < rounds*perRound*segments || packets%segments != 0 || bytes != packets*(headers+1) {
-				t.Errorf("%+v counted, want %d packets or some more of %d bytes", last, rounds*perRound*segments, headers+1)
+				t.Errorf("%+v counted, want %d packets or some more of %d bytes", last, int64(rounds*perRound*segments), headers+1)
 			}
 			if most != last {
 				t.Errorf("reads saw as much as %+v, of %+v", most, last)
