@@ -24,10 +24,10 @@ static __always_inline enum outcome count4(__u64 row, __u64 interface, __u64 sou
 {
 	__u64 from, to;
 
-	if (is_excluded4(source, quick) || is_excluded4(destination, quick))
+	if (is_excluded4(source) || is_excluded4(destination))
 		return EXCLUDED;
-	from = monitored4_index(source, quick);
-	to = monitored4_index(destination, quick);
+	from = monitored4_index(source);
+	to = monitored4_index(destination);
 	if (!quick) {
 		from = opaque(from);
 		to = opaque(to);
@@ -48,11 +48,11 @@ static __always_inline enum outcome count6(__u64 row, __u64 interface, const str
 {
 	__u64 from = NOWHERE, to = NOWHERE;
 
-	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
+	if (is_excluded6(source) || is_excluded6(destination))
 		return EXCLUDED;
-	if (is_monitored6(source, quick))
+	if (is_monitored6(source))
 		from = quick ? quick_slot6(source) : shared_slot6(source);
-	if (is_monitored6(destination, quick))
+	if (is_monitored6(destination))
 		to = quick ? quick_slot6(destination) : shared_slot6(destination);
 	return add_both(row, interface, opaque(from), opaque(to), bytes, packets, quick);
 }
@@ -156,9 +156,7 @@ int strip_any(struct __sk_buff *skb)
 	place ip;
 
 	// A frame that ends before its type does has none.
-	if (at > skb->len)
-		return lost(skb, MALFORMED);
-	ip = strip(skb, at, type);
+	ip = at > skb->len ? nowhere(MALFORMED) : strip(skb, at, type);
 	if (tried == NOTHING) { // it is the outermost IP header
 		if (!type_of(ip)) {
 			if (outcome_of(ip) != NON_IP || at != ETHERNET_LEN || !is_bare(skb))
@@ -171,6 +169,8 @@ int strip_any(struct __sk_buff *skb)
 		return 0;
 	}
 	if (type_of(ip) && (tried == GRE || reaches(skb, ip, skb->cb[WORD_END]))) {
+		if ((known >> DEPTH_AT & 15) == MAX_TUNNELS)
+			return lost(skb, MALFORMED);
 		skb->cb[WORD_INNER] = header_of(at_of(ip), type_of(ip));
 		skb->cb[WORD_VLAN] = (known & ~(3 << TRIED_AT)) + (1 << DEPTH_AT);
 	} else if (tried == GRE) {
@@ -220,8 +220,6 @@ int merged_any(struct __sk_buff *skb)
 		break;
 	}
 	if (type_of(next) && at_of(next) >> 16 == 0) {
-		if (depth == MAX_TUNNELS)
-			return lost(skb, MALFORMED);
 		skb->cb[WORD_VLAN] = (known & ~(3 << TRIED_AT)) | tried << TRIED_AT;
 		skb->cb[WORD_NEXT] = header_of(at_of(next), type_of(next));
 		go_on(skb, STRIP);
@@ -320,20 +318,27 @@ int group_any(struct __sk_buff *skb)
 	return any(skb, 1);
 }
 
-// enter_ethernet and enter_network are what sockets have.
+// enter_ethernet and enter_network are for sockets that have no room for the first stage. A kernel lets programs go on to each other only
+// if its compiler takes all of them or none: so these, too, have the atomic operation that some do not take.
+
+static __always_inline int enter(struct __sk_buff *skb, const enum stage to)
+{
+	if (opaque(0))
+		__sync_fetch_and_add(&zero, 0);
+	go_on(skb, to);
+	return 0;
+}
 
 SEC("socket")
 int enter_ethernet(struct __sk_buff *skb)
 {
-	go_on(skb, ETHERNET);
-	return 0;
+	return enter(skb, ETHERNET);
 }
 
 SEC("socket")
 int enter_network(struct __sk_buff *skb)
 {
-	go_on(skb, NETWORK);
-	return 0;
+	return enter(skb, NETWORK);
 }
 
 // None of the helpers here is for programs under the GPL only.

@@ -26,7 +26,8 @@ const (
 // may have found them before, the last of what they counted is read, and the slots are free. If something of that fails, the next call
 // does it again.
 //
-// Series are also found in caches, which are let go of in between. The series of an address go with it, so that for these, too, none is given away meanwhile: what is new then counts for its address.
+// Series are also found in caches, which are let go of in between. The series of an address go with it, so that for these, too, none is
+// given away meanwhile: what is new then counts for its address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
 	var full, seriesFull uint32
@@ -78,6 +79,16 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		return err
 	}
 	if ofAddresses {
+		// A program that was held up may have said since that slots are full. None can say so any more.
+		var now uint32
+		if err := p.full.Get(&now); err != nil {
+			return err
+		}
+		if now != slotsClosed {
+			if err := errors.Join(p.full.Set(slotsClosed), awaitPrograms()); err != nil {
+				return err
+			}
+		}
 		for i := p.firstSeries; i < p.slots; i++ {
 			if of, _, owned := p.seriesOf(i); owned && evicted[of] && !evicted[i] {
 				evicted[i], expired = true, append(expired, i)

@@ -27,7 +27,8 @@ var needs = []struct {
 // explain tells why the program could not be loaded for a table, where memlockErr is why the limit of locked memory could not be
 // raised.
 func explain(err error, table *capture.Table, memlockErr error) error {
-	refused := errors.As(err, new(*ebpf.VerifierError)) || errors.Is(err, unix.EFAULT) // what a verifier that breaks down says
+	// The verifier's errors come as others, too: EFAULT is what one says that breaks down.
+	refused := errors.As(err, new(*ebpf.VerifierError)) && !errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EFAULT)
 	if able, capErr := has(unix.CAP_BPF, unix.CAP_SYS_ADMIN); capErr == nil && !able {
 		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
 	}
@@ -44,6 +45,7 @@ func explain(err error, table *capture.Table, memlockErr error) error {
 			return lacks(n.what, err)
 		}
 	}
+	refused = refused && !errors.Is(err, unix.EINVAL)
 	if able, capErr := has(unix.CAP_PERFMON, unix.CAP_SYS_ADMIN); refused && capErr == nil && !able {
 		// The verifier is stricter then, and not of one mind from kernel to kernel.
 		return &capture.MissingCapabilityError{Capability: "cap_perfmon", Doing: doing, Err: fmt.Errorf("%w: %w", unix.EPERM, err)}

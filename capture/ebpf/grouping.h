@@ -144,13 +144,6 @@ static __always_inline void find_place4(__u64 address, struct place4 *to)
 	TRY_PLACE4(0);
 }
 
-static __noinline __u64 find_place6(__u64 high, __u64 low)
-{
-	struct address6 address = {high, low};
-
-	return search_place6(&address);
-}
-
 // is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
 
 static __always_inline int is_group4(__u64 address)
@@ -260,7 +253,7 @@ static __always_inline __u32 protocol_number(__u32 protocol)
 }
 
 // add_series gives a slot to labels of an address that have none, if there is one.
-static __noinline __u64 add_series(__u64 slot, __u64 labels)
+static __always_inline __u64 add_series(__u64 slot, __u64 labels)
 {
 	struct series_key of = {slot, labels};
 	struct series_owner *o;
@@ -300,7 +293,7 @@ static __noinline __u64 add_series(__u64 slot, __u64 labels)
 
 // new_series gives the slot for labels that an address has not had yet. Where it has had many, VLAN and interface are "other", then
 // all labels.
-static __noinline __u64 new_series(__u64 slot, __u64 labels)
+static __always_inline __u64 new_series(__u64 slot, __u64 labels)
 {
 	const __u64 endless = VLAN_FIELD | INTERFACE_FIELD;
 	struct series_key coarser = {slot, (labels & ~endless) | (labels_rest & endless)};
@@ -422,7 +415,7 @@ static __always_inline enum outcome group4(__u64 row, __u64 interface, __u64 sou
 {
 	struct place4 from = {}, to = {};
 
-	if (is_excluded4(source, quick) || is_excluded4(destination, quick))
+	if (is_excluded4(source) || is_excluded4(destination))
 		return EXCLUDED;
 	find_place4(source, &from);
 	find_place4(destination, &to);
@@ -440,10 +433,10 @@ static __always_inline enum outcome group6(__u64 row, __u64 interface, const str
 {
 	__u64 from, to;
 
-	if (is_excluded6(source, quick) || is_excluded6(destination, quick))
+	if (is_excluded6(source) || is_excluded6(destination))
 		return EXCLUDED;
-	from = opaque(quick ? search_place6(source) : find_place6(source->high, source->low));
-	to = opaque(quick ? search_place6(destination) : find_place6(destination->high, destination->low));
+	from = opaque(search_place6(source));
+	to = opaque(search_place6(destination));
 	return count_grouped(row, interface, grouped_slot6(from, source, quick), labels | source_labels(from, to, is_group6(destination)),
 			     grouped_slot6(to, destination, quick), labels | destination_labels(from, to), bytes, packets, quick);
 }

@@ -18,14 +18,16 @@ func processors() (c cpus, err error) {
 	if c.possible, err = ebpf.PossibleCPU(); err != nil {
 		return c, fmt.Errorf("counting processors: %w", err)
 	}
-	c.online = c.possible
 	list, err := os.ReadFile("/sys/devices/system/cpu/online")
-	if err != nil { // without sysfs, as in some containers
-		return c, nil
+	if err != nil {
+		return c, fmt.Errorf("counting processors: %w", err)
 	}
+	// Such as 0-1,4-7.
 	last := strings.TrimSpace(string(list[strings.LastIndexAny(string(list), ",-")+1:]))
-	if highest, err := strconv.Atoi(last); err == nil {
-		c.online = min(highest+1, c.possible)
+	highest, err := strconv.Atoi(last)
+	if err != nil {
+		return c, fmt.Errorf("counting processors: %w", err)
 	}
+	c.online = min(highest+1, c.possible)
 	return c, nil
 }

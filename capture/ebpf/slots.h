@@ -208,7 +208,7 @@ static __always_inline __u64 quick_slot6(const struct address6 *a)
 }
 
 // add_owner gives a slot to an address that has none, if there is one.
-static __noinline __u64 add_owner(__u64 high, __u64 low, __u64 version)
+static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 {
 	struct address6 key6 = {high, low};
 	__u64 key4 = KEY(low), key;

@@ -4,8 +4,7 @@
 //   ETHERNET or NETWORK -> STRIP -> MERGED -> ANY
 //
 // The first counts nearly all frames, and leaves nothing for the others. STRIP and MERGED take turns with the tunnels in a merged frame.
-// A program that goes on to another (a tail call) has no function that is not inlined: kernels on other processors than x86-64 did not
-// allow both before 6.0.
+// No program has a function that is not inlined: kernels on other processors than x86-64 did not allow that beside tail calls before 6.0.
 
 enum stage {
 	ETHERNET, // counts plain frames that begin with an Ethernet header,
@@ -23,7 +22,8 @@ struct {
 	__uint(max_entries, STAGES);
 } stages SEC(".maps");
 
-// go_on does not return, unless there is no such program: but Go puts all there before a socket has any. The last line keeps the
+// go_on does not return, unless there is no such program: but Go puts all there before a socket has any, and sockets are closed before the
+// map is, which the kernel then empties. The last line keeps the
 // compiler from making one call of two: with a constant it is a jump, else an indirect one, which takes 20 ns.
 static __always_inline void go_on(struct __sk_buff *skb, const enum stage to)
 {

@@ -119,22 +119,13 @@ static __always_inline __u64 search4(struct tree4 *tree, __u32 count, __u64 addr
 	return found;
 }
 
-// These are for programs that may have functions.
-
-static __noinline __u64 search_monitored4(__u64 address)
-{
-	return search4(&more_monitored4, monitored4.count, address);
-}
-
-static __noinline __u64 search_excluded4(__u64 address)
-{
-	return search4(&more_excluded4, excluded4.count, address);
-}
-
-static __always_inline __u64 find4(const volatile struct few4 *few, __u64 address)
+// find4 gives the index of an address, HASHED or NOWHERE.
+static __always_inline __u64 find4(const volatile struct few4 *few, struct tree4 *more, __u64 address)
 {
 	__u64 found;
 
+	if (few->count > FEW)
+		return search4(more, few->count, address);
 #pragma unroll
 	for (__u32 i = 0; i < FEW; i++) {
 		if (i >= few->count)
@@ -146,20 +137,14 @@ static __always_inline __u64 find4(const volatile struct few4 *few, __u64 addres
 	return NOWHERE;
 }
 
-// monitored4_index gives the index of an address, HASHED or NOWHERE. As of all that follows, the quick one is for programs that must
-// have no functions.
-static __always_inline __u64 monitored4_index(__u64 address, const int quick)
+static __always_inline __u64 monitored4_index(__u64 address)
 {
-	if (monitored4.count <= FEW)
-		return find4(&monitored4, address);
-	return quick ? search4(&more_monitored4, monitored4.count, address) : search_monitored4(address);
+	return find4(&monitored4, &more_monitored4, address);
 }
 
-static __always_inline int is_excluded4(__u64 address, const int quick)
+static __always_inline int is_excluded4(__u64 address)
 {
-	if (excluded4.count <= FEW)
-		return find4(&excluded4, address) != NOWHERE;
-	return (quick ? search4(&more_excluded4, excluded4.count, address) : search_excluded4(address)) != NOWHERE;
+	return find4(&excluded4, &more_excluded4, address) != NOWHERE;
 }
 
 static __always_inline int before(const struct address6 *a, const volatile struct address6 *b)
@@ -198,22 +183,10 @@ static __always_inline int search6(struct tree6 *tree, __u32 count, const struct
 	return 0;
 }
 
-static __noinline int search_monitored6(__u64 high, __u64 low)
+static __always_inline int find6(const volatile struct few6 *few, struct tree6 *more, const struct address6 *address)
 {
-	struct address6 address = {high, low};
-
-	return search6(&more_monitored6, monitored6.count, &address);
-}
-
-static __noinline int search_excluded6(__u64 high, __u64 low)
-{
-	struct address6 address = {high, low};
-
-	return search6(&more_excluded6, excluded6.count, &address);
-}
-
-static __always_inline int find6(const volatile struct few6 *few, const struct address6 *address)
-{
+	if (few->count > FEW)
+		return search6(more, few->count, address);
 #pragma unroll
 	for (__u32 i = 0; i < FEW; i++) {
 		if (i >= few->count)
@@ -224,16 +197,12 @@ static __always_inline int find6(const volatile struct few6 *few, const struct a
 	return 0;
 }
 
-static __always_inline int is_monitored6(const struct address6 *a, const int quick)
+static __always_inline int is_monitored6(const struct address6 *a)
 {
-	if (monitored6.count <= FEW)
-		return find6(&monitored6, a);
-	return quick ? search6(&more_monitored6, monitored6.count, a) : search_monitored6(a->high, a->low);
+	return find6(&monitored6, &more_monitored6, a);
 }
 
-static __always_inline int is_excluded6(const struct address6 *a, const int quick)
+static __always_inline int is_excluded6(const struct address6 *a)
 {
-	if (excluded6.count <= FEW)
-		return find6(&excluded6, a);
-	return quick ? search6(&more_excluded6, excluded6.count, a) : search_excluded6(a->high, a->low);
+	return find6(&excluded6, &more_excluded6, a);
 }
