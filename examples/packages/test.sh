@@ -3,7 +3,7 @@
 # do, on a clean Debian of this machine's release with a systemd of its own: the README's first minute, by its own commands; what the
 # unit promises; upgrade and removal, by dpkg and by rpm.
 #
-# As root on Debian, with cpio, debootstrap, iproute2, lintian, python3 and rpmlint. Root filesystem, processes and namespaces are gone at
+# As root on Debian, with cpio, debootstrap, iproute2, lintian, python3, rpm and rpmlint. Root filesystem, processes and namespaces are gone at
 # the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
