@@ -176,13 +176,15 @@ func (objects bpf) left(t *testing.T) (left []string) {
 			t.Fatal(err)
 		}
 	}
+	// To open a map of programs while the kernel empties it, as it does when the last who has it open is gone, leaks it: on the next close it
+	// is held for another emptying, which has no place in the queue beside the first (prog_array_map_clear of kernel/bpf/arraymap.c).
 	for _, id := range objects.maps {
-		m, err := ebpf.NewMapFromID(id)
-		if err == nil {
-			left = append(left, m.String())
-			m.Close()
-		} else if !errors.Is(err, os.ErrNotExist) {
+		next, err := ebpf.MapGetNextID(id - 1)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
+		}
+		if err == nil && next == id {
+			left = append(left, fmt.Sprint("map ", id))
 		}
 	}
 	return left
