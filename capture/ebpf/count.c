@@ -323,8 +323,10 @@ int group_any(struct __sk_buff *skb)
 
 static __always_inline int enter(struct __sk_buff *skb, const enum stage to)
 {
-	if (opaque(0))
-		__sync_fetch_and_add(&zero, 0);
+	__u64 none = opaque(0);
+
+	if (none)
+		__sync_fetch_and_add(&zero, none);
 	go_on(skb, to);
 	return 0;
 }
