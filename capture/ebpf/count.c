@@ -58,30 +58,32 @@ static __always_inline enum outcome count6(__u64 row, __u64 interface, const str
 }
 
 // first is the first stage, for frames with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged packet
-// of IPv4 without options or of IPv6 right behind the link header, takes one or two looks at its bytes.
+// of IPv4 without options or of IPv6 right behind the link header, takes one or two looks at its bytes. A short look is a quick one: of
+// Ethernet's header it takes the type alone.
 static __always_inline int first(struct __sk_buff *skb, const __u32 link, const int grouped)
 {
 	struct {
-		__u8 unused[2]; // so that what follows Ethernet's header is aligned
-		__u8 ethernet[ETHERNET_LEN];
+		__u8 unused[6]; // so that the IP header is aligned
+		__be16 type;
 		struct ipv4 ip;
 	} h;
-	__u8 *start = h.ethernet + ETHERNET_LEN - link;
+	const __u32 typed = link ? sizeof(h.type) : 0;
+	void *start = link ? (void *)&h.type : (void *)&h.ip;
 	__be16 type = skb->protocol;
 	__u64 row, interface, bytes;
 	enum outcome outcome;
 	struct packet p;
 	__u64 labels;
 
-	if (bpf_skb_load_bytes(skb, 0, start, link + sizeof(h.ip))) {
+	if (bpf_skb_load_bytes(skb, link - typed, start, typed + sizeof(h.ip))) {
 		// Too short for IPv4, perhaps for all.
 		if (link)
-			type = bpf_skb_load_bytes(skb, 0, start, link) ? 0 : *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
+			type = bpf_skb_load_bytes(skb, link - typed, start, typed) ? 0 : h.type;
 		to_strip(skb, link, bpf_ntohs(type));
 		return 0;
 	}
 	if (link)
-		type = *(__be16 *)(h.ethernet + ETHERNET_LEN - sizeof(type));
+		type = h.type;
 	if (type != bpf_htons(ETHERTYPE_IPV4) && type != bpf_htons(ETHERTYPE_IPV6)) {
 		to_strip(skb, link, bpf_ntohs(type));
 		return 0;
