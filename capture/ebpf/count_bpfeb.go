@@ -205,15 +205,16 @@ const (
 	countVarFull             = "full"
 	countVarHostBits4        = "host_bits4"
 	countVarInterfaces       = "interfaces"
-	countVarKnownBits        = "known_bits"
+	countVarKnownShift       = "known_shift"
 	countVarLabelsMask       = "labels_mask"
 	countVarLabelsRest       = "labels_rest"
-	countVarLineBits         = "line_bits"
+	countVarLineShift        = "line_shift"
 	countVarMonitored4       = "monitored4"
 	countVarMonitored6       = "monitored6"
 	countVarPrefixMask6      = "prefix_mask6"
 	countVarRows             = "rows"
 	countVarSeed             = "seed"
+	countVarSeed4            = "seed4"
 	countVarSeriesCacheSize  = "series_cache_size"
 	countVarSeriesFull       = "series_full"
 	countVarSeriesGeneration = "series_generation"
@@ -320,15 +321,16 @@ type countVariableSpecs struct {
 	Full             *ebpf.VariableSpec `ebpf:"full"`
 	HostBits4        *ebpf.VariableSpec `ebpf:"host_bits4"`
 	Interfaces       *ebpf.VariableSpec `ebpf:"interfaces"`
-	KnownBits        *ebpf.VariableSpec `ebpf:"known_bits"`
+	KnownShift       *ebpf.VariableSpec `ebpf:"known_shift"`
 	LabelsMask       *ebpf.VariableSpec `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.VariableSpec `ebpf:"labels_rest"`
-	LineBits         *ebpf.VariableSpec `ebpf:"line_bits"`
+	LineShift        *ebpf.VariableSpec `ebpf:"line_shift"`
 	Monitored4       *ebpf.VariableSpec `ebpf:"monitored4"`
 	Monitored6       *ebpf.VariableSpec `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.VariableSpec `ebpf:"prefix_mask6"`
 	Rows             *ebpf.VariableSpec `ebpf:"rows"`
 	Seed             *ebpf.VariableSpec `ebpf:"seed"`
+	Seed4            *ebpf.VariableSpec `ebpf:"seed4"`
 	SeriesCacheSize  *ebpf.VariableSpec `ebpf:"series_cache_size"`
 	SeriesFull       *ebpf.VariableSpec `ebpf:"series_full"`
 	SeriesGeneration *ebpf.VariableSpec `ebpf:"series_generation"`
@@ -426,15 +428,16 @@ type countVariables struct {
 	Full             *ebpf.Variable `ebpf:"full"`
 	HostBits4        *ebpf.Variable `ebpf:"host_bits4"`
 	Interfaces       *ebpf.Variable `ebpf:"interfaces"`
-	KnownBits        *ebpf.Variable `ebpf:"known_bits"`
+	KnownShift       *ebpf.Variable `ebpf:"known_shift"`
 	LabelsMask       *ebpf.Variable `ebpf:"labels_mask"`
 	LabelsRest       *ebpf.Variable `ebpf:"labels_rest"`
-	LineBits         *ebpf.Variable `ebpf:"line_bits"`
+	LineShift        *ebpf.Variable `ebpf:"line_shift"`
 	Monitored4       *ebpf.Variable `ebpf:"monitored4"`
 	Monitored6       *ebpf.Variable `ebpf:"monitored6"`
 	PrefixMask6      *ebpf.Variable `ebpf:"prefix_mask6"`
 	Rows             *ebpf.Variable `ebpf:"rows"`
 	Seed             *ebpf.Variable `ebpf:"seed"`
+	Seed4            *ebpf.Variable `ebpf:"seed4"`
 	SeriesCacheSize  *ebpf.Variable `ebpf:"series_cache_size"`
 	SeriesFull       *ebpf.Variable `ebpf:"series_full"`
 	SeriesGeneration *ebpf.Variable `ebpf:"series_generation"`

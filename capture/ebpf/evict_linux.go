@@ -170,9 +170,10 @@ func (p *program) learn() {
 	}
 }
 
+const golden = 0x9e3779b97f4a7c15 // GOLDEN of slots.h
+
 // hashOf is hash_of of slots.h.
 func (p *program) hashOf(high, low uint64) uint64 {
-	const golden = 0x9e3779b97f4a7c15
 	return (((high ^ p.seed) * golden) ^ low ^ p.seed) * golden
 }
 

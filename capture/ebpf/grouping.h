@@ -79,7 +79,7 @@ volatile const struct place4 few_places4[FEW_PLACES];
 // TRY_PLACE4 takes a place if the address does not come before it. Without the last line, or in a loop, the compiler makes one piece
 // of code of all of them, with a pointer that verifiers forbid to who lacks CAP_PERFMON.
 #define TRY_PLACE4(i)                                                                                                                      \
-	if (i < count_places4 && address >= few_places4[i].first) {                                                                       \
+	if (i < count && address >= few_places4[i].first) {                                                                       \
 		to->base = few_places4[i].base;                                                                                           \
 		to->labels = few_places4[i].labels;                                                                                       \
 		asm volatile("" : : "i"(i));                                                                                               \
@@ -130,7 +130,9 @@ static __always_inline __u64 search_place6(const struct address6 *address)
 
 static __always_inline void find_place4(__u64 address, struct place4 *to)
 {
-	if (count_places4 > FEW_PLACES) {
+	__u64 count = count_places4;
+
+	if (count > FEW_PLACES) {
 		search_place4(address, to);
 		return;
 	}

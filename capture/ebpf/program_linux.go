@@ -229,9 +229,10 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		countVarInterfaces:  uint32(p.interfaces),
 		countVarSlots:       uint32(p.slots),
 		countVarFirstShared: uint32(len(p.addresses)),
-		countVarKnownBits:   uint32(p.knownBits),
-		countVarLineBits:    uint32(foundBits - lineBits),
+		countVarKnownShift:  uint64(64 - p.knownBits),
+		countVarLineShift:   uint64(64 - (foundBits - lineBits)),
 		countVarSeed:        p.seed,
+		countVarSeed4:       p.seed*golden ^ p.seed,
 		countVarRows:        uint32(p.rows),
 		countVarTwoStores:   twoStores,
 	} {
