@@ -2,8 +2,8 @@ package app
 
 import (
 	"promflow/capture"
-	"promflow/capture/afpacket"
-	"promflow/capture/ebpf"
+	"promflow/capture/backend/afpacket"
+	"promflow/capture/backend/ebpf"
 )
 
 // backends lists the capture backends of this system in the order in which --capture=auto tries them.

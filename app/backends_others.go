@@ -4,7 +4,7 @@ package app
 
 import (
 	"promflow/capture"
-	"promflow/capture/bpf"
+	"promflow/capture/backend/bpf"
 )
 
 // backends lists the capture backends of this system in the order in which --capture=auto tries them.

@@ -2,7 +2,7 @@ package app
 
 import (
 	"promflow/capture"
-	"promflow/capture/npcap"
+	"promflow/capture/backend/npcap"
 )
 
 // backends lists the capture backends of this system in the order in which --capture=auto tries them.

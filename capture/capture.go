@@ -1,6 +1,6 @@
 // Package capture counts the packets of network interfaces by address.
 //
-// Packets go one way: a [Source] is a capture on an interface, opened by one of the backends in the folders below. It has packets
+// Packets go one way: a [Source] is a capture on an interface, opened by one of the backends in the folder backend. It has packets
 // decoded by package frame and hands them to a [Counter], which knows the subnets that matter. The counter adds to the [Table],
 // which all sources share and which is read for a scrape. A backend whose packets are decoded and selected elsewhere, as in the
 // kernel, adds sums instead of packets.
@@ -10,7 +10,7 @@
 //
 // Which interfaces there are, and when they come and go, is known to package watch: it moves sources from one to another.
 //
-// A backend is one folder, named as --capture names it. To add one, write its folder, pass the conformance suite of
+// A backend is one folder in backend/, named as --capture names it. To add one, write its folder, pass the conformance suite of
 // package capturetest, and add one line to the list in package app.
 package capture
 

@@ -3,7 +3,7 @@ package afpacket_test
 import (
 	"testing"
 
-	"promflow/capture/afpacket"
+	"promflow/capture/backend/afpacket"
 	"promflow/capture/capturetest"
 )
 

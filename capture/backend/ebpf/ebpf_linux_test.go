@@ -3,8 +3,8 @@ package ebpf_test
 import (
 	"testing"
 
+	"promflow/capture/backend/ebpf"
 	"promflow/capture/capturetest"
-	"promflow/capture/ebpf"
 )
 
 func TestBackend(t *testing.T) { capturetest.Run(t, ebpf.Backend) }

@@ -40,7 +40,7 @@
 // Processors of 32 bits were never tried.
 //
 // A packet costs 12 to 15 ns with small IPv4 subnets, 17 in large ones, 29 for IPv6 and 44 in a VLAN whose tag is still in the
-// frame (go test -bench Count ./capture/ebpf, both ends monitored, on an idle Xeon virtual machine), of which 7 ns are for a copy of its
+// frame (go test -bench Count ./capture/backend/ebpf, both ends monitored, on an idle Xeon virtual machine), of which 7 ns are for a copy of its
 // headers; with labels 20 to 39. With many addresses it is memory that takes the time.
 package ebpf
 
@@ -49,4 +49,4 @@ import "promflow/capture"
 // Backend is the list entry of this package.
 var Backend = capture.Backend{Name: "ebpf", Capabilities: "cap_net_raw,cap_bpf", Open: open}
 
-//go:generate go tool bpf2go -strip ./strip.sh -tags linux count count.c -- -mcpu=v2 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -strip c/strip.sh -tags linux count c/count.c -- -mcpu=v2 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu
