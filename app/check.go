@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"promflow/app/check"
+	"promflow/app/live"
+	"promflow/app/web"
 	"promflow/capture"
 	"promflow/telemetry"
 )
@@ -55,14 +57,14 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 			return endpoint, c.blameOTLP(err)
 		}
 	}
-	if c.metricsAddress != noListener {
-		setup.MetricsAddress = c.metricsAddress
-		if l, err := listen(c.metricsAddress, c.said("metrics-address")); err != nil {
+	if of := c.web(); of.Address != web.None {
+		setup.MetricsAddress = of.Address
+		if l, err := of.Bind(); err != nil {
 			setup.Refused = err
 		} else {
 			l.Close()
 		}
-		if err := c.checkWebConfig(); err != nil {
+		if err := of.Check(); err != nil {
 			blame(err)
 		}
 	}
@@ -94,32 +96,32 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 
 // openForCheck begins to capture as the program does.
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	plain := *c
-	plain.labels, plain.hostBits = 0, capture.HostBits{} // each address is looked at
-	l, err := openLive(&plain, log)
+	c.explainLabels(log)
+	table := capture.NewTable(c.maxIPs, c.expireAfter) // each address is looked at
+	l, err := live.Open(c.live(table, log))
 	if err != nil {
 		_ = c.dropPrivileges(nil, log) // what else there is to check, such as the collector, is to be as promflow would find it
 		return nil, err
 	}
-	if err := c.dropPrivileges(l.watch.Keeps(), log); err != nil {
-		return nil, errors.Join(&check.DropError{Err: err}, l.close())
+	if err := c.dropPrivileges(l.Keeps(), log); err != nil {
+		return nil, errors.Join(&check.DropError{Err: err}, l.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- l.run(ctx) }()
+	go func() { ended <- l.Run(ctx) }()
 	return &check.Capture{
-		Backend: l.backend,
-		Keeps:   l.watch.Keeps(),
-		Table:   l.table,
+		Backend: l.Backend(),
+		Keeps:   l.Keeps(),
+		Table:   table,
 		Read: func() map[string]capture.Status {
-			l.read()
+			l.Read()
 			all := map[string]capture.Status{}
-			for _, s := range l.watch.Statuses() {
+			for _, s := range l.Statuses() {
 				all[s.Interface] = s.Status
 			}
 			return all
 		},
 		Stop:  func() error { cancel(); return <-ended },
-		Close: l.close,
+		Close: l.Close,
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"promflow/app/check"
+	"promflow/app/live"
 	"promflow/capture/capturetest"
 	"promflow/telemetry/otlptest"
 )
@@ -108,9 +109,9 @@ func parse(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int) (r checke
 // equal, with them bytes are, but for the headers that the kernel counts once.
 func TestCheckAccountsForEachPacket(t *testing.T) {
 	capturetest.Need(t, "iperf3", "ethtool")
-	for _, b := range backends {
+	for _, backend := range live.Backends() {
 		for _, offloads := range []string{"off", "on"} {
-			t.Run(b.Name+" with offloads "+offloads, func(t *testing.T) {
+			t.Run(backend+" with offloads "+offloads, func(t *testing.T) {
 				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 				here.Veth("here", there, "there")
 				for ns, device := range map[*capturetest.Namespace]string{here: "here", there: "there"} {
@@ -120,7 +121,7 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 				there.IP("addr", "add", "10.1.0.2/24", "dev", "there")
 				network{server: there}.iperfServer(t)
 
-				r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture="+b.Name,
+				r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture="+backend,
 					"--labels=protocol", "--aggregate=/16"), 0, func(*exec.Cmd) { // these change nothing
 					for _, direction := range [][]string{nil, {"-R"}, {"-u", "-b100M", "-l1000"}} {
 						here.Run(append([]string{"iperf3", "-J", "-w64K", "-n5M", "-b500M", "-c", "10.1.0.2"}, direction...)...)
@@ -130,8 +131,8 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 				k := check.Size{Packets: i.Kernel.RxPackets + i.Kernel.TxPackets, Bytes: i.Kernel.RxBytes + i.Kernel.TxBytes}
 				all := i.Packets + i.Dropped
 				t.Logf("promflow: %d packets, %d bytes; kernel: %d packets, %d bytes", all, i.Bytes, k.Packets, k.Bytes)
-				if share != 1 || r.Backend != b.Name {
-					t.Errorf("%s saw a share of %v, want %s and all", r.Backend, share, b.Name)
+				if share != 1 || r.Backend != backend {
+					t.Errorf("%s saw a share of %v, want %s and all", r.Backend, share, backend)
 				}
 				r.want(t, "directions", "ok", "both directions")
 				r.want(t, "subnets", "ok", "10.1.0.0/24")

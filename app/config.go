@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"promflow/app/live"
 	"promflow/app/privilege"
 	"promflow/capture"
 	"promflow/capture/watch"
@@ -64,6 +65,25 @@ func (c *config) table(expireAfter time.Duration) *capture.Table {
 	return capture.NewGroupedTable(c.maxIPs, expireAfter, capture.NewGrouping(c.labels, c.monitored, c.peers, c.hostBits), series)
 }
 
+// explainLabels says what would make labels other than expected.
+func (c *config) explainLabels(log *slog.Logger) {
+	if c.labels == 0 && c.maxSeries > 0 {
+		log.Warn("a limit of series is for labels only, and none is asked for", c.said("max-series"), c.maxSeries)
+	}
+	if !c.labels.Has(capture.LabelPeer) {
+		if !c.peers.Empty() {
+			log.Warn("peer subnets are for the label peer only, which is not asked for", c.said("peer-subnets"), c.peers)
+		}
+		return
+	}
+	for i, prefix := range c.monitored.Prefixes() {
+		if prefix.Bits() == 0 {
+			log.Info("with all addresses monitored, none of this version has the peer \"external\" (see --monitor-subnets)",
+				"monitored", prefix, "peer", c.monitored.Name(i))
+		}
+	}
+}
+
 // said names what told a setting's value, for messages: its flag, or its variable.
 func (c *config) said(name string) string {
 	for _, each := range c.all.named(name) {
@@ -84,7 +104,7 @@ func (c *config) settings() settings {
 	// The contract's defaults are given as users would give them, so that help and parsing agree.
 	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
 	*c = config{
-		interfaces: watch.Names{Exact: []string{"eth0"}}, promiscuous: true, backend: automatic, maxIPs: capture.DefaultLimit, expireAfter: 24 * time.Hour,
+		interfaces: watch.Names{Exact: []string{"eth0"}}, promiscuous: true, backend: live.Automatic, maxIPs: capture.DefaultLimit, expireAfter: 24 * time.Hour,
 		reverseDNS: true, metricsAddress: ":9088", logFormat: "text",
 	}
 	must(subnets(&c.monitored)(monitored))
@@ -96,8 +116,8 @@ func (c *config) settings() settings {
 			usage: "the network interfaces whose packets are counted: names, and globs such as ppp*, separated by commas;\nmay be given several times"},
 		{category: "Capture", name: "wait-interface", deflt: "false", parse: boolean(&c.waitInterface),
 			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
-		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, chosen: &c.backend, choices: backendNames(),
-			usage: "how packets are captured: " + automatic + " takes the first that works of " + backendList()},
+		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, chosen: &c.backend, choices: append([]string{live.Automatic}, live.Backends()...),
+			usage: "how packets are captured: " + live.Automatic + " takes the first that works of " + strings.Join(live.Backends(), ", ")},
 		{category: "Capture", name: "promiscuous", deflt: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
 

@@ -190,37 +190,3 @@ func resident(t *testing.T, p *program) int {
 	}
 	return n
 }
-
-// TestConnectionsThatAreAnsweredStay fills a server with clients while one waits for its answer.
-func TestConnectionsThatAreAnsweredStay(t *testing.T) {
-	c := newConnections(3)
-	pipe := func() *connection {
-		here, there := net.Pipe()
-		t.Cleanup(func() { there.Close() })
-		return c.add(here)
-	}
-	closed := func(one *connection) bool { return one.SetDeadline(time.Time{}) != nil }
-	first, second, third := pipe(), pipe(), pipe()
-	c.answer(first, 1)
-	fourth := pipe()
-	if closed(first) || !closed(second) || closed(third) || closed(fourth) {
-		t.Error("not the one that was idle for longest was closed")
-	}
-	c.answer(third, 1)
-	c.answer(third, -1)
-	fifth := pipe()
-	if closed(first) || closed(third) || !closed(fourth) || closed(fifth) {
-		t.Error("one was closed that was idle for less than another")
-	}
-	c.answer(fourth, -1) // which a server says late
-	c.answer(first, -1)
-	c.remove(first.Conn)
-	c.remove(first.Conn)
-	if len(c.open) != 2 || c.idle.Len() != 2 {
-		t.Errorf("%d are open, %d idle, want 2", len(c.open), c.idle.Len())
-	}
-	pipe()
-	if closed(third) || closed(fifth) {
-		t.Error("one was closed though there was room")
-	}
-}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"promflow/app/live"
 	"promflow/capture/capturetest"
 )
 
@@ -91,7 +92,7 @@ func TestFlowtables(t *testing.T) {
 			capturetest.NewFlowtable(n.router, "inet", "fw4", "ft", c.offloaded...)
 			n.exchange(t, 1) // until neighbours know each other
 
-			p := serve(t, n.router, "--interface="+c.captured, "--monitor-subnets=10.1.0.2", "--capture="+backends[i%len(backends)].Name)
+			p := serve(t, n.router, "--interface="+c.captured, "--monitor-subnets=10.1.0.2", "--capture="+live.Backends()[i%len(live.Backends())])
 			said := map[string]string{}
 			for _, m := range flowtableWarning.FindAllStringSubmatch(p.log.String(), -1) {
 				said[m[1]] = m[2]

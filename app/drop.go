@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/prometheus/exporter-toolkit/web"
-
 	"promflow/app/privilege"
 )
 
@@ -36,19 +34,8 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 	if wasRoot && os.Geteuid() == 0 {
 		log.Warn("stays root, as it lacks CAP_SETUID or CAP_SETGID, but gave up root's capabilities: --user=root keeps them, another user needs both")
 	}
-	if err := errors.Join(c.checkWebConfig(), c.checkOTLP()); err != nil { // which were right before
+	if err := errors.Join(c.web().Check(), c.blameOTLP(c.otlp.Reread())); err != nil { // which were right before
 		return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())
 	}
 	return nil
 }
-
-// checkWebConfig reads the web configuration and its files, as each connection does.
-func (c *config) checkWebConfig() error {
-	if err := web.Validate(c.webConfigFile); err != nil {
-		return fmt.Errorf("%s %q: %w", c.said("web-config-file"), c.webConfigFile, err)
-	}
-	return nil
-}
-
-// checkOTLP opens the files that pushes read.
-func (c *config) checkOTLP() error { return c.blameOTLP(c.otlp.Reread()) }

@@ -11,29 +11,35 @@ import (
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
+	"promflow/app/web"
 	"promflow/telemetry"
 )
 
 // exporter is a telemetry backend.
 type exporter struct {
 	name string // as OTEL_METRICS_EXPORTER has it
-	open func(*outlet) (sdkmetric.Reader, error)
+	open func(*config, *telemetry.Source, *slog.Logger) (sdkmetric.Reader, error)
 }
 
-// exporters are the telemetry backends.
+// exporters are the telemetry backends, besides the page.
 var exporters = []exporter{
-	{"prometheus", func(o *outlet) (sdkmetric.Reader, error) { return o.page, nil }},
-	{"otlp", func(o *outlet) (sdkmetric.Reader, error) { return o.openOTLP() }},
-	{"console", func(o *outlet) (sdkmetric.Reader, error) {
-		return telemetry.NewConsole(o.source, os.Stdout, o.log), nil
+	{"otlp", func(c *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
+		reader, err := telemetry.NewOTLP(c.otlp, source, log)
+		return reader, c.blameOTLP(err)
+	}},
+	{"console", func(_ *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
+		return telemetry.NewConsole(source, os.Stdout, log), nil
 	}},
 }
+
+// onPage is the exporter whose reader is the page that the server has in any case.
+const onPage = "prometheus"
 
 // noExporter stands for none of them.
 const noExporter = "none"
 
 func exporterNames() []string {
-	var names []string
+	names := []string{onPage}
 	for _, e := range exporters {
 		names = append(names, e.name)
 	}
@@ -93,25 +99,25 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	}
 	asked := chosen != nil
 	if !asked {
-		chosen = []string{"prometheus"}
+		chosen = []string{onPage}
 		if c.otlp.Configured() {
 			chosen = append(chosen, "otlp")
 		}
 	}
 	has := func(name string) bool { return slices.Contains(chosen, name) }
 	switch {
-	case c.metricsAddress == noListener && has("prometheus"):
-		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == "prometheus" })
+	case c.metricsAddress == web.None && has(onPage):
+		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == onPage })
 		switch {
 		case len(chosen) == 0 && asked:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.said("metrics-address"), noListener, said)
+			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.said("metrics-address"), web.None, said)
 		case len(chosen) == 0:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.said("metrics-address"), noListener)
+			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.said("metrics-address"), web.None)
 		}
 		if asked {
-			log.Warn("no page is served: "+c.said("metrics-address")+" is "+noListener, said, "prometheus")
+			log.Warn("no page is served: "+c.said("metrics-address")+" is "+web.None, said, "prometheus")
 		}
-	case !has("prometheus") && c.metricsAddress != noListener:
+	case !has(onPage) && c.metricsAddress != web.None:
 		log.Warn("the page has no counts: " + said + " does not have prometheus")
 	}
 	if c.otlp.Endpoint != "" && !has("otlp") {
@@ -123,42 +129,28 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	return chosen, nil
 }
 
-// outlet is where metrics leave the program.
-type outlet struct {
-	config  *config
-	source  *telemetry.Source
-	page    *telemetry.Prometheus // in whose place the listener is; a reader only if it was chosen
-	log     *slog.Logger
-	readers []sdkmetric.Reader
-}
-
-// openOutlet opens the exporters that c and the environment ask for.
-func openOutlet(c *config, source *telemetry.Source, log *slog.Logger) (*outlet, error) {
-	page, err := telemetry.NewPrometheus(source, log)
-	if err != nil {
-		return nil, err
+// openReaders opens the exporters that were chosen, and the page, which has no counts unless it is one of them.
+func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog.Logger) (page *telemetry.Prometheus, readers []sdkmetric.Reader, err error) {
+	if page, err = telemetry.NewPrometheus(source, log); err != nil {
+		return nil, nil, err
 	}
-	o := &outlet{config: c, source: source, page: page, log: log}
-	chosen, err := chooseExporters(c, log)
-	if err != nil {
-		return nil, err
+	if slices.Contains(chosen, onPage) {
+		readers = append(readers, page)
 	}
 	for _, e := range exporters {
 		if !slices.Contains(chosen, e.name) {
 			continue
 		}
-		reader, err := e.open(o)
+		reader, err := e.open(c, source, log)
 		if err != nil {
-			return nil, errors.Join(err, o.abandon())
+			for _, r := range readers { // which are part of no provider yet, and so have nothing to push
+				err = errors.Join(err, r.Shutdown(context.Background()))
+			}
+			return nil, nil, err
 		}
-		o.readers = append(o.readers, reader)
+		readers = append(readers, reader)
 	}
-	return o, nil
-}
-
-func (o *outlet) openOTLP() (sdkmetric.Reader, error) {
-	reader, err := telemetry.NewOTLP(o.config.otlp, o.source, o.log)
-	return reader, o.config.blameOTLP(err)
+	return page, readers, nil
 }
 
 // blameOTLP names what said a setting that is wrong.
@@ -167,13 +159,4 @@ func (c *config) blameOTLP(err error) error {
 		return fmt.Errorf("%s: %w", c.said("otlp-"+wrong.Setting), wrong.Err)
 	}
 	return err
-}
-
-// abandon ends readers that are part of no provider yet, and so have nothing to push.
-func (o *outlet) abandon() error {
-	var errs []error
-	for _, r := range o.readers {
-		errs = append(errs, r.Shutdown(context.Background()))
-	}
-	return errors.Join(errs...)
 }

@@ -29,6 +29,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/urfave/cli/v2"
 	"google.golang.org/grpc/test/bufconn"
+
+	"promflow/app/web"
 )
 
 // FuzzSettings gives every setting the same text, by its flag and by its variable: both take it alike, or refuse it in one
@@ -187,18 +189,18 @@ func FuzzExporters(f *testing.F) {
 		}
 		chosen, err := chooseExporters(c, log)
 		if err != nil {
-			if chosen != nil || c.metricsAddress != noListener || !strings.Contains(err.Error(), "--metrics-address none") {
+			if chosen != nil || c.metricsAddress != web.None || !strings.Contains(err.Error(), "--metrics-address none") {
 				t.Errorf("%q, %q: %q, %v", given, list, chosen, err)
 			}
 			return
 		}
 		for i, name := range chosen {
-			if !slices.Contains(exporterNames(), name) || slices.Contains(chosen[:i], name) || name == "prometheus" && c.metricsAddress == noListener {
+			if !slices.Contains(exporterNames(), name) || slices.Contains(chosen[:i], name) || name == "prometheus" && c.metricsAddress == web.None {
 				t.Errorf("%q, %q: %q", given, list, chosen)
 			}
 		}
 		if off := strings.EqualFold(strings.TrimSpace(os.Getenv("OTEL_SDK_DISABLED")), "true"); off && len(chosen) > 0 ||
-			!off && flag != "" && c.metricsAddress != noListener && !slices.Equal(chosen, c.exporters) {
+			!off && flag != "" && c.metricsAddress != web.None && !slices.Equal(chosen, c.exporters) {
 			t.Errorf("%q, %q, disabled is %q: %q", given, list, disabled, chosen)
 		}
 	})
@@ -238,24 +240,22 @@ func FuzzWebConfigFile(f *testing.F) {
 		c := new(config)
 		c.settings()
 		c.metricsAddress, c.webConfigFile = "127.0.0.1:0", path
-		server, err := newServer(c, http.NotFoundHandler(), http.NotFoundHandler(), log)
-		if err != nil {
+		if err := c.web().Check(); err != nil {
 			if line := oneLine(err); !strings.HasPrefix(line, fmt.Sprintf("--web-config-file %q: ", path)) {
 				t.Errorf("%q: %s", content, line)
 			}
 			return
 		}
-		server.listener.Close()
 		pipe := bufconn.Listen(1 << 16) // leaves no ports behind
-		server.listener = pipe
+		server := web.New(c.web(), pipe, http.NotFoundHandler(), http.NotFoundHandler(), log)
 		ended := make(chan error, 1)
 		go func() {
-			err := server.serve()
+			err := server.Serve()
 			pipe.Close()
 			ended <- err
 		}()
 		status, err := healthy(pipe)
-		if closeErr := server.close(); closeErr != nil && err == nil {
+		if closeErr := server.Close(); closeErr != nil && err == nil {
 			t.Errorf("%q: %v", content, closeErr)
 		}
 		// Some of what is wrong only net/http finds out.
@@ -298,7 +298,7 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	handler := serverOfCounts(f, contractTraffic(), "").http.Handler
+	handler := serverOfCounts(f, contractTraffic(), "")
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"promflow/app/top"
+	"promflow/app/web"
 )
 
 // probing is what flags and variables say of promflow health.
@@ -81,12 +82,13 @@ func (p *probing) target(c *config, address string) (*http.Client, *url.URL, err
 		client, err := p.http.client()
 		return client, base, err
 	}
-	if c.metricsAddress == noListener {
-		return nil, nil, fmt.Errorf("%s %s: nothing is served that could be asked", c.said("metrics-address"), noListener)
+	of := c.web()
+	if of.Address == web.None {
+		return nil, nil, fmt.Errorf("%s %s: nothing is served that could be asked", of.AddressFrom, web.None)
 	}
-	host, port, err := net.SplitHostPort(c.metricsAddress)
+	host, port, err := of.Split()
 	if err != nil {
-		return nil, nil, badAddress(c.said("metrics-address"), c.metricsAddress)
+		return nil, nil, err
 	}
 	switch ip := net.ParseIP(host); { // where all addresses are listened on
 	case host == "", ip.Equal(net.IPv4zero):

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"promflow/app/live"
 	"promflow/capture/capturetest"
 )
 
@@ -22,11 +23,11 @@ import (
 // tidy up, the kernel must do it.
 func TestKilledAtAnyMoment(t *testing.T) {
 	const moments = 12
-	for _, b := range backends {
-		t.Run(b.Name, func(t *testing.T) {
+	for _, backend := range live.Backends() {
+		t.Run(backend, func(t *testing.T) {
 			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
 			here.Veth("here", there, "there")
-			args := []string{"--metrics-address=127.0.0.1:0", "--interface=here", "--capture=" + b.Name}
+			args := []string{"--metrics-address=127.0.0.1:0", "--interface=here", "--capture=" + backend}
 			began := time.Now()
 			p := start(t, here, inside(t, here, args...)).listening()
 			startTime := time.Since(began)
@@ -54,7 +55,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				time.Sleep(startTime * time.Duration(i) / (moments / 2)) // up to twice: any moment will do
 				objects.add(p.kill(t))
 			}
-			if found := len(objects.programs) > 0 && len(objects.maps) > 0; found != (b.Name == "ebpf") {
+			if found := len(objects.programs) > 0 && len(objects.maps) > 0; found != (backend == "ebpf") {
 				t.Errorf("the kernel had %+v for what was killed", objects)
 			}
 			eventually(t, func() error {

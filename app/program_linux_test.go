@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"promflow/app/live"
 	"promflow/capture/capturetest"
 )
 
@@ -48,8 +49,8 @@ type programs map[string]*program
 func serveEach(t *testing.T, ns *capturetest.Namespace, args ...string) programs {
 	t.Helper()
 	all := programs{}
-	for _, b := range backends {
-		all[b.Name] = start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0", "--capture=" + b.Name}, args...)...))
+	for _, backend := range live.Backends() {
+		all[backend] = start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0", "--capture=" + backend}, args...)...))
 	}
 	for _, p := range all {
 		p.listening()

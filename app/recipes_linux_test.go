@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"promflow/app/live"
 	"promflow/capture/capturetest"
 )
 
@@ -51,10 +52,10 @@ func TestRecipes(t *testing.T) {
 			}
 		}
 	})
-	for _, b := range backends {
-		t.Run(b.Name, func(t *testing.T) {
+	for _, backend := range live.Backends() {
+		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
-			askAboutTraffic(t, b.Name)
+			askAboutTraffic(t, backend)
 		})
 	}
 	t.Run("month", askAboutMonth)

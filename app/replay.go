@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/term"
 
+	"promflow/app/live"
 	"promflow/capture"
 	"promflow/capture/replay"
 	"promflow/telemetry"
@@ -29,7 +30,6 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
 	table := c.table(0)
 	counted := []telemetry.Interface{}
-	m := &monitor{table: table, fill: func() []telemetry.Interface { return counted }}
 	var errs []error
 	for _, name := range files {
 		if ctx.Err() != nil {
@@ -40,11 +40,11 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 		counter.SeenOn(displayName(name))
 		of, err := countFile(ctx, name, counter)
 		if of != "" {
-			counted = append(counted, telemetry.Interface{Name: of, Outcomes: outcomes(counter.Outcomes())})
+			counted = append(counted, telemetry.Interface{Name: of, Outcomes: live.Outcomes(counter.Outcomes())})
 		}
 		errs = append(errs, err)
 	}
-	counts := m.read()
+	counts := live.NewMonitor(table, func() []telemetry.Interface { return counted }, nil, nil).Read()
 	if err := errors.Join(errs...); err != nil && !sawPackets(counts) {
 		return err
 	}

@@ -7,80 +7,120 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric"
 	"golang.org/x/sync/errgroup"
 
+	"promflow/app/live"
+	"promflow/app/web"
+	"promflow/capture"
 	"promflow/telemetry"
 	"promflow/telemetry/talkers"
 )
 
-// How long the end may take: scrapes that are under way, then the last push. Nobody should have to wait for 5 s.
-const (
-	drainTimeout = 1 * time.Second
-	flushTimeout = 2500 * time.Millisecond
-)
+// flushTimeout is how long the last push may take. Nobody should have to wait for 5 s in all.
+const flushTimeout = 2500 * time.Millisecond
 
-// run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the configuration is found
-// before anything is started.
+// run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the settings is found before anything is
+// started. Then each part is made of what is there: the listener, so that a port that is taken is an error before packets are counted;
+// the capture; with privileges given up, what reads files again later; the readers.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
-	m := &monitor{log: log}
-	outlet, err := openOutlet(c, telemetry.NewSource(m.read, c.packets), log)
+	chosen, err := c.check(log)
 	if err != nil {
 		return err
 	}
-	talkers := talkers.New(m.read)
-	server, err := newServer(c, outlet.page, talkers, log)
+	listener, err := web.Listen(c.web())
 	if err != nil {
-		return errors.Join(err, outlet.abandon())
+		return err
 	}
-	defer func() { err = errors.Join(err, server.close()) }()
-
-	live, err := openLive(c, log)
+	if listener != nil {
+		defer listener.Close() // once more, where the server has
+	}
+	live, err := live.Open(c.live(c.table(c.expireAfter), log))
 	if err != nil {
-		return errors.Join(err, outlet.abandon())
+		return err
 	}
-	defer func() { err = errors.Join(err, live.close()) }()
-	live.warnOfDetours(c)
-	m.table, m.fill = live.table, live.fill
-	if err := c.dropPrivileges(live.watch.Keeps(), log); err != nil {
-		return errors.Join(err, outlet.abandon())
+	defer func() { err = errors.Join(err, live.Close()) }()
+	live.WarnOfDetours()
+	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
+		return err
 	}
 	names, err := openNames(c, log)
 	if err != nil {
-		return errors.Join(err, outlet.abandon())
+		return err
 	}
-	m.info = names.info()
-	telemetry.New(instance(c, server, log), log, outlet.readers...)
-	defer shutdown(outlet.readers, log)
+	monitor := live.Monitor(names.info())
+	talkers := talkers.New(monitor.Read)
+	page, readers, err := openReaders(chosen, c, telemetry.NewSource(monitor.Read, c.packets), log)
+	if err != nil {
+		return err
+	}
+	server := web.New(c.web(), listener, page, talkers, log)
+	defer func() { err = errors.Join(err, server.Close()) }()
+	telemetry.New(instance(c, server, log), log, readers...)
+	defer shutdown(readers, log)
 
-	service := service{status: fmt.Sprintf("capturing %s with %s", live.captured(), live.backend), read: func() { live.fill() }, log: log}
-	return work(ctx, server, live.run, names.run, talkers.Run, service.run)
+	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend()), read: live.Read, log: log}
+	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
+}
+
+// check finds what is wrong with the settings, as far as that can be told without starting anything, and gives the exporters to open.
+func (c *config) check(log *slog.Logger) (chosen []string, err error) {
+	if chosen, err = chooseExporters(c, log); err != nil {
+		return nil, err
+	}
+	if slices.Contains(chosen, "otlp") {
+		if err := c.otlp.Check(); err != nil {
+			return nil, c.blameOTLP(err)
+		}
+	}
+	c.explainLabels(log)
+	if c.metricsAddress == web.None {
+		return chosen, nil
+	}
+	return chosen, c.web().Check()
+}
+
+// web is what the server is told.
+func (c *config) web() web.Config {
+	return web.Config{
+		Address: c.metricsAddress, AddressFrom: c.said("metrics-address"), AddressAsked: c.asked("metrics-address"),
+		File: c.webConfigFile, FileFrom: c.said("web-config-file"), NoUI: c.noUI,
+	}
+}
+
+// live is what the capture is told that fills a table.
+func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
+	return live.Config{
+		Names: c.interfaces, NamesFrom: c.said("interface"), Wait: c.waitInterface, Backend: c.backend, Promiscuous: c.promiscuous,
+		Table: table, Monitored: c.monitored, Excluded: c.excluded, Log: log,
+	}
 }
 
 // work serves and does its jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has
 // counted its last packet.
-func work(ctx context.Context, server *server, jobs ...func(context.Context) error) error {
+func work(ctx context.Context, server *web.Server, jobs ...func(context.Context) error) error {
 	all, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
 		all.Go(func() error { return job(ctx) })
 	}
-	all.Go(server.serve)
-	all.Go(func() error { <-ctx.Done(); return server.close() })
+	all.Go(server.Serve)
+	all.Go(func() error { <-ctx.Done(); return server.Close() })
 	return all.Wait()
 }
 
 // instance tells this promflow from others: those on one machine have other ports or, without any, other interfaces.
-func instance(c *config, s *server, log *slog.Logger) string {
+func instance(c *config, s *web.Server, log *slog.Logger) string {
 	host, err := os.Hostname()
 	if err != nil {
 		log.Warn("this machine has no name", "error", err)
 	}
-	if s.listener == nil {
+	if s.Port() == "" {
 		return host + ":" + c.interfaces.String()
 	}
-	return net.JoinHostPort(host, s.port())
+	return net.JoinHostPort(host, s.Port())
 }
 
 // shutdown takes the last counts and has the readers export them, side by side: none keeps another from it, nor the program from

@@ -9,21 +9,20 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"promflow/app/live"
+	"promflow/app/web"
 	"promflow/capture"
 	"promflow/capture/replay"
 	"promflow/telemetry"
@@ -33,37 +32,39 @@ import (
 // serveCounts serves the counts of a capture file as run serves those of an interface, and gives the address.
 func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 	t.Helper()
-	return serverOfCounts(t, file, webConfigFile).listener.Addr().String()
+	server := serverOfCounts(t, file, webConfigFile)
+	return "127.0.0.1:" + server.Port()
 }
 
 // serverOfCounts is the server behind serveCounts.
-func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *server {
+func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server {
 	t.Helper()
 	c := new(config)
 	c.settings()
 	c.metricsAddress, c.webConfigFile = "127.0.0.1:0", webConfigFile
-	m := &monitor{table: capture.NewTable(c.maxIPs, 0)}
-	counter := capture.NewCounter(m.table, subnetsOf(t, "192.168.0.0/16"), c.excluded)
+	table := capture.NewTable(c.maxIPs, 0)
+	counter := capture.NewCounter(table, subnetsOf(t, "192.168.0.0/16"), c.excluded)
 	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
 		t.Fatal(err)
 	}
-	m.fill = func() []telemetry.Interface {
-		return []telemetry.Interface{{Name: "eth0", Backend: "afpacket", Up: true, Outcomes: outcomes(counter.Outcomes())}}
-	}
+	m := live.NewMonitor(table, func() []telemetry.Interface {
+		return []telemetry.Interface{{Name: "eth0", Backend: "afpacket", Up: true, Outcomes: live.Outcomes(counter.Outcomes())}}
+	}, nil, nil)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	page, err := telemetry.NewPrometheus(telemetry.NewSource(m.read, c.packets), log)
+	page, err := telemetry.NewPrometheus(telemetry.NewSource(m.Read, c.packets), log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := newServer(c, page, talkers.New(m.read), log)
+	listener, err := web.Listen(c.web())
 	if err != nil {
 		t.Fatal(err)
 	}
+	server := web.New(c.web(), listener, page, talkers.New(m.Read), log)
 	provider := telemetry.New("", log, page)
 	ended := make(chan error)
-	go func() { ended <- server.serve() }()
+	go func() { ended <- server.Serve() }()
 	t.Cleanup(func() {
-		if err := server.close(); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 		if err := <-ended; err != nil {
@@ -278,67 +279,4 @@ func selfSigned(t testing.TB) (certificate, key string, pool *x509.CertPool) {
 	pool = x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(inPEM("CERTIFICATE", der)))
 	return write(t, "server.crt", inPEM("CERTIFICATE", der)), write(t, "server.key", inPEM("PRIVATE KEY", pkcs8)), pool
-}
-
-// TestWhoDoesNotReadIsCutOff has a client read slowly, and another one not at all.
-func TestWhoDoesNotReadIsCutOff(t *testing.T) {
-	const stall = time.Second
-	chunk := make([]byte, 1<<20)
-	ended := make(chan error, 1)
-	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		var err error
-		for i := 0; i < 64 && err == nil; i++ {
-			_, err = w.Write(chunk)
-		}
-		ended <- err
-	}), stall))
-	defer server.Close()
-
-	response, err := http.Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	begin := time.Now()
-	for range 8 { // reads for longer than may be stalled
-		if _, err := io.CopyN(io.Discard, response.Body, 8<<20); err != nil {
-			t.Fatalf("a slow reader was cut off after %v: %v", time.Since(begin), err)
-		}
-		<-time.After(stall / 4)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("a slow reader was cut off: %v", err)
-	}
-
-	stalled, err := http.Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stalled.Body.Close()
-	select {
-	case err := <-ended:
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the answer that nobody reads ended with %v", err)
-		}
-	case <-time.After(deadline):
-		t.Error("the answer that nobody reads goes on")
-	}
-}
-
-func TestDeadlineOfAHandlerStays(t *testing.T) {
-	ended := make(chan error, 1)
-	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		err := http.NewResponseController(w).SetWriteDeadline(time.Now())
-		for i := 0; i < 64 && err == nil; i++ {
-			_, err = w.Write(make([]byte, 1<<20))
-		}
-		ended <- err
-	}), deadline))
-	defer server.Close()
-	if response, err := http.Get(server.URL); err == nil {
-		t.Errorf("got %s", response.Status)
-	}
-	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the answer ended with %v", err)
-	}
 }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"promflow/app/check"
+	"promflow/app/live"
 	"promflow/app/top"
 	"promflow/telemetry/talkers"
 )
@@ -265,27 +266,25 @@ func (v *viewing) here(ctx context.Context) (err error) {
 		v.c.logLevel = slog.LevelWarn
 		log = v.c.logger(os.Stderr)
 	}
-	m := &monitor{log: log}
-	live, err := openLive(v.c, log)
+	v.c.explainLabels(log)
+	live, err := live.Open(v.c.live(v.c.table(v.c.expireAfter), log))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, live.close()) }()
-	live.warnOfDetours(v.c)
-	m.table, m.fill = live.table, live.fill
-	if err := v.c.dropPrivileges(live.watch.Keeps(), log); err != nil {
+	defer func() { err = errors.Join(err, live.Close()) }()
+	live.WarnOfDetours()
+	if err := v.c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}
 	names, err := openNames(v.c, log)
 	if err != nil {
 		return err
 	}
-	m.info = names.info()
-	counted := talkers.New(m.read)
+	counted := talkers.New(live.Monitor(names.info()).Read)
 	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
 	o := v.options("")
 	if !v.draws() {
-		return alongside(ctx, func(ctx context.Context) error { return blameTop(top.Print(ctx, os.Stdout, o, ask)) }, live.run, names.run, counted.Run)
+		return alongside(ctx, func(ctx context.Context) error { return blameTop(top.Print(ctx, os.Stdout, o, ask)) }, live.Run, names.run, counted.Run)
 	}
 	var said []string
 	warnings := func() []string {
@@ -294,7 +293,7 @@ func (v *viewing) here(ctx context.Context) (err error) {
 		said = said[max(len(said)-maxSaid, 0):]
 		return some
 	}
-	err = alongside(ctx, func(ctx context.Context) error { return blameTop(top.Show(ctx, o, ask, warnings)) }, live.run, names.run, counted.Run)
+	err = alongside(ctx, func(ctx context.Context) error { return blameTop(top.Show(ctx, o, ask, warnings)) }, live.Run, names.run, counted.Run)
 	warnings()
 	repeat(os.Stderr, said)
 	return err

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"promflow/app/live"
 	"promflow/app/top/terminaltest"
 	"promflow/capture/capturetest"
 	"promflow/telemetry/talkers"
@@ -189,8 +190,8 @@ func TestTop(t *testing.T) {
 	g := newGenerator(t, there, "there")
 
 	views := map[string][]string{"asking": {"top", "http://" + p.address}}
-	for _, b := range backends {
-		views[b.Name] = append([]string{"top", "--capture=" + b.Name}, counting...)
+	for _, backend := range live.Backends() {
+		views[backend] = append([]string{"top", "--capture=" + backend}, counting...)
 	}
 	for name, args := range views {
 		t.Run(name, func(t *testing.T) {

@@ -34,7 +34,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/crypto/bcrypt"
 
-	"promflow/app/ui"
+	"promflow/app/web/ui"
 	"promflow/capture/capturetest"
 	"promflow/telemetry/talkers"
 )

@@ -101,6 +101,12 @@ func (o OTLP) Reread() error {
 		ofKey.blame("key-file", readable(key)))
 }
 
+// Check finds what is wrong with o and what it names. The error is a *[SettingError], or names the variable.
+func (o OTLP) Check() error {
+	_, err := o.resolve(slog.New(slog.DiscardHandler)) // NewOTLP warns
+	return err
+}
+
 // readable gives an error if there is a file that cannot be opened.
 func readable(file string) error {
 	if file == "" {

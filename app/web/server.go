@@ -1,4 +1,5 @@
-package app
+// Package web serves HTTP: the metrics page, the live page and what it asks, health. It bounds what slow clients can hold.
+package web
 
 import (
 	"context"
@@ -12,43 +13,50 @@ import (
 	"time"
 
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 
-	"promflow/app/ui"
+	"promflow/app/web/ui"
 	"promflow/telemetry/talkers"
 )
 
-// server is the HTTP listener: the metrics page, health, and the live page or, without it, one that leads there.
-type server struct {
+// Config is what a server is told.
+type Config struct {
+	Address      string // HOST:PORT, or None
+	AddressFrom  string // the flag or variable that says so, for messages
+	AddressAsked bool   // it was given, and is not the default
+	File         string // of exporter-toolkit, for TLS and passwords; may be empty
+	FileFrom     string // as AddressFrom
+	NoUI         bool   // a page that leads to the metrics takes the live page's place
+}
+
+// None as an address means that nothing is served.
+const None = "none"
+
+// Check reads the configuration file and those that it names, as each connection does.
+func (c Config) Check() error {
+	if err := toolkit.Validate(c.File); err != nil {
+		return fmt.Errorf("%s %q: %w", c.FileFrom, c.File, err)
+	}
+	return nil
+}
+
+// drainTimeout is how long requests that are under way may take at the end.
+const drainTimeout = time.Second
+
+// Server serves on a listener.
+type Server struct {
 	http     *http.Server
-	listener net.Listener
-	config   *web.FlagConfig
+	listener net.Listener // nil: there is none
+	config   Config
 	log      *slog.Logger
 }
 
-// noListener as an address means that there is none.
-const noListener = "none"
-
-// newServer binds the listener, so that a port that is taken is an error before anything else begins. With noListener the
-// server is one that does nothing.
-func newServer(c *config, metrics, talking http.Handler, log *slog.Logger) (*server, error) {
-	if c.metricsAddress == noListener {
-		return &server{}, nil
-	}
-	if err := c.checkWebConfig(); err != nil {
-		return nil, err
-	}
-	routes, err := c.routes(metrics, talking)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := c.openListener()
-	if err != nil {
-		return nil, err
-	}
-	s := &server{
+// New returns a server for what Listen has bound, which is the server's from then on. metrics is the page for Prometheus, and talking
+// answers below [talkers.Path].
+func New(c Config, listener net.Listener, metrics, talking http.Handler, log *slog.Logger) *Server {
+	s := &Server{
 		http: &http.Server{
-			Handler: whileRead(routes, stallTimeout),
+			Handler: whileRead(c.routes(metrics, talking), stallTimeout),
 			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
 			// is for a whole answer: a page with a hundred thousand lines takes its time.
 			ReadHeaderTimeout: 10 * time.Second,
@@ -57,45 +65,50 @@ func newServer(c *config, metrics, talking http.Handler, log *slog.Logger) (*ser
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
 		},
 		listener: listener,
-		config:   &web.FlagConfig{WebConfigFile: &c.webConfigFile},
+		config:   c,
 		log:      log,
 	}
 	newConnections(maxConnections).limit(s.http)
-	return s, nil
+	return s
 }
 
 // routes says who answers what.
-func (c *config) routes(metrics, talking http.Handler) (http.Handler, error) {
+func (c Config) routes(metrics, talking http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", metrics)
 	mux.HandleFunc("/-/healthy", ok)
 	mux.HandleFunc("/-/ready", ok)
-	if !c.noUI {
-		mux.Handle("GET "+talkers.Path, talking)
-		mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "expected GET", http.StatusMethodNotAllowed)
-		})
-		mux.Handle("/", ui.Handler())
-		return mux, nil
+	if c.NoUI {
+		mux.Handle("/", landing())
+		return mux
 	}
-	landing, err := web.NewLandingPage(web.LandingConfig{
+	mux.Handle("GET "+talkers.Path, talking)
+	mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "expected GET", http.StatusMethodNotAllowed)
+	})
+	mux.Handle("/", ui.Handler())
+	return mux
+}
+
+// landing is the page that leads to the others.
+func landing() http.Handler {
+	page, err := toolkit.NewLandingPage(toolkit.LandingConfig{
 		Name:        "promflow",
 		Description: "Counts the bytes that every IP address moves through a network interface",
 		Version:     version.Version,
 		Profiling:   "false",
-		Links: []web.LandingLinks{
+		Links: []toolkit.LandingLinks{
 			{Address: "/metrics", Text: "Metrics", Description: "for Prometheus to scrape"},
 			{Address: "/-/healthy", Text: "Health"},
 			{Address: "/-/ready", Text: "Readiness"},
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("landing page: %w", err)
+		panic(err) // the template is the library's, and nothing that goes into it is from outside
 	}
-	mux.Handle("/", landing)
-	return mux, nil
+	return page
 }
 
 // stallTimeout is how long a client may leave what is sent to it unread.
@@ -160,27 +173,34 @@ func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
 // Unwrap is for http.ResponseController.
 func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// port is the one that was bound, which the flag may have left open, or the path of a Unix socket.
-func (s *server) port() string {
+// Port is the one that was bound, which the address may have left open, or the path of a Unix socket; empty without a listener.
+func (s *Server) Port() string {
+	if s.listener == nil {
+		return ""
+	}
 	if tcp, ok := s.listener.Addr().(*net.TCPAddr); ok {
 		return strconv.Itoa(tcp.Port)
 	}
 	return s.listener.Addr().String()
 }
 
-// serve serves until close, and returns an error if it cannot.
-func (s *server) serve() error {
+// ServeHTTP answers one request, as Serve does.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
+
+// Serve serves until Close, and returns an error if it cannot.
+func (s *Server) Serve() error {
 	if s.listener == nil {
 		return nil
 	}
-	if err := web.Serve(s.listener, s.http, s.config, s.log); !errors.Is(err, http.ErrServerClosed) {
+	config := &toolkit.FlagConfig{WebConfigFile: &s.config.File}
+	if err := toolkit.Serve(s.listener, s.http, config, s.log); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
 	}
 	return nil
 }
 
-// close lets scrapes that are under way end, for a moment.
-func (s *server) close() error {
+// Close lets requests that are under way end, for a moment. It may be called more than once.
+func (s *Server) Close() error {
 	if s.listener == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package app
+package live
 
 import (
 	"log/slog"
@@ -11,21 +11,32 @@ import (
 	"promflow/telemetry"
 )
 
-// monitor is where capture and telemetry meet: the table, what fills it, and how to read both.
-type monitor struct {
-	table *capture.Table
-	fill  func() []telemetry.Interface        // brings the table up to date, and gives the state of what fills it
-	info  func(netip.Addr) telemetry.HostInfo // what addresses are called; may be nil
-	log   *slog.Logger                        // of what there is to say about the table; may be nil
+// Monitor is where capture and telemetry meet: a table, and how to read it as telemetry does.
+type Monitor struct {
+	table      *capture.Table
+	interfaces func() []telemetry.Interface
+	info       func(netip.Addr) telemetry.HostInfo
+	log        *slog.Logger
 
 	mu         sync.Mutex
 	full       bool // that there is no room was logged
 	seriesFull bool // that there is none for labels was, too
 }
 
-// read gives the state of everything. It is safe for concurrent use.
-func (m *monitor) read() telemetry.Reading {
-	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Info: m.info, Interfaces: m.fill()}
+// NewMonitor returns a monitor of a table. interfaces brings the table up to date, and gives the state of what fills it. info says what
+// addresses are called, and log is told once that the table is full: either may be nil.
+func NewMonitor(table *capture.Table, interfaces func() []telemetry.Interface, info func(netip.Addr) telemetry.HostInfo, log *slog.Logger) *Monitor {
+	return &Monitor{table: table, interfaces: interfaces, info: info, log: log}
+}
+
+// Monitor returns a monitor of what is captured. info may be nil.
+func (l *Live) Monitor(info func(netip.Addr) telemetry.HostInfo) *Monitor {
+	return NewMonitor(l.config.Table, l.interfaces, info, l.config.Log)
+}
+
+// Read gives the state of everything. It is safe for concurrent use.
+func (m *Monitor) Read() telemetry.Reading {
+	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Info: m.info, Interfaces: m.interfaces()}
 	s := m.table.Snapshot()
 	r.Evicted = s.Evicted
 	for i := range s.Hosts {
@@ -78,7 +89,7 @@ func withTotals(h telemetry.Host, t *capture.Totals) telemetry.Host {
 }
 
 // warnIfFull says once that addresses, or labels of one, count together.
-func (m *monitor) warnIfFull(s *capture.Snapshot) {
+func (m *Monitor) warnIfFull(s *capture.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && s.Hosts[n-1].Key == (capture.Key{}) {
@@ -93,8 +104,8 @@ func (m *monitor) warnIfFull(s *capture.Snapshot) {
 	}
 }
 
-// outcomes gives what became of packets as telemetry has it.
-func outcomes(of [frame.Outcomes]capture.OutcomeSize) (all []telemetry.Outcome) {
+// Outcomes gives what became of packets as telemetry has it.
+func Outcomes(of [frame.Outcomes]capture.OutcomeSize) (all []telemetry.Outcome) {
 	for o, size := range of {
 		all = append(all, telemetry.Outcome{Name: frame.Outcome(o).String(), Packets: size.Packets, Bytes: size.Bytes})
 	}

@@ -1,4 +1,4 @@
-package app
+package live
 
 import (
 	"strings"
@@ -6,13 +6,14 @@ import (
 	"promflow/capture/detour"
 )
 
-// warnOfDetours logs which captured interfaces do not see each packet once. The kernel tells who has CAP_NET_ADMIN, as promflow has at its
+// WarnOfDetours logs which captured interfaces do not see each packet once. The kernel tells who has CAP_NET_ADMIN, as promflow has at its
 // start only, if root starts it.
-func (l *live) warnOfDetours(c *config) {
+func (l *Live) WarnOfDetours() {
+	log := l.config.Log
 	found := detour.Look()
 	for _, err := range []error{found.FlowtablesErr, found.IPsecErr} {
 		if err != nil {
-			l.log.Debug("cannot tell whether interfaces see each packet once", "reason", err)
+			log.Debug("cannot tell whether interfaces see each packet once", "reason", err)
 		}
 	}
 	for _, s := range l.watch.Statuses() {
@@ -25,14 +26,14 @@ func (l *live) warnOfDetours(c *config) {
 			if len(b.Ports) > 0 {
 				attributes = append(attributes, "ports", strings.Join(b.Ports, ","))
 			}
-			l.log.Warn(text, attributes...)
+			log.Warn(text, attributes...)
 		}
-		if d, ok := found.Decryption(s.Interface, c.monitored, c.excluded); ok {
+		if d, ok := found.Decryption(s.Interface, l.config.Monitored, l.config.Excluded); ok {
 			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude what is in the tunnels, or give them an xfrm interface"
 			if d.Early {
 				text = "what arrives by IPsec may be seen decrypted only, and what leaves encrypted only: give the tunnels an xfrm interface"
 			}
-			l.log.Warn(text, "interface", s.Interface, "subnets", d.List())
+			log.Warn(text, "interface", s.Interface, "subnets", d.List())
 		}
 	}
 }

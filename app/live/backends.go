@@ -1,4 +1,4 @@
-package app
+package live
 
 import (
 	"errors"
@@ -10,17 +10,17 @@ import (
 	"promflow/capture"
 )
 
-const automatic = "auto"
+// Automatic is the name that stands for the first backend that works.
+const Automatic = "auto"
 
-func backendNames() []string {
-	names := []string{automatic}
+// Backends names the backends of this system, in the order in which Automatic tries them.
+func Backends() []string {
+	var names []string
 	for _, b := range backends {
 		names = append(names, b.Name)
 	}
 	return names
 }
-
-func backendList() string { return strings.Join(backendNames()[1:], ", ") }
 
 // openCapture opens the backend of that name, or the first that works, for so many interfaces, and gives its name. What did not
 // work, and why, is logged where another did, and returned where none did.
@@ -30,7 +30,7 @@ func openCapture(name string, c capture.Config, interfaces int) (capture.Capture
 	}
 	var refused []error
 	for _, b := range backends {
-		if name != automatic && name != b.Name {
+		if name != Automatic && name != b.Name {
 			continue
 		}
 		opened, err := b.Open(c, interfaces)
