@@ -22,7 +22,7 @@ export CGO_ENABLED=0 GOARM=7 GOMIPS=softfloat
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # What promflow version says. Without git, or outside of a clone, only the release that is being worked on is known.
-release=$(sed -n 's/^const release = "\(.*\)"$/\1/p' app/version.go)
+release=$(sed -n 's/^const Release = "\(.*\)"$/\1/p' app/version.go)
 version=$release-dev commit=unknown date=
 if [ -e .git ] && git rev-parse --verify --quiet HEAD >/dev/null; then
 	commit=$(git rev-parse HEAD)

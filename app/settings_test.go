@@ -1,11 +1,10 @@
 package app
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,16 @@ import (
 
 	"promflow/capture/watch"
 )
+
+// The machine's own settings are not for the tests.
+func TestMain(m *testing.M) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "PROMFLOW_") {
+			os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // configured gives what the command line and the environment make of the settings.
 func configured(args ...string) (*config, error) {
@@ -156,44 +165,4 @@ func TestSettings(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestHelp(t *testing.T) {
-	var all strings.Builder
-	for _, args := range [][]string{{"--help"}, {"replay", "--help"}, {"top", "--help"}} {
-		var out, errs bytes.Buffer
-		cmd := promflow(t, args...)
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		if err := runWithin(cmd); err != nil || errs.Len() > 0 {
-			t.Fatalf("%q: %v: %s", args, err, &errs)
-		}
-		fmt.Fprintf(&all, "$ promflow %s\n%s", strings.Join(args, " "), &out)
-	}
-	golden(t, "help.golden", all.String())
-	for line := range strings.Lines(all.String()) {
-		if strings.ContainsAny(line, "\t") || len(line) > 131 || strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
-			t.Errorf("reads badly: %q", line)
-		}
-	}
-}
-
-func TestVersion(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{"--version"}, `^promflow version (\S+) \(commit \S+ of \S+, go\S+, \w+/\w+\)\n$`},
-		{[]string{"version"}, `^promflow (\S+)\ncommit      \S+\nbuild date  \S+\nGo          go\S+\nplatform    \w+/\w+\n$`},
-	} {
-		out, err := promflow(t, c.args...).Output()
-		m := regexp.MustCompile(c.want).FindSubmatch(out)
-		if m == nil || err != nil {
-			t.Fatalf("%v: %q, %v", c.args, out, err)
-		}
-		// As https://semver.org has it: the release that is being worked on, or a pre-release of it.
-		if version := string(m[1]); version != release && !strings.HasPrefix(version, release+"-") {
-			t.Errorf("%v: %s is not before %s", c.args, version, release)
-		}
-	}
-	fails(t, promflow(t, "version", "please"))
 }

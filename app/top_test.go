@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -37,70 +35,6 @@ func TestBaseURLs(t *testing.T) {
 			t.Errorf("%q is %v, %v, want %q", text, base, err, want)
 		}
 	}
-}
-
-// TestTopErrors has top refuse what is wrong, in one line.
-func TestTopErrors(t *testing.T) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/secret/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
-	mux.HandleFunc("/page/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
-	mux.HandleFunc("/json/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"status":"success"}`) })
-	mux.HandleFunc("/ill/", func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "all is\nlost\x1b[31m", http.StatusInternalServerError)
-	})
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	config := write(t, "http.yml", "basic_auth: {username: ali}\ntls: 1\n")
-	lo := loopback(t)
-	for name, c := range map[string]struct {
-		args []string
-		want []string
-	}{
-		"a scheme that is none":        {[]string{"ftp://router"}, []string{`"ftp://router"`, "http://router:9088"}},
-		"no promflow":                  {[]string{server.URL}, []string{server.URL, "no promflow", "--no-ui"}},
-		"another page":                 {[]string{server.URL + "/page"}, []string{"no report of promflow"}},
-		"something else in JSON":       {[]string{server.URL + "/json"}, []string{"no report of promflow"}},
-		"a password is missing":        {[]string{server.URL + "/secret"}, []string{"a user and a password", "--http-config-file"}},
-		"an error there":               {[]string{server.URL + "/ill"}, []string{"500", "all is lost"}},
-		"two URLs":                     {[]string{"router", "switch"}, []string{`"switch"`, "one URL"}},
-		"a flag behind the URL":        {[]string{"router", "--bytes"}, []string{`"--bytes"`, "flags come before it"}},
-		"a URL and an interface":       {[]string{"--interface", lo, "router"}, []string{`"router"`, "--interface", "exclude each other"}},
-		"a configuration for nobody":   {[]string{"--interface", lo, "--http-config-file=" + config}, []string{"--http-config-file", "--interface counts here"}},
-		"subnets for nobody":           {[]string{"--monitor-subnets=10.0.0.0/8", "router"}, []string{"--monitor-subnets", "--interface"}},
-		"a flag of the page":           {[]string{"--metrics-address=:1"}, []string{"-metrics-address", "promflow top --help"}},
-		"an order that is none":        {[]string{"--sort=speed"}, []string{`--sort "speed"`, "receive_rate"}},
-		"a filter that is none":        {[]string{"--filter=\xff"}, []string{"--filter", "253 bytes of UTF-8"}},
-		"less than nothing":            {[]string{"--count=-1"}, []string{`--count "-1"`}},
-		"too many":                     {[]string{"--limit=1001"}, []string{`--limit "1001"`, "1000"}},
-		"another format":               {[]string{"--output=xml"}, []string{`--output "xml"`, "text, json"}},
-		"a configuration that is none": {[]string{"--http-config-file=" + config, "router"}, []string{"--http-config-file", config, "tls"}},
-		"no such configuration":        {[]string{"--http-config-file=nosuch.yml", "router"}, []string{"--http-config-file", `"nosuch.yml"`}},
-		"subnets that are none":        {[]string{"--interface", lo, "--monitor-subnets=router"}, []string{"--monitor-subnets", `"router"`}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			line, printed := fails(t, promflow(t, append([]string{"top"}, c.args...)...))
-			for _, want := range c.want {
-				if !strings.Contains(line, want) || printed != "" {
-					t.Errorf("said %q and printed %q, want %q", line, printed, want)
-				}
-			}
-			if strings.Contains(line, "\x1b") {
-				t.Errorf("said %q", line)
-			}
-		})
-	}
-	t.Run("a configuration for others is in the environment", func(t *testing.T) {
-		cmd := promflow(t, "top", "--interface=nosuch0")
-		cmd.Env = append(cmd.Env, "PROMFLOW_HTTP_CONFIG_FILE="+config)
-		if line, _ := fails(t, cmd); !strings.Contains(line, `--interface "nosuch0"`) {
-			t.Errorf("said %q", line)
-		}
-	})
-	t.Run("a flag of the page before the command", func(t *testing.T) {
-		if line, _ := fails(t, promflow(t, "--metrics-address=:1", "top")); !strings.Contains(line, "--metrics-address means nothing to this command") {
-			t.Errorf("said %q", line)
-		}
-	})
 }
 
 // What has a terminal to give back ends before a panic does the rest.

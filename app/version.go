@@ -10,13 +10,13 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-// release is the version that is being worked on (https://semver.org). build.sh reads it here: a build of the commit that has
+// Release is the version that is being worked on (https://semver.org). build.sh reads it here: a build of the commit that has
 // its tag, v0.1.0, is that version; one before is a pre-release of it, such as 0.1.0-dev.420, after so many commits.
-const release = "0.1.0"
+const Release = "0.1.0"
 
 // stamp completes what build.sh has the linker say of the build, for builds without it.
 func stamp() {
-	version.Version = cmp.Or(version.Version, release+"-dev")
+	version.Version = cmp.Or(version.Version, Release+"-dev")
 	if version.BuildDate != "" {
 		return
 	}

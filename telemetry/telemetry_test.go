@@ -3,7 +3,6 @@ package telemetry_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"iter"
 	"log/slog"
 	"math"
@@ -11,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,9 +21,8 @@ import (
 	"go.uber.org/goleak"
 
 	"promflow/telemetry"
+	"promflow/telemetry/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
 	if servedByChild() {
@@ -143,33 +140,21 @@ func ours(page string) string {
 }
 
 func TestPage(t *testing.T) {
-	for golden, c := range map[string]struct {
+	for file, c := range map[string]struct {
 		reading func() telemetry.Reading
 		packets bool
 	}{"metrics.golden": {example, false}, "metrics-packets.golden": {example, true}, "metrics-labels.golden": {labelled, false}, "metrics-names.golden": {named, false}} {
-		t.Run(golden, func(t *testing.T) {
+		t.Run(file, func(t *testing.T) {
 			page := start(t, c.reading, c.packets)
 			whole := scrape(t, page)
 			got := ours(whole)
-			file := filepath.Join("testdata", golden)
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("page is\n%s\nwant\n%s", got, want)
-			}
+			golden.Compare(t, file, got)
 			for _, line := range []string{
 				"\npromflow_receive_bytes_total{ip=\"192.168.1.133\"} 194179\n",
 				"\npromflow_transmit_bytes_total{ip=\"192.168.1.133\"} 181358\n",
 				"\npromflow_build_info{", "\ngo_goroutines ",
 			} {
-				if golden == "metrics-labels.golden" && strings.Contains(line, "{ip=") {
+				if file == "metrics-labels.golden" && strings.Contains(line, "{ip=") {
 					continue // the contract's lines have no other label
 				}
 				if !strings.Contains(whole, line) {

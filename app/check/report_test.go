@@ -2,15 +2,12 @@ package check
 
 import (
 	"bytes"
-	"flag"
 	"log/slog"
-	"os"
+	"promflow/telemetry/golden"
 	"slices"
 	"strings"
 	"testing"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // report has all that a report can have.
 func report() *Report {
@@ -37,7 +34,7 @@ func TestReportAsText(t *testing.T) {
 			t.Errorf("a line has %d characters: %s", len(line)-1, line)
 		}
 	}
-	golden(t, "report.txt", b.String())
+	golden.Compare(t, "report.txt", b.String())
 }
 
 func TestReportAsJSON(t *testing.T) {
@@ -45,7 +42,7 @@ func TestReportAsJSON(t *testing.T) {
 	if err := report().WriteJSON(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "report.json", b.String())
+	golden.Compare(t, "report.json", b.String())
 }
 
 func TestVerdict(t *testing.T) {
@@ -84,21 +81,4 @@ func TestLogKeepsWarnings(t *testing.T) {
 		t.Errorf("then it has %q", got)
 	}
 	var _ slog.Handler = log.Handler()
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got\n%s\nwant, as in %s (go test ./app/check -update rewrites it),\n%s", got, file, want)
-	}
 }

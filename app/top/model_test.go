@@ -3,20 +3,16 @@ package top
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
+	"promflow/telemetry/golden"
 	"promflow/telemetry/talkers"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // noon is when the reports of tests are from.
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -92,23 +88,6 @@ func drawn(m *Model, columns int) string {
 	return b.String()
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got\n%s\nwant, as in %s (go test ./app/top -update rewrites it),\n%s", got, file, want)
-	}
-}
-
 func TestScreens(t *testing.T) {
 	remote := Options{Watched: "http://router:9088"}
 	ill := office(false)
@@ -159,7 +138,7 @@ func TestScreens(t *testing.T) {
 			if n := strings.Count(got, "\n"); n != c.lines {
 				t.Errorf("%d lines, want %d", n, c.lines)
 			}
-			golden(t, "screen-"+name+".txt", got)
+			golden.Compare(t, "screen-"+name+".txt", got)
 		})
 	}
 }
@@ -171,7 +150,7 @@ func TestText(t *testing.T) {
 		"text":       {Watched: "http://router:9088"},
 		"text-ascii": {ASCII: true, Bytes: true, Query: talkers.Query{Sort: "hostname", Reverse: true}},
 	} {
-		golden(t, name+".txt", Text(o, office(true)))
+		golden.Compare(t, name+".txt", Text(o, office(true)))
 	}
 }
 

@@ -1,0 +1,366 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"promflow/app/check"
+	"promflow/app/live"
+	"promflow/capture/capturetest"
+	"promflow/telemetry/otlptest"
+)
+
+// checked is a report of the program.
+type checked struct {
+	Status   string  `json:"status"`
+	Duration float64 `json:"duration_seconds"`
+	Backend  string  `json:"backend"`
+	Findings []struct {
+		Name      string   `json:"name"`
+		Interface string   `json:"interface"`
+		Status    string   `json:"status"`
+		Summary   string   `json:"summary"`
+		Details   []string `json:"details"`
+	} `json:"findings"`
+	Interfaces []check.Interface `json:"interfaces"`
+}
+
+// want checks what was found about something.
+func (r checked) want(t *testing.T, name, status, says string) {
+	t.Helper()
+	for _, f := range r.Findings {
+		if f.Name != name {
+			continue
+		}
+		if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != status || !strings.Contains(text, says) {
+			t.Errorf("%s is %s: %s; want %s: %s", name, f.Status, text, status, says)
+		}
+		return
+	}
+	t.Errorf("no word of %s in %+v", name, r)
+}
+
+// one gives the only interface.
+func (r checked) one(t *testing.T) (check.Interface, float64) {
+	t.Helper()
+	if len(r.Interfaces) != 1 || r.Interfaces[0].Share == nil {
+		t.Fatalf("want one interface with a share: %+v", r)
+	}
+	return r.Interfaces[0], *r.Interfaces[0].Share
+}
+
+// checks runs a check in which traffic is sent, and interrupts it then. It must end with the status.
+func checks(t *testing.T, cmd *exec.Cmd, status int, traffic func(*exec.Cmd)) (r checked) {
+	t.Helper()
+	var out bytes.Buffer
+	counting := newLineWaiter("msg=counting")
+	cmd.Stdout, cmd.Stderr = &out, counting
+	cmd.Args = append(cmd.Args, "--output=json", "--log-level=debug", "--duration=10m")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	counting.wait(t)
+	traffic(cmd)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	return parse(t, cmd, &out, status)
+}
+
+// finishes runs a check that ends by itself.
+func finishes(t *testing.T, cmd *exec.Cmd, status int) checked {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Args = append(cmd.Args, "--output=json", "--duration=100ms")
+	runWithin(cmd)
+	if n := strings.Count(errs.String(), "\n"); n != status {
+		t.Errorf("said %d lines, want %d: %s", n, status, &errs)
+	}
+	return parse(t, cmd, &out, status)
+}
+
+func parse(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int) (r checked) {
+	t.Helper()
+	if got := cmd.ProcessState.ExitCode(); got != status {
+		t.Errorf("ended with status %d, want %d: %s", got, status, out)
+	}
+	d := json.NewDecoder(out)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return r
+}
+
+// TestCheckAccountsForEachPacket has the kernel's own counters as the judge of every backend: without merged segments packets are
+// equal, with them bytes are, but for the headers that the kernel counts once.
+func TestCheckAccountsForEachPacket(t *testing.T) {
+	capturetest.Need(t, "iperf3", "ethtool")
+	for _, backend := range live.Backends() {
+		for _, offloads := range []string{"off", "on"} {
+			t.Run(backend+" with offloads "+offloads, func(t *testing.T) {
+				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+				here.Veth("here", there, "there")
+				for ns, device := range map[*capturetest.Namespace]string{here: "here", there: "there"} {
+					ns.Run("ethtool", "-K", device, "tso", offloads, "gso", offloads, "gro", offloads, "tx-udp-segmentation", offloads)
+				}
+				here.IP("addr", "add", "10.1.0.1/24", "dev", "here")
+				there.IP("addr", "add", "10.1.0.2/24", "dev", "there")
+				network{server: there}.iperfServer(t)
+
+				r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture="+backend,
+					"--labels=protocol", "--aggregate=/16"), 0, func(*exec.Cmd) { // these change nothing
+					for _, direction := range [][]string{nil, {"-R"}, {"-u", "-b100M", "-l1000"}} {
+						here.Run(append([]string{"iperf3", "-J", "-w64K", "-n5M", "-b500M", "-c", "10.1.0.2"}, direction...)...)
+					}
+				})
+				i, share := r.one(t)
+				k := check.Size{Packets: i.Kernel.RxPackets + i.Kernel.TxPackets, Bytes: i.Kernel.RxBytes + i.Kernel.TxBytes}
+				all := i.Packets + i.Dropped
+				t.Logf("promflow: %d packets, %d bytes; kernel: %d packets, %d bytes", all, i.Bytes, k.Packets, k.Bytes)
+				if share != 1 || r.Backend != backend {
+					t.Errorf("%s saw a share of %v, want %s and all", r.Backend, share, backend)
+				}
+				r.want(t, "directions", "ok", "both directions")
+				r.want(t, "subnets", "ok", "10.1.0.0/24")
+				r.want(t, "monitored", "ok", "100 %")
+				r.want(t, "drops", "ok", "no packet")
+				if offloads == "off" {
+					r.want(t, "offloads", "ok", "off")
+					r.want(t, "share", "ok", "every packet is accounted for")
+					if all != k.Packets {
+						t.Errorf("promflow had %d packets, the kernel %d", all, k.Packets)
+					}
+					// Each frame has a header of 14 bytes, and ARP's are counted with theirs.
+					if want := k.Bytes - 14*k.Packets + 14*i.ByOutcome["non_ip"].Packets; i.Bytes != want {
+						t.Errorf("promflow had %d bytes, the kernel %d without link headers", i.Bytes, want)
+					}
+					return
+				}
+				r.want(t, "offloads", "ok", "they need not be turned off")
+				r.want(t, "share", "ok", "the kernel counts segments that are merged")
+				// TCP's header is 20 bytes, or 32 with timestamps; a SYN has more, and one packet for itself.
+				more := i.Bytes - (k.Bytes - 14*k.Packets + 14*i.ByOutcome["non_ip"].Packets)
+				if packets := all - k.Packets; packets <= 0 || more < 40*packets || more > 52*packets+1000 {
+					t.Errorf("promflow had %d packets and %d bytes more than the kernel: want 40 to 52 for each", packets, more)
+				}
+			})
+		}
+	}
+}
+
+// TestCheckFindsMissingPackets stops the program until its ring is full. What was dropped is too much, and accounted for.
+func TestCheckFindsMissingPackets(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	sender := capturetest.NewSender(t, there, "there")
+	f := capturetest.UDP(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.1"), 100)
+	const packets = 200_000
+	r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.1", "--capture=afpacket"), 1, func(cmd *exec.Cmd) {
+		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		sender.Send(slices.Repeat([][]byte{f}, packets)...)
+		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	})
+	i, share := r.one(t)
+	if i.Dropped == 0 || i.Packets+i.Dropped != packets || i.Kernel.RxPackets != packets {
+		t.Errorf("got %d packets and %d dropped ones, the kernel %d, want a sum of %d", i.Packets, i.Dropped, i.Kernel.RxPackets, packets)
+	}
+	if want := float64(i.Packets) / packets; share != want {
+		t.Errorf("the share is %v, want %v", share, want)
+	}
+	r.want(t, "share", "error", "dropped packets")
+	r.want(t, "drops", "warning", "the kernel dropped")
+	r.want(t, "directions", "warning", "receive and never transmit") // the frames come from the mirror of one direction
+	r.want(t, "subnets", "ok", "10.1.0.1/32")
+}
+
+// TestCheckOfTrafficElsewhere has traffic between addresses that are not monitored.
+func TestCheckOfTrafficElsewhere(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	here.IP("addr", "add", "172.16.5.9/24", "dev", "here")
+	sender := capturetest.NewSender(t, there, "there")
+	f := capturetest.UDP(netip.MustParseAddr("172.16.5.2"), netip.MustParseAddr("172.16.5.9"), 100)
+	r := checks(t, inside(t, here, "check", "--interface=here", "--promiscuous=false"), 0, func(*exec.Cmd) {
+		sender.Send(slices.Repeat([][]byte{f}, 50)...)
+	})
+	r.want(t, "monitored", "warning", "--monitor-subnets=172.16.5.0/24")
+	r.want(t, "directions", "info", "too little")
+	r.want(t, "subnets", "info", "192.168.0.0/24")
+	r.want(t, "interface", "ok", "not promiscuous")
+}
+
+func TestCheckOfLoopback(t *testing.T) {
+	here := capturetest.NewNamespace(t)
+	r := checks(t, inside(t, here, "check", "--interface=lo", "--monitor-subnets=127.0.0.1"), 0, func(*exec.Cmd) {
+		here.Run("ping", "-q", "-c20", "-i0.01", "127.0.0.1")
+	})
+	if i, share := r.one(t); share != 1 || i.Packets != i.Kernel.RxPackets || i.Packets < 40 {
+		t.Errorf("saw %v, %d packets of the kernel's %d", share, i.Packets, i.Kernel.RxPackets)
+	}
+}
+
+func TestCheckWithoutTraffic(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	r := finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address=none", "--exporters=none"), 0)
+	r.want(t, "share", "info", "neither by promflow nor by the kernel")
+	r.want(t, "metrics_address", "ok", "no port")
+	if r.Interfaces[0].Share != nil {
+		t.Errorf("the share is %v", *r.Interfaces[0].Share)
+	}
+	there.IP("link", "set", "there", "down")
+	finishes(t, inside(t, here, "check", "--interface=here"), 0).want(t, "interface", "warning", "no carrier")
+}
+
+// TestCheckOfWhatIsNotThereYet has interfaces that promflow would wait for, and maybe one that is there.
+func TestCheckOfWhatIsNotThereYet(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	for name, args := range map[string][]string{
+		"by name":            {"--interface=late0", "--wait-interface"},
+		"by glob":            {"--interface=late*"},
+		"beside one that is": {"--interface=here,late*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := finishes(t, inside(t, here, append([]string{"check"}, args...)...), 0)
+			waits := 0
+			for _, f := range r.Findings {
+				if f.Status == "error" {
+					t.Errorf("%s is an error: %s", f.Name, f.Summary)
+				}
+				if strings.HasPrefix(f.Interface, "late") {
+					waits++
+					if f.Status != "warning" || f.Summary != "it is not there yet; promflow waits for it" {
+						t.Errorf("%s is %s: %s", f.Interface, f.Status, f.Summary)
+					}
+				}
+			}
+			if waits != 1 {
+				t.Errorf("%d findings are about what is not there, want 1: %+v", waits, r.Findings)
+			}
+		})
+	}
+}
+
+func TestCheckOfAPortInUse(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	p := serve(t, here, "--interface=here")
+	finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address="+p.address), 0).
+		want(t, "metrics_address", "ok", "a promflow answers there (version ")
+
+	var l net.Listener
+	if err := here.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:9100"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	other := http.Server{Handler: http.NotFoundHandler()}
+	go other.Serve(l)
+	t.Cleanup(func() { other.Close() })
+	finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address=127.0.0.1:9100"), 1).
+		want(t, "metrics_address", "error", "with 404 Not Found")
+}
+
+func TestCheckOfACollector(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	listen := func(address string) (l net.Listener) {
+		t.Helper()
+		if err := here.Do(func() (err error) { l, err = net.Listen("tcp", address); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	otlptest.Start(t, listen("127.0.0.1:4317"))
+	otlptest.Freeze(t, listen("127.0.0.1:4318"))
+	for _, c := range []struct {
+		endpoint    string
+		status      int
+		finds, says string
+	}{
+		{"127.0.0.1:4317", 0, "ok", "127.0.0.1:4317 takes pushes"},
+		{"127.0.0.1:4318", 1, "error", "127.0.0.1:4318 can be reached: it is the push that is not taken"},
+		{"127.0.0.1:4319", 1, "error", "connecting to 127.0.0.1:4319: dial tcp 127.0.0.1:4319: connect: connection refused"},
+		{"https://127.0.0.1:4317", 1, "error", "TLS with 127.0.0.1:4317"},
+		{"ftp://127.0.0.1", 1, "error", `--otlp-endpoint: OTLP endpoint "ftp://127.0.0.1"`},
+	} {
+		finishes(t, inside(t, here, "check", "--interface=here", "--otlp-endpoint="+c.endpoint, "--otlp-timeout=500ms"), c.status).
+			want(t, "collector", c.finds, c.says)
+	}
+}
+
+// TestCheckOfWhatCannotBe has no capture, and all else is reported nevertheless.
+func TestCheckOfWhatCannotBe(t *testing.T) {
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	r := finishes(t, inside(t, here, "check", "--interface=eth9"), 1)
+	r.want(t, "backend", "error", `--interface "eth9": no such network interface; this machine has lo, here`)
+	r.want(t, "metrics_address", "ok", ":9088 is free")
+	r.want(t, "privileges", "ok", "uid 0")
+
+	capturetest.Need(t, "setpriv", "setcap")
+	u := unprivileged{t, here, copyForEveryone(t)}
+	nobody := func() *exec.Cmd {
+		cmd := here.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", u.path, "check", "--interface=here")
+		cmd.Env = append(os.Environ(), beProgram+"=1")
+		return cmd
+	}
+	r = finishes(t, nobody(), 1)
+	r.want(t, "backend", "error", "sudo setcap cap_net_raw,cap_bpf+ep "+u.path)
+	r.want(t, "privileges", "ok", "uid 65534 with no capability")
+	r.want(t, "interface", "ok", "up, with carrier")
+	low := nobody()
+	low.Args = append(low.Args, "--metrics-address=:80")
+	finishes(t, low, 1).want(t, "metrics_address", "error", "cap_net_bind_service")
+	u.grant("setcap cap_net_raw+ep " + u.path)
+	r = finishes(t, nobody(), 0)
+	r.want(t, "backend", "info", "needs cap_bpf")
+	r.want(t, "privileges", "ok", "uid 65534 with cap_net_raw")
+	if r.Backend != "afpacket" {
+		t.Errorf("the backend is %s", r.Backend)
+	}
+}
+
+// TestCheckOfFilesThatOnlyRootCanRead has a file that is read again later, by another user.
+func TestCheckOfFilesThatOnlyRootCanRead(t *testing.T) {
+	here := capturetest.NewNamespace(t)
+	certificate, key, _ := selfSigned(t)
+	if err := os.Chown(key, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	web := write(t, "web.yml", fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key))
+	r := finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file="+web), 1)
+	r.want(t, "privileges", "error", "--web-config-file")
+	r.want(t, "backend", "ok", "could capture")
+	finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file="+web, "--user=root"), 0)
+}
+
+func TestCheckOfSettingsThatContradict(t *testing.T) {
+	here := capturetest.NewNamespace(t)
+	finishes(t, inside(t, here, "check", "--interface=lo", "--exporters=prometheus", "--metrics-address=none"), 1).
+		want(t, "settings", "error", "nobody could see the counts")
+	finishes(t, inside(t, here, "check", "--interface=lo", "--metrics-address=9088"), 1).
+		want(t, "metrics_address", "error", `--metrics-address "9088": expected an address and a port such as :9088`)
+	finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file=/nowhere.yml"), 1).
+		want(t, "settings", "error", `--web-config-file "/nowhere.yml"`)
+	if line, printed := fails(t, inside(t, here, "check", "--output=xml")); !strings.Contains(line, `--output "xml": expected one of text, json`) || printed != "" {
+		t.Errorf("said %q and printed %q", line, printed)
+	}
+}

@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"promflow/capture/capturetest"
+	"promflow/telemetry/otlptest"
+)
+
+// crowd is 5000 hosts that each send to one that is monitored, too: more than the 2000 series that OpenTelemetry has room
+// for by default, and than one message takes.
+type crowd struct {
+	sender *capturetest.Sender
+	totals map[string]counts
+}
+
+func (c *crowd) send() {
+	sink := netip.MustParseAddr("10.255.0.1")
+	to := c.totals[sink.String()]
+	for i := range 5000 {
+		ip, size := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 60+i%1000
+		c.sender.Send(capturetest.UDP(ip, sink, size))
+		from := c.totals[ip.String()]
+		from.transmitBytes += int64(size)
+		from.transmitPackets++
+		c.totals[ip.String()] = from
+		to.receiveBytes += int64(size)
+		to.receivePackets++
+	}
+	c.totals[sink.String()] = to
+}
+
+// collector starts a receiver in the namespace.
+func collector(t *testing.T, ns *capturetest.Namespace, address string) *otlptest.Receiver {
+	t.Helper()
+	var l net.Listener
+	err := ns.Do(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return otlptest.Start(t, l)
+}
+
+var pushedSeries = regexp.MustCompile(`^promflow_(receive|transmit)_(bytes|packets) ip=(.+)$`)
+
+// pushed reads the addresses that a receiver has got.
+func pushed(r *otlptest.Receiver) map[string]counts {
+	all := map[string]counts{}
+	for series, v := range r.Values() {
+		if m := pushedSeries.FindStringSubmatch(series); m != nil {
+			c := all[m[3]]
+			*c.field(m[1], m[2]) = v
+			all[m[3]] = c
+		}
+	}
+	return all
+}
+
+func TestCollectorGetsWhatThePageHas(t *testing.T) {
+	t.Parallel()
+	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	r := collector(t, here, "127.0.0.1:0")
+	p := serve(t, here, "--interface=here", "--monitor-subnets=10.0.0.0/8", "--packets", "--otlp-endpoint="+r.Addr, "--otlp-interval=500ms")
+	sent := &crowd{capturetest.NewSender(t, there, "there"), map[string]counts{}}
+	agree := func() {
+		t.Helper()
+		eventually(t, func() error { return same(hosts(t, p.get("/metrics")), sent.totals) })
+		eventually(t, func() error { return same(pushed(r), sent.totals) })
+	}
+	sent.send()
+	agree()
+
+	r.Stop()
+	sent.send()
+	eventually(t, func() error { return same(hosts(t, p.get("/metrics")), sent.totals) })
+	r = collector(t, here, r.Addr)
+	agree()
+
+	sent.send()
+	p.terminate()
+	if err := same(pushed(r), sent.totals); err != nil {
+		t.Error("after the end:", err)
+	}
+	for _, problem := range r.Problems() {
+		t.Error(problem)
+	}
+}
+
+func TestCollectorByEnvironment(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		env      map[string]string // {} stands for the receiver's address
+		args     string
+		header   string            // the value of authorization
+		resource map[string]string // {} stands for the program's port
+	}{
+		{"standard variables", map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://{}",
+			"OTEL_EXPORTER_OTLP_HEADERS":  "authorization=Bearer%20abc",
+			"OTEL_METRIC_EXPORT_INTERVAL": "100",
+			"OTEL_RESOURCE_ATTRIBUTES":    "site=lab,host.name=router",
+			"OTEL_SERVICE_NAME":           "edge",
+		}, "", "Bearer abc", map[string]string{
+			"service.name": "edge", "service.instance.id": hostname + ":{}", "host.name": "router", "site": "lab",
+		}},
+		{"promflow's variables", map[string]string{
+			"PROMFLOW_OTLP_ENDPOINT":      "{}",
+			"PROMFLOW_OTLP_HEADERS":       "Authorization=Bearer%20abc",
+			"PROMFLOW_OTLP_INTERVAL":      "100ms",
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+			"OTEL_EXPORTER_OTLP_HEADERS":  "authorization=no",
+		}, "", "Bearer abc", map[string]string{
+			"service.name": "promflow", "service.instance.id": hostname + ":{}", "host.name": hostname,
+		}},
+		{"flags", map[string]string{
+			"PROMFLOW_OTLP_ENDPOINT":   "127.0.0.1:1",
+			"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine",
+		}, "--otlp-endpoint=http://{} --otlp-interval=100ms --otlp-headers=authorization=flag", "flag", map[string]string{
+			"service.name": "promflow", "service.instance.id": "mine",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := collector(t, ns, "127.0.0.1:0")
+			for k, v := range c.env {
+				t.Setenv(k, strings.ReplaceAll(v, "{}", r.Addr))
+			}
+			p := serve(t, ns, append(strings.Fields(strings.ReplaceAll(c.args, "{}", r.Addr)), "--interface=lo")...)
+			_, port, err := net.SplitHostPort(p.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() error { // by the interval, before the end
+				if _, ok := r.Values()["promflow_capture_up backend=ebpf interface=lo"]; !ok {
+					return fmt.Errorf("the receiver has %v", r.Values())
+				}
+				return nil
+			})
+			p.terminate()
+			if got := r.Header("authorization"); got != c.header {
+				t.Errorf("authorization is %q, want %q", got, c.header)
+			}
+			got := r.Resource()
+			for k, v := range c.resource {
+				if want := strings.ReplaceAll(v, "{}", port); got[k] != want {
+					t.Errorf("%s is %q, want %q", k, got[k], want)
+				}
+			}
+			if v := got["service.version"]; v == "" {
+				t.Error("no service.version")
+			}
+		})
+	}
+}
