@@ -15,7 +15,7 @@ import (
 	"promflow/app/live"
 	"promflow/app/web"
 	"promflow/capture"
-	"promflow/telemetry"
+	"promflow/telemetry/otlp"
 )
 
 // checking is what flags and variables say of a check, beside what they say of the program.
@@ -53,7 +53,7 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 	}
 	if slices.Contains(chosen, "otlp") {
 		setup.Push = func(ctx context.Context) (string, error) {
-			endpoint, err := telemetry.ProbeOTLP(ctx, c.otlp, log.Logger())
+			endpoint, err := otlp.Probe(ctx, c.otlp, log.Logger())
 			return endpoint, c.blameOTLP(err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"promflow/app/privilege"
 	"promflow/capture"
 	"promflow/capture/watch"
-	"promflow/telemetry"
+	"promflow/telemetry/otlp"
 )
 
 // config is what flags and variables say.
@@ -43,7 +43,7 @@ type config struct {
 	metricsAddress string
 	webConfigFile  string
 	noUI           bool
-	otlp           telemetry.OTLP
+	otlp           otlp.Config
 
 	user privilege.User
 
@@ -162,7 +162,7 @@ func (c *config) settings() settings {
 
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlp.Endpoint),
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
-		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: telemetry.GRPC, chosen: &c.otlp.Protocol, choices: []string{telemetry.GRPC, telemetry.HTTPProtobuf},
+		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: otlp.GRPC, chosen: &c.otlp.Protocol, choices: []string{otlp.GRPC, otlp.HTTPProtobuf},
 			usage: "grpc, by default to port 4317, or http/protobuf, by default to port 4318"},
 		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlp.Insecure),
 			usage: "whether to push in plain text to an endpoint without http:// or https://"},
@@ -176,9 +176,9 @@ func (c *config) settings() settings {
 			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
 		{category: "OTLP", name: "otlp-headers-file", holder: "FILE", parse: text(&c.otlp.HeadersFile),
 			usage: "more headers, such a list or one in each line, so that others do not see them in the list of processes"},
-		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: telemetry.NoCompression, chosen: &c.otlp.Compression, choices: []string{telemetry.NoCompression, telemetry.Gzip},
+		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: otlp.NoCompression, chosen: &c.otlp.Compression, choices: []string{otlp.NoCompression, otlp.Gzip},
 			usage: "none or gzip"},
-		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: telemetry.Cumulative, chosen: &c.otlp.Temporality, choices: []string{telemetry.Cumulative, telemetry.Delta},
+		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: otlp.Cumulative, chosen: &c.otlp.Temporality, choices: []string{otlp.Cumulative, otlp.Delta},
 			usage: "cumulative: push totals; delta: push what was added since the last push that arrived"},
 		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlp.Interval),
 			usage: "time between two pushes"},
@@ -301,7 +301,7 @@ func userOf(dst *privilege.User) func(string) error {
 
 func headers(dst *map[string]string) func(string) error {
 	return func(s string) (err error) {
-		*dst, err = telemetry.ParseHeaders(s)
+		*dst, err = otlp.ParseHeaders(s)
 		return err
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"promflow/app/web"
 	"promflow/telemetry"
+	"promflow/telemetry/otlp"
+	"promflow/telemetry/page"
 )
 
 // exporter is a telemetry backend.
@@ -24,7 +26,7 @@ type exporter struct {
 // exporters are the telemetry backends, besides the page.
 var exporters = []exporter{
 	{"otlp", func(c *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
-		reader, err := telemetry.NewOTLP(c.otlp, source, log)
+		reader, err := otlp.New(c.otlp, source, log)
 		return reader, c.blameOTLP(err)
 	}},
 	{"console", func(_ *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
@@ -130,12 +132,12 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 }
 
 // openReaders opens the exporters that were chosen, and the page, which has no counts unless it is one of them.
-func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog.Logger) (page *telemetry.Prometheus, readers []sdkmetric.Reader, err error) {
-	if page, err = telemetry.NewPrometheus(source, log); err != nil {
+func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog.Logger) (served *page.Page, readers []sdkmetric.Reader, err error) {
+	if served, err = page.New(source, log); err != nil {
 		return nil, nil, err
 	}
 	if slices.Contains(chosen, onPage) {
-		readers = append(readers, page)
+		readers = append(readers, served)
 	}
 	for _, e := range exporters {
 		if !slices.Contains(chosen, e.name) {
@@ -150,12 +152,12 @@ func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog
 		}
 		readers = append(readers, reader)
 	}
-	return page, readers, nil
+	return served, readers, nil
 }
 
 // blameOTLP names what said a setting that is wrong.
 func (c *config) blameOTLP(err error) error {
-	if wrong := (*telemetry.SettingError)(nil); errors.As(err, &wrong) {
+	if wrong := (*otlp.SettingError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("%s: %w", c.said("otlp-"+wrong.Setting), wrong.Err)
 	}
 	return err

@@ -25,13 +25,15 @@ import (
 
 	"promflow/capture"
 	"promflow/telemetry"
+	"promflow/telemetry/page"
+	"promflow/telemetry/telemetrytest"
 )
 
 // BenchmarkReaders compares the page with the text, for as many addresses as the table has room for by default.
 func BenchmarkReaders(b *testing.B) {
-	reading := hosts(65536)
+	reading := telemetrytest.Hosts(65536)
 	reader := func(name string, reading telemetry.Reading) {
-		page := start(b, func() telemetry.Reading { return reading }, false)
+		page := telemetrytest.Start(b, func() telemetry.Reading { return reading }, false)
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -264,7 +266,7 @@ func (c *child) get(w io.Writer, encoding string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.Header.Set("Accept", acceptText)
+	r.Header.Set("Accept", "text/plain")
 	r.Header.Set("Accept-Encoding", encoding)
 	response, err := c.client.Do(r)
 	if err != nil {
@@ -394,7 +396,7 @@ func serveChild(name, addresses string) error {
 
 func promflowPage(read func() telemetry.Reading) (http.Handler, error) {
 	log := slog.New(slog.DiscardHandler)
-	page, err := telemetry.NewPrometheus(telemetry.NewSource(read, false), log)
+	page, err := page.New(telemetry.NewSource(read, false), log)
 	if err != nil {
 		return nil, err
 	}
@@ -404,7 +406,7 @@ func promflowPage(read func() telemetry.Reading) (http.Handler, error) {
 
 // sliceReading has nothing but addresses in it, as the other contender.
 func sliceReading(n int) func() telemetry.Reading {
-	all := manyHosts(n)
+	all := telemetrytest.ManyHosts(n)
 	return func() telemetry.Reading { return telemetry.Reading{Hosts: all} }
 }
 
@@ -413,7 +415,7 @@ func tableReading(n int) func() telemetry.Reading {
 	table := capture.NewTable(n, 0)
 	counter := capture.NewCounter(table, capture.Subnets{}, capture.Subnets{})
 	counter.Lock()
-	for h := range manyHosts(n) {
+	for h := range telemetrytest.ManyHosts(n) {
 		counter.Add(capture.Key{Addr: h.Addr}, capture.Totals{ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes})
 	}
 	counter.Unlock()
@@ -442,7 +444,7 @@ func counterVecPage(n int) (http.Handler, error) {
 		return v
 	}
 	receive, transmit := vector("receive", "received"), vector("transmit", "transmitted")
-	for h := range manyHosts(n) {
+	for h := range telemetrytest.ManyHosts(n) {
 		ip := h.Addr.String()
 		receive.WithLabelValues(ip).Add(float64(h.ReceiveBytes))
 		transmit.WithLabelValues(ip).Add(float64(h.TransmitBytes))
@@ -453,7 +455,7 @@ func counterVecPage(n int) (http.Handler, error) {
 // byAddress returns the lines of a page that both contenders have.
 func byAddress(page []byte) string {
 	var b strings.Builder
-	for line := range strings.Lines(ours(string(page))) {
+	for line := range strings.Lines(telemetrytest.Ours(string(page))) {
 		if strings.Contains(line, "_bytes_total") {
 			b.WriteString(line)
 		}

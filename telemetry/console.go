@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"promflow/telemetry/exposition"
+	"promflow/telemetry/sdk"
 )
 
 // consoleInterval is what the specification has for the console
@@ -21,7 +22,7 @@ const consoleInterval = 10 * time.Second
 // NewConsole returns a reader that writes source to w as the Prometheus page has it, each time after a comment with the time:
 // every 10 s, or as OTEL_METRIC_EXPORT_INTERVAL says, and at the end.
 func NewConsole(source *Source, w io.Writer, log *slog.Logger) sdkmetric.Reader {
-	return newPeriodicReader(&console{Writer: w, log: log}, source, defaultInterval(log, consoleInterval), log)
+	return sdk.NewPeriodicReader(&console{Writer: w, log: log}, source, sdk.DefaultInterval(log, consoleInterval), log)
 }
 
 // console is the exporter.
@@ -39,7 +40,7 @@ func (c *console) Export(_ context.Context, all *metricdata.ResourceMetrics) err
 	}
 	_, err = c.Write(append(b, '\n'))
 	if err != nil {
-		err = &exportError{fmt.Errorf("console: %w", err)}
+		err = &sdk.LoggedError{Err: fmt.Errorf("console: %w", err)}
 		if !c.failing {
 			c.log.Error("nothing can be printed", "err", err)
 		}

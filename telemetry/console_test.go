@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"promflow/telemetry"
+	"promflow/telemetry/telemetrytest"
 )
 
 // writes has each write as it comes.
@@ -22,7 +23,7 @@ func (w writes) Write(b []byte) (int, error) {
 
 func TestConsole(t *testing.T) {
 	var want bytes.Buffer
-	if err := telemetry.WriteText(&want, example(), true); err != nil {
+	if err := telemetry.WriteText(&want, telemetrytest.Example(), true); err != nil {
 		t.Fatal(err)
 	}
 	for variable, interval := range map[string]time.Duration{"": 10 * time.Second, "250": 250 * time.Millisecond} {
@@ -32,7 +33,7 @@ func TestConsole(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				written := make(writes, 1)
-				console := telemetry.NewConsole(telemetry.NewSource(example, true), written, slog.New(slog.DiscardHandler))
+				console := telemetry.NewConsole(telemetry.NewSource(telemetrytest.Example, true), written, slog.New(slog.DiscardHandler))
 				provider := telemetry.New("", slog.New(slog.DiscardHandler), console)
 				last := time.Now()
 				expect := func(after time.Duration) {
@@ -62,9 +63,9 @@ func TestConsole(t *testing.T) {
 }
 
 func TestConsoleSaysThatItCannotWrite(t *testing.T) {
-	logged := &lines{}
+	logged := &telemetrytest.Lines{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
-	provider := telemetry.New("", log, telemetry.NewConsole(telemetry.NewSource(example, false), failingWriter{}, log))
+	provider := telemetry.New("", log, telemetry.NewConsole(telemetry.NewSource(telemetrytest.Example, false), failingWriter{}, log))
 	provider.ForceFlush(t.Context())
 	if err := provider.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "console: ") {
 		t.Error("got", err)

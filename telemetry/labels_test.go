@@ -10,32 +10,12 @@ import (
 	"time"
 
 	"promflow/telemetry"
+	"promflow/telemetry/telemetrytest"
 )
-
-// labelled has addresses and prefixes with labels, of which one number stands for each of several.
-func labelled() telemetry.Reading {
-	lan, five := netip.MustParseAddr("192.168.1.133"), netip.MustParseAddr("192.168.5.0")
-	return telemetry.Reading{
-		Hosts: slices.Values([]telemetry.Host{
-			{Addr: lan, Labels: 9, ReceiveBytes: 5, ReceivePackets: 1},
-			{Addr: five, Bits: 24, Labels: 9, TransmitBytes: 7, TransmitPackets: 1},
-			{Addr: netip.MustParseAddr("fd00:1::"), Bits: 64, Labels: 9},
-			{Labels: 9, ReceiveBytes: 1, ReceivePackets: 1},
-			{Addr: lan, Labels: 1, Part: true, ReceiveBytes: 194179, TransmitBytes: 181358, ReceivePackets: 300, TransmitPackets: 290},
-			{Addr: lan, Labels: 2, Part: true, TransmitBytes: 60, TransmitPackets: 1},
-			{Addr: five, Bits: 24, Labels: 2, Part: true, TransmitBytes: 70, TransmitPackets: 1},
-		}),
-		Labels: func(h telemetry.Host) []telemetry.Label {
-			peer := map[uint64]string{1: `"quoted\`, 2: "external", 9: "other"}[h.Labels]
-			return []telemetry.Label{{Name: "peer", Value: peer}, {Name: "interface", Value: "eth0"}}
-		},
-		Tracked: 3, Limit: 65536, Series: 3, SeriesLimit: 262144,
-	}
-}
 
 // TestExpiredSeriesAreOneAddress has an address whose series have expired: it is one, and all that it moved is there.
 func TestExpiredSeriesAreOneAddress(t *testing.T) {
-	r := labelled()
+	r := telemetrytest.Labelled()
 	var all []telemetry.Host
 	for h := range r.Hosts {
 		h.Expired = h.Addr == netip.MustParseAddr("192.168.1.133")
@@ -69,8 +49,8 @@ func TestExpiredSeriesAreOneAddress(t *testing.T) {
 // TestSeriesBeginByTheirLabels has labels of an address come later, and begin anew once they had made room.
 func TestSeriesBeginByTheirLabels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s state
-		source := telemetry.NewSource(s.read, false)
+		var s telemetrytest.State
+		source := telemetry.NewSource(s.Read, false)
 		start := time.Now()
 		addr := netip.MustParseAddr("10.0.0.1")
 		for minute, hosts := range [][]telemetry.Host{
@@ -79,9 +59,9 @@ func TestSeriesBeginByTheirLabels(t *testing.T) {
 			{{Addr: addr, Labels: 9, ReceiveBytes: 1}, {Addr: addr, Labels: 1, Part: true, ReceiveBytes: 1, Entry: 1}, {Addr: addr, Labels: 2, Part: true, ReceiveBytes: 1}},
 		} {
 			time.Sleep(time.Minute) // of the bubble, which takes none
-			r := labelled()
+			r := telemetrytest.Labelled()
 			r.Hosts = slices.Values(hosts)
-			s.set(r)
+			s.Set(r)
 			points, _ := pointsBy(t, produce(t, source), "promflow_receive_bytes")
 			want := []map[string]int{
 				{`eth0,10.0.0.1,"quoted\`: 0},
@@ -101,7 +81,7 @@ func TestSeriesBeginByTheirLabels(t *testing.T) {
 
 func TestLabelsAreAskedForOnce(t *testing.T) {
 	asked := 0
-	r := labelled()
+	r := telemetrytest.Labelled()
 	of := r.Labels
 	r.Labels = func(h telemetry.Host) []telemetry.Label { asked++; return of(h) }
 	source := telemetry.NewSource(func() telemetry.Reading { return r }, false)
@@ -111,7 +91,7 @@ func TestLabelsAreAskedForOnce(t *testing.T) {
 	if n := len(slices.Collect(r.Hosts)); asked != n {
 		t.Errorf("asked %d times for the labels of %d series", asked, n)
 	}
-	if !strings.Contains(scrape(t, start(t, func() telemetry.Reading { return r }, false)), `peer="\"quoted\\"`) {
+	if !strings.Contains(telemetrytest.Scrape(t, telemetrytest.Start(t, func() telemetry.Reading { return r }, false)), `peer="\"quoted\\"`) {
 		t.Error("a value is not quoted")
 	}
 }

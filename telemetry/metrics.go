@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -86,6 +87,16 @@ var definitions = [metrics]struct {
 		"When a push to a collector last arrived as a whole, in seconds since 1970; 0 if none has."},
 }
 
+// ByAddress tells whether the metric of a name has a series for each address.
+func ByAddress(name string) bool {
+	for _, m := range []metric{receiveBytes, transmitBytes, receivePackets, transmitPackets} {
+		if definitions[m].name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Source turns readings into metrics, for every reader that was made with it: for OpenTelemetry it is a MetricProducer, the
 // place that the specification has for metrics which are already aggregated, as the totals of the capture's table are
 // (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). Its methods are safe for concurrent use.
@@ -98,7 +109,7 @@ type Source struct {
 	last    time.Time // of the last reading
 	hosts   []host    // of the last reading, in its order
 	order   []int32   // of hosts by the values of their labels
-	exports []*exportHealth
+	exports []*ExportHealth
 }
 
 // host is what is kept of an address, and of labels that it had, from one reading to the next.
@@ -134,12 +145,27 @@ func NewSource(read func() Reading, packets bool) *Source {
 	return &Source{read: read, packets: packets, begin: now, last: now}
 }
 
-// addHealth makes h a part of the metrics.
-func (s *Source) addHealth(h *exportHealth) {
+// ExportHealth is what the metrics say of an exporter that pushes. Its methods are safe for concurrent use.
+type ExportHealth struct {
+	exporter    attribute.KeyValue
+	failures    atomic.Int64 // collections that did not arrive as a whole
+	lastSuccess atomic.Int64 // the last that did, in seconds since 1970
+}
+
+// NewHealth makes the health of an exporter a part of the metrics.
+func (s *Source) NewHealth(exporter string) *ExportHealth {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	h := &ExportHealth{exporter: attribute.String("exporter", exporter)}
 	s.exports = append(s.exports, h)
+	return h
 }
+
+// Failed says that a collection did not arrive as a whole.
+func (h *ExportHealth) Failed() { h.failures.Add(1) }
+
+// Succeeded says that one did.
+func (h *ExportHealth) Succeeded() { h.lastSuccess.Store(time.Now().Unix()) }
 
 // Produce reads once and returns the metrics of that instant. Series of addresses are in the order of their labels. The error
 // is always nil: another would keep OTLP from exporting anything.
@@ -308,8 +334,8 @@ func (h *host) is(of *Host) bool {
 	return h.addr == of.Addr && h.labels == of.Labels && h.entry == of.Entry
 }
 
-// keeps gives the attributes of all addresses of the last reading.
-func (s *Source) keeps() map[attribute.Distinct]bool {
+// Kept gives the attributes of all addresses of the last reading.
+func (s *Source) Kept() map[attribute.Distinct]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := make(map[attribute.Distinct]bool, len(s.hosts))

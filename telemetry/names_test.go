@@ -8,20 +8,8 @@ import (
 	"testing"
 
 	"promflow/telemetry"
+	"promflow/telemetry/telemetrytest"
 )
-
-// named is the example with names for some of its addresses, as untrusted as those of a DNS server.
-func named() telemetry.Reading {
-	r := example()
-	r.Info = func(addr netip.Addr) telemetry.HostInfo {
-		return map[string]telemetry.HostInfo{
-			"192.168.1.133": {Hostname: "laptop.lan", MAC: "02:00:00:00:00:01"},
-			"192.168.1.2":   {MAC: "02:00:00:00:00:02"},
-			"2001:db8::1":   {Hostname: "odd\"\\\n\xff0"},
-		}[addr.String()]
-	}
-	return r
-}
 
 // infos gives what the info metric of a source has, and fails the test where it is not 1.
 func infos(t *testing.T, source *telemetry.Source) []string {
@@ -73,7 +61,7 @@ func TestHostInfoFollowsNames(t *testing.T) {
 // TestHostInfoHasEachAddressOnce has addresses and prefixes with labels: a join by ip must find one partner for each series, and no
 // second one.
 func TestHostInfoHasEachAddressOnce(t *testing.T) {
-	r := labelled()
+	r := telemetrytest.Labelled()
 	var asked []string
 	r.Info = func(addr netip.Addr) telemetry.HostInfo {
 		asked = append(asked, addr.String())
@@ -84,7 +72,7 @@ func TestHostInfoHasEachAddressOnce(t *testing.T) {
 	if got := infos(t, source); !slices.Equal(got, want) || !slices.Equal(asked, []string{"192.168.1.133"}) {
 		t.Errorf("%q, asked for %q; want %q", got, asked, want)
 	}
-	page := scrape(t, start(t, func() telemetry.Reading { return r }, false))
+	page := telemetrytest.Scrape(t, telemetrytest.Start(t, func() telemetry.Reading { return r }, false))
 	if line := "\npromflow_host_info{hostname=\"name\",ip=\"192.168.1.133\",mac=\"mac\"} 1\n"; !strings.Contains(page, line) {
 		t.Errorf("the page lacks %s", line)
 	}

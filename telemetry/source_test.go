@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"promflow/telemetry"
+	"promflow/telemetry/telemetrytest"
 )
 
 // pointsBy gives the points of a metric by the values of their labels, joined with a comma, and those values in the order of the
@@ -144,12 +145,12 @@ func TestSeriesBeginAtTheReadingBeforeTheirFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var s state
-				source := telemetry.NewSource(s.read, true)
+				var s telemetrytest.State
+				source := telemetry.NewSource(s.Read, true)
 				start := time.Now()
 				for i, r := range readings {
 					time.Sleep(time.Minute) // of the bubble, which takes none
-					s.set(telemetry.Reading{
+					s.Set(telemetry.Reading{
 						Hosts: slices.Values(r.hosts), Tracked: int64(len(r.hosts)),
 						Interfaces: []telemetry.Interface{{Name: "eth0", Backend: "ebpf", Outcomes: []telemetry.Outcome{{"counted", 1, 1}}}},
 					})
@@ -179,7 +180,7 @@ func TestSeriesBeginAtTheReadingBeforeTheirFirst(t *testing.T) {
 
 // Gauges have no beginning.
 func TestGaugesHaveNoStartTime(t *testing.T) {
-	scopes := produce(t, telemetry.NewSource(example, false))
+	scopes := produce(t, telemetry.NewSource(telemetrytest.Example, false))
 	for _, name := range []string{"promflow_tracked_ips", "promflow_tracked_ips_limit", "promflow_capture_up"} {
 		points, _ := pointsBy(t, scopes, name)
 		if len(points) == 0 {
@@ -196,8 +197,8 @@ func TestGaugesHaveNoStartTime(t *testing.T) {
 // A series begins at the last reading before it, whoever had that, and begins there for everybody.
 func TestReadersShareStartTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s state
-		source := telemetry.NewSource(s.read, false)
+		var s telemetrytest.State
+		source := telemetry.NewSource(s.Read, false)
 		start := time.Now()
 		often, seldom := sdkmetric.NewManualReader(sdkmetric.WithProducer(source)), sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
 		provider := telemetry.New("", slog.New(slog.NewTextHandler(t.Output(), nil)), often, seldom)
@@ -220,7 +221,7 @@ func TestReadersShareStartTimes(t *testing.T) {
 		}
 		add := func(addr string) {
 			all = append(all, received(addr))
-			s.set(telemetry.Reading{Hosts: slices.Values(all)})
+			s.Set(telemetry.Reading{Hosts: slices.Values(all)})
 			time.Sleep(time.Minute)
 		}
 		add("10.0.0.1")
@@ -239,10 +240,10 @@ func TestReadersShareStartTimes(t *testing.T) {
 }
 
 func TestSeriesAreInOrderOfLabels(t *testing.T) {
-	var s state
-	source := telemetry.NewSource(s.read, true)
+	var s telemetrytest.State
+	source := telemetry.NewSource(s.Read, true)
 	random := rand.New(rand.NewPCG(1, 2))
-	all := slices.Collect(hosts(300).Hosts)
+	all := slices.Collect(telemetrytest.Hosts(300).Hosts)
 	for _, addr := range []string{"9.0.0.1", "::1", "fe80::1%eth0", "2001:db8::1", "10.10.0.1"} {
 		all = append(all, both(addr))
 	}
@@ -250,7 +251,7 @@ func TestSeriesAreInOrderOfLabels(t *testing.T) {
 	for range 20 {
 		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		some := slices.Clone(all[:random.IntN(len(all)+1)])
-		s.set(telemetry.Reading{
+		s.Set(telemetry.Reading{
 			Hosts: slices.Values(some),
 			Interfaces: []telemetry.Interface{
 				{Name: "wlan0", Backend: "b", Outcomes: []telemetry.Outcome{{"z", 1, 1}, {"a", 1, 1}}},

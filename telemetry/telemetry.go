@@ -1,10 +1,10 @@
-// Package telemetry turns the state of the capture into OpenTelemetry metrics and hands them to readers: the Prometheus page,
-// an OTLP collector, the console. [WriteText] writes the page's text for a reading that is needed once.
+// Package telemetry turns the state of the capture into OpenTelemetry metrics, and hands them to readers: those of package page for
+// Prometheus, of package otlp for a collector, and the console here. [WriteText] writes the page's text for a reading that is needed once.
 //
 // The package is never on the packet path: nothing happens here until a reader collects, and then the totals of that instant
 // are read once. Every reader sees the same totals, and an address that has left the capture's table leaves the page.
 //
-// A backend is an [sdkmetric.Reader] of a [Source], made by a function in a file of its own here; package app has the list.
+// An exporter is an [sdkmetric.Reader] of a [Source], made by a function in a folder of its own; package app has the list.
 //
 // # Instruments or a producer
 //
@@ -16,7 +16,7 @@
 // that no backend can tell a new address from one that was there before. The right place to mend this is the SDK: a way to
 // observe many values at once, or storage that outlives a collection (sdk/metric/internal/aggregate, precomputedSum).
 //
-// The Prometheus exporter has a like problem behind its reader, see [Prometheus].
+// The Prometheus exporter has a like problem behind its reader, see package page.
 package telemetry
 
 import (
@@ -31,6 +31,8 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"promflow/telemetry/sdk"
 )
 
 // Reading is the state of the capture at one instant. All counts are totals since the start.
@@ -96,7 +98,7 @@ type Outcome struct {
 // Shutdown of the provider takes the last counts, sends them where they are pushed, and ends by the deadline of its context
 // even where a collector does not answer. The Prometheus page has no totals from then on: close its server before.
 func New(instance string, log *slog.Logger, readers ...sdkmetric.Reader) *sdkmetric.MeterProvider {
-	routeSDKLogs(log)
+	sdk.RouteLogs(log)
 	options := []sdkmetric.Option{sdkmetric.WithResource(newResource(instance, log))}
 	for _, r := range readers {
 		options = append(options, sdkmetric.WithReader(r))

@@ -17,7 +17,7 @@ import (
 	"promflow/app/check"
 	"promflow/app/live"
 	"promflow/capture/capturetest"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // checked is a report of the program.

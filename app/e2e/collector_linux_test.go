@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"promflow/capture/capturetest"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // realCollector is an OpenTelemetry collector with the configuration of examples/otel-collector, in a namespace of its own:

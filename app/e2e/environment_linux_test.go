@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"promflow/capture/capturetest"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // environmentCase is what a program that is told to push to a receiver does with OpenTelemetry's variables. In variables and

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"promflow/capture/capturetest"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // crowd is 5000 hosts that each send to one that is monitored, too: more than the 2000 series that OpenTelemetry has room

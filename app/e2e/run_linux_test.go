@@ -20,7 +20,7 @@ import (
 
 	"promflow/app"
 	"promflow/capture/capturetest"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // TestEndsInTime sends signals in every situation that could hold the program up.

@@ -26,6 +26,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/replay"
 	"promflow/telemetry"
+	"promflow/telemetry/page"
 	"promflow/telemetry/talkers"
 )
 
@@ -49,7 +50,7 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 		return []telemetry.Interface{{Name: "eth0", Backend: "afpacket", Up: true, Outcomes: live.Outcomes(counter.Outcomes())}}
 	}, nil, nil)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	page, err := telemetry.NewPrometheus(telemetry.NewSource(m.Read, false), log)
+	page, err := page.New(telemetry.NewSource(m.Read, false), log)
 	if err != nil {
 		t.Fatal(err)
 	}

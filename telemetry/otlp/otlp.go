@@ -1,4 +1,5 @@
-package telemetry
+// Package otlp pushes metrics to an OpenTelemetry collector, over gRPC or HTTP.
+package otlp
 
 import (
 	"context"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -20,6 +20,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/keepalive"
+
+	"promflow/telemetry"
+	"promflow/telemetry/sdk"
 )
 
 const (
@@ -58,9 +61,9 @@ const (
 	LowMemory  = "lowmemory"
 )
 
-// OTLP is how to push to a collector. What is zero here is taken from the OTEL_EXPORTER_OTLP_METRICS_* variables, then from
+// Config is how to push to a collector. What is zero here is taken from the OTEL_EXPORTER_OTLP_METRICS_* variables, then from
 // OTEL_EXPORTER_OTLP_*, then from the defaults.
-type OTLP struct {
+type Config struct {
 	Protocol string // GRPC, which is the default, or HTTPProtobuf
 
 	// Endpoint is the collector's address; see parseEndpoint for what it may look like. The default is this machine.
@@ -86,24 +89,24 @@ type OTLP struct {
 }
 
 // Configured reports whether o or the environment has an endpoint, without which nobody is thought to want OTLP.
-func (o OTLP) Configured() bool {
-	return strings.TrimSpace(o.Endpoint) != "" || otlpVariable("ENDPOINT").name != ""
+func (o Config) Configured() bool {
+	return strings.TrimSpace(o.Endpoint) != "" || otlpVariable("ENDPOINT").Name != ""
 }
 
 // Reread opens the files that are read again later, for each push or connection, as whom this process is now. The error is a
 // *[SettingError], or names the variable.
-func (o OTLP) Reread() error {
+func (o Config) Reread() error {
 	cert, ofCert := fileOr(o.CertFile, "CLIENT_CERTIFICATE")
 	key, ofKey := fileOr(o.KeyFile, "CLIENT_KEY")
 	return errors.Join(
-		variable{}.blame("headers-file", readable(o.HeadersFile)),
-		ofCert.blame("cert-file", readable(cert)),
-		ofKey.blame("key-file", readable(key)))
+		blame(sdk.Variable{}, "headers-file", readable(o.HeadersFile)),
+		blame(ofCert, "cert-file", readable(cert)),
+		blame(ofKey, "key-file", readable(key)))
 }
 
 // Check finds what is wrong with o and what it names. The error is a *[SettingError], or names the variable.
-func (o OTLP) Check() error {
-	_, err := o.resolve(slog.New(slog.DiscardHandler)) // NewOTLP warns
+func (o Config) Check() error {
+	_, err := o.resolve(slog.New(slog.DiscardHandler)) // New warns
 	return err
 }
 
@@ -119,12 +122,12 @@ func readable(file string) error {
 	return f.Close()
 }
 
-// NewOTLP returns a reader that pushes source to a collector.
+// New returns a reader that pushes source to a collector.
 //
-// NewOTLP does not wait for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
+// New does not wait for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
 // when it is back. That an export fails is logged once, and once more when exports work again. Failures and the time of the
 // last success are metrics of source.
-func NewOTLP(o OTLP, source *Source, log *slog.Logger) (sdkmetric.Reader, error) {
+func New(o Config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
 	c, err := o.resolve(log)
 	if err != nil {
 		return nil, err
@@ -135,27 +138,26 @@ func NewOTLP(o OTLP, source *Source, log *slog.Logger) (sdkmetric.Reader, error)
 	}
 	x := &exporter{timeout: c.timeout, log: log}
 	if c.temporality == Delta {
-		x.deltas = newDeltas(source.keeps)
+		x.deltas = newDeltas(source.Kept)
 	}
-	quietly(log, func() { x.Exporter, err = c.dial(x) })
+	sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
 	if err != nil {
 		return nil, fmt.Errorf("OTLP endpoint %s: %w", c.endpoint, err)
 	}
 	log.Info("pushing to a collector", "protocol", c.protocol)
-	x.health.exporter = attribute.String("exporter", "otlp")
-	source.addHealth(&x.health)
-	return newPeriodicReader(x, source, c.interval, log), nil
+	x.health = source.NewHealth("otlp")
+	return sdk.NewPeriodicReader(x, source, c.interval, log), nil
 }
 
 // dial makes the protocol's exporter, which connects when it has to. What each request meets is told to x.
-func (c *otlpConfig) dial(x *exporter) (sdkmetric.Exporter, error) {
+func (c *resolved) dial(x *exporter) (sdkmetric.Exporter, error) {
 	if c.protocol == HTTPProtobuf {
 		return otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
 	}
 	return otlpmetricgrpc.New(context.Background(), c.grpcOptions(x)...)
 }
 
-func (c *otlpConfig) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
+func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 	security := insecure.NewCredentials()
 	if c.endpoint.tls {
 		security = credentials.NewTLS(c.tls)
@@ -184,7 +186,7 @@ func (c *otlpConfig) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 	}
 }
 
-func (c *otlpConfig) httpOptions(x *exporter) []otlpmetrichttp.Option {
+func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = c.tls
 	x.idle = transport.CloseIdleConnections

@@ -1,4 +1,4 @@
-package telemetry
+package otlp
 
 import (
 	"cmp"
@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"promflow/telemetry/sdk"
 )
 
-// otlpConfig is what an [OTLP] and the environment say together.
-type otlpConfig struct {
+// resolved is what an [Config] and the environment say together.
+type resolved struct {
 	protocol    string
 	endpoint    endpoint
 	tls         *tls.Config // nil without TLS
@@ -22,25 +24,25 @@ type otlpConfig struct {
 }
 
 // otlpVariable gives the variable for metrics, or else that for all signals.
-func otlpVariable(name string) variable {
-	return cmp.Or(environmentVariable("OTEL_EXPORTER_OTLP_METRICS_"+name), environmentVariable("OTEL_EXPORTER_OTLP_"+name))
+func otlpVariable(name string) sdk.Variable {
+	return cmp.Or(sdk.EnvironmentVariable("OTEL_EXPORTER_OTLP_METRICS_"+name), sdk.EnvironmentVariable("OTEL_EXPORTER_OTLP_"+name))
 }
 
 // forMetrics tells whether v is for this signal only.
-func (v variable) forMetrics() bool { return strings.HasPrefix(v.name, "OTEL_EXPORTER_OTLP_METRICS_") }
+func forMetrics(v sdk.Variable) bool { return strings.HasPrefix(v.Name, "OTEL_EXPORTER_OTLP_METRICS_") }
 
-// blame names v in an error about it or, if it was not v that was followed, the setting of [OTLP].
-func (v variable) blame(setting string, err error) error {
+// blame names v in an error about it or, if it was not v that was followed, the setting of [Config].
+func blame(v sdk.Variable, setting string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case v.name != "":
-		return fmt.Errorf("%s: %w", v.name, err)
+	case v.Name != "":
+		return fmt.Errorf("%s: %w", v.Name, err)
 	}
 	return &SettingError{setting, err}
 }
 
-// SettingError says what is wrong with a setting of [OTLP], "ca-file" for CAFile.
+// SettingError says what is wrong with a setting of [Config], "ca-file" for CAFile.
 type SettingError struct {
 	Setting string
 	Err     error
@@ -57,24 +59,24 @@ func choice(log *slog.Logger, chosen, name string, known ...string) string {
 	}
 	v := otlpVariable(name)
 	for _, k := range known {
-		if strings.EqualFold(v.value, k) {
+		if strings.EqualFold(v.Value, k) {
 			return k
 		}
 	}
-	if v.name != "" {
-		log.Warn("a variable is ignored: expected "+strings.Join(known, ", "), "variable", v.name, "value", v.value)
+	if v.Name != "" {
+		log.Warn("a variable is ignored: expected "+strings.Join(known, ", "), "variable", v.Name, "value", v.Value)
 	}
 	return known[0]
 }
 
 // resolve completes o by the environment.
-func (o OTLP) resolve(log *slog.Logger) (c *otlpConfig, err error) {
-	c = &otlpConfig{
+func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
+	c = &resolved{
 		protocol:    choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf),
 		compression: choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip),
 		temporality: choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory),
-		interval:    cmp.Or(o.Interval, defaultInterval(log, 60*time.Second)),
-		timeout:     cmp.Or(o.Timeout, otlpVariable("TIMEOUT").milliseconds(log), defaultTimeout),
+		interval:    cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second)),
+		timeout:     cmp.Or(o.Timeout, otlpVariable("TIMEOUT").Milliseconds(log), defaultTimeout),
 	}
 	if c.endpoint, err = o.endpoint(c.protocol, log); err != nil {
 		return nil, err
@@ -93,23 +95,23 @@ func (o OTLP) resolve(log *slog.Logger) (c *otlpConfig, err error) {
 	return c, nil
 }
 
-func (o OTLP) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
-	value, from := strings.TrimSpace(o.Endpoint), variable{}
+func (o Config) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
+	value, from := strings.TrimSpace(o.Endpoint), sdk.Variable{}
 	if value == "" {
 		from = otlpVariable("ENDPOINT")
-		value = cmp.Or(from.value, "localhost")
+		value = cmp.Or(from.Value, "localhost")
 	}
 	plain := o.Insecure
-	if v := otlpVariable("INSECURE"); plain == nil && v.name != "" && !strings.Contains(value, "://") {
-		b := strings.EqualFold(v.value, "true") // all else is false, by the specification
+	if v := otlpVariable("INSECURE"); plain == nil && v.Name != "" && !strings.Contains(value, "://") {
+		b := strings.EqualFold(v.Value, "true") // all else is false, by the specification
 		plain = &b
-		if !b && !strings.EqualFold(v.value, "false") {
-			log.Warn("a variable counts as false: expected true, false", "variable", v.name, "value", v.value)
+		if !b && !strings.EqualFold(v.Value, "false") {
+			log.Warn("a variable counts as false: expected true, false", "variable", v.Name, "value", v.Value)
 		}
 	}
 	e, err := parseEndpoint(value, protocol, plain)
-	if err == nil && e.url != nil && !from.forMetrics() {
+	if err == nil && e.url != nil && !forMetrics(from) {
 		e.addSignal()
 	}
-	return e, from.blame("endpoint", err)
+	return e, blame(from, "endpoint", err)
 }

@@ -1,18 +1,18 @@
-package telemetry
+package otlp
 
 import (
 	"context"
 	"iter"
 	"log/slog"
 	"net/http"
-	"strings"
-	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
+
+	"promflow/telemetry"
+	"promflow/telemetry/sdk"
 )
 
 // exporter sends a collection in batches until one fails, and logs when failing begins and ends. The reader calls it from one
@@ -27,17 +27,10 @@ type exporter struct {
 	deltas  *deltas       // nil where totals are sent
 	idle    func()        // closes what is left of connections, may be nil
 	log     *slog.Logger
-	health  exportHealth
+	health  *telemetry.ExportHealth
 
 	arrived bool // the last request, whatever the collector then said of its points
 	failing bool // as of the last collection
-}
-
-// exportHealth is what the metrics say of an exporter.
-type exportHealth struct {
-	exporter    attribute.KeyValue
-	failures    atomic.Int64 // collections that did not arrive as a whole
-	lastSuccess atomic.Int64 // the last that did, in seconds since 1970
 }
 
 // Export sends one collection.
@@ -56,16 +49,16 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		}
 	}
 	if failure == nil {
-		x.health.lastSuccess.Store(time.Now().Unix())
+		x.health.Succeeded()
 		if x.failing {
 			x.log.Info("OTLP export works again")
 		}
 		x.failing = false
 		return nil
 	}
-	failure = &exportError{failure}
+	failure = &sdk.LoggedError{Err: failure}
 	if ctx.Err() != context.Canceled { // else a shutdown is under way, and will try again
-		x.health.failures.Add(1)
+		x.health.Failed()
 		if !x.failing {
 			x.log.Error("OTLP export fails", "err", failure)
 		}
@@ -150,8 +143,8 @@ func batches(all *metricdata.ResourceMetrics, size int) iter.Seq[*metricdata.Res
 	}
 }
 
-// pointsOf gives the points of a counter or a gauge, which is what a [Source] has.
-func pointsOf(data metricdata.Aggregation) []point {
+// pointsOf gives the points of a counter or a gauge, which is what a [telemetry.Source] has.
+func pointsOf(data metricdata.Aggregation) []metricdata.DataPoint[int64] {
 	switch d := data.(type) {
 	case metricdata.Sum[int64]:
 		return d.DataPoints
@@ -162,26 +155,10 @@ func pointsOf(data metricdata.Aggregation) []point {
 }
 
 // withPoints gives a counter or a gauge like data with other points.
-func withPoints(data metricdata.Aggregation, points []point) metricdata.Aggregation {
+func withPoints(data metricdata.Aggregation, points []metricdata.DataPoint[int64]) metricdata.Aggregation {
 	if d, ok := data.(metricdata.Sum[int64]); ok {
 		d.DataPoints = points
 		return d
 	}
 	return metricdata.Gauge[int64]{DataPoints: points}
 }
-
-// exportError is an error that exporter has logged.
-type exportError struct{ err error }
-
-// maxError is how much of an error is shown: an HTTP proxy may answer with a whole page.
-const maxError = 500
-
-func (e *exportError) Error() string {
-	s := e.err.Error()
-	if len(s) > maxError {
-		s = strings.ToValidUTF8(s[:maxError], "") + "..."
-	}
-	return s
-}
-
-func (e *exportError) Unwrap() error { return e.err }

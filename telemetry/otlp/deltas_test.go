@@ -1,4 +1,4 @@
-package telemetry
+package otlp
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"promflow/telemetry"
 )
 
 func TestDeltas(t *testing.T) {
@@ -37,7 +39,7 @@ func TestDeltas(t *testing.T) {
 	} {
 		batch := &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{
 			{Name: "c", Data: metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, IsMonotonic: true,
-				DataPoints: []point{{Attributes: attribute.NewSet(), StartTime: time.Unix(0, 0), Time: time.Unix(step.at, 0), Value: step.total}}}},
+				DataPoints: []metricdata.DataPoint[int64]{{Attributes: attribute.NewSet(), StartTime: time.Unix(0, 0), Time: time.Unix(step.at, 0), Value: step.total}}}},
 		}}}}
 		var got []delta
 		for _, scope := range d.of(batch).ScopeMetrics {
@@ -67,14 +69,14 @@ func TestDeltas(t *testing.T) {
 func TestDeltasBySeries(t *testing.T) {
 	d, at := newDeltas(nil), time.Unix(1, 0)
 	ip := func(s string) attribute.Set { return attribute.NewSet(attribute.String("ip", s)) }
-	counter := func(name string, points ...point) metricdata.Metrics {
+	counter := func(name string, points ...metricdata.DataPoint[int64]) metricdata.Metrics {
 		return metricdata.Metrics{Name: name, Data: metricdata.Sum[int64]{IsMonotonic: true, DataPoints: points}}
 	}
 	batch := func(a, b, c, gauge int64) *metricdata.ResourceMetrics {
 		return &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{
-			counter("x", point{Attributes: ip("a"), Time: at, Value: a}, point{Attributes: ip("b"), Time: at, Value: b}),
-			counter("y", point{Attributes: ip("a"), Time: at, Value: c}),
-			{Name: "g", Data: metricdata.Gauge[int64]{DataPoints: []point{{Value: gauge}}}},
+			counter("x", metricdata.DataPoint[int64]{Attributes: ip("a"), Time: at, Value: a}, metricdata.DataPoint[int64]{Attributes: ip("b"), Time: at, Value: b}),
+			counter("y", metricdata.DataPoint[int64]{Attributes: ip("a"), Time: at, Value: c}),
+			{Name: "g", Data: metricdata.Gauge[int64]{DataPoints: []metricdata.DataPoint[int64]{{Value: gauge}}}},
 		}}}}
 	}
 	d.acknowledge(batch(1, 2, 3, 4))
@@ -104,7 +106,7 @@ func (x *takes) Export(_ context.Context, batch *metricdata.ResourceMetrics) err
 	}
 	for _, scope := range batch.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if m.Name != definitions[receiveBytes].name {
+			if m.Name != "promflow_receive_bytes" {
 				continue
 			}
 			for _, p := range pointsOf(m.Data) {
@@ -123,14 +125,14 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const slots, steps = 8, 3000
 			random := rand.New(rand.NewPCG(seed, 0))
-			var hosts []Host
+			var hosts []telemetry.Host
 			next := uint32(0)
-			source := NewSource(func() Reading {
-				return Reading{Hosts: slices.Values(slices.Clone(hosts)), Tracked: int64(len(hosts)), Expiry: true}
+			source := telemetry.NewSource(func() telemetry.Reading {
+				return telemetry.Reading{Hosts: slices.Values(slices.Clone(hosts)), Tracked: int64(len(hosts)), Expiry: true}
 			}, false)
 			failing := false
 			collector := &takes{fails: func() bool { return failing && random.IntN(2) == 0 }, totals: map[string]int64{}}
-			deltas := newDeltas(source.keeps)
+			deltas := newDeltas(source.Kept)
 			x := &exporter{Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 			want := map[string]int64{}
 			push := func() error {
@@ -141,10 +143,10 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 			for step := range steps {
 				switch i := random.IntN(slots); {
 				case i >= len(hosts):
-					hosts = append(hosts, Host{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(len(hosts))})})
+					hosts = append(hosts, telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(len(hosts))})})
 				case hosts[i].Expired && random.IntN(4) == 0: // makes room, for itself or another
 					next++
-					hosts[i] = Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(2) * (1 + step%200)), byte(i)}), Entry: next}
+					hosts[i] = telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(2) * (1 + step%200)), byte(i)}), Entry: next}
 				case random.IntN(6) == 0:
 					// What it has moved has arrived by then, as pushes are more frequent than addresses expire.
 					failing = false
@@ -183,17 +185,17 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 func TestDeltasForgetWhoWasEvicted(t *testing.T) {
 	const slots, pushes = 1000, 100
 	begin := 0
-	source := NewSource(func() Reading {
-		return Reading{Tracked: slots, Expiry: true, Hosts: func(yield func(Host) bool) {
+	source := telemetry.NewSource(func() telemetry.Reading {
+		return telemetry.Reading{Tracked: slots, Expiry: true, Hosts: func(yield func(telemetry.Host) bool) {
 			for i := range slots {
 				n := begin + i
-				if !yield(Host{Addr: netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), ReceiveBytes: 1, TransmitBytes: 1}) {
+				if !yield(telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), ReceiveBytes: 1, TransmitBytes: 1}) {
 					return
 				}
 			}
 		}}
 	}, false)
-	deltas := newDeltas(source.keeps)
+	deltas := newDeltas(source.Kept)
 	collector := &takes{fails: func() bool { return false }, totals: map[string]int64{}}
 	x := &exporter{Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 	for range pushes {

@@ -1,4 +1,4 @@
-package telemetry
+package otlp
 
 import (
 	"context"
@@ -12,21 +12,23 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
+
+	"promflow/telemetry/sdk"
 )
 
 // explainTimeout is how long the steps of a connection may take, each, when one is tried to find out why a push fails.
 const explainTimeout = 2 * time.Second
 
-// ProbeOTLP pushes an empty message as [NewOTLP] would push counts, and gives the collector's address for messages. An error
+// Probe pushes an empty message as [New] would push counts, and gives the collector's address for messages. An error
 // joins what the push met and what a connection of its own, step by step, says about it.
-func ProbeOTLP(ctx context.Context, o OTLP, log *slog.Logger) (endpoint string, err error) {
+func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
 	if err != nil {
 		return o.Endpoint, err
 	}
 	endpoint = c.endpoint.String()
 	x := &exporter{timeout: c.timeout, log: log}
-	quietly(log, func() { x.Exporter, err = c.dial(x) })
+	sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
 	if err != nil {
 		return endpoint, err
 	}
@@ -36,13 +38,13 @@ func ProbeOTLP(ctx context.Context, o OTLP, log *slog.Logger) (endpoint string, 
 		_ = x.Shutdown(ended) // nothing is lost
 	}()
 	if err := x.send(ctx, &metricdata.ResourceMetrics{Resource: resource.Empty()}); err != nil {
-		return endpoint, errors.Join(&exportError{err}, c.explain(ctx))
+		return endpoint, errors.Join(&sdk.LoggedError{Err: err}, c.explain(ctx))
 	}
 	return endpoint, nil
 }
 
 // explain connects to the collector step by step, and says which step fails.
-func (c *otlpConfig) explain(ctx context.Context) error {
+func (c *resolved) explain(ctx context.Context) error {
 	step := func(doing string, do func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 		defer cancel()
@@ -83,7 +85,7 @@ func (c *otlpConfig) explain(ctx context.Context) error {
 }
 
 // address gives where to connect to, as package net has it.
-func (c *otlpConfig) address() (network, address string) {
+func (c *resolved) address() (network, address string) {
 	if c.endpoint.url != nil {
 		return "tcp", c.endpoint.url.Host
 	}

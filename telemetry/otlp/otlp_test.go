@@ -1,7 +1,6 @@
-package telemetry_test
+package otlp_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +28,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"promflow/telemetry"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp"
+	"promflow/telemetry/otlp/otlptest"
+	"promflow/telemetry/telemetrytest"
 )
 
 // patience is for what should happen at once.
@@ -38,7 +38,7 @@ const patience = 30 * time.Second
 
 // forEach runs test for each protocol of OTLP.
 func forEach(t *testing.T, test func(t *testing.T, protocol string)) {
-	for _, protocol := range []string{telemetry.GRPC, telemetry.HTTPProtobuf} {
+	for _, protocol := range []string{otlp.GRPC, otlp.HTTPProtobuf} {
 		t.Run(protocol, func(t *testing.T) { test(t, protocol) })
 	}
 }
@@ -54,7 +54,7 @@ func listen(t *testing.T, protocol, addr string, config *tls.Config) *otlptest.R
 		t.Fatal(err)
 	}
 	switch {
-	case protocol == telemetry.HTTPProtobuf:
+	case protocol == otlp.HTTPProtobuf:
 		return otlptest.StartHTTP(t, l, config)
 	case config != nil:
 		return otlptest.Start(t, l, grpc.Creds(credentials.NewTLS(config)))
@@ -62,51 +62,24 @@ func listen(t *testing.T, protocol, addr string, config *tls.Config) *otlptest.R
 	return otlptest.Start(t, l)
 }
 
-// lines is a log that a test can read while others write it.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// forget drops the lines that have text.
-func (l *lines) forget(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := slices.DeleteFunc(strings.SplitAfter(l.b.String(), "\n"), func(line string) bool { return strings.Contains(line, text) })
-	l.b.Reset()
-	l.b.WriteString(strings.Join(kept, ""))
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // pusher pushes to a collector.
 type pusher struct {
 	*sdkmetric.MeterProvider
-	log   *lines // but for its beginning
+	log   *telemetrytest.Lines // but for its beginning
 	other *sdkmetric.ManualReader
 }
 
 // push returns what pushes read's readings by o. The test shuts it down.
-func push(t *testing.T, o telemetry.OTLP, read func() telemetry.Reading) pusher {
+func push(t *testing.T, o otlp.Config, read func() telemetry.Reading) pusher {
 	t.Helper()
-	logged := &lines{}
+	logged := &telemetrytest.Lines{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	source := telemetry.NewSource(read, false)
-	reader, err := telemetry.NewOTLP(o, source, log)
+	reader, err := otlp.New(o, source, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	logged.forget("pushing to a collector")
+	logged.Forget("pushing to a collector")
 	other := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
 	return pusher{telemetry.New("router:9088", log, reader, other), logged, other}
 }
@@ -238,8 +211,8 @@ func TestOTLPCarriesAll(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		const n = 65536
 		r := listen(t, protocol, "", nil)
-		reading := hosts(n)
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading { return reading })
+		reading := telemetrytest.Hosts(n)
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading { return reading })
 		p.shutdown(t)
 		got := r.Values()
 		expect(t, r, series(reading))
@@ -262,8 +235,8 @@ func TestOTLPCarriesAll(t *testing.T) {
 
 // IPv6 addresses of full length make the largest points.
 func TestOTLPLargestMessage(t *testing.T) {
-	r := listen(t, telemetry.GRPC, "", nil)
-	p := push(t, telemetry.OTLP{Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading {
+	r := listen(t, otlp.GRPC, "", nil)
+	p := push(t, otlp.Config{Endpoint: r.Addr, Timeout: time.Minute}, func() telemetry.Reading {
 		return telemetry.Reading{Hosts: func(yield func(telemetry.Host) bool) {
 			for i := range 10_000 {
 				addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 16 + byte(i>>8), byte(i)})
@@ -282,8 +255,8 @@ func TestOTLPLargestMessage(t *testing.T) {
 func TestOTLPReceiverAway(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
-		s := &state{reading: hosts(3)}
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, s.read)
+		s := &telemetrytest.State{Now: telemetrytest.Hosts(3)}
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, s.Read)
 		if failures, last := p.health(t); failures != 0 || last != 0 {
 			t.Errorf("health before all pushes: %d failures, last success %d", failures, last)
 		}
@@ -291,7 +264,7 @@ func TestOTLPReceiverAway(t *testing.T) {
 		if err := p.flush(t); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, r, series(hosts(3)))
+		expect(t, r, series(telemetrytest.Hosts(3)))
 		failures, worked := p.health(t)
 		if failures != 0 || worked < before || worked > time.Now().Unix() {
 			t.Errorf("health after a push: %d failures, last success %d, at %d", failures, worked, before)
@@ -299,7 +272,7 @@ func TestOTLPReceiverAway(t *testing.T) {
 
 		r.Stop()
 		for n := range 3 {
-			s.set(hosts(10 + n))
+			s.Set(telemetrytest.Hosts(10 + n))
 			if p.flush(t) == nil {
 				t.Error("an export to nobody worked")
 			}
@@ -311,13 +284,13 @@ func TestOTLPReceiverAway(t *testing.T) {
 			t.Errorf("health: %d failures, last success %d; want 3, %d", failures, last, worked)
 		}
 
-		s.set(hosts(20))
+		s.Set(telemetrytest.Hosts(20))
 		r = listen(t, protocol, r.Addr, nil)
 		p.flushUntilItWorks(t)
-		expect(t, r, series(hosts(20)))
-		s.set(hosts(30))
+		expect(t, r, series(telemetrytest.Hosts(20)))
+		s.Set(telemetrytest.Hosts(30))
 		p.shutdown(t)
-		expect(t, r, series(hosts(30)))
+		expect(t, r, series(telemetrytest.Hosts(30)))
 		if p.count("level=ERROR") != 1 || p.count("works again") != 1 {
 			t.Errorf("want one error and one recovery; log:\n%s", p.log)
 		}
@@ -326,7 +299,7 @@ func TestOTLPReceiverAway(t *testing.T) {
 
 // Two messages make a collection, of which the collector does not take all.
 func TestOTLPReceiverRefuses(t *testing.T) {
-	reading := hosts(5_100)
+	reading := telemetrytest.Hosts(5_100)
 	all := len(series(reading)) + 2 // with the health
 	const firstBatch = 10_000
 	for name, c := range map[string]struct {
@@ -353,7 +326,7 @@ func TestOTLPReceiverRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *testing.T, protocol string) {
 				r := listen(t, protocol, "", nil)
-				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour},
+				p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour},
 					func() telemetry.Reading { return reading })
 				for n := range int64(2) {
 					r.Judge(c.judge)
@@ -395,12 +368,12 @@ func TestOTLPReceiverBusy(t *testing.T) {
 			}
 			return 0, nil
 		})
-		o := telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour}
-		p := push(t, o, func() telemetry.Reading { return hosts(3) })
+		o := otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Hour}
+		p := push(t, o, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 		if err := p.flush(t); err != nil || r.Messages() != 2 {
 			t.Errorf("%v after %d messages", err, r.Messages())
 		}
-		expect(t, r, series(hosts(3)))
+		expect(t, r, series(telemetrytest.Hosts(3)))
 		if failures, _ := p.health(t); failures != 0 || p.log.String() != "" {
 			t.Errorf("%d failures; log: %s", failures, p.log)
 		}
@@ -408,7 +381,7 @@ func TestOTLPReceiverBusy(t *testing.T) {
 
 		r.Judge(func(int) (int, error) { return 0, busy })
 		o.Timeout = 1500 * time.Millisecond
-		p = push(t, o, func() telemetry.Reading { return hosts(3) })
+		p = push(t, o, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 		if err := p.flush(t); err == nil || !strings.Contains(err.Error(), "busy") || r.Messages() < 2 {
 			t.Errorf("%v after %d messages", err, r.Messages())
 		}
@@ -419,9 +392,9 @@ func TestOTLPReceiverBusy(t *testing.T) {
 // A redirection would take the headers to another host.
 func TestOTLPFollowsNoRedirection(t *testing.T) {
 	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
-		r := listen(t, telemetry.HTTPProtobuf, "", nil)
+		r := listen(t, otlp.HTTPProtobuf, "", nil)
 		server := httptest.NewServer(http.RedirectHandler("http://"+r.Addr, code))
-		p := push(t, telemetry.OTLP{Protocol: telemetry.HTTPProtobuf, Endpoint: server.URL, Interval: time.Hour}, example)
+		p := push(t, otlp.Config{Protocol: otlp.HTTPProtobuf, Endpoint: server.URL, Interval: time.Hour}, telemetrytest.Example)
 		if err := p.flush(t); err == nil || !strings.Contains(err.Error(), http.StatusText(code)) {
 			t.Errorf("%d: got %v", code, err)
 		}
@@ -474,8 +447,8 @@ func TestShutdownEndsInTime(t *testing.T) {
 					}
 					collecting := make(chan struct{})
 					signal := sync.OnceFunc(func() { close(collecting) })
-					p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: collector(t, protocol), Interval: interval},
-						func() telemetry.Reading { signal(); return hosts(6000) }) // two batches
+					p := push(t, otlp.Config{Protocol: protocol, Endpoint: collector(t, protocol), Interval: interval},
+						func() telemetry.Reading { signal(); return telemetrytest.Hosts(6000) }) // two batches
 					if busy {
 						<-collecting
 					}
@@ -509,15 +482,15 @@ func TestShutdownPushesAgain(t *testing.T) {
 			return 0, nil
 		})
 		var readings atomic.Int64
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Millisecond}, func() telemetry.Reading {
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: patience, Interval: time.Millisecond}, func() telemetry.Reading {
 			if readings.Add(1) == 2 {
 				close(release)
 			}
-			return hosts(3)
+			return telemetrytest.Hosts(3)
 		})
 		<-arrived
 		p.shutdown(t)
-		expect(t, r, series(hosts(3)))
+		expect(t, r, series(telemetrytest.Hosts(3)))
 		if r.Messages() != 2 || p.log.String() != "" {
 			t.Errorf("want two messages and no log; %d messages, log:\n%s", r.Messages(), p.log)
 		}
@@ -528,7 +501,7 @@ func TestShutdownClosesConnections(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		ignore := goleak.IgnoreCurrent()
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Interval: time.Hour}, func() telemetry.Reading { return hosts(3) })
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Interval: time.Hour}, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 		if err := p.flush(t); err != nil {
 			t.Fatal(err)
 		}
@@ -540,8 +513,8 @@ func TestShutdownClosesConnections(t *testing.T) {
 // A dead collector costs one timeout for a collection, not one for each of its 4 batches.
 func TestOTLPGivesUpOnCollection(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: frozen(t, protocol), Timeout: 500 * time.Millisecond, Interval: time.Hour},
-			func() telemetry.Reading { return hosts(20_000) })
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: frozen(t, protocol), Timeout: 500 * time.Millisecond, Interval: time.Hour},
+			func() telemetry.Reading { return telemetrytest.Hosts(20_000) })
 		err := p.flush(t)
 		if err == nil || strings.Count(err.Error(), "failed to upload") != 1 {
 			t.Errorf("want the error of one batch, got %v", err)
@@ -567,7 +540,7 @@ func TestOTLPTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *testing.T, protocol string) {
 				t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", c.env)
-				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: stuck(t, protocol), Timeout: c.timeout, Interval: time.Hour}, example)
+				p := push(t, otlp.Config{Protocol: protocol, Endpoint: stuck(t, protocol), Timeout: c.timeout, Interval: time.Hour}, telemetrytest.Example)
 				begin := time.Now()
 				err := p.flush(t)
 				if took := time.Since(begin); err == nil || took < timeout || took > timeout+4*time.Second {
@@ -586,21 +559,21 @@ func TestOTLPInterval(t *testing.T) {
 	}{"setting": {"3600000", time.Millisecond}, "variable": {"1", 0}} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", c.env)
-			r := listen(t, telemetry.GRPC, "", nil)
+			r := listen(t, otlp.GRPC, "", nil)
 			readings := make(chan struct{})
 			var pushed atomic.Int64
-			p := push(t, telemetry.OTLP{Endpoint: r.Addr, Interval: c.interval}, func() telemetry.Reading {
+			p := push(t, otlp.Config{Endpoint: r.Addr, Interval: c.interval}, func() telemetry.Reading {
 				if pushed.Add(1) == 3 { // so two have been pushed
 					close(readings)
 				}
-				return hosts(3)
+				return telemetrytest.Hosts(3)
 			})
 			select {
 			case <-readings:
 			case <-time.After(patience):
 				t.Error("nothing is pushed")
 			}
-			expect(t, r, series(hosts(3)))
+			expect(t, r, series(telemetrytest.Hosts(3)))
 			p.shutdown(t)
 		})
 	}
@@ -633,8 +606,8 @@ func TestResource(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			r := listen(t, telemetry.GRPC, "", nil)
-			p := push(t, telemetry.OTLP{Endpoint: r.Addr}, example)
+			r := listen(t, otlp.GRPC, "", nil)
+			p := push(t, otlp.Config{Endpoint: r.Addr}, telemetrytest.Example)
 			p.shutdown(t)
 			got := r.Resource()
 			for k, v := range c.want {
@@ -651,7 +624,7 @@ func TestOTLPEnvironment(t *testing.T) {
 	type env map[string]string
 	for name, c := range map[string]struct {
 		env     env // {} stands for the receiver's address
-		options telemetry.OTLP
+		options otlp.Config
 		header  string // the value of x-key
 		zip     string
 		delta   bool
@@ -660,7 +633,7 @@ func TestOTLPEnvironment(t *testing.T) {
 		"general":                {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://{}"}},
 		"without scheme":         {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}},
 		"metrics first":          {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": dead, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "{}"}},
-		"flag first":             {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1"}, options: telemetry.OTLP{Endpoint: "{}"}},
+		"flag first":             {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1"}, options: otlp.Config{Endpoint: "{}"}},
 		"insecure with a scheme": {env: env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://{}", "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
 		"headers": {
 			env:    env{"OTEL_EXPORTER_OTLP_ENDPOINT": "{}", "OTEL_EXPORTER_OTLP_HEADERS": "X-Key=a%20b, y=2"},
@@ -668,51 +641,51 @@ func TestOTLPEnvironment(t *testing.T) {
 		},
 		"headers of metrics": {
 			env:    env{"OTEL_EXPORTER_OTLP_HEADERS": "x-key=no", "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "x-key=yes"},
-			header: "yes", options: telemetry.OTLP{Endpoint: "{}"},
+			header: "yes", options: otlp.Config{Endpoint: "{}"},
 		},
 		"headers of the flag": {
 			env: env{"OTEL_EXPORTER_OTLP_HEADERS": "x-key=no,x-other=no"}, header: "flag",
-			options: telemetry.OTLP{Endpoint: "{}", Headers: map[string]string{"X-Key": "flag"}},
+			options: otlp.Config{Endpoint: "{}", Headers: map[string]string{"X-Key": "flag"}},
 		},
-		"compression":             {env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, options: telemetry.OTLP{Endpoint: "{}"}, zip: "gzip"},
-		"compression of the flag": {options: telemetry.OTLP{Endpoint: "{}", Compression: telemetry.Gzip}, zip: "gzip"},
+		"compression":             {env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, options: otlp.Config{Endpoint: "{}"}, zip: "gzip"},
+		"compression of the flag": {options: otlp.Config{Endpoint: "{}", Compression: otlp.Gzip}, zip: "gzip"},
 		"compression of metrics": {
 			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION": "none"},
-			options: telemetry.OTLP{Endpoint: "{}"},
+			options: otlp.Config{Endpoint: "{}"},
 		},
 		"no compression": {
 			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"},
-			options: telemetry.OTLP{Endpoint: "{}", Compression: telemetry.NoCompression},
+			options: otlp.Config{Endpoint: "{}", Compression: otlp.NoCompression},
 		},
 		"delta": {
 			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "Delta"},
-			options: telemetry.OTLP{Endpoint: "{}"}, delta: true,
+			options: otlp.Config{Endpoint: "{}"}, delta: true,
 		},
 		"low memory": {
 			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "lowmemory"},
-			options: telemetry.OTLP{Endpoint: "{}"},
+			options: otlp.Config{Endpoint: "{}"},
 		},
 		"certificate for others": {
 			env:     env{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/no/such"},
-			options: telemetry.OTLP{Endpoint: "http://{}"},
+			options: otlp.Config{Endpoint: "http://{}"},
 		},
 		"unknown compression": {
 			env:     env{"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"},
-			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_COMPRESSION",
+			options: otlp.Config{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_COMPRESSION",
 		},
 		"unknown temporality": {
 			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "both"},
-			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+			options: otlp.Config{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
 		},
 		"timeout with a unit": {
 			env:     env{"OTEL_EXPORTER_OTLP_TIMEOUT": "5s"},
-			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_TIMEOUT",
+			options: otlp.Config{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_TIMEOUT",
 		},
 		"no timeout": {
 			env:     env{"OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "0"},
-			options: telemetry.OTLP{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+			options: otlp.Config{Endpoint: "{}"}, warns: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
 		},
-		"other exporter": {env: env{"OTEL_METRICS_EXPORTER": "none"}, options: telemetry.OTLP{Endpoint: "{}"}}, // is for the caller
+		"other exporter": {env: env{"OTEL_METRICS_EXPORTER": "none"}, options: otlp.Config{Endpoint: "{}"}}, // is for the caller
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *testing.T, protocol string) {
@@ -726,9 +699,9 @@ func TestOTLPEnvironment(t *testing.T) {
 				}
 				o := c.options
 				o.Endpoint = strings.ReplaceAll(o.Endpoint, "{}", r.Addr)
-				p := push(t, o, func() telemetry.Reading { return hosts(3) })
+				p := push(t, o, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 				p.shutdown(t)
-				expect(t, r, series(hosts(3)))
+				expect(t, r, series(telemetrytest.Hosts(3)))
 				if got := r.Header("x-key"); got != c.header || r.Header("x-other") != "" {
 					t.Errorf("headers are %q and %q, want %q", got, r.Header("x-other"), c.header)
 				}
@@ -749,10 +722,10 @@ func TestOTLPEnvironment(t *testing.T) {
 // A protocol that is not known is ignored, too.
 func TestOTLPUnknownProtocol(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
-	r := listen(t, telemetry.GRPC, "", nil)
-	p := push(t, telemetry.OTLP{Endpoint: r.Addr}, func() telemetry.Reading { return hosts(3) })
+	r := listen(t, otlp.GRPC, "", nil)
+	p := push(t, otlp.Config{Endpoint: r.Addr}, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 	p.shutdown(t)
-	expect(t, r, series(hosts(3)))
+	expect(t, r, series(telemetrytest.Hosts(3)))
 	if p.count("\n") != 1 || p.count("http/json") != 1 || p.count("level=WARN") != 1 {
 		t.Error("log:", p.log)
 	}
@@ -788,14 +761,14 @@ func TestOTLPPaths(t *testing.T) {
 		{"http://{}/x", env{metrics: "http://127.0.0.1:1/y"}, "/x/v1/metrics"},
 	} {
 		t.Run(c.endpoint, func(t *testing.T) {
-			r := listen(t, telemetry.HTTPProtobuf, "", nil)
+			r := listen(t, otlp.HTTPProtobuf, "", nil)
 			for k, v := range c.env {
 				t.Setenv(k, strings.ReplaceAll(v, "{}", r.Addr))
 			}
-			p := push(t, telemetry.OTLP{Protocol: telemetry.HTTPProtobuf, Endpoint: strings.ReplaceAll(c.endpoint, "{}", r.Addr)},
-				func() telemetry.Reading { return hosts(3) })
+			p := push(t, otlp.Config{Protocol: otlp.HTTPProtobuf, Endpoint: strings.ReplaceAll(c.endpoint, "{}", r.Addr)},
+				func() telemetry.Reading { return telemetrytest.Hosts(3) })
 			p.shutdown(t)
-			expect(t, r, series(hosts(3)))
+			expect(t, r, series(telemetrytest.Hosts(3)))
 			if r.Path() != c.want {
 				t.Errorf("%q, %v: path is %q, want %q", c.endpoint, c.env, r.Path(), c.want)
 			}
@@ -820,7 +793,7 @@ func TestOTLPConfigured(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			if got := (telemetry.OTLP{Endpoint: c.endpoint}).Configured(); got != c.want {
+			if got := (otlp.Config{Endpoint: c.endpoint}).Configured(); got != c.want {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -843,45 +816,45 @@ func TestOTLPRefuses(t *testing.T) {
 	type env map[string]string
 	for name, c := range map[string]struct {
 		env     env
-		options telemetry.OTLP
+		options otlp.Config
 		setting string // that is to blame
 		want    []string
 	}{
-		"endpoint":      {nil, telemetry.OTLP{Endpoint: "ftp://x"}, "endpoint", []string{`"ftp://x"`, "http://"}},
-		"variable":      {env{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, telemetry.OTLP{}, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
-		"contradiction": {nil, telemetry.OTLP{Endpoint: "https://x", Insecure: &yes}, "endpoint", []string{`"https://x"`, "insecure"}},
-		"path by gRPC":  {nil, telemetry.OTLP{Endpoint: "http://x/v1/metrics"}, "endpoint", []string{`"/v1/metrics"`, "http/protobuf"}},
+		"endpoint":      {nil, otlp.Config{Endpoint: "ftp://x"}, "endpoint", []string{`"ftp://x"`, "http://"}},
+		"variable":      {env{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, otlp.Config{}, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
+		"contradiction": {nil, otlp.Config{Endpoint: "https://x", Insecure: &yes}, "endpoint", []string{`"https://x"`, "insecure"}},
+		"path by gRPC":  {nil, otlp.Config{Endpoint: "http://x/v1/metrics"}, "endpoint", []string{`"/v1/metrics"`, "http/protobuf"}},
 		"socket by HTTP": {
-			nil, telemetry.OTLP{Endpoint: "unix:///x", Protocol: telemetry.HTTPProtobuf}, "endpoint", []string{`"unix:///x"`, "grpc"},
+			nil, otlp.Config{Endpoint: "unix:///x", Protocol: otlp.HTTPProtobuf}, "endpoint", []string{`"unix:///x"`, "grpc"},
 		},
 		"headers": {
-			env{"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "secret"}, telemetry.OTLP{Endpoint: "x"}, "",
+			env{"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "secret"}, otlp.Config{Endpoint: "x"}, "",
 			[]string{"OTEL_EXPORTER_OTLP_METRICS_HEADERS", "key=value"},
 		},
-		"header of flag":  {nil, telemetry.OTLP{Endpoint: "x", Headers: map[string]string{"a b": "secret"}}, "headers", []string{`"a b"`}},
-		"no headers file": {nil, telemetry.OTLP{Endpoint: "x", HeadersFile: dir + "/none"}, "headers-file", []string{dir + "/none", "no such file"}},
-		"headers file":    {nil, telemetry.OTLP{Endpoint: "x", HeadersFile: noHeaders}, "headers-file", []string{noHeaders, "header 2", "key=value"}},
-		"no authority":    {nil, telemetry.OTLP{Endpoint: "https://x", CAFile: dir + "/none"}, "ca-file", []string{dir + "/none"}},
-		"authority":       {nil, telemetry.OTLP{Endpoint: "https://x", CAFile: noPEM}, "ca-file", []string{noPEM, "PEM"}},
+		"header of flag":  {nil, otlp.Config{Endpoint: "x", Headers: map[string]string{"a b": "secret"}}, "headers", []string{`"a b"`}},
+		"no headers file": {nil, otlp.Config{Endpoint: "x", HeadersFile: dir + "/none"}, "headers-file", []string{dir + "/none", "no such file"}},
+		"headers file":    {nil, otlp.Config{Endpoint: "x", HeadersFile: noHeaders}, "headers-file", []string{noHeaders, "header 2", "key=value"}},
+		"no authority":    {nil, otlp.Config{Endpoint: "https://x", CAFile: dir + "/none"}, "ca-file", []string{dir + "/none"}},
+		"authority":       {nil, otlp.Config{Endpoint: "https://x", CAFile: noPEM}, "ca-file", []string{noPEM, "PEM"}},
 		"authority of the variable": {
-			env{"OTEL_EXPORTER_OTLP_CERTIFICATE": noPEM}, telemetry.OTLP{Endpoint: "https://x"}, "",
+			env{"OTEL_EXPORTER_OTLP_CERTIFICATE": noPEM}, otlp.Config{Endpoint: "https://x"}, "",
 			[]string{"OTEL_EXPORTER_OTLP_CERTIFICATE", noPEM, "PEM"},
 		},
-		"certificate without key": {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert}, "cert-file", []string{cert, "key"}},
-		"key without certificate": {nil, telemetry.OTLP{Endpoint: "https://x", KeyFile: key}, "key-file", []string{key, "certificate"}},
-		"certificate for a key":   {nil, telemetry.OTLP{Endpoint: "https://x", CertFile: cert, KeyFile: a.File}, "cert-file", []string{cert, a.File}},
+		"certificate without key": {nil, otlp.Config{Endpoint: "https://x", CertFile: cert}, "cert-file", []string{cert, "key"}},
+		"key without certificate": {nil, otlp.Config{Endpoint: "https://x", KeyFile: key}, "key-file", []string{key, "certificate"}},
+		"certificate for a key":   {nil, otlp.Config{Endpoint: "https://x", CertFile: cert, KeyFile: a.File}, "cert-file", []string{cert, a.File}},
 		"certificate of the variable": {
 			env{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE": noPEM, "OTEL_EXPORTER_OTLP_CLIENT_KEY": key},
-			telemetry.OTLP{Endpoint: "https://x"}, "", []string{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", noPEM, key},
+			otlp.Config{Endpoint: "https://x"}, "", []string{"OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", noPEM, key},
 		},
-		"authority without TLS":   {nil, telemetry.OTLP{Endpoint: "http://x", CAFile: a.File}, "endpoint", []string{"http://x", "https://"}},
-		"certificate without TLS": {nil, telemetry.OTLP{Endpoint: "x", CertFile: cert, KeyFile: key}, "endpoint", []string{"https://"}},
+		"authority without TLS":   {nil, otlp.Config{Endpoint: "http://x", CAFile: a.File}, "endpoint", []string{"http://x", "https://"}},
+		"certificate without TLS": {nil, otlp.Config{Endpoint: "x", CertFile: cert, KeyFile: key}, "endpoint", []string{"https://"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			_, err := telemetry.NewOTLP(c.options, telemetry.NewSource(example, false), slog.New(slog.DiscardHandler))
+			_, err := otlp.New(c.options, telemetry.NewSource(telemetrytest.Example, false), slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -893,7 +866,7 @@ func TestOTLPRefuses(t *testing.T) {
 			if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%q has several lines or a secret", err)
 			}
-			if wrong := (*telemetry.SettingError)(nil); errors.As(err, &wrong) != (c.setting != "") || wrong != nil && wrong.Setting != c.setting {
+			if wrong := (*otlp.SettingError)(nil); errors.As(err, &wrong) != (c.setting != "") || wrong != nil && wrong.Setting != c.setting {
 				t.Errorf("%q blames %+v, want %q", err, wrong, c.setting)
 			}
 		})
@@ -922,14 +895,14 @@ func TestOTLPWarns(t *testing.T) {
 	} {
 		t.Run(c.endpoint, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_INSECURE", c.insecure)
-			o := telemetry.OTLP{Endpoint: c.endpoint, Headers: c.headers}
+			o := otlp.Config{Endpoint: c.endpoint, Headers: c.headers}
 			if c.file != "" {
 				o.HeadersFile = filepath.Join(t.TempDir(), "headers")
 				if err := os.WriteFile(o.HeadersFile, []byte(c.file), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			p := push(t, o, example)
+			p := push(t, o, telemetrytest.Example)
 			p.abandon()
 			want := 0
 			if c.warns != "" {
@@ -954,8 +927,8 @@ func TestOTLPHeadersFile(t *testing.T) {
 		}
 		write("authorization=Bearer%20secret1\nempty=\r\n\nother=1\n")
 		r := listen(t, protocol, "", nil)
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, HeadersFile: file, Interval: time.Hour,
-			Headers: map[string]string{"Authorization": "setting", "tenant": "lab"}}, func() telemetry.Reading { return hosts(3) })
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, HeadersFile: file, Interval: time.Hour,
+			Headers: map[string]string{"Authorization": "setting", "tenant": "lab"}}, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 		expectHeaders := func(authorization, other string) {
 			t.Helper()
 			if err := p.flush(t); err != nil {
@@ -1001,11 +974,11 @@ func TestOTLPLogsNoSecret(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization secret,=secret%zz,secret%zz=1,a=secret%zz")
 		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "://secret")
-		logged := &lines{}
+		logged := &telemetrytest.Lines{}
 		log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		telemetry.New("", log).Shutdown(t.Context()) // its log is the SDK's from now on
-		reader, err := telemetry.NewOTLP(telemetry.OTLP{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
-			Headers: map[string]string{"authorization": "secret"}}, telemetry.NewSource(example, false), log)
+		reader, err := otlp.New(otlp.Config{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
+			Headers: map[string]string{"authorization": "secret"}}, telemetry.NewSource(telemetrytest.Example, false), log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1029,30 +1002,30 @@ func TestOTLPOverTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, c := range map[string]struct {
-			options telemetry.OTLP
+			options otlp.Config
 			env     map[string]string
 		}{
-			"file":     {telemetry.OTLP{Endpoint: "https://127.0.0.1:" + port, CAFile: a.File}, nil},
-			"name":     {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.File}, nil},
-			"insecure": {telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, nil},
+			"file":     {otlp.Config{Endpoint: "https://127.0.0.1:" + port, CAFile: a.File}, nil},
+			"name":     {otlp.Config{Endpoint: "https://localhost:" + port, CAFile: a.File}, nil},
+			"insecure": {otlp.Config{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, nil},
 			"insecure first": {
-				telemetry.OTLP{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_INSECURE": "true"},
+				otlp.Config{Endpoint: "localhost:" + port, Insecure: &no, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_INSECURE": "true"},
 			},
-			"file first":   {telemetry.OTLP{Endpoint: "https://localhost:" + port, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}},
-			"variable":     {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": a.File}},
-			"of metrics":   {telemetry.OTLP{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": a.File}},
-			"by variables": {telemetry.OTLP{CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": r.Addr, "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
+			"file first":   {otlp.Config{Endpoint: "https://localhost:" + port, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}},
+			"variable":     {otlp.Config{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_CERTIFICATE": a.File}},
+			"of metrics":   {otlp.Config{Endpoint: "https://localhost:" + port}, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": a.File}},
+			"by variables": {otlp.Config{CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": r.Addr, "OTEL_EXPORTER_OTLP_INSECURE": "false"}},
 			// The variable's endpoint must not make the setting's insecure.
-			"other endpoint": {telemetry.OTLP{Endpoint: "https://" + r.Addr, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}},
+			"other endpoint": {otlp.Config{Endpoint: "https://" + r.Addr, CAFile: a.File}, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				for k, v := range c.env {
 					t.Setenv(k, v)
 				}
 				c.options.Protocol = protocol
-				p := push(t, c.options, func() telemetry.Reading { return hosts(3) })
+				p := push(t, c.options, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 				p.shutdown(t)
-				expect(t, r, series(hosts(3)))
+				expect(t, r, series(telemetrytest.Hosts(3)))
 				if p.log.String() != "" {
 					t.Error("log:", p.log)
 				}
@@ -1067,9 +1040,9 @@ func TestOTLPStaysPlain(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		for _, endpoint := range []string{"http://" + r.Addr, r.Addr} {
-			p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: endpoint}, func() telemetry.Reading { return hosts(3) })
+			p := push(t, otlp.Config{Protocol: protocol, Endpoint: endpoint}, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 			p.shutdown(t)
-			expect(t, r, series(hosts(3)))
+			expect(t, r, series(telemetrytest.Hosts(3)))
 			if p.log.String() != "" {
 				t.Error("log:", p.log)
 			}
@@ -1083,8 +1056,8 @@ func TestOTLPTrustsNobodyElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *testing.T, protocol string) {
 				r := listen(t, protocol, "", a.Server(t, false))
-				p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: file,
-					Timeout: time.Second, Interval: time.Hour}, example)
+				p := push(t, otlp.Config{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: file,
+					Timeout: time.Second, Interval: time.Hour}, telemetrytest.Example)
 				for range 2 {
 					if err := p.flush(t); err == nil || r.Messages() > 0 {
 						t.Errorf("got %v; %d messages arrived", err, r.Messages())
@@ -1115,9 +1088,9 @@ func TestOTLPClientCertificate(t *testing.T) {
 			}
 			r := listen(t, protocol, "", config())
 			dir := t.TempDir()
-			o := telemetry.OTLP{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: a.File, Timeout: time.Second, Interval: time.Hour}
+			o := otlp.Config{Protocol: protocol, Endpoint: "https://" + r.Addr, CAFile: a.File, Timeout: time.Second, Interval: time.Hour}
 
-			stranger := push(t, o, example) // without a certificate
+			stranger := push(t, o, telemetrytest.Example) // without a certificate
 			if err := stranger.flush(t); err == nil || r.Messages() > 0 {
 				t.Errorf("got %v; %d messages arrived", err, r.Messages())
 			}
@@ -1130,11 +1103,11 @@ func TestOTLPClientCertificate(t *testing.T) {
 			} else {
 				o.CertFile, o.KeyFile = cert, key
 			}
-			p := push(t, o, func() telemetry.Reading { return hosts(3) })
+			p := push(t, o, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 			if err := p.flush(t); err != nil {
 				t.Fatal(err)
 			}
-			expect(t, r, series(hosts(3)))
+			expect(t, r, series(telemetrytest.Hosts(3)))
 			if client.Load() != "first" {
 				t.Errorf("the client is %v", client.Load())
 			}
@@ -1142,7 +1115,7 @@ func TestOTLPClientCertificate(t *testing.T) {
 			a.Issue(t, "second").Write(t, dir)
 			r = listen(t, protocol, r.Addr, config())
 			p.flushUntilItWorks(t)
-			expect(t, r, series(hosts(3)))
+			expect(t, r, series(telemetrytest.Hosts(3)))
 			if client.Load() != "second" {
 				t.Errorf("the client is %v", client.Load())
 			}
@@ -1158,9 +1131,9 @@ func TestOTLPOverUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := otlptest.Start(t, l)
-	p := push(t, telemetry.OTLP{Endpoint: "unix://" + path}, func() telemetry.Reading { return hosts(3) })
+	p := push(t, otlp.Config{Endpoint: "unix://" + path}, func() telemetry.Reading { return telemetrytest.Hosts(3) })
 	p.shutdown(t)
-	expect(t, r, series(hosts(3)))
+	expect(t, r, series(telemetrytest.Hosts(3)))
 }
 
 func TestOTLPDeltas(t *testing.T) {
@@ -1170,8 +1143,8 @@ func TestOTLPDeltas(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		r.ExpectDeltas()
-		s := &state{}
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Temporality: telemetry.Delta, Timeout: patience, Interval: time.Hour}, s.read)
+		s := &telemetrytest.State{}
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Temporality: otlp.Delta, Timeout: patience, Interval: time.Hour}, s.Read)
 		sums := values{}
 		for _, step := range []struct {
 			name   string
@@ -1200,7 +1173,7 @@ func TestOTLPDeltas(t *testing.T) {
 					}
 				}
 			}}
-			s.set(reading)
+			s.Set(reading)
 			r.Judge(func(int) (int, error) {
 				if step.refuse {
 					return 0, status.Error(codes.InvalidArgument, "no")
@@ -1235,8 +1208,8 @@ func TestOTLPDeltasOfPart(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		r.ExpectDeltas()
-		s := &state{reading: hosts(5_100)} // two messages
-		p := push(t, telemetry.OTLP{Protocol: protocol, Endpoint: r.Addr, Temporality: telemetry.Delta, Timeout: patience, Interval: time.Hour}, s.read)
+		s := &telemetrytest.State{Now: telemetrytest.Hosts(5_100)} // two messages
+		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Temporality: otlp.Delta, Timeout: patience, Interval: time.Hour}, s.Read)
 		r.Judge(func(n int) (int, error) {
 			if n == 2 {
 				return 0, status.Error(codes.Internal, "no")
@@ -1246,12 +1219,12 @@ func TestOTLPDeltasOfPart(t *testing.T) {
 		if p.flush(t) == nil || len(r.Take()) != 10_000 {
 			t.Error("want one of two messages to arrive")
 		}
-		s.set(hosts(5_101))
+		s.Set(telemetrytest.Hosts(5_101))
 		r.Judge(nil)
 		if err := p.flush(t); err != nil {
 			t.Error(err)
 		}
-		if got, want := len(r.Take()), len(series(hosts(5_101)))+2-10_000; got != want {
+		if got, want := len(r.Take()), len(series(telemetrytest.Hosts(5_101)))+2-10_000; got != want {
 			t.Errorf("%d series arrived, want %d", got, want)
 		}
 		r.Judge(nil)
@@ -1259,7 +1232,7 @@ func TestOTLPDeltasOfPart(t *testing.T) {
 			t.Errorf("%v; %d messages although nothing moved", err, r.Messages())
 		}
 		p.shutdown(t)
-		want := series(hosts(5_101))
+		want := series(telemetrytest.Hosts(5_101))
 		delete(want, "promflow_tracked_ips")
 		delete(want, "promflow_tracked_ips_limit")
 		expectSeries(t, r.Sums(), want)

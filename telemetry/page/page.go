@@ -1,4 +1,5 @@
-package telemetry
+// Package page serves the metrics to Prometheus, in the formats and encodings that scrapers ask for.
+package page
 
 import (
 	"bytes"
@@ -23,7 +24,9 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"promflow/telemetry"
 	"promflow/telemetry/exposition"
+	"promflow/telemetry/sdk"
 )
 
 // What scrapes may take. A page is held until the last of the scrapes that share it has read it, which may be never.
@@ -33,12 +36,12 @@ const (
 	patience   = time.Second // how long a page may be read when there is no room for another
 )
 
-// Prometheus is the reader behind the metrics page, and the handler that serves it.
+// Page is the reader behind the metrics page, and the handler that serves it.
 //
 // The reader is that of the SDK's Prometheus exporter. What the exporter would do next, to turn each series into a
 // client_golang metric for a registry to sort, check and encode, takes most of a page's time and memory. The handler asks the
 // reader itself, and has package exposition write what the exporter's page would be.
-type Prometheus struct {
+type Page struct {
 	sdkmetric.Reader
 
 	process prometheus.Gatherer // the Go runtime, the process and the build
@@ -51,7 +54,7 @@ type Prometheus struct {
 	held    []*page                 // that are made, and not cut off, the oldest first
 }
 
-// NewPrometheus returns a reader of source, and the page of its metrics with those of the Go runtime, the process and the
+// New returns a reader of source, and the page of its metrics with those of the Go runtime, the process and the
 // build. While the reader is part of no provider, the page has only these.
 //
 // The page comes in the format that a scraper asks for, compressed if it can read that. Scrapes that overlap share the one that
@@ -60,8 +63,8 @@ type Prometheus struct {
 //
 // When there is no room for another page, those who read the oldest are cut off once they have had a second for it: clients that
 // read slowly, or not at all, do not keep others waiting.
-func NewPrometheus(source *Source, log *slog.Logger) (*Prometheus, error) {
-	routeSDKLogs(log)
+func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
+	sdk.RouteLogs(log)
 	process := prometheus.NewRegistry()
 	process.MustRegister(
 		collectors.NewGoCollector(),
@@ -79,12 +82,12 @@ func NewPrometheus(source *Source, log *slog.Logger) (*Prometheus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Prometheus exporter: %w", err)
 	}
-	return &Prometheus{
+	return &Page{
 		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), making: map[expfmt.Format]*page{},
 	}, nil
 }
 
-func (p *Prometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
 	scrape := http.NewResponseController(w)
 	shared, begun := p.join(format, scrape)
@@ -123,7 +126,7 @@ func (p *Prometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // join gives a scrape the page that is being made in its format, or a new one for it to make; nil if there is no room.
-func (p *Prometheus) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, begun bool) {
+func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, begun bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.scrapes >= maxScrapes {
@@ -143,7 +146,7 @@ func (p *Prometheus) join(format expfmt.Format, scrape *http.ResponseController)
 }
 
 // leave ends a scrape, and with the last one that shares a page the page, which has been made.
-func (p *Prometheus) leave(shared *page, scrape *http.ResponseController) {
+func (p *Page) leave(shared *page, scrape *http.ResponseController) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(shared.scrapes, scrape)
@@ -157,7 +160,7 @@ func (p *Prometheus) leave(shared *page, scrape *http.ResponseController) {
 }
 
 // takeSlot waits until there is room for a page, and sees to it that it comes.
-func (p *Prometheus) takeSlot() {
+func (p *Page) takeSlot() {
 	select {
 	case p.slots <- struct{}{}:
 		return
@@ -177,7 +180,7 @@ func (p *Prometheus) takeSlot() {
 
 // cutOff ends the scrapes that share the oldest page if they have had the time to read it, and gives in what time to try that again.
 // The caller holds mu.
-func (p *Prometheus) cutOff() (again time.Duration) {
+func (p *Page) cutOff() (again time.Duration) {
 	if len(p.held) == 0 {
 		return patience
 	}
@@ -195,7 +198,7 @@ func (p *Prometheus) cutOff() (again time.Duration) {
 }
 
 // make makes a page once there is room for it. From then on no other scrape shares it.
-func (p *Prometheus) make(shared *page, format expfmt.Format) {
+func (p *Page) make(shared *page, format expfmt.Format) {
 	p.takeSlot()
 	defer close(shared.ready)
 	defer func() {
@@ -209,7 +212,7 @@ func (p *Prometheus) make(shared *page, format expfmt.Format) {
 }
 
 // collect gives the page of this instant.
-func (p *Prometheus) collect(format expfmt.Format) ([]byte, error) {
+func (p *Page) collect(format expfmt.Format) ([]byte, error) {
 	var metrics metricdata.ResourceMetrics
 	err := p.Collect(context.Background(), &metrics)
 	if err != nil && !errors.Is(err, sdkmetric.ErrReaderNotRegistered) {
@@ -233,7 +236,7 @@ type page struct {
 	err        error
 	gzip, zstd func() ([]byte, error)
 
-	// For those who hold mu of Prometheus:
+	// For those who hold mu of Page:
 	scrapes map[*http.ResponseController]bool // that share it
 	made    time.Time
 	cut     bool // they were cut off

@@ -1,10 +1,12 @@
-package telemetry
+package otlp
 
 import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"promflow/telemetry"
 )
 
 // deltas makes of totals what was added to them since a collector last took them. The SDK would make deltas between
@@ -56,8 +58,8 @@ func (d *deltas) of(batch *metricdata.ResourceMetrics) *metricdata.ResourceMetri
 	return &moved
 }
 
-func (d *deltas) points(metric string, totals []point) []point {
-	var moved []point
+func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) []metricdata.DataPoint[int64] {
+	var moved []metricdata.DataPoint[int64]
 	for _, p := range totals {
 		last, known := d.taken[series{metric, p.Attributes.Equivalent()}]
 		if known && p.StartTime.Before(last.at) { // else it has begun anew since
@@ -95,15 +97,9 @@ func (d *deltas) forget() {
 	}
 	kept := d.keeps()
 	for s := range d.taken {
-		if ofAddress[s.metric] && !kept[s.attributes] {
+		if telemetry.ByAddress(s.metric) && !kept[s.attributes] {
 			delete(d.taken, s)
 		}
 	}
 	d.prune = max(minPrune, 2*len(d.taken))
-}
-
-// ofAddress has the names of the metrics by address.
-var ofAddress = map[string]bool{
-	definitions[receiveBytes].name: true, definitions[transmitBytes].name: true,
-	definitions[receivePackets].name: true, definitions[transmitPackets].name: true,
 }

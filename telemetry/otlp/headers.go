@@ -1,4 +1,4 @@
-package telemetry
+package otlp
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"promflow/telemetry/sdk"
 )
 
 // headers are those of every request.
@@ -22,24 +24,24 @@ type headers struct {
 }
 
 // headers gives those of o, or else of the environment.
-func (o OTLP) headers() (h headers, err error) {
+func (o Config) headers() (h headers, err error) {
 	if h.file = o.HeadersFile; h.file != "" {
 		// A pipe would have the headers only once.
 		if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
-			return h, variable{}.blame("headers-file", fmt.Errorf("%s is not a regular file", h.file))
+			return h, blame(sdk.Variable{}, "headers-file", fmt.Errorf("%s is not a regular file", h.file))
 		}
 		if _, err := h.now(); err != nil {
-			return h, variable{}.blame("headers-file", err)
+			return h, blame(sdk.Variable{}, "headers-file", err)
 		}
 	}
-	from := variable{}
+	from := sdk.Variable{}
 	if h.fixed = o.Headers; len(h.fixed) == 0 {
 		from = otlpVariable("HEADERS")
-		h.fixed, err = ParseHeaders(from.value)
+		h.fixed, err = ParseHeaders(from.Value)
 	} else {
 		h.fixed, err = checkHeaders(o.Headers)
 	}
-	return h, from.blame("headers", err)
+	return h, blame(from, "headers", err)
 }
 
 func (h headers) any() bool { return len(h.fixed) > 0 || h.file != "" }

@@ -1,11 +1,11 @@
-package telemetry_test
+package otlp_test
 
 import (
 	"maps"
 	"strings"
 	"testing"
 
-	"promflow/telemetry"
+	"promflow/telemetry/otlp"
 )
 
 func TestParseHeaders(t *testing.T) {
@@ -27,7 +27,7 @@ func TestParseHeaders(t *testing.T) {
 		"a=%0d":                              nil,
 		"grpc-host=x":                        nil,
 	} {
-		got, err := telemetry.ParseHeaders(s)
+		got, err := otlp.ParseHeaders(s)
 		if (err != nil) != (want == nil) || err == nil && !maps.Equal(got, want) {
 			t.Errorf("%q: got %v, %v; want %v", s, got, err, want)
 		}
@@ -45,7 +45,7 @@ func TestHeaderErrorsShowNoSecret(t *testing.T) {
 		"Bearer secret==":               "header 1",
 		"a=1,,ключ secret=":             "header 3",
 	} {
-		_, err := telemetry.ParseHeaders(s)
+		_, err := otlp.ParseHeaders(s)
 		if err == nil || strings.Contains(strings.ToLower(err.Error()), "secret") || !strings.Contains(err.Error(), place) {
 			t.Errorf("%q: error %v; want one that names %s and no secret", s, err, place)
 		}

@@ -1,4 +1,4 @@
-package telemetry_test
+package page_test
 
 import (
 	"bytes"
@@ -30,6 +30,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"promflow/telemetry"
+	"promflow/telemetry/page"
+	"promflow/telemetry/telemetrytest"
 )
 
 // What scrapers say that they accept.
@@ -214,11 +216,11 @@ func checkPage(tb testing.TB, contentType string, body []byte, want map[string]f
 	}
 }
 
-// exampleCounters are those of example, as they are on the page.
+// exampleCounters are those of telemetrytest.Example, as they are on the page.
 func exampleCounters(tb testing.TB) map[string]float64 {
 	tb.Helper()
 	var b bytes.Buffer
-	if err := telemetry.WriteText(&b, example(), false); err != nil {
+	if err := telemetry.WriteText(&b, telemetrytest.Example(), false); err != nil {
 		tb.Fatal(err)
 	}
 	families, err := parse("text/plain", b.Bytes())
@@ -233,7 +235,7 @@ func exampleCounters(tb testing.TB) map[string]float64 {
 }
 
 func TestPageNegotiatesFormat(t *testing.T) {
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	want := exampleCounters(t)
 	const (
 		text         = "text/plain; version=0.0.4; charset=utf-8"
@@ -275,7 +277,7 @@ func TestPageNegotiatesFormat(t *testing.T) {
 
 func TestPageSaysWhenCountersBegan(t *testing.T) {
 	before := time.Now()
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	after := time.Now()
 	response, body := s.mustGet(t, acceptPrometheus3Protobuf, "")
 	families, err := parse(response.Header.Get("Content-Type"), body)
@@ -315,7 +317,7 @@ func decompress(encoding string, body []byte) ([]byte, error) {
 }
 
 func TestPageNegotiatesEncoding(t *testing.T) {
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	want := exampleCounters(t)
 	for _, test := range []struct{ accept, encoding string }{
 		{"", ""},
@@ -363,7 +365,7 @@ func TestPageNegotiatesEncoding(t *testing.T) {
 
 // Headers may come in several lines.
 func TestPageJoinsAcceptEncodingLines(t *testing.T) {
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +383,7 @@ func TestPageJoinsAcceptEncodingLines(t *testing.T) {
 
 // Of a HEAD request the response is that of GET without the page.
 func TestPageAnswersHead(t *testing.T) {
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	response, err := s.client.Head(s.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -405,15 +407,15 @@ func TestScrapesAtOnceShareAReading(t *testing.T) {
 		var calls atomic.Int64
 		gate := make(chan struct{})
 		read := countReads(&calls)
-		page := start(t, func() telemetry.Reading {
+		page := telemetrytest.Start(t, func() telemetry.Reading {
 			<-gate
 			return read()
 		}, false)
 		var scrapes sync.WaitGroup
 		for range 4 {
 			scrapes.Go(func() {
-				if got := scrape(t, page); !strings.Contains(got, trackedIPs(1)) {
-					t.Errorf("page is\n%s\nwant that of the first reading", ours(got))
+				if got := telemetrytest.Scrape(t, page); !strings.Contains(got, trackedIPs(1)) {
+					t.Errorf("page is\n%s\nwant that of the first reading", telemetrytest.Ours(got))
 				}
 			})
 		}
@@ -423,14 +425,14 @@ func TestScrapesAtOnceShareAReading(t *testing.T) {
 		if n := calls.Load(); n != 1 {
 			t.Errorf("%d readings for 4 scrapes at once, want 1", n)
 		}
-		if got := scrape(t, page); calls.Load() != 2 || !strings.Contains(got, trackedIPs(2)) {
-			t.Errorf("a later scrape is the %d. reading, page\n%s", calls.Load(), ours(got))
+		if got := telemetrytest.Scrape(t, page); calls.Load() != 2 || !strings.Contains(got, trackedIPs(2)) {
+			t.Errorf("a later scrape is the %d. reading, page\n%s", calls.Load(), telemetrytest.Ours(got))
 		}
 	})
 }
 
 func TestScrapesInSeveralFormatsAtOnce(t *testing.T) {
-	s := serve(t, start(t, example, false))
+	s := serve(t, telemetrytest.Start(t, telemetrytest.Example, false))
 	want := exampleCounters(t)
 	formats := map[string]string{
 		acceptText:        "text/plain; version=0.0.4;",
@@ -477,7 +479,7 @@ func TestScrapesInSeveralFormatsAtOnce(t *testing.T) {
 func TestScrapesBeyondTheLimit(t *testing.T) {
 	const limit = 256
 	gate := make(chan struct{})
-	page := start(t, func() telemetry.Reading {
+	page := telemetrytest.Start(t, func() telemetry.Reading {
 		<-gate
 		return telemetry.Reading{Tracked: 7}
 	}, false)
@@ -533,7 +535,7 @@ func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
 	const pages, patience = 16, time.Second
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
-		page := start(t, countReads(&calls), false)
+		page := telemetrytest.Start(t, countReads(&calls), false)
 		var clients []*unread
 		var scrapes sync.WaitGroup
 		for range pages {
@@ -559,8 +561,8 @@ func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
 			t.Fatalf("%d were cut off while there was room, %d pages made", n, made)
 		}
 		begin := time.Now()
-		if got := scrape(t, page); !strings.Contains(got, trackedIPs(int(made)+1)) {
-			t.Errorf("page is\n%s\nwant that of a reading of its own", ours(got))
+		if got := telemetrytest.Scrape(t, page); !strings.Contains(got, trackedIPs(int(made)+1)) {
+			t.Errorf("page is\n%s\nwant that of a reading of its own", telemetrytest.Ours(got))
 		}
 		if took := time.Since(begin); took != patience {
 			t.Errorf("a scrape that had no room took %v, want %v", took, patience)
@@ -573,7 +575,7 @@ func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
 		}
 		scrapes.Wait()
 		begin = time.Now()
-		if scrape(t, page); time.Since(begin) != 0 {
+		if telemetrytest.Scrape(t, page); time.Since(begin) != 0 {
 			t.Error("a scrape had to wait though there was room")
 		}
 	})
@@ -581,10 +583,10 @@ func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
 
 func TestClientGoesAwayWhileItWaits(t *testing.T) {
 	reading, gate := make(chan struct{}, 2), make(chan struct{})
-	page := start(t, func() telemetry.Reading {
+	page := telemetrytest.Start(t, func() telemetry.Reading {
 		reading <- struct{}{}
 		<-gate
-		return example()
+		return telemetrytest.Example()
 	}, false)
 	s := serve(t, page)
 	ctx, leave := context.WithCancel(t.Context())
@@ -614,8 +616,8 @@ func TestClientGoesAwayWhileItWaits(t *testing.T) {
 
 // Each takes a part of the page and leaves; more do so than may scrape at once.
 func TestClientsGoAwayInMidPage(t *testing.T) {
-	reading := hosts(20_000)
-	s := serve(t, start(t, func() telemetry.Reading { return reading }, false))
+	reading := telemetrytest.Hosts(20_000)
+	s := serve(t, telemetrytest.Start(t, func() telemetry.Reading { return reading }, false))
 	for range 20 {
 		connection, err := net.Dial("tcp", s.Listener.Addr().String())
 		if err != nil {
@@ -640,9 +642,9 @@ func TestPageOfReaderWithoutProvider(t *testing.T) {
 	var logged bytes.Buffer
 	source := telemetry.NewSource(func() telemetry.Reading {
 		t.Error("read, though there is no provider")
-		return example()
+		return telemetrytest.Example()
 	}, false)
-	page, err := telemetry.NewPrometheus(source, slog.New(slog.NewTextHandler(&logged, nil)))
+	page, err := page.New(source, slog.New(slog.NewTextHandler(&logged, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -659,7 +661,7 @@ func TestPageOfReaderWithoutProvider(t *testing.T) {
 // A page that says less than it used to would look as if all counters had vanished.
 func TestPageAfterShutdownIsAnError(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	page, err := telemetry.NewPrometheus(telemetry.NewSource(example, false), log)
+	page, err := page.New(telemetry.NewSource(telemetrytest.Example, false), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -678,11 +680,11 @@ func TestPageAfterShutdownIsAnError(t *testing.T) {
 // The page is the same, in every format, whatever is on it: odd names, no addresses, more addresses than the SDK's limit.
 func TestPageIsTheSameInEveryFormat(t *testing.T) {
 	for name, reading := range map[string]telemetry.Reading{
-		"nothing": {}, "example": example(), "labels": labelled(), "names": named(), "many addresses": hosts(3000),
+		"nothing": {}, "example": telemetrytest.Example(), "labels": telemetrytest.Labelled(), "names": telemetrytest.Named(), "many addresses": telemetrytest.Hosts(3000),
 		"one address": {Hosts: slices.Values([]telemetry.Host{{Addr: netip.MustParseAddr("fe80::1%eth0\"\\"), ReceiveBytes: 1}})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, start(t, func() telemetry.Reading { return reading }, true))
+			s := serve(t, telemetrytest.Start(t, func() telemetry.Reading { return reading }, true))
 			response, body := s.mustGet(t, acceptText, "")
 			families, err := parse(response.Header.Get("Content-Type"), body)
 			if err != nil {

@@ -1,4 +1,4 @@
-package telemetry
+package otlp
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http/httpguts"
+
+	"promflow/telemetry/sdk"
 )
 
 // FuzzParseHeaders checks that what can be read can be sent and written down again, from a list and from a file, and that
@@ -118,7 +120,7 @@ func FuzzVariables(f *testing.F) {
 		}
 		var logged bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&logged, nil))
-		c, err := OTLP{}.resolve(log)
+		c, err := Config{}.resolve(log)
 		for line := range strings.Lines(logged.String()) {
 			if !strings.Contains(line, " variable=OTEL_") {
 				t.Errorf("logged %q", line)
@@ -137,7 +139,7 @@ func FuzzVariables(f *testing.F) {
 			t.Errorf("%q: %+v", set, c)
 		}
 		x := &exporter{log: log}
-		quietly(log, func() { x.Exporter, err = c.dial(x) })
+		sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
 		if err != nil {
 			t.Fatalf("%q: %v", set, err)
 		}
@@ -148,7 +150,7 @@ func FuzzVariables(f *testing.F) {
 		const secret = "hunter2"
 		os.Setenv("OTEL_EXPORTER_OTLP_HEADERS", strings.ReplaceAll(list, "\x00", "")+secret)
 		logged.Reset()
-		if _, err := (OTLP{}).resolve(log); err != nil && strings.Contains(err.Error(), secret) || strings.Contains(logged.String(), secret) {
+		if _, err := (Config{}).resolve(log); err != nil && strings.Contains(err.Error(), secret) || strings.Contains(logged.String(), secret) {
 			t.Errorf("%q: %v, logged %s", set, err, &logged)
 		}
 	})

@@ -1,4 +1,4 @@
-package telemetry_test
+package otlp_test
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"promflow/telemetry"
-	"promflow/telemetry/otlptest"
+	"promflow/telemetry/otlp"
+	"promflow/telemetry/otlp/otlptest"
 )
 
 // TestProbe has collectors in all states: what is wrong is said, and which step of the connection it is.
@@ -36,25 +36,25 @@ func TestProbe(t *testing.T) {
 
 		for _, c := range []struct {
 			name string
-			o    telemetry.OTLP
+			o    otlp.Config
 			want []string // in the error; none if there is to be none
 		}{
-			{"in plain text", telemetry.OTLP{Endpoint: plain.Addr}, nil},
-			{"with TLS", telemetry.OTLP{Endpoint: "https://" + secure, CAFile: authority.File}, nil},
-			{"unknown authority", telemetry.OTLP{Endpoint: "https://" + secure}, []string{"TLS with " + secure, "unknown authority"}},
-			{"absent", telemetry.OTLP{Endpoint: absent.Addr().String()},
+			{"in plain text", otlp.Config{Endpoint: plain.Addr}, nil},
+			{"with TLS", otlp.Config{Endpoint: "https://" + secure, CAFile: authority.File}, nil},
+			{"unknown authority", otlp.Config{Endpoint: "https://" + secure}, []string{"TLS with " + secure, "unknown authority"}},
+			{"absent", otlp.Config{Endpoint: absent.Addr().String()},
 				[]string{"connecting to " + absent.Addr().String(), "connection refused"}},
-			{"frozen", telemetry.OTLP{Endpoint: frozen.Addr().String()},
+			{"frozen", otlp.Config{Endpoint: frozen.Addr().String()},
 				[]string{"deadline exceeded", frozen.Addr().String() + " can be reached: it is the push that is not taken"}},
-			{"refusing", telemetry.OTLP{Endpoint: refusing.Addr}, []string{"it is the push that is not taken"}},
-			{"unknown host", telemetry.OTLP{Endpoint: "collector.invalid:4317"}, []string{"resolving collector.invalid"}},
+			{"refusing", otlp.Config{Endpoint: refusing.Addr}, []string{"it is the push that is not taken"}},
+			{"unknown host", otlp.Config{Endpoint: "collector.invalid:4317"}, []string{"resolving collector.invalid"}},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				c.o.Protocol, c.o.Timeout = protocol, patience
 				if c.want != nil {
 					c.o.Timeout = 500 * time.Millisecond
 				}
-				endpoint, err := telemetry.ProbeOTLP(context.Background(), c.o, slog.New(slog.DiscardHandler))
+				endpoint, err := otlp.Probe(context.Background(), c.o, slog.New(slog.DiscardHandler))
 				if endpoint != c.o.Endpoint {
 					t.Errorf("the endpoint is %q, want %q", endpoint, c.o.Endpoint)
 				}

@@ -1,0 +1,53 @@
+package telemetrytest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"promflow/telemetry"
+	"promflow/telemetry/page"
+)
+
+// Start returns a page of what read returns, and shuts it down with the test.
+func Start(tb testing.TB, read func() telemetry.Reading, packets bool) *page.Page {
+	tb.Helper()
+	log := slog.New(slog.NewTextHandler(tb.Output(), nil))
+	page, err := page.New(telemetry.NewSource(read, packets), log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	provider := telemetry.New("", log, page)
+	tb.Cleanup(func() {
+		if err := provider.Shutdown(context.Background()); err != nil {
+			tb.Error(err)
+		}
+	})
+	return page
+}
+
+// Scrape returns the whole page.
+func Scrape(tb testing.TB, page http.Handler) string {
+	tb.Helper()
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		tb.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// Ours returns the lines of a page that come from the instruments.
+func Ours(page string) string {
+	var b strings.Builder
+	for line := range strings.Lines(page) {
+		name := strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE ")
+		if strings.HasPrefix(name, "promflow_") && !strings.HasPrefix(name, "promflow_build_info") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
