@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.uber.org/goleak"
 
 	"promflow/telemetry"
 	"promflow/telemetry/golden"
@@ -25,12 +24,7 @@ func TestMain(m *testing.M) {
 	if servedByChild() {
 		return
 	}
-	for _, v := range os.Environ() { // the machine's own collector is not for us
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
-			os.Unsetenv(name)
-		}
-	}
-	goleak.VerifyTestMain(m)
+	telemetrytest.Main(m)
 }
 
 func TestPage(t *testing.T) {

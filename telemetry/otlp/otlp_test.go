@@ -33,6 +33,8 @@ import (
 	"promflow/telemetry/telemetrytest"
 )
 
+func TestMain(m *testing.M) { telemetrytest.Main(m) }
+
 // patience is for what should happen at once.
 const patience = 30 * time.Second
 

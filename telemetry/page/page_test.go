@@ -34,6 +34,8 @@ import (
 	"promflow/telemetry/telemetrytest"
 )
 
+func TestMain(m *testing.M) { telemetrytest.Main(m) }
+
 // What scrapers say that they accept.
 const (
 	acceptPrometheus2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4," +

@@ -5,12 +5,25 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"promflow/telemetry"
 	"promflow/telemetry/page"
 )
+
+// Main runs the tests of a package, without the machine's own settings for OpenTelemetry, and fails if they leave goroutines.
+func Main(m *testing.M) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
+			os.Unsetenv(name)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // Start returns a page of what read returns, and shuts it down with the test.
 func Start(tb testing.TB, read func() telemetry.Reading, packets bool) *page.Page {
