@@ -257,9 +257,9 @@ global: {scrape_interval: 1s}
 scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 `, p.address))
 	const query = `topk(5, sum by (ip) (rate(promflow_receive_bytes_total[30s])) * on(ip) group_left(hostname, mac) promflow_host_info) * 8`
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../telemetry/README.md")
 	if err != nil || !strings.Contains(string(readme), "\n"+query+"\n") {
-		t.Errorf("the README does not have %s: %v", query, err)
+		t.Errorf("telemetry/README.md does not have %s: %v", query, err)
 	}
 	s := capturetest.NewSender(t, there, "a0")
 	joined := func(want ...string) {
