@@ -26,11 +26,10 @@ type checking struct {
 
 // settings lists what can be set of k, whose values become the defaults.
 func (k *checking) settings() settings {
-	*k = checking{duration: 5 * time.Second, output: "text"}
 	return settings{
-		{category: "Check", name: "duration", holder: "TIME", deflt: "5s", parse: duration(&k.duration),
+		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration),
 			usage: "how long to count"},
-		{category: "Check", name: "output", holder: "FORMAT", deflt: k.output, chosen: &k.output, choices: []string{"text", "json"},
+		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", chosen: &k.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
 	}
 }
@@ -43,18 +42,18 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 		Log: c.logger(os.Stderr), Open: c.openForCheck,
 	}
 	settings := check.Finding{Name: "settings", Summary: "nothing contradicts"}
-	blame := func(err error) {
+	wrong := func(err error) {
 		settings.Status = check.Error
 		settings.Details = append(settings.Details, oneLine(err))
 	}
 	chosen, err := chooseExporters(c, log.Logger())
 	if err != nil {
-		blame(err)
+		wrong(err)
 	}
 	if slices.Contains(chosen, "otlp") {
 		setup.Push = func(ctx context.Context) (string, error) {
 			endpoint, err := otlp.Probe(ctx, c.otlp, log.Logger())
-			return endpoint, c.blameOTLP(err)
+			return endpoint, c.otlpError(err)
 		}
 	}
 	if of := c.web(); of.Address != web.None {
@@ -65,7 +64,7 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 			l.Close()
 		}
 		if err := of.Check(); err != nil {
-			blame(err)
+			wrong(err)
 		}
 	}
 	if warnings := log.Take(); len(warnings) > 0 {

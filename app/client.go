@@ -24,14 +24,14 @@ func (c *clientFile) client() (*http.Client, error) {
 	if c.file == "" {
 		return &http.Client{}, nil
 	}
-	blame := func(err error) error { return fmt.Errorf("%s %q: %w", c.from.said, c.file, err) }
+	wrong := func(err error) error { return fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err) }
 	parsed, _, err := promconfig.LoadHTTPConfigFile(c.file)
 	if err != nil {
-		return nil, blame(err)
+		return nil, wrong(err)
 	}
 	client, err := promconfig.NewClientFromConfig(*parsed, "promflow")
 	if err != nil {
-		return nil, blame(err)
+		return nil, wrong(err)
 	}
 	return client, nil
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,11 +69,11 @@ func (c *config) table(expireAfter time.Duration) *capture.Table {
 // explainLabels says what would make labels other than expected.
 func (c *config) explainLabels(log *slog.Logger) {
 	if c.labels == 0 && c.maxSeries > 0 {
-		log.Warn("a limit of series is for labels only, and none is asked for", c.said("max-series"), c.maxSeries)
+		log.Warn("a limit of series is for labels only, and none is asked for", c.givenBy("max-series"), c.maxSeries)
 	}
 	if !c.labels.Has(capture.LabelPeer) {
 		if !c.peers.Empty() {
-			log.Warn("peer subnets are for the label peer only, which is not asked for", c.said("peer-subnets"), c.peers)
+			log.Warn("peer subnets are for the label peer only, which is not asked for", c.givenBy("peer-subnets"), c.peers)
 		}
 		return
 	}
@@ -84,89 +85,73 @@ func (c *config) explainLabels(log *slog.Logger) {
 	}
 }
 
-// said names what told a setting's value, for messages: its flag, or its variable.
-func (c *config) said(name string) string {
-	for _, each := range c.all.named(name) {
-		if each.said != "" {
-			return each.said
-		}
-	}
-	return "--" + name
+// givenBy names the flag or the variable that gave a setting its value, for messages; its flag, if none did.
+func (c *config) givenBy(name string) string {
+	return cmp.Or(c.all.named(name)[0].givenBy, "--"+name)
 }
 
-// asked tells whether a setting was given a value.
-func (c *config) asked(name string) bool {
-	return slices.ContainsFunc(c.all.named(name), func(s *setting) bool { return s.said != "" })
-}
+// isGiven tells whether a setting was given a value.
+func (c *config) isGiven(name string) bool { return c.all.named(name)[0].givenBy != "" }
 
-// settings lists what can be set of c, whose values become the defaults.
+// settings lists what can be set of c, which gets the defaults.
 func (c *config) settings() settings {
-	// The contract's defaults are given as users would give them, so that help and parsing agree.
-	const monitored, excluded = "192.168.0.1/24", "255.255.255.250/32"
-	*c = config{
-		interfaces: watch.Names{Exact: []string{"eth0"}}, promiscuous: true, backend: live.Automatic, maxIPs: capture.DefaultLimit, expireAfter: 24 * time.Hour,
-		reverseDNS: true, metricsAddress: ":9088", logFormat: "text",
-	}
-	must(subnets(&c.monitored)(monitored))
-	must(subnets(&c.excluded)(excluded))
-	must(userOf(&c.user)(privilege.DefaultUser))
-
+	*c = config{}
 	c.all = settings{
-		{category: "Capture", name: "interface", holder: "LIST", deflt: c.interfaces.String(), parse: interfaceNames(&c.interfaces), repeats: true,
+		{category: "Capture", name: "interface", holder: "LIST", byDefault: "eth0", parse: interfaceNames(&c.interfaces), repeats: true,
 			usage: "the network interfaces whose packets are counted: names, and globs such as ppp*, separated by commas;\nmay be given several times"},
-		{category: "Capture", name: "wait-interface", deflt: "false", parse: boolean(&c.waitInterface),
+		{category: "Capture", name: "wait-interface", byDefault: "false", parse: boolean(&c.waitInterface),
 			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
-		{category: "Capture", name: "capture", holder: "BACKEND", deflt: c.backend, chosen: &c.backend, choices: append([]string{live.Automatic}, live.Backends()...),
+		{category: "Capture", name: "capture", holder: "BACKEND", byDefault: live.Automatic, chosen: &c.backend, choices: append([]string{live.Automatic}, live.Backends()...),
 			usage: "how packets are captured: " + live.Automatic + " takes the first that works of " + strings.Join(live.Backends(), ", ")},
-		{category: "Capture", name: "promiscuous", deflt: "true", parse: boolean(&c.promiscuous),
+		{category: "Capture", name: "promiscuous", byDefault: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
 
-		{category: "Counting", name: "monitor-subnets", holder: "LIST", deflt: monitored, parse: someSubnets(&c.monitored),
+		{category: "Counting", name: "monitor-subnets", holder: "LIST", byDefault: "192.168.0.1/24", parse: someSubnets(&c.monitored),
 			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas;\n0.0.0.0/0,::/0 counts all. One may have a name for --labels, as in lan=192.168.0.0/24"},
-		{category: "Counting", name: "exclude-subnets", holder: "LIST", deflt: excluded, parse: unnamedSubnets(&c.excluded),
+		{category: "Counting", name: "exclude-subnets", holder: "LIST", byDefault: "255.255.255.250/32", parse: unnamedSubnets(&c.excluded),
 			usage: "packets going to or coming from these are not counted; an empty list excludes nothing"},
-		{category: "Counting", name: "packets", deflt: "false", parse: boolean(&c.packets),
+		{category: "Counting", name: "packets", byDefault: "false", parse: boolean(&c.packets),
 			usage: "count packets, too"},
-		{category: "Counting", name: "max-ips", holder: "N", deflt: strconv.Itoa(c.maxIPs), parse: number(&c.maxIPs, 1, 1<<30),
+		{category: "Counting", name: "max-ips", holder: "N", byDefault: strconv.Itoa(capture.DefaultLimit), parse: number(&c.maxIPs, 1, 1<<30),
 			usage: `how many addresses are kept apart; what further ones move is counted under ip="other"`},
 
-		{category: "Counting", name: "expire-after", holder: "TIME", deflt: "24h", parse: durationOrZero(&c.expireAfter),
+		{category: "Counting", name: "expire-after", holder: "TIME", byDefault: "24h", parse: durationOrZero(&c.expireAfter),
 			usage: "how long an address may be idle before it leaves the page; it keeps its total for its return while there is\nroom for it. 0 is for ever"},
 
 		{category: "Labels", name: "labels", holder: "LIST", choices: capture.LabelNames(), parse: labels(&c.labels),
 			usage: "what totals of an address are kept apart by: " + strings.Join(capture.LabelNames(), ", ") + ", or some of these"},
 		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnets(&c.peers),
 			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
-		{category: "Labels", name: "max-series", holder: "N", deflt: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<24),
+		{category: "Labels", name: "max-series", holder: "N", otherwise: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<24),
 			usage: `how many combinations of labels are kept apart, over all addresses; labels of further ones are "other"`},
 		{category: "Labels", name: "aggregate", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V4, 32),
 			usage: `count IPv4 by prefixes of this length instead of by address: /24 gives ip="192.168.1.0/24"`},
 		{category: "Labels", name: "aggregate6", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V6, 128),
 			usage: "the same for IPv6"},
 
-		{category: "Names", name: "host-info", deflt: "false", parse: boolean(&c.hostInfo),
+		{category: "Names", name: "host-info", byDefault: "false", parse: boolean(&c.hostInfo),
 			usage: "say what the addresses on the page are called: promflow_host_info has hostnames and MACs, to be joined by ip"},
-		{category: "Names", name: "lease-files", holder: "LIST", deflt: "the well-known ones that exist", parse: fileList(&c.leaseFiles),
+		{category: "Names", name: "lease-files", holder: "LIST", otherwise: "the well-known ones that exist", parse: fileList(&c.leaseFiles),
 			usage: "where DHCP servers keep hostnames and MACs: lease files of dnsmasq, Kea and ISC dhcpd, separated by commas;\nan empty list reads none"},
-		{category: "Names", name: "reverse-dns", deflt: "true", parse: boolean(&c.reverseDNS),
+		{category: "Names", name: "reverse-dns", byDefault: "true", parse: boolean(&c.reverseDNS),
 			usage: "ask this machine's resolver for hostnames that no file has"},
 
-		{category: "Metrics", name: "exporters", holder: "LIST", deflt: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: exporterList(&c.exporters),
+		{category: "Metrics", name: "exporters", holder: "LIST", otherwise: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: exporterList(&c.exporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. Without it OTEL_METRICS_EXPORTER is\nfollowed, if set"},
-		{category: "Metrics", name: "metrics-address", holder: "HOST:PORT", deflt: c.metricsAddress, parse: text(&c.metricsAddress),
+		{category: "Metrics", name: "metrics-address", holder: "HOST:PORT", byDefault: ":9088", parse: text(&c.metricsAddress),
 			usage: "where to serve /metrics; without a host, on all addresses; none opens no port"},
 		{category: "Metrics", name: "web-config-file", holder: "FILE", parse: text(&c.webConfigFile),
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
-		{category: "Metrics", name: "no-ui", deflt: "false", parse: boolean(&c.noUI),
+		{category: "Metrics", name: "no-ui", byDefault: "false", parse: boolean(&c.noUI),
 			usage: "serve no live page at /, and nothing for promflow top"},
 
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", parse: text(&c.otlp.Endpoint),
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
-		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", deflt: otlp.GRPC, chosen: &c.otlp.Protocol, choices: []string{otlp.GRPC, otlp.HTTPProtobuf},
+		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", otherwise: otlp.GRPC, chosen: &c.otlp.Protocol, choices: []string{otlp.GRPC, otlp.HTTPProtobuf},
 			usage: "grpc, by default to port 4317, or http/protobuf, by default to port 4318"},
-		{category: "OTLP", name: "otlp-insecure", deflt: "as the endpoint says", parse: optionalBoolean(&c.otlp.Insecure),
+		{category: "OTLP", name: "otlp-insecure", otherwise: "as the endpoint says", parse: optionalBoolean(&c.otlp.Insecure),
 			usage: "whether to push in plain text to an endpoint without http:// or https://"},
-		{category: "OTLP", name: "otlp-ca-file", holder: "FILE", deflt: "the system's", parse: text(&c.otlp.CAFile),
+		{category: "OTLP", name: "otlp-ca-file", holder: "FILE", otherwise: "the system's", parse: text(&c.otlp.CAFile),
 			usage: "certificates (PEM) of who may have signed the collector's"},
 		{category: "OTLP", name: "otlp-cert-file", holder: "FILE", parse: text(&c.otlp.CertFile),
 			usage: "promflow's own certificate (PEM), if the collector asks for one"},
@@ -176,28 +161,38 @@ func (c *config) settings() settings {
 			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
 		{category: "OTLP", name: "otlp-headers-file", holder: "FILE", parse: text(&c.otlp.HeadersFile),
 			usage: "more headers, such a list or one in each line, so that others do not see them in the list of processes"},
-		{category: "OTLP", name: "otlp-compression", holder: "HOW", deflt: otlp.NoCompression, chosen: &c.otlp.Compression, choices: []string{otlp.NoCompression, otlp.Gzip},
+		{category: "OTLP", name: "otlp-compression", holder: "HOW", otherwise: otlp.NoCompression, chosen: &c.otlp.Compression, choices: []string{otlp.NoCompression, otlp.Gzip},
 			usage: "none or gzip"},
-		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", deflt: otlp.Cumulative, chosen: &c.otlp.Temporality, choices: []string{otlp.Cumulative, otlp.Delta},
+		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", otherwise: otlp.Cumulative, chosen: &c.otlp.Temporality, choices: []string{otlp.Cumulative, otlp.Delta},
 			usage: "cumulative: push totals; delta: push what was added since the last push that arrived"},
-		{category: "OTLP", name: "otlp-interval", holder: "TIME", deflt: "60s", parse: duration(&c.otlp.Interval),
+		{category: "OTLP", name: "otlp-interval", holder: "TIME", otherwise: "60s", parse: duration(&c.otlp.Interval),
 			usage: "time between two pushes"},
-		{category: "OTLP", name: "otlp-timeout", holder: "TIME", deflt: "5s", parse: duration(&c.otlp.Timeout),
+		{category: "OTLP", name: "otlp-timeout", holder: "TIME", otherwise: "5s", parse: duration(&c.otlp.Timeout),
 			usage: "how long a message of a push may take"},
 
-		{category: "Privileges", name: "user", holder: "USER", deflt: privilege.DefaultUser, parse: userOf(&c.user),
+		{category: "Privileges", name: "user", holder: "USER", byDefault: privilege.DefaultUser, parse: userOf(&c.user),
 			usage: "who promflow is once everything is open, if root starts it: a number or name, maybe with a group, as in\npromflow:promflow. root keeps root's capabilities; others give up all that are not needed any more"},
 
-		{category: "Logging", name: "log-level", holder: "LEVEL", deflt: "info", choices: []string{"debug", "info", "warn", "error"}, parse: level(&c.logLevel),
+		{category: "Logging", name: "log-level", holder: "LEVEL", byDefault: "info", choices: []string{"debug", "info", "warn", "error"}, parse: level(&c.logLevel),
 			usage: "the least severe messages to log: debug, info, warn or error"},
-		{category: "Logging", name: "log-format", holder: "FORMAT", deflt: c.logFormat, chosen: &c.logFormat, choices: []string{"text", "json"},
+		{category: "Logging", name: "log-format", holder: "FORMAT", byDefault: "text", chosen: &c.logFormat, choices: []string{"text", "json"},
 			usage: "text or json, to standard error"},
-	}
+	}.withDefaults()
 	return c.all
 }
 
 // settings is a list of flags.
 type settings []*setting
+
+// withDefaults gives all of them their defaults.
+func (s settings) withDefaults() settings {
+	for _, each := range s {
+		if each.byDefault != "" {
+			must(each.set(each.byDefault))
+		}
+	}
+	return s
+}
 
 // flags makes cli's flags.
 func (s settings) flags() []cli.Flag {
@@ -208,9 +203,13 @@ func (s settings) flags() []cli.Flag {
 	return flags
 }
 
-// named gives the settings of these names.
+// named gives the settings of these names, in their order here. It panics if there is none of a name.
 func (s settings) named(names ...string) settings {
-	return slices.DeleteFunc(slices.Clone(s), func(each *setting) bool { return !slices.Contains(names, each.name) })
+	found := slices.DeleteFunc(slices.Clone(s), func(each *setting) bool { return !slices.Contains(names, each.name) })
+	if len(found) != len(names) {
+		panic(fmt.Sprintf("%d of the settings %q exist", len(found), names))
+	}
+	return found
 }
 
 // refuse gives an error if a flag was given that is not among the known ones.
@@ -233,15 +232,9 @@ func (s settings) resolve() error {
 	return nil
 }
 
-// interfaceNames parses a list of interfaces, which adds to those that were given before.
 func interfaceNames(dst *watch.Names) func(string) error {
-	given := watch.Names{}
-	return func(s string) error {
-		names, err := watch.ParseNames(s)
-		if err == nil {
-			given.Add(names)
-			*dst = given
-		}
+	return func(s string) (err error) {
+		*dst, err = watch.ParseNames(s)
 		return err
 	}
 }

@@ -27,7 +27,7 @@ type exporter struct {
 var exporters = []exporter{
 	{"otlp", func(c *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
 		reader, err := otlp.New(c.otlp, source, log)
-		return reader, c.blameOTLP(err)
+		return reader, c.otlpError(err)
 	}},
 	{"console", func(_ *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
 		return telemetry.NewConsole(source, os.Stdout, log), nil
@@ -89,10 +89,10 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	default:
 		log.Warn("a variable is ignored: expected true or false", "variable", "OTEL_SDK_DISABLED", "value", disabled)
 	}
-	chosen, said := c.exporters, c.said("exporters")
+	chosen, from := c.exporters, c.givenBy("exporters")
 	if list := os.Getenv("OTEL_METRICS_EXPORTER"); chosen == nil && list != "" {
 		var unknown []string
-		said = "OTEL_METRICS_EXPORTER"
+		from = "OTEL_METRICS_EXPORTER"
 		chosen, unknown = splitExporters(list)
 		if len(unknown) > 0 {
 			log.Warn("unknown exporters in OTEL_METRICS_EXPORTER are ignored", "unknown", strings.Join(unknown, ", "),
@@ -112,21 +112,21 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == onPage })
 		switch {
 		case len(chosen) == 0 && asked:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.said("metrics-address"), web.None, said)
+			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.givenBy("metrics-address"), web.None, from)
 		case len(chosen) == 0:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.said("metrics-address"), web.None)
+			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.givenBy("metrics-address"), web.None)
 		}
 		if asked {
-			log.Warn("no page is served: "+c.said("metrics-address")+" is "+web.None, said, "prometheus")
+			log.Warn("no page is served: "+c.givenBy("metrics-address")+" is "+web.None, from, "prometheus")
 		}
 	case !has(onPage) && c.metricsAddress != web.None:
-		log.Warn("the page has no counts: " + said + " does not have prometheus")
+		log.Warn("the page has no counts: " + from + " does not have prometheus")
 	}
 	if c.otlp.Endpoint != "" && !has("otlp") {
-		log.Warn("nothing is pushed to " + c.said("otlp-endpoint") + ": " + said + " does not have otlp")
+		log.Warn("nothing is pushed to " + c.givenBy("otlp-endpoint") + ": " + from + " does not have otlp")
 	}
 	if len(chosen) == 0 {
-		log.Warn("no counts are exported: " + said + " is " + noExporter)
+		log.Warn("no counts are exported: " + from + " is " + noExporter)
 	}
 	return chosen, nil
 }
@@ -155,10 +155,10 @@ func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog
 	return served, readers, nil
 }
 
-// blameOTLP names what said a setting that is wrong.
-func (c *config) blameOTLP(err error) error {
+// otlpError names the flag or the variable of a setting that is wrong.
+func (c *config) otlpError(err error) error {
 	if wrong := (*otlp.SettingError)(nil); errors.As(err, &wrong) {
-		return fmt.Errorf("%s: %w", c.said("otlp-"+wrong.Setting), wrong.Err)
+		return fmt.Errorf("%s: %w", c.givenBy("otlp-"+wrong.Setting), wrong.Err)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func healthCommand(c *config) *cli.Command {
 	p := &probing{timeout: 5 * time.Second}
 	ofProgram := c.all.named("metrics-address")
 	own := settings{
-		{category: "Health", name: "timeout", holder: "TIME", deflt: "5s", parse: duration(&p.timeout),
+		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(&p.timeout),
 			usage: "how long the answer may take"},
 		p.http.setting("Health"),
 	}

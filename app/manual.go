@@ -164,8 +164,8 @@ func (m *manual) flags(categories []cli.VisibleFlagCategory) {
 				head += "=" + s.holder
 			}
 			notes := "$" + s.variable()
-			if s.deflt != "" {
-				notes += ", default " + s.deflt
+			if text := s.GetDefaultText(); text != "" {
+				notes += ", default " + text
 			}
 			items = append(items, [2]string{head, s.usage + "\n(" + notes + ")"})
 		}

@@ -24,7 +24,7 @@ func openNames(c *config, log *slog.Logger) (*hostNames, error) {
 	n, err := names.Open(names.Config{LeaseFiles: c.leaseFiles, ReverseDNS: c.reverseDNS, Limit: c.maxIPs, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it",
-			c.said("lease-files"), strings.Join(c.leaseFiles, ","), err, os.Geteuid(), os.Getegid())
+			c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err, os.Geteuid(), os.Getegid())
 	}
 	return &hostNames{n}, nil
 }
@@ -32,10 +32,10 @@ func openNames(c *config, log *slog.Logger) (*hostNames, error) {
 // explainNames says what means nothing without names.
 func (c *config) explainNames(log *slog.Logger) {
 	if c.leaseFiles != nil {
-		log.Warn("lease files are for --host-info only, which is not asked for", c.said("lease-files"), c.leaseFiles)
+		log.Warn("lease files are for --host-info only, which is not asked for", c.givenBy("lease-files"), c.leaseFiles)
 	}
-	if c.asked("reverse-dns") {
-		log.Warn("reverse DNS is for --host-info only, which is not asked for", c.said("reverse-dns"), c.reverseDNS)
+	if c.isGiven("reverse-dns") {
+		log.Warn("reverse DNS is for --host-info only, which is not asked for", c.givenBy("reverse-dns"), c.reverseDNS)
 	}
 }
 

@@ -52,11 +52,11 @@ func TestFlagsInReadme(t *testing.T) {
 				fmt.Fprintf(&b, "### %s\n\n| flag | variable | default | |\n|---|---|---|---|\n", heading)
 				category = heading
 			}
-			deflt := s.deflt
-			if deflt != "" && !strings.Contains(deflt, " ") {
-				deflt = "`" + deflt + "`"
+			byDefault := s.GetDefaultText()
+			if byDefault != "" && !strings.Contains(byDefault, " ") {
+				byDefault = "`" + byDefault + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", s.name, s.variable(), deflt, strings.ReplaceAll(s.usage, "\n", " "))
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", s.name, s.variable(), byDefault, strings.ReplaceAll(s.usage, "\n", " "))
 		}
 	}
 	golden.Section(t, "README.md", "flags", b.String())

@@ -73,7 +73,7 @@ func (c *config) check(log *slog.Logger) (chosen []string, err error) {
 	}
 	if slices.Contains(chosen, "otlp") {
 		if err := c.otlp.Check(); err != nil {
-			return nil, c.blameOTLP(err)
+			return nil, c.otlpError(err)
 		}
 	}
 	c.explainLabels(log)
@@ -86,15 +86,15 @@ func (c *config) check(log *slog.Logger) (chosen []string, err error) {
 // web is what the server is told.
 func (c *config) web() web.Config {
 	return web.Config{
-		Address: c.metricsAddress, AddressFrom: c.said("metrics-address"), AddressAsked: c.asked("metrics-address"),
-		File: c.webConfigFile, FileFrom: c.said("web-config-file"), NoUI: c.noUI,
+		Address: c.metricsAddress, AddressFrom: c.givenBy("metrics-address"), AddressAsked: c.isGiven("metrics-address"),
+		File: c.webConfigFile, FileFrom: c.givenBy("web-config-file"), NoUI: c.noUI,
 	}
 }
 
 // live is what the capture is told that fills a table.
 func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
-		Names: c.interfaces, NamesFrom: c.said("interface"), Wait: c.waitInterface, Backend: c.backend, Promiscuous: c.promiscuous,
+		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend, Promiscuous: c.promiscuous,
 		Table: table, Monitored: c.monitored, Excluded: c.excluded, Log: log,
 	}
 }

@@ -19,8 +19,8 @@ type service struct {
 // run tells that promflow is ready, and that it ends once ctx does. Between, where the manager has a watchdog, it reads the
 // counts twice in the watchdog's time, and says so: if capture or table hang, the manager hears nothing more, and restarts promflow.
 func (s *service) run(ctx context.Context) error {
-	s.tell(systemd.SdNotifyReady + "\nSTATUS=" + s.status)
-	defer s.tell(systemd.SdNotifyStopping)
+	s.notify(systemd.SdNotifyReady + "\nSTATUS=" + s.status)
+	defer s.notify(systemd.SdNotifyStopping)
 	within, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
 		s.log.Warn("the service manager's watchdog is not understood: promflow will not answer it", "error", err)
@@ -37,12 +37,12 @@ func (s *service) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			s.read()
-			s.tell(systemd.SdNotifyWatchdog)
+			s.notify(systemd.SdNotifyWatchdog)
 		}
 	}
 }
 
-func (s *service) tell(state string) {
+func (s *service) notify(state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
 		s.log.Warn("the service manager cannot be told", "state", state, "error", err)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,16 +21,19 @@ type setting struct {
 	category string
 	holder   string // what the help shows for the value; empty for a boolean
 	usage    string
-	deflt    string   // what the help shows for the default
-	choices  []string // what the value may be, or have in a list, where that is known
-	chosen   *string  // one of the choices; without it parse takes the value
-	parse    func(string) error
-	secret   bool // errors do not show the value
-	repeats  bool // may be given several times, which adds up; else the last one counts
+	// What the value is where none is given: a text like others, or words for the help where only other parts know.
+	byDefault, otherwise string
 
-	given bool   // on the command line
-	said  string // what told the value: the flag or the variable
-	wrong error
+	choices []string // what the value may be, or have in a list, where that is known
+	chosen  *string  // one of the choices; without it parse takes the value
+	parse   func(string) error
+	secret  bool // errors do not show the value
+	repeats bool // it is a list, and may be given several times, which adds up; else the last one counts
+
+	given   bool     // on the command line
+	givenBy string   // the flag or the variable that gave the value
+	texts   []string // that were given, if it repeats
+	wrong   error
 }
 
 var (
@@ -60,12 +64,13 @@ func (s *setting) resolve() error {
 }
 
 func (s *setting) take(from, text string) error {
-	s.said = from
-	parse := s.parse
-	if s.chosen != nil {
-		parse = choice(s.chosen, s.choices...)
+	s.givenBy = from
+	value := text
+	if s.repeats {
+		s.texts = append(s.texts, text)
+		value = strings.Join(s.texts, ",")
 	}
-	err := parse(text)
+	err := s.set(value)
 	switch {
 	case err != nil && s.secret:
 		return fmt.Errorf("%s: %w", from, err)
@@ -75,6 +80,13 @@ func (s *setting) take(from, text string) error {
 	return nil
 }
 
+func (s *setting) set(text string) error {
+	if s.chosen != nil {
+		return choice(s.chosen, s.choices...)(text)
+	}
+	return s.parse(text)
+}
+
 // String is the flag's part of the help.
 func (s *setting) String() string {
 	head := "--" + s.name
@@ -82,8 +94,8 @@ func (s *setting) String() string {
 		head += " " + s.holder
 	}
 	notes := "$" + s.variable()
-	if s.deflt != "" {
-		notes += ", default " + s.deflt
+	if text := s.GetDefaultText(); text != "" {
+		notes += ", default " + text
 	}
 	return fmt.Sprintf("%s  (%s)\n         %s", head, notes, strings.ReplaceAll(s.usage, "\n", "\n         "))
 }
@@ -97,8 +109,8 @@ func (s *setting) IsVisible() bool               { return true }
 func (s *setting) IsBoolFlag() bool              { return !s.TakesValue() }
 func (s *setting) TakesValue() bool              { return s.holder != "" }
 func (s *setting) GetUsage() string              { return s.usage }
-func (s *setting) GetValue() string              { return s.deflt }
-func (s *setting) GetDefaultText() string        { return s.deflt }
+func (s *setting) GetValue() string              { return s.GetDefaultText() }
+func (s *setting) GetDefaultText() string        { return cmp.Or(s.byDefault, s.otherwise) }
 func (s *setting) GetEnvVars() []string          { return []string{s.variable()} }
 func (s *setting) GetCategory() string           { return s.category }
 

@@ -44,23 +44,23 @@ type viewing struct {
 
 // settings lists what can be set of v, whose values become the defaults.
 func (v *viewing) settings() settings {
-	v.query, v.output, v.count = talkers.Query{Sort: talkers.Sorts[0], Limit: talkers.DefaultLimit}, "text", -1
+	v.count = -1
 	return settings{
-		{category: "Top", name: "sort", holder: "ORDER", deflt: v.query.Sort, chosen: &v.query.Sort, choices: talkers.Sorts,
+		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], chosen: &v.query.Sort, choices: talkers.Sorts,
 			usage: "what addresses are sorted by: " + strings.Join(talkers.Sorts, ", ")},
-		{category: "Top", name: "reverse", deflt: "false", parse: boolean(&v.query.Reverse),
+		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
 			usage: "the lowest first, and names from Z to A"},
 		{category: "Top", name: "filter", holder: "TEXT", parse: filter(&v.query.Filter),
 			usage: "only addresses in this subnet, or that contain this, or whose name does"},
-		{category: "Top", name: "bytes", deflt: "false", parse: boolean(&v.bytes),
+		{category: "Top", name: "bytes", byDefault: "false", parse: boolean(&v.bytes),
 			usage: "rates in bytes a second, not in bits"},
-		{category: "Text", name: "plain", deflt: "false", parse: boolean(&v.plain),
+		{category: "Text", name: "plain", byDefault: "false", parse: boolean(&v.plain),
 			usage: "print text instead of drawing on the terminal, as is done where there is none"},
-		{category: "Text", name: "output", holder: "FORMAT", deflt: v.output, chosen: &v.output, choices: []string{"text", "json"},
+		{category: "Text", name: "output", holder: "FORMAT", byDefault: "text", chosen: &v.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts: one object in a line for each report. It draws nothing"},
-		{category: "Text", name: "count", holder: "N", deflt: "1", parse: number(&v.count, 0, 1<<30),
+		{category: "Text", name: "count", holder: "N", otherwise: "1", parse: number(&v.count, 0, 1<<30),
 			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
-		{category: "Text", name: "limit", holder: "N", deflt: strconv.Itoa(v.query.Limit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
+		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has"},
 		v.http.setting("Connection"),
 	}
@@ -164,18 +164,18 @@ func (v *viewing) there(ctx context.Context, args []string) error {
 	shown.User = nil
 	o := v.options(shown.String())
 	if !v.draws() {
-		return blameTop(top.Print(ctx, os.Stdout, o, r.ask))
+		return topError(top.Print(ctx, os.Stdout, o, r.ask))
 	}
 	switch _, err := r.ask(ctx, o.Query); { // what is wrong from the begin is not for the screen
 	case ctx.Err() != nil:
 		return nil
 	case err != nil:
-		return blameTop(err)
+		return topError(err)
 	}
-	return blameTop(top.Show(ctx, o, r.ask, nil))
+	return topError(top.Show(ctx, o, r.ask, nil))
 }
 
-func blameTop(err error) error {
+func topError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -284,27 +284,27 @@ func (v *viewing) here(ctx context.Context) (err error) {
 	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
 	o := v.options("")
 	if !v.draws() {
-		return alongside(ctx, func(ctx context.Context) error { return blameTop(top.Print(ctx, os.Stdout, o, ask)) }, live.Run, names.run, counted.Run)
+		return alongside(ctx, func(ctx context.Context) error { return topError(top.Print(ctx, os.Stdout, o, ask)) }, live.Run, names.run, counted.Run)
 	}
-	var said []string
+	var warned []string
 	warnings := func() []string {
 		some := kept.Take()
-		said = append(said, some...)
-		said = said[max(len(said)-maxSaid, 0):]
+		warned = append(warned, some...)
+		warned = warned[max(len(warned)-maxWarned, 0):]
 		return some
 	}
-	err = alongside(ctx, func(ctx context.Context) error { return blameTop(top.Show(ctx, o, ask, warnings)) }, live.Run, names.run, counted.Run)
+	err = alongside(ctx, func(ctx context.Context) error { return topError(top.Show(ctx, o, ask, warnings)) }, live.Run, names.run, counted.Run)
 	warnings()
-	repeat(os.Stderr, said)
+	repeat(os.Stderr, warned)
 	return err
 }
 
-// maxSaid is how many warnings are repeated at the end.
-const maxSaid = 20
+// maxWarned is how many warnings are repeated at the end.
+const maxWarned = 20
 
 // repeat prints what was logged while the terminal was drawn on.
-func repeat(w io.Writer, said []string) {
-	for _, line := range said {
+func repeat(w io.Writer, lines []string) {
+	for _, line := range lines {
 		fmt.Fprintln(w, "promflow: warning:", line)
 	}
 }

@@ -87,15 +87,6 @@ func (c *Counter) add(p *frame.Packet) frame.Outcome {
 	return frame.Counted
 }
 
-// Monitored gives the subnets whose addresses count, for a backend that counts by itself.
-func (c *Counter) Monitored() Subnets { return c.monitored }
-
-// Excluded gives the subnets whose packets do not count, for a backend that counts by itself.
-func (c *Counter) Excluded() Subnets { return c.excluded }
-
-// Limit is how many addresses the table tracks at most.
-func (c *Counter) Limit() int { return c.table.limit }
-
 // addGrouped is add where totals are not kept by single addresses alone.
 func (c *Counter) addGrouped(p *frame.Packet) frame.Outcome {
 	g := c.table.group

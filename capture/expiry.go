@@ -18,8 +18,8 @@ type expiry struct {
 
 func newExpiry(after time.Duration) expiry { return expiry{after: after, began: time.Now()} }
 
-// tell takes note of the time.
-func (e *expiry) tell() {
+// update takes note of the time.
+func (e *expiry) update() {
 	e.now = uint32(time.Since(e.began) / tick)
 	e.horizon = 0
 	if after := (e.after-1)/tick + 1; e.after > 0 && time.Duration(e.now) > after { // it may be more ticks than 32 bits have

@@ -122,7 +122,7 @@ func (t *Table) Snapshot() Snapshot {
 // lock begins a batch, or a copy, which all happens at one time.
 func (t *Table) lock() {
 	t.mu.Lock()
-	t.expiry.tell()
+	t.expiry.update()
 }
 
 // totals gives where to add what key moved, valid until the next call; n is the key's address as a number. The caller holds

@@ -10,8 +10,8 @@ import (
 	"promflow/capture"
 )
 
-// checkInterface gives an error that lists this machine's interfaces if name, which said told, is not one of them.
-func checkInterface(name, said string) error {
+// checkInterface gives an error that lists this machine's interfaces if name, which the flag or variable from has, is not one of them.
+func checkInterface(name, from string) error {
 	all, err := net.Interfaces()
 	if err != nil {
 		return fmt.Errorf("listing the network interfaces: %w", err)
@@ -28,7 +28,7 @@ func checkInterface(name, said string) error {
 		}
 		known = append(known, hint)
 	}
-	return fmt.Errorf("%s %q: no such network interface; this machine has %s", said, name, strings.Join(known, ", "))
+	return fmt.Errorf("%s %q: no such network interface; this machine has %s", from, name, strings.Join(known, ", "))
 }
 
 // defaultRoutes has the names of the interfaces with a default route, as far as this system tells (proc_net(5)).

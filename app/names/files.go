@@ -67,10 +67,10 @@ type file struct {
 	journal  bool   // part of one: only Kea's are
 	most     int
 
-	found map[netip.Addr]entry
-	more  bool // than most
-	err   error
-	said  string // of err, in the log
+	found  map[netip.Addr]entry
+	more   bool // than most
+	err    error
+	logged string // of err, in the log
 
 	info      os.FileInfo // as of the last read; nil if there was none
 	readAt    time.Time
@@ -166,7 +166,7 @@ func format(content []byte) (parse parser, kea bool) {
 }
 
 // news tells whether there is something that the log does not have.
-func (f *file) news() bool { return f.state() != f.said }
+func (f *file) news() bool { return f.state() != f.logged }
 
 func (f *file) state() string {
 	switch {
@@ -179,7 +179,7 @@ func (f *file) state() string {
 }
 
 // tell logs what has changed about whether the file can be read.
-func (f *file) tell(log *slog.Logger) {
+func (f *file) logChanges(log *slog.Logger) {
 	if !f.news() {
 		return
 	}
@@ -193,7 +193,7 @@ func (f *file) tell(log *slog.Logger) {
 	default:
 		log.Info("a file can be read now", "file", f.path)
 	}
-	f.said = f.state()
+	f.logged = f.state()
 }
 
 // leaseFile is a lease file with what belongs to it. Kea cleans its journal up by moving it to FILE.1, of which and FILE.2, the result

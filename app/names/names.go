@@ -74,7 +74,7 @@ func Open(c Config) (*Names, error) {
 	if len(refused) > 0 {
 		return nil, errors.Join(refused...)
 	}
-	n.tell()
+	n.logChanges()
 	return n, nil
 }
 
@@ -114,7 +114,7 @@ func (n *Names) keepUp(ctx context.Context) {
 		go func() {
 			defer close(done)
 			n.refresh(time.Now())
-			n.tell()
+			n.logChanges()
 		}()
 		select {
 		case <-ctx.Done():
@@ -176,9 +176,9 @@ func (n *Names) merge(now time.Time) {
 }
 
 // tell logs what has become of the sources, each change once.
-func (n *Names) tell() {
-	n.neighbours.tell()
-	n.hosts.tell(n.log)
+func (n *Names) logChanges() {
+	n.neighbours.logChanges()
+	n.hosts.logChanges(n.log)
 	var refused []string
 	for _, l := range n.leases {
 		for _, f := range l.files {
@@ -187,9 +187,9 @@ func (n *Names) tell() {
 			}
 			if f.optional && f.news() && errors.Is(f.err, fs.ErrPermission) {
 				refused = append(refused, f.path) // all in one line
-				f.said = f.err.Error()
+				f.logged = f.err.Error()
 			}
-			f.tell(n.log)
+			f.logChanges(n.log)
 		}
 	}
 	if len(refused) > 0 {

@@ -70,7 +70,7 @@ func (s *sources) write(name, content string, at time.Time) {
 
 func (s *sources) look(now time.Time) {
 	s.refresh(now)
-	s.tell()
+	s.logChanges()
 }
 
 func (s *sources) want(addr netip.Addr, want Info) {
@@ -340,7 +340,7 @@ func TestNeighboursAreRemembered(t *testing.T) {
 	failure = errors.New("no netlink here")
 	for range 2 {
 		n.refresh(now)
-		n.tell()
+		n.logChanges()
 	}
 	if got := strings.Count(b.String(), "no netlink here"); got != 1 {
 		t.Errorf("logged %d times, want once: %s", got, b)

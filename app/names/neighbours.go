@@ -20,12 +20,12 @@ type neighbour struct {
 
 // neighbours is what the kernel's neighbour table (ARP, NDP) has, or had not long ago.
 type neighbours struct {
-	list func() ([]neighbour, error)
-	most int
-	log  *slog.Logger
-	kept map[netip.Addr]keptMAC
-	err  error
-	said string // of err, in the log
+	list   func() ([]neighbour, error)
+	most   int
+	log    *slog.Logger
+	kept   map[netip.Addr]keptMAC
+	err    error
+	logged string // of err, in the log
 }
 
 type keptMAC struct {
@@ -81,13 +81,13 @@ func (n *neighbours) forgetOldest(now time.Time) bool {
 	return true
 }
 
-func (n *neighbours) tell() {
-	said := ""
+func (n *neighbours) logChanges() {
+	now := ""
 	if n.err != nil {
-		said = n.err.Error()
+		now = n.err.Error()
 	}
-	if said != "" && said != n.said {
+	if now != "" && now != n.logged {
 		n.log.Warn("the kernel's neighbours cannot be read, so that MACs are missing", "error", n.err)
 	}
-	n.said = said
+	n.logged = now
 }

@@ -31,8 +31,8 @@ func otlpVariable(name string) sdk.Variable {
 // forMetrics tells whether v is for this signal only.
 func forMetrics(v sdk.Variable) bool { return strings.HasPrefix(v.Name, "OTEL_EXPORTER_OTLP_METRICS_") }
 
-// blame names v in an error about it or, if it was not v that was followed, the setting of [Config].
-func blame(v sdk.Variable, setting string, err error) error {
+// settingError names v in an error about it or, if it was not v that was followed, the setting of [Config].
+func settingError(v sdk.Variable, setting string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -113,5 +113,5 @@ func (o Config) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
 	if err == nil && e.url != nil && !forMetrics(from) {
 		e.addSignal()
 	}
-	return e, blame(from, "endpoint", err)
+	return e, settingError(from, "endpoint", err)
 }

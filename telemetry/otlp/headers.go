@@ -28,10 +28,10 @@ func (o Config) headers() (h headers, err error) {
 	if h.file = o.HeadersFile; h.file != "" {
 		// A pipe would have the headers only once.
 		if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
-			return h, blame(sdk.Variable{}, "headers-file", fmt.Errorf("%s is not a regular file", h.file))
+			return h, settingError(sdk.Variable{}, "headers-file", fmt.Errorf("%s is not a regular file", h.file))
 		}
 		if _, err := h.now(); err != nil {
-			return h, blame(sdk.Variable{}, "headers-file", err)
+			return h, settingError(sdk.Variable{}, "headers-file", err)
 		}
 	}
 	from := sdk.Variable{}
@@ -41,7 +41,7 @@ func (o Config) headers() (h headers, err error) {
 	} else {
 		h.fixed, err = checkHeaders(o.Headers)
 	}
-	return h, blame(from, "headers", err)
+	return h, settingError(from, "headers", err)
 }
 
 func (h headers) any() bool { return len(h.fixed) > 0 || h.file != "" }

@@ -99,9 +99,9 @@ func (o Config) Reread() error {
 	cert, ofCert := fileOr(o.CertFile, "CLIENT_CERTIFICATE")
 	key, ofKey := fileOr(o.KeyFile, "CLIENT_KEY")
 	return errors.Join(
-		blame(sdk.Variable{}, "headers-file", readable(o.HeadersFile)),
-		blame(ofCert, "cert-file", readable(cert)),
-		blame(ofKey, "key-file", readable(key)))
+		settingError(sdk.Variable{}, "headers-file", readable(o.HeadersFile)),
+		settingError(ofCert, "cert-file", readable(cert)),
+		settingError(ofKey, "key-file", readable(key)))
 }
 
 // Check finds what is wrong with o and what it names. The error is a *[SettingError], or names the variable.

@@ -18,26 +18,26 @@ func (o Config) tls() (*tls.Config, error) {
 	if ca != "" {
 		pem, err := os.ReadFile(ca)
 		if err != nil {
-			return nil, blame(ofCA, "ca-file", err)
+			return nil, settingError(ofCA, "ca-file", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, blame(ofCA, "ca-file", fmt.Errorf("%s has no certificate in PEM", ca))
+			return nil, settingError(ofCA, "ca-file", fmt.Errorf("%s has no certificate in PEM", ca))
 		}
 	}
 	switch {
 	case cert == "" && key == "":
 	case key == "":
-		return nil, blame(ofCert, "cert-file", fmt.Errorf("%s: a client certificate needs its key", cert))
+		return nil, settingError(ofCert, "cert-file", fmt.Errorf("%s: a client certificate needs its key", cert))
 	case cert == "":
-		return nil, blame(ofKey, "key-file", fmt.Errorf("%s: a client key needs its certificate", key))
+		return nil, settingError(ofKey, "key-file", fmt.Errorf("%s: a client key needs its certificate", key))
 	default:
 		load := func() (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(cert, key)
 			return &pair, err
 		}
 		if _, err := load(); err != nil { // now rather than at the first push
-			return nil, blame(ofCert, "cert-file", fmt.Errorf("client certificate %s with key %s: %w", cert, key, err))
+			return nil, settingError(ofCert, "cert-file", fmt.Errorf("client certificate %s with key %s: %w", cert, key, err))
 		}
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
