@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 // tool is something that watches the testbed.Receiving end of the link: a program, or a packet socket of the benchmark itself, or

@@ -119,7 +119,7 @@ func (a *archive) addImage(of stamp, architecture string, program []byte) (v1.De
 			Labels:       labels,
 		},
 		RootFS:  v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
-		History: []v1.History{{Created: &of.date, CreatedBy: "go run ./examples/container"}},
+		History: []v1.History{{Created: &of.date, CreatedBy: ".release/image/build.sh"}},
 	}))
 	manifest := a.add(v1.MediaTypeImageManifest, encode(v1.Manifest{
 		Versioned:   specs.Versioned{SchemaVersion: 2},

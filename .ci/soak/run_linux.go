@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 const address = "127.0.0.1:9088" // of promflow's page, in a namespace of its own

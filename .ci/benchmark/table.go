@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 const columnsHelp = `The columns; each is the median of the rounds:

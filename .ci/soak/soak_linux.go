@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 const pushInterval = 5 * time.Second

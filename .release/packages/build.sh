@@ -2,9 +2,9 @@
 # Packs promflow as dist/promflow-linux-<architecture>.deb and .rpm, for this machine's architecture.
 #
 # For each architecture that there are packages for:
-#   examples/packages/build.sh all
+#   .release/packages/build.sh all
 # As if it were another version:
-#   VERSION=0.0.1 examples/packages/build.sh
+#   VERSION=0.0.1 .release/packages/build.sh
 # A commit always gives the same packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -39,7 +39,7 @@ gzip -9nc CHANGELOG.md >$made/changelog.gz
 cat >$made/changelog.yaml <<-END
 	- semver: ${VERSION/-/\~}-1
 	  date: $(date -ud "@$SOURCE_DATE_EPOCH" +%FT%TZ)
-	  packager: $(sed -n 's/^maintainer: //p' examples/packages/nfpm.yaml)
+	  packager: $(sed -n 's/^maintainer: //p' .release/packages/nfpm.yaml)
 	  deb: {urgency: medium, distributions: [unstable]}
 	  changes:
 	    - note: "What is new is in the changelog of promflow itself."
@@ -66,6 +66,6 @@ for each in $architectures; do
 		ARCHITECTURE=arm7
 	fi
 	for format in deb rpm; do
-		go run $nfpm package --config=examples/packages/nfpm.yaml --packager=$format --target="dist/promflow-linux-$each.$format"
+		go run $nfpm package --config=.release/packages/nfpm.yaml --packager=$format --target="dist/promflow-linux-$each.$format"
 	done
 done

@@ -68,7 +68,7 @@ func main() {
 
 const introduction = `benchmark floods a veth pair of its own and compares what promflow and other tools count of it. It must run as root.
 
-   go run ./examples/benchmark [flags]
+   go run ./.ci/benchmark [flags]
 
 `
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 // benchmark is what all measurements share.

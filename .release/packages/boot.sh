@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots the systemd of a root filesystem, as a container does, but with all capabilities:
-#   unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup examples/packages/boot.sh ROOT
+#   unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup .release/packages/boot.sh ROOT
 # It ends, and whatever was mounted with it, when unshare is killed. This machine's kernel settings stay as they are.
 set -euo pipefail
 

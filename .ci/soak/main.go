@@ -60,8 +60,8 @@ func main() {
 const introduction = `soak runs promflow on traffic of which it knows every byte, and ends with status 1 if promflow breaks a promise. It must run
 as root.
 
-   go run ./examples/soak [flags]           paced traffic, addresses that come and go, a collector that is restarted
-   go run ./examples/soak -spoof [flags]    floods from forged addresses beside floods from a few
+   go run ./.ci/soak [flags]           paced traffic, addresses that come and go, a collector that is restarted
+   go run ./.ci/soak -spoof [flags]    floods from forged addresses beside floods from a few
 
 `
 

@@ -1,7 +1,9 @@
-// Command container writes promflow's container image, for each architecture, without a container engine: an archive in the OCI
-// image layout, which podman, docker, skopeo and ctr load. Run it in the root of a clone:
+// Command image writes promflow's container image, for each architecture, without a container engine: an archive in the OCI
+// image layout, which podman, docker, skopeo and ctr load.
 //
-//	go run ./examples/container
+//	.release/image/build.sh
+//
+// It is a module of its own, so that promflow's has none of what only this needs.
 //
 // The same commit gives the same digest: build.sh's programs do not depend on where and when they are compiled, all times are the
 // commit's, and the certificates are those of the Go module that go.sum names.
@@ -24,7 +26,7 @@ func main() {
 	name := flag.String("name", "localhost/promflow", "what the image is called, without its tag, which is the version")
 	flag.Parse()
 	if err := run(strings.Split(*architectures, ","), *name, *output); err != nil {
-		fmt.Fprintln(os.Stderr, "container:", err)
+		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }

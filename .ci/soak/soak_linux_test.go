@@ -35,7 +35,7 @@ func try(t *testing.T, args ...string) error {
 	capturetest.Need(t, "ip", "ethtool")
 	files := t.TempDir()
 	t.Setenv("TMPDIR", files)
-	o, err := parse(append(args, "-collector-config=../otel-collector/collector.yaml"), t.Output())
+	o, err := parse(append(args, "-collector-config=../../examples/otel-collector/collector.yaml"), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"promflow/.ci/testbed"
 	"promflow/capture/capturetest"
-	"promflow/examples/internal/testbed"
 )
 
 // start runs a benchmark and gives what it wrote.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"promflow/examples/internal/testbed"
+	"promflow/.ci/testbed"
 )
 
 // openFloor watches the receiving end of the link with a packet socket whose filter takes no packet. This is what any

@@ -56,13 +56,13 @@ debootstrap=$!
 background+=("$debootstrap")
 
 echo "--- The packages, twice"
-examples/packages/build.sh
+.release/packages/build.sh
 mkdir "$scratch/release" "$scratch/older"
 cp dist/"$package"{,.deb,.rpm} "$scratch/release/"
-VERSION=0.0.1 examples/packages/build.sh >"$scratch/output"
+VERSION=0.0.1 .release/packages/build.sh >"$scratch/output"
 cp dist/"$package".{deb,rpm} "$scratch/older/"
 rm dist/"$package"{,.deb,.rpm}
-examples/packages/build.sh >"$scratch/output"
+.release/packages/build.sh >"$scratch/output"
 for each in "$scratch"/release/*; do
 	cmp "$each" "dist/${each##*/}"
 done
@@ -74,7 +74,7 @@ lintian --fail-on=warning,error "$scratch/release/$package.deb"
 mkdir "$scratch/bin"
 printf '#!/bin/sh\nexec %s --no-absolute-filenames "$@"\n' "$(command -v cpio)" >"$scratch/bin/cpio"
 chmod a+x "$scratch/bin/cpio"
-cp examples/packages/rpmlint.toml "$scratch/bin/"
+cp .release/packages/rpmlint.toml "$scratch/bin/"
 chmod a+rx "$scratch" "$scratch/bin" "$scratch/release"
 chmod a+r "$scratch"/*/*
 HOME=$scratch PATH=$scratch/bin:$PATH setpriv --reuid=65534 --regid=65534 --clear-groups \
@@ -89,7 +89,7 @@ cat >"$root/usr/local/bin/editor" <<'END'
 exec sed -i 's|^PROMFLOW_MONITOR_SUBNETS=.*|PROMFLOW_MONITOR_SUBNETS=10.9.0.0/24|' "$1"
 END
 chmod +x "$root/usr/local/bin/editor"
-unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup examples/packages/boot.sh "$root" >"$scratch/console" 2>&1 &
+unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup .release/packages/boot.sh "$root" >"$scratch/console" 2>&1 &
 unshared=$!
 background+=("$unshared")
 booted() { first=$(pgrep --parent $unshared --exact systemd) && on_it test -S /run/systemd/private; }
