@@ -15,6 +15,8 @@ import (
 	"promflow/app/live"
 	"promflow/app/privilege"
 	"promflow/capture"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry/otlp"
 )
@@ -26,14 +28,14 @@ type config struct {
 	promiscuous   bool
 	backend       string
 
-	monitored, excluded capture.Subnets
+	monitored, excluded subnets.Set
 	packets             bool
 	maxIPs              int
 	expireAfter         time.Duration
 
-	labels    capture.LabelSet
-	peers     capture.Subnets
-	hostBits  capture.HostBits
+	labels    labels.Set
+	peers     subnets.Set
+	hostBits  labels.HostBits
 	maxSeries int // 0: as many as maxIPs says
 
 	hostInfo   bool
@@ -56,14 +58,14 @@ type config struct {
 
 // table makes the table that c asks for, whose addresses expire when they were idle for so long.
 func (c *config) table(expireAfter time.Duration) *capture.Table {
-	if c.labels == 0 && c.hostBits == (capture.HostBits{}) {
+	if c.labels == 0 && c.hostBits == (labels.HostBits{}) {
 		return capture.NewTable(c.maxIPs, expireAfter)
 	}
 	series := c.maxSeries
 	if series == 0 {
 		series = max(4*c.maxIPs, 4096)
 	}
-	return capture.NewGroupedTable(c.maxIPs, expireAfter, capture.NewGrouping(c.labels, c.monitored, c.peers, c.hostBits), series)
+	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.monitored, c.peers, c.hostBits), series)
 }
 
 // explainLabels says what would make labels other than expected.
@@ -71,7 +73,7 @@ func (c *config) explainLabels(log *slog.Logger) {
 	if c.labels == 0 && c.maxSeries > 0 {
 		log.Warn("a limit of series is for labels only, and none is asked for", c.givenBy("max-series"), c.maxSeries)
 	}
-	if !c.labels.Has(capture.LabelPeer) {
+	if !c.labels.Has(labels.Peer) {
 		if !c.peers.Empty() {
 			log.Warn("peer subnets are for the label peer only, which is not asked for", c.givenBy("peer-subnets"), c.peers)
 		}
@@ -118,9 +120,9 @@ func (c *config) settings() settings {
 		{category: "Counting", name: "expire-after", holder: "TIME", byDefault: "24h", parse: durationOrZero(&c.expireAfter),
 			usage: "how long an address may be idle before it leaves the page; it keeps its total for its return while there is\nroom for it. 0 is for ever"},
 
-		{category: "Labels", name: "labels", holder: "LIST", choices: capture.LabelNames(), parse: labels(&c.labels),
-			usage: "what totals of an address are kept apart by: " + strings.Join(capture.LabelNames(), ", ") + ", or some of these"},
-		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnets(&c.peers),
+		{category: "Labels", name: "labels", holder: "LIST", choices: labels.Names(), parse: labelList(&c.labels),
+			usage: "what totals of an address are kept apart by: " + strings.Join(labels.Names(), ", ") + ", or some of these"},
+		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: subnetList(&c.peers),
 			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
 		{category: "Labels", name: "max-series", holder: "N", otherwise: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<24),
 			usage: `how many combinations of labels are kept apart, over all addresses; labels of further ones are "other"`},
@@ -239,16 +241,16 @@ func interfaceNames(dst *watch.Names) func(string) error {
 	}
 }
 
-func subnets(dst *capture.Subnets) func(string) error {
+func subnetList(dst *subnets.Set) func(string) error {
 	return func(s string) (err error) {
-		*dst, err = capture.ParseSubnets(s)
+		*dst, err = subnets.Parse(s)
 		return err
 	}
 }
 
-func unnamedSubnets(dst *capture.Subnets) func(string) error {
+func unnamedSubnets(dst *subnets.Set) func(string) error {
 	return func(s string) error {
-		if err := subnets(dst)(s); err != nil {
+		if err := subnetList(dst)(s); err != nil {
 			return err
 		}
 		if dst.Named() {
@@ -258,9 +260,9 @@ func unnamedSubnets(dst *capture.Subnets) func(string) error {
 	}
 }
 
-func labels(dst *capture.LabelSet) func(string) error {
+func labelList(dst *labels.Set) func(string) error {
 	return func(s string) (err error) {
-		*dst, err = capture.ParseLabels(s)
+		*dst, err = labels.Parse(s)
 		return err
 	}
 }
@@ -268,14 +270,14 @@ func labels(dst *capture.LabelSet) func(string) error {
 // prefixLength parses the length of a prefix of so many bits at most.
 func prefixLength(dst *int, bits int) func(string) error {
 	return func(s string) (err error) {
-		*dst, err = capture.ParseHostBits(s, bits)
+		*dst, err = labels.ParseHostBits(s, bits)
 		return err
 	}
 }
 
-func someSubnets(dst *capture.Subnets) func(string) error {
+func someSubnets(dst *subnets.Set) func(string) error {
 	return func(s string) error {
-		if err := subnets(dst)(s); err != nil {
+		if err := subnetList(dst)(s); err != nil {
 			return err
 		}
 		if dst.Empty() {

@@ -124,9 +124,9 @@ func TestSettings(t *testing.T) {
 		change func(*config) // of the defaults
 	}{
 		{"", "", func(*config) {}},
-		{"", "--exclude-subnets=", func(c *config) { must(subnets(&c.excluded)("")) }},
-		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(subnets(&c.monitored)("0.0.0.0/0,::/0")) }},
-		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(subnets(&c.monitored)("10.0.0.7/32")) }},
+		{"", "--exclude-subnets=", func(c *config) { must(subnetList(&c.excluded)("")) }},
+		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(subnetList(&c.monitored)("0.0.0.0/0,::/0")) }},
+		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(subnetList(&c.monitored)("10.0.0.7/32")) }},
 		{"", "--interface=a --interface=b", func(c *config) { c.interfaces.Exact = []string{"a", "b"} }},
 		{"", "--interface=ppp*,b --interface=b,a", func(c *config) { c.interfaces = watch.Names{Exact: []string{"b", "a"}, Globs: []string{"ppp*"}} }},
 		{"", "--log-format=text --log-format=json", func(c *config) { c.logFormat = "json" }},

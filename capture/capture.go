@@ -5,13 +5,13 @@
 // which all sources share and which is read for a scrape. A backend whose packets are decoded and selected elsewhere, as in the
 // kernel, adds sums instead of packets.
 //
-// Totals are kept by address, or by prefix, and apart by labels if the table has a [Grouping]: that says what a label's value is, and
+// Totals are kept by address, or by prefix, and apart by labels if the table has a [labels.Grouping]: that says what a label's value is, and
 // the table has the bounds. A table without one knows nothing of labels.
 //
 // Which interfaces there are, and when they come and go, is known to package watch: it moves sources from one to another.
 //
 // A backend is one folder in backend/, named as --capture names it. To add one, write its folder, pass the conformance suite of
-// package capturetest, and add one line to the list in package app.
+// package capturetest, and add one line to the list in app/live.
 package capture
 
 import (
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // Backend is a way to count the packets of live interfaces.
@@ -35,7 +36,7 @@ type Backend struct {
 // Config is what a capture is told.
 type Config struct {
 	Table               *Table
-	Monitored, Excluded Subnets
+	Monitored, Excluded subnets.Set
 	Promiscuous         bool // ask interfaces for frames that are not addressed to this machine
 	Log                 *slog.Logger
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // Counter adds the packets of one source to the table: a packet counts as transmitted by its source address and as
@@ -12,13 +14,13 @@ import (
 // It is a [sync.Locker] on the table: a source locks it for a batch of packets.
 type Counter struct {
 	table               *Table
-	monitored, excluded Subnets
+	monitored, excluded subnets.Set
 	outcomes            [frame.Outcomes]OutcomeSize
 	seenOn              uint16 // number of the interface
 }
 
 // NewCounter makes a counter for one source of the table.
-func NewCounter(table *Table, monitored, excluded Subnets) *Counter {
+func NewCounter(table *Table, monitored, excluded subnets.Set) *Counter {
 	return &Counter{table: table, monitored: monitored, excluded: excluded}
 }
 
@@ -54,22 +56,22 @@ func (c *Counter) Count(p *frame.Packet) {
 func (c *Counter) add(p *frame.Packet) frame.Outcome {
 	// The addresses become numbers once, for all that is to be looked up.
 	var (
-		source, destination uint128
+		source, destination subnets.Number
 		from, to            bool // monitored
 	)
 	if p.Source.Is4() {
-		s, d := v4Number(p.Source), v4Number(p.Destination)
-		if c.excluded.contains4(s) || c.excluded.contains4(d) {
+		s, d := subnets.Number4(p.Source), subnets.Number4(p.Destination)
+		if c.excluded.Contains4(s) || c.excluded.Contains4(d) {
 			return frame.Excluded
 		}
-		from, to = c.monitored.contains4(s), c.monitored.contains4(d)
-		source.lo, destination.lo = uint64(s), uint64(d)
+		from, to = c.monitored.Contains4(s), c.monitored.Contains4(d)
+		source.Lo, destination.Lo = uint64(s), uint64(d)
 	} else {
-		source, destination = v6Number(p.Source), v6Number(p.Destination)
-		if c.excluded.contains6(source) || c.excluded.contains6(destination) {
+		source, destination = subnets.Number6(p.Source), subnets.Number6(p.Destination)
+		if c.excluded.Contains6(source) || c.excluded.Contains6(destination) {
 			return frame.Excluded
 		}
-		from, to = c.monitored.contains6(source), c.monitored.contains6(destination)
+		from, to = c.monitored.Contains6(source), c.monitored.Contains6(destination)
 	}
 	if from {
 		t := c.table.totals(Key{p.Source}, source)
@@ -91,30 +93,30 @@ func (c *Counter) add(p *frame.Packet) frame.Outcome {
 func (c *Counter) addGrouped(p *frame.Packet) frame.Outcome {
 	g := c.table.group
 	var (
-		source, destination uint128
-		from, to            *Place
+		source, destination subnets.Number
+		from, to            *labels.Place
 	)
 	if p.Source.Is4() {
-		s, d := v4Number(p.Source), v4Number(p.Destination)
-		if c.excluded.contains4(s) || c.excluded.contains4(d) {
+		s, d := subnets.Number4(p.Source), subnets.Number4(p.Destination)
+		if c.excluded.Contains4(s) || c.excluded.Contains4(d) {
 			return frame.Excluded
 		}
-		from, to = placeOf4(g.places4, s), placeOf4(g.places4, d)
-		source.lo, destination.lo = uint64(s), uint64(d)
+		from, to = g.Place4(s), g.Place4(d)
+		source.Lo, destination.Lo = uint64(s), uint64(d)
 	} else {
-		source, destination = v6Number(p.Source), v6Number(p.Destination)
-		if c.excluded.contains6(source) || c.excluded.contains6(destination) {
+		source, destination = subnets.Number6(p.Source), subnets.Number6(p.Destination)
+		if c.excluded.Contains6(source) || c.excluded.Contains6(destination) {
 			return frame.Excluded
 		}
-		from, to = placeOf6(g.places6, source), placeOf6(g.places6, destination)
+		from, to = g.Place6(source), g.Place6(destination)
 	}
 	if from.Monitored {
-		t := c.table.grouped(p.Source, source, g.labelsOf(from, to, true, p, c.seenOn))
+		t := c.table.grouped(p.Source, source, g.Of(from, to, true, p, c.seenOn))
 		t.TransmitBytes += p.Bytes
 		t.TransmitPackets += p.Packets
 	}
 	if to.Monitored {
-		t := c.table.grouped(p.Destination, destination, g.labelsOf(to, from, false, p, c.seenOn))
+		t := c.table.grouped(p.Destination, destination, g.Of(to, from, false, p, c.seenOn))
 		t.ReceiveBytes += p.Bytes
 		t.ReceivePackets += p.Packets
 	}
@@ -126,8 +128,8 @@ func (c *Counter) addGrouped(p *frame.Packet) frame.Outcome {
 
 // AddSeries adds what a backend that counts by itself has counted for an address with these labels, with the lock held. Where
 // addresses are grouped by prefixes, it is one whose other bits are 0.
-func (c *Counter) AddSeries(addr netip.Addr, of Labels, more Totals) {
-	c.table.labelled(Key{addr}, number(addr), of).add(more)
+func (c *Counter) AddSeries(addr netip.Addr, of labels.Values, more Totals) {
+	c.table.labelled(Key{addr}, subnets.NumberOf(addr), of).add(more)
 }
 
 // Add adds what a backend that counts by itself has counted for a key, with the lock held. The zero Key stands for addresses
@@ -135,7 +137,7 @@ func (c *Counter) AddSeries(addr netip.Addr, of Labels, more Totals) {
 func (c *Counter) Add(key Key, more Totals) {
 	t := &c.table.other
 	if key != (Key{}) {
-		t = c.table.totals(key, number(key.Addr))
+		t = c.table.totals(key, subnets.NumberOf(key.Addr))
 	}
 	t.add(more)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // talk is a decoded packet of one frame.
@@ -83,7 +84,7 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table := NewTable(10, 0)
-			counter := NewCounter(table, parse(t, monitored), parse(t, excluded))
+			counter := NewCounter(table, parseSubnets(t, monitored), parseSubnets(t, excluded))
 			count(counter, c.packet)
 			var outcomes [frame.Outcomes]OutcomeSize
 			outcomes[c.outcome] = OutcomeSize{c.packet.Packets, c.packet.Bytes}
@@ -99,7 +100,7 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 
 func TestCounterWithoutSubnetsCountsNothing(t *testing.T) {
 	table := NewTable(10, 0)
-	counter := NewCounter(table, Subnets{}, Subnets{})
+	counter := NewCounter(table, subnets.Set{}, subnets.Set{})
 	count(counter, talk("10.0.0.1", "10.0.0.2", 100))
 	if got := counter.Outcomes()[frame.Unmonitored]; got != (OutcomeSize{1, 100}) {
 		t.Error("unmonitored:", got)
@@ -111,7 +112,7 @@ func TestCounterWithoutSubnetsCountsNothing(t *testing.T) {
 
 func TestCountersOfOneTableKeepTheirOwnOutcomes(t *testing.T) {
 	table := NewTable(10, 0)
-	a, b := NewCounter(table, parse(t, "10.0.0.0/8"), Subnets{}), NewCounter(table, parse(t, "10.0.0.0/8"), Subnets{})
+	a, b := NewCounter(table, parseSubnets(t, "10.0.0.0/8"), subnets.Set{}), NewCounter(table, parseSubnets(t, "10.0.0.0/8"), subnets.Set{})
 	count(a, talk("10.0.0.1", "192.0.2.1", 100))
 	count(b, talk("10.0.0.1", "192.0.2.1", 10), talk("10.0.0.1", "192.0.2.1", 1))
 	if got, want := byAddr(table)["10.0.0.1"], (Totals{TransmitBytes: 111, TransmitPackets: 3}); got != want {
@@ -127,13 +128,13 @@ func TestCountersOfOneTableKeepTheirOwnOutcomes(t *testing.T) {
 func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 	const writers, readers, batches, batch = 4, 2, 200, 50
 	table := NewTable(300, 0)
-	all := parse(t, "10.0.0.0/8,fd00::/8")
+	all := parseSubnets(t, "10.0.0.0/8,fd00::/8")
 	var writing, reading sync.WaitGroup
 	var done atomic.Bool
 	var counted [writers]Totals
 	counters := make([]*Counter, writers)
 	for w := range writers {
-		counters[w] = NewCounter(table, all, Subnets{})
+		counters[w] = NewCounter(table, all, subnets.Set{})
 		writing.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(w)))
 			addr := func(version int) netip.Addr {
@@ -200,7 +201,7 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 
 func TestCountDoesNotAllocateForKnownAddresses(t *testing.T) {
 	table := NewTable(1, 0)
-	counter := NewCounter(table, parse(t, "10.0.0.0/8"), parse(t, "10.9.0.0/16,fd00::/8"))
+	counter := NewCounter(table, parseSubnets(t, "10.0.0.0/8"), parseSubnets(t, "10.9.0.0/16,fd00::/8"))
 	packets := []frame.Packet{
 		talk("10.0.0.1", "10.0.0.1", 100), talk("10.0.0.1", "10.0.0.2", 100), talk("10.0.0.2", "10.0.0.1", 100), // one beyond the limit
 		talk("10.9.0.1", "10.0.0.2", 100), talk("192.0.2.1", "192.0.2.2", 100), talk("fe80::1", "fe80::2", 100),
@@ -243,7 +244,7 @@ func floodFrames(version, hosts int) []frame.Frame {
 func BenchmarkCount(b *testing.B) {
 	const batch = 64
 	flood := func(table *Table, frames []frame.Frame, more func() bool) {
-		c := NewCounter(table, parse(b, "10.0.0.0/8,fd00::/8"), parse(b, "255.255.255.250/32"))
+		c := NewCounter(table, parseSubnets(b, "10.0.0.0/8,fd00::/8"), parseSubnets(b, "255.255.255.250/32"))
 		var p frame.Packet
 		c.Lock()
 		defer c.Unlock()
@@ -272,4 +273,13 @@ func BenchmarkCount(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) { flood(table, frames, pb.Next) })
 		})
 	}
+}
+
+func parseSubnets(t testing.TB, list string) subnets.Set {
+	t.Helper()
+	s, err := subnets.Parse(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // move has the ith address receive a byte.
@@ -14,7 +16,7 @@ func move(t *Table, i int) {
 	t.lock()
 	defer t.mu.Unlock()
 	a := addr4(i)
-	t.totals(Key{a}, number(a)).ReceiveBytes++
+	t.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes++
 }
 
 // live and expired give the received bytes of the snapshot's addresses.
@@ -205,7 +207,7 @@ func BenchmarkFlood(b *testing.B) {
 			random := rand.New(rand.NewPCG(1, 2))
 			for b.Loop() {
 				a := addr4(random.IntN(c.addresses))
-				table.totals(Key{a}, number(a)).ReceiveBytes++
+				table.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes++
 			}
 		})
 	}

@@ -4,18 +4,19 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
-func parseLabels(t testing.TB, list string) LabelSet {
+func parseLabels(t testing.TB, list string) labels.Set {
 	t.Helper()
-	s, err := ParseLabels(list)
+	s, err := labels.Parse(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func parseLabels(t testing.TB, list string) LabelSet {
 func bySeries(t testing.TB, table *Table) map[string]Totals {
 	t.Helper()
 	g, s, all := table.Grouping(), table.Snapshot(), map[string]Totals{}
-	add := func(addr netip.Addr, of Labels, totals Totals) {
+	add := func(addr netip.Addr, of labels.Values, totals Totals) {
 		if totals == (Totals{}) {
 			return
 		}
@@ -67,52 +68,52 @@ func TestCounterKeepsTotalsApartByLabels(t *testing.T) {
 	both := []string{"transmit", "receive"}
 	for _, c := range []struct {
 		name, labels string
-		bits         HostBits
+		bits         labels.HostBits
 		packet       frame.Packet
 		want         []string // who transmits and who receives
 	}{
-		{"internet", "network,peer", HostBits{}, packet("192.168.1.5", "198.51.100.1", 6, 0), []string{"192.168.1.5 network=lan peer=external", ""}},
-		{"from the internet", "network,peer", HostBits{}, packet("198.51.100.1", "192.168.1.5", 6, 0), []string{"", "192.168.1.5 network=lan peer=external"}},
-		{"within", "network,peer", HostBits{}, packet("192.168.1.5", "192.168.1.6", 6, 0),
+		{"internet", "network,peer", labels.HostBits{}, packet("192.168.1.5", "198.51.100.1", 6, 0), []string{"192.168.1.5 network=lan peer=external", ""}},
+		{"from the internet", "network,peer", labels.HostBits{}, packet("198.51.100.1", "192.168.1.5", 6, 0), []string{"", "192.168.1.5 network=lan peer=external"}},
+		{"within", "network,peer", labels.HostBits{}, packet("192.168.1.5", "192.168.1.6", 6, 0),
 			[]string{"192.168.1.5 network=lan peer=lan", "192.168.1.6 network=lan peer=lan"}},
-		{"the most specific name", "network,peer", HostBits{}, packet("192.168.1.9", "192.168.2.6", 6, 0),
+		{"the most specific name", "network,peer", labels.HostBits{}, packet("192.168.1.9", "192.168.2.6", 6, 0),
 			[]string{"192.168.1.9 network=printer peer=iot", "192.168.2.6 network=iot peer=printer"}},
-		{"one name for several", "network,peer", HostBits{}, packet("fd00::1", "2001:db8::1", 6, 0), []string{"fd00::1 network=lan peer=external", ""}},
-		{"a peer that is monitored by another name", "network,peer", HostBits{}, packet("192.168.1.5", "10.8.0.1", 6, 0),
+		{"one name for several", "network,peer", labels.HostBits{}, packet("fd00::1", "2001:db8::1", 6, 0), []string{"fd00::1 network=lan peer=external", ""}},
+		{"a peer that is monitored by another name", "network,peer", labels.HostBits{}, packet("192.168.1.5", "10.8.0.1", 6, 0),
 			[]string{"192.168.1.5 network=lan peer=vpn", "10.8.0.1 network=10.0.0.0/8 peer=lan"}},
-		{"a peer that is not monitored", "peer", HostBits{}, packet("192.168.1.5", "203.0.113.7", 6, 0), []string{"192.168.1.5 peer=cdn", ""}},
-		{"multicast", "peer", HostBits{}, packet("192.168.1.5", "239.1.2.3", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
-		{"multicast of IPv6", "peer", HostBits{}, packet("fd00::5", "ff02::fb", 17, 0), []string{"fd00::5 peer=multicast", ""}},
-		{"multicast of IPv4, mapped", "peer", HostBits{}, packet("fd00::5", "::ffff:224.0.0.1", 17, 0), []string{"fd00::5 peer=external", ""}},
-		{"broadcast", "peer", HostBits{}, packet("192.168.1.5", "255.255.255.255", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
-		{"broadcast to a subnet", "peer", HostBits{}, packet("192.168.1.5", "192.168.1.255", 17, 0),
+		{"a peer that is not monitored", "peer", labels.HostBits{}, packet("192.168.1.5", "203.0.113.7", 6, 0), []string{"192.168.1.5 peer=cdn", ""}},
+		{"multicast", "peer", labels.HostBits{}, packet("192.168.1.5", "239.1.2.3", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
+		{"multicast of IPv6", "peer", labels.HostBits{}, packet("fd00::5", "ff02::fb", 17, 0), []string{"fd00::5 peer=multicast", ""}},
+		{"multicast of IPv4, mapped", "peer", labels.HostBits{}, packet("fd00::5", "::ffff:224.0.0.1", 17, 0), []string{"fd00::5 peer=external", ""}},
+		{"broadcast", "peer", labels.HostBits{}, packet("192.168.1.5", "255.255.255.255", 17, 0), []string{"192.168.1.5 peer=multicast", ""}},
+		{"broadcast to a subnet", "peer", labels.HostBits{}, packet("192.168.1.5", "192.168.1.255", 17, 0),
 			[]string{"192.168.1.5 peer=multicast", "192.168.1.255 peer=lan"}},
-		{"a broadcast address as source", "peer", HostBits{}, packet("192.168.2.255", "192.168.1.5", 17, 0),
+		{"a broadcast address as source", "peer", labels.HostBits{}, packet("192.168.2.255", "192.168.1.5", 17, 0),
 			[]string{"192.168.2.255 peer=lan", "192.168.1.5 peer=iot"}},
-		{"tcp", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 0), []string{"10.0.0.1 protocol=tcp", ""}},
-		{"udp", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 17, 0), []string{"10.0.0.1 protocol=udp", ""}},
-		{"icmp", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 1, 0), []string{"10.0.0.1 protocol=icmp", ""}},
-		{"icmpv6", "protocol", HostBits{}, packet("fd00::1", "2001:db8::1", 58, 0), []string{"fd00::1 protocol=icmp", ""}},
-		{"sctp", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 132, 0), []string{"10.0.0.1 protocol=sctp", ""}},
-		{"esp", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 50, 0), []string{"10.0.0.1 protocol=esp", ""}},
-		{"gre", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 47, 0), []string{"10.0.0.1 protocol=gre", ""}},
-		{"another protocol", "protocol", HostBits{}, packet("10.0.0.1", "192.0.2.1", 89, 0), []string{"10.0.0.1 protocol=other", ""}},
-		{"no protocol", "protocol,vlan", HostBits{}, packet("fd00::1", "2001:db8::1", frame.NoProtocol, 0), []string{"fd00::1 protocol=other vlan=0", ""}},
-		{"vlan", "vlan", HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 4095), []string{"10.0.0.1 vlan=4095", ""}},
-		{"interface", "interface", HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 7), []string{"10.0.0.1 interface=eth7", ""}},
-		{"all", "vlan,interface,protocol,peer,network", HostBits{}, packet("10.0.0.1", "192.168.2.1", 6, 7), []string{
+		{"tcp", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 0), []string{"10.0.0.1 protocol=tcp", ""}},
+		{"udp", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 17, 0), []string{"10.0.0.1 protocol=udp", ""}},
+		{"icmp", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 1, 0), []string{"10.0.0.1 protocol=icmp", ""}},
+		{"icmpv6", "protocol", labels.HostBits{}, packet("fd00::1", "2001:db8::1", 58, 0), []string{"fd00::1 protocol=icmp", ""}},
+		{"sctp", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 132, 0), []string{"10.0.0.1 protocol=sctp", ""}},
+		{"esp", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 50, 0), []string{"10.0.0.1 protocol=esp", ""}},
+		{"gre", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 47, 0), []string{"10.0.0.1 protocol=gre", ""}},
+		{"another protocol", "protocol", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 89, 0), []string{"10.0.0.1 protocol=other", ""}},
+		{"no protocol", "protocol,vlan", labels.HostBits{}, packet("fd00::1", "2001:db8::1", frame.NoProtocol, 0), []string{"fd00::1 protocol=other vlan=0", ""}},
+		{"vlan", "vlan", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 4095), []string{"10.0.0.1 vlan=4095", ""}},
+		{"interface", "interface", labels.HostBits{}, packet("10.0.0.1", "192.0.2.1", 6, 7), []string{"10.0.0.1 interface=eth7", ""}},
+		{"all", "vlan,interface,protocol,peer,network", labels.HostBits{}, packet("10.0.0.1", "192.168.2.1", 6, 7), []string{
 			"10.0.0.1 network=10.0.0.0/8 peer=iot protocol=tcp interface=eth7 vlan=7",
 			"192.168.2.1 network=iot peer=10.0.0.0/8 protocol=tcp interface=eth7 vlan=7"}},
-		{"prefixes", "", HostBits{8, 64}, packet("10.1.2.3", "192.168.2.6", 6, 0), []string{"10.1.2.0/24", "192.168.2.0/24"}},
-		{"prefixes of IPv6", "protocol", HostBits{8, 64}, packet("fd00::1:2:3:4", "2001:db8::1", 6, 0), []string{"fd00::/64 protocol=tcp", ""}},
-		{"prefixes of IPv4 only", "protocol", HostBits{16, 0}, packet("fd00::1:2:3:4", "2001:db8::1", 6, 0), []string{"fd00::1:2:3:4 protocol=tcp", ""}},
-		{"a prefix of two networks", "network", HostBits{8, 0}, packet("192.168.1.9", "192.168.1.5", 6, 0),
+		{"prefixes", "", labels.HostBits{V4: 8, V6: 64}, packet("10.1.2.3", "192.168.2.6", 6, 0), []string{"10.1.2.0/24", "192.168.2.0/24"}},
+		{"prefixes of IPv6", "protocol", labels.HostBits{V4: 8, V6: 64}, packet("fd00::1:2:3:4", "2001:db8::1", 6, 0), []string{"fd00::/64 protocol=tcp", ""}},
+		{"prefixes of IPv4 only", "protocol", labels.HostBits{V4: 16, V6: 0}, packet("fd00::1:2:3:4", "2001:db8::1", 6, 0), []string{"fd00::1:2:3:4 protocol=tcp", ""}},
+		{"a prefix of two networks", "network", labels.HostBits{V4: 8, V6: 0}, packet("192.168.1.9", "192.168.1.5", 6, 0),
 			[]string{"192.168.1.0/24 network=printer", "192.168.1.0/24 network=lan"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in := parse(t, monitored)
-			table := NewGroupedTable(10, 0, NewGrouping(parseLabels(t, c.labels), in, parse(t, peers), c.bits), 10)
-			counter := NewCounter(table, in, Subnets{})
+			in := parseSubnets(t, monitored)
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), in, parseSubnets(t, peers), c.bits), 10)
+			counter := NewCounter(table, in, subnets.Set{})
 			counter.SeenOn("eth7")
 			count(counter, c.packet)
 			got := map[string][]string{}
@@ -129,155 +130,6 @@ func TestCounterKeepsTotalsApartByLabels(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestPlaces compares with a search through all subnets, at the ends of all of them.
-func TestPlaces(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for round := range 300 {
-		prefix := func() netip.Prefix {
-			if random.IntN(3) == 0 {
-				return netip.PrefixFrom(netip.AddrFrom16([16]byte{byte(random.IntN(2) * 0xfd), 15: byte(random.IntN(256))}), random.IntN(129)).Masked()
-			}
-			return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(random.IntN(2) * 10), 0, 0, byte(random.IntN(256))}), random.IntN(33)).Masked()
-		}
-		list := func(names string, n int) (Subnets, []string) {
-			var parts []string
-			seen := map[netip.Prefix]bool{}
-			for range n {
-				if p := prefix(); !seen[p] {
-					seen[p] = true
-					parts = append(parts, fmt.Sprintf("%c=%v", names[random.IntN(len(names))], p))
-				}
-			}
-			return parse(t, strings.Join(parts, ",")), parts
-		}
-		monitored, said := list("abc", random.IntN(12))
-		peers, saidPeers := list("xyz", random.IntN(12))
-		g := NewGrouping(0, monitored, peers, HostBits{})
-		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), lastOf(netip.MustParsePrefix("::/0"))}
-		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
-			ends = append(ends, p.Addr(), p.Addr().Prev(), lastOf(p), lastOf(p).Next(), lastOf(p).Prev())
-		}
-		for _, addr := range ends {
-			if !addr.IsValid() {
-				continue
-			}
-			network, _ := mostSpecific(monitored, addr)
-			name, bits := network, -1
-			if network != "" {
-				_, bits = mostSpecific(monitored, addr)
-			}
-			if peer, peerBits := mostSpecific(peers, addr); peerBits > bits {
-				name = peer
-			}
-			var p *Place
-			if addr.Is4() {
-				p = placeOf4(g.places4, v4Number(addr))
-			} else {
-				p = placeOf6(g.places6, v6Number(addr))
-			}
-			if name == "" {
-				name = "external"
-			}
-			got := nameOf(g.names, Labels(p.Peer))
-			if p.Monitored != (network != "") || p.Monitored && nameOf(g.names, Labels(p.Network)) != network || got != name {
-				t.Fatalf("round %d, monitored %s, peers %s: %v is %+v, %s; want %q, %q", round, said, saidPeers, addr, *p, got, network, name)
-			}
-			broadcast := false
-			for _, prefix := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
-				broadcast = broadcast || addr.Is4() && prefix.Addr().Is4() && prefix.Bits() <= 30 && addr == lastOf(prefix)
-			}
-			if p.Broadcast != broadcast {
-				t.Fatalf("monitored %s, peers %s: broadcast of %v is %v", said, saidPeers, addr, p.Broadcast)
-			}
-		}
-		for i, p := range g.Places() {
-			if i > 0 && p.First.Is4() == g.Places()[i-1].First.Is4() && !g.Places()[i-1].First.Less(p.First) {
-				t.Fatalf("places are not in order: %+v", g.Places())
-			}
-		}
-	}
-}
-
-// mostSpecific gives the name of the smallest prefix with an address, and its length.
-func mostSpecific(s Subnets, addr netip.Addr) (name string, bits int) {
-	bits = -1
-	for i, p := range s.Prefixes() {
-		if p.Contains(addr) && p.Bits() > bits {
-			name, bits = s.Name(i), p.Bits()
-		}
-	}
-	return name, bits
-}
-
-func TestParseLabels(t *testing.T) {
-	for list, want := range map[string]string{"": "", " ": "", "vlan": "vlan", " peer , network,peer": "network peer",
-		"network,peer,protocol,interface,vlan": "network peer protocol interface vlan"} {
-		set := parseLabels(t, list)
-		var got []string
-		for i, name := range LabelNames() {
-			if set.Has(Label(i)) {
-				got = append(got, name)
-			}
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%q is %q, want %q", list, got, want)
-		}
-	}
-	for _, list := range []string{"ip", "peer,,vlan", ",", "Peer", "peer vlan"} {
-		if _, err := ParseLabels(list); err == nil || !strings.Contains(err.Error(), "network, peer, protocol, interface, vlan") {
-			t.Errorf("%q: the error is %v", list, err)
-		}
-	}
-}
-
-func TestParseHostBits(t *testing.T) {
-	for _, c := range []struct {
-		text       string
-		bits, want int
-	}{{"", 32, 0}, {"/24", 32, 8}, {"24", 32, 8}, {" /1 ", 32, 31}, {"/32", 32, 0}, {"/64", 128, 64}, {"/1", 128, 127}} {
-		if got, err := ParseHostBits(c.text, c.bits); err != nil || got != c.want {
-			t.Errorf("%q gives %d and %v, want %d", c.text, got, err, c.want)
-		}
-	}
-	for _, text := range []string{"/0", "/33", "/-1", "//24", "/", "x", "/24/24"} {
-		if _, err := ParseHostBits(text, 32); err == nil || err.Error() != "expected a prefix length from /1 to /32" {
-			t.Errorf("%q: the error is %v", text, err)
-		}
-	}
-}
-
-func TestNamesOfSubnets(t *testing.T) {
-	for list, want := range map[string]string{
-		"lan=192.168.1.1/24, wlan = 10.0.0.0/8 ,fd00::/8": "lan=192.168.1.0/24,wlan=10.0.0.0/8,fd00::/8",
-		"a=10.0.0.1,a=10.0.0.2,a=10.0.0.1":                "a=10.0.0.1/32,a=10.0.0.2/32,a=10.0.0.1/32",
-		"Büro 1=10.0.0.1":                                 "Büro 1=10.0.0.1/32",
-	} {
-		if s := parse(t, list); s.String() != want || !s.Named() {
-			t.Errorf("%q is %q, named: %v", list, s, s.Named())
-		}
-	}
-	if parse(t, "10.0.0.0/8").Named() {
-		t.Error("a name without a name")
-	}
-	for list, want := range map[string]string{
-		"=10.0.0.0/8":                     `"=10.0.0.0/8" has no name that can be read`,
-		"a\x00b=10.0.0.0/8":               `has no name that can be read before the =`,
-		"a\xff=10.0.0.0/8":                `has no name that can be read before the =`,
-		"a=b=10.0.0.0/8":                  `"b=10.0.0.0/8" is not a subnet`,
-		"a=":                              `"" is not a subnet`,
-		"a=10.0.0.0/8,b=10.0.0.0/8":       "10.0.0.0/8 comes twice",
-		"a=10.0.0.0/8,10.1.2.3/8":         "10.0.0.0/8 comes twice",
-		"external=10.0.0.0/8":             `"external" cannot be the name`,
-		"a=10.0.0.1,multicast=10.0.0.2":   `"multicast" cannot be the name`,
-		" other =10.0.0.0/8":              `"other" cannot be the name`,
-		"a=10.0.0.0/8,b=11.0.0.0/8,a=x/8": `"x/8" is not a subnet`,
-	} {
-		if _, err := ParseSubnets(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: the error is %v, want %s", list, err, want)
-		}
 	}
 }
 
@@ -305,9 +157,9 @@ func TestLabelsOfAnAddressAreBounded(t *testing.T) {
 			"10.0.0.0 protocol=other vlan=other": 397}, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in := parse(t, "10.0.0.0/8")
-			table := NewGroupedTable(10, 0, NewGrouping(parseLabels(t, c.labels), in, Subnets{}, HostBits{}), c.maxSeries)
-			counter := NewCounter(table, in, Subnets{})
+			in := parseSubnets(t, "10.0.0.0/8")
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), in, subnets.Set{}, labels.HostBits{}), c.maxSeries)
+			counter := NewCounter(table, in, subnets.Set{})
 			for vlan := range uint16(200) {
 				labelled(counter, 0, 6, vlan)
 				labelled(counter, 0, 17, vlan)
@@ -332,10 +184,10 @@ func TestChurnConservesLabelledTotals(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			limit := []int{50, 8}[seed%2]
-			in := parse(t, "a=10.0.0.0/24,b=10.0.1.0/24")
-			g := NewGrouping(parseLabels(t, "network,protocol,vlan"), in, Subnets{}, HostBits{V4: int(seed % 2 * 4)})
-			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, NewGrouping(0, in, Subnets{}, g.HostBits()), 0)
-			counter, reference := NewCounter(table, in, Subnets{}), NewCounter(plain, in, Subnets{})
+			in := parseSubnets(t, "a=10.0.0.0/24,b=10.0.1.0/24")
+			g := labels.New(parseLabels(t, "network,protocol,vlan"), in, subnets.Set{}, labels.HostBits{V4: int(seed % 2 * 4)})
+			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, labels.New(0, in, subnets.Set{}, g.HostBits()), 0)
+			counter, reference := NewCounter(table, in, subnets.Set{}), NewCounter(plain, in, subnets.Set{})
 			was := map[string]Totals{}
 			swept := false
 			for range 3000 {
@@ -377,22 +229,5 @@ func TestChurnConservesLabelledTotals(t *testing.T) {
 				t.Errorf("%d evicted, series were full: %v: the test shows nothing", s.Evicted, swept)
 			}
 		})
-	}
-}
-
-// TestInterfacesOfLabelsAreBounded has more interfaces come and go than have a number.
-func TestInterfacesOfLabelsAreBounded(t *testing.T) {
-	g := NewGrouping(parseLabels(t, "interface"), Subnets{}, Subnets{}, HostBits{})
-	for i := 1; i < maxInterfaces+10; i++ {
-		number := g.InterfaceNumber(fmt.Sprint("ppp", i))
-		if want := uint16(i); i < maxInterfaces && number != want || i >= maxInterfaces && number != other {
-			t.Fatalf("interface %d has number %d", i, number)
-		}
-	}
-	if g.InterfaceNumber("eth\xff") != g.InterfaceNumber("eth\xfe") {
-		t.Error("names that look the same have two numbers")
-	}
-	if got := g.InterfaceNumber("ppp5"); got != 5 {
-		t.Errorf("one that is known has number %d", got)
 	}
 }

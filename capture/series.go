@@ -3,6 +3,9 @@ package capture
 import (
 	"iter"
 	"net/netip"
+
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // SeriesPerIP is how many combinations of labels an address can have, and as many again where VLAN and interface, of which there is
@@ -11,7 +14,7 @@ const SeriesPerIP = 64
 
 // Series is what an address has moved with one combination of labels.
 type Series struct {
-	Labels
+	Labels labels.Values
 	Totals
 	Entry uint32 // tells it from what had the same labels before it made room for others
 	host  int32  // the position in hosts, less than 0 if it is free
@@ -35,7 +38,7 @@ type chain struct {
 }
 
 // find looks for labels in a chain, and puts them at its begin.
-func (s *series) find(c *chain, of Labels) *Totals {
+func (s *series) find(c *chain, of labels.Values) *Totals {
 	before := &c.first
 	for at := c.first; at != 0; at = *before {
 		found := &s.all[at-1]
@@ -51,7 +54,7 @@ func (s *series) find(c *chain, of Labels) *Totals {
 }
 
 // add begins a series of the host at a position, if there is room.
-func (s *series) add(host int, of Labels) *Totals {
+func (s *series) add(host int, of labels.Values) *Totals {
 	c, at := &s.chains[host], s.free
 	switch {
 	case at != 0:
@@ -71,27 +74,27 @@ func (s *series) add(host int, of Labels) *Totals {
 
 // grouped gives where to add what an address moved with labels, valid until the next call; n is the address as a number. The caller
 // holds the lock.
-func (t *Table) grouped(addr netip.Addr, n uint128, of Labels) *Totals {
-	if bits := t.group.hostBits; bits != (HostBits{}) {
-		addr, n = bits.mask(addr, n)
+func (t *Table) grouped(addr netip.Addr, n subnets.Number, of labels.Values) *Totals {
+	if bits := t.group.HostBits(); bits != (labels.HostBits{}) {
+		addr, n = bits.Mask(addr, n)
 	}
 	return t.labelled(Key{addr}, n, of)
 }
 
 // labelled is grouped for the address that stands for all of its prefix.
-func (t *Table) labelled(key Key, n uint128, of Labels) *Totals {
+func (t *Table) labelled(key Key, n subnets.Number, of labels.Values) *Totals {
 	at := t.position(key, n)
 	if at < 0 {
 		return &t.other
 	}
 	s, g := &t.series, t.group
-	if of == g.rest {
+	if of == g.Rest() {
 		return &t.hosts[at].Totals
 	}
 	for len(s.chains) <= at {
 		s.chains = append(s.chains, chain{})
 	}
-	c, coarser := &s.chains[at], g.coarser(of)
+	c, coarser := &s.chains[at], g.Coarser(of)
 	if found := s.find(c, of); found != nil {
 		return found
 	}
@@ -100,7 +103,7 @@ func (t *Table) labelled(key Key, n uint128, of Labels) *Totals {
 			return added
 		}
 	}
-	if coarser == g.rest {
+	if coarser == g.Rest() {
 		return &t.hosts[at].Totals
 	}
 	if found := s.find(c, coarser); found != nil {
@@ -115,7 +118,7 @@ func (t *Table) labelled(key Key, n uint128, of Labels) *Totals {
 }
 
 // addSeries begins a series of a host, if there is room or there are some that have expired and make some: else it gives nil.
-func (t *Table) addSeries(host int, of Labels) *Totals {
+func (t *Table) addSeries(host int, of labels.Values) *Totals {
 	added := t.series.add(host, of)
 	if added == nil && t.sweep() {
 		added = t.series.add(host, of)
@@ -174,22 +177,4 @@ func (s *Snapshot) SeriesCount() (n int) {
 		n++
 	}
 	return n
-}
-
-// mask clears the bits of an address, and of its number, that do not matter.
-func (b HostBits) mask(addr netip.Addr, n uint128) (netip.Addr, uint128) {
-	if addr.Is4() {
-		if b.V4 == 0 {
-			return addr, n
-		}
-		n.lo = n.lo >> b.V4 << b.V4
-		return v4Addr(uint32(n.lo)), n
-	}
-	if b.V6 == 0 {
-		return addr, n
-	}
-	ones := hostBits(b.V6)
-	n.hi &^= ones.hi
-	n.lo &^= ones.lo
-	return n.addr(), n
 }

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // Key is what totals are kept by.
@@ -58,8 +61,8 @@ type Table struct {
 	index  []uint64 // open addressing: the upper half of a hash, then 1 + a position in hosts; 0 is free
 	seed   [2]uint64
 
-	group  *Grouping // nil is by addresses alone
-	series series    // only with labels
+	group  *labels.Grouping // nil is by addresses alone
+	series series           // only with labels
 }
 
 // NewTable makes a table for at most limit addresses, at least 1. They expire when they were idle for expireAfter; with 0,
@@ -77,14 +80,14 @@ func NewTable(limit int, expireAfter time.Duration) *Table {
 
 // NewGroupedTable makes a table that keeps what an address moves apart by labels: up to maxSeries combinations of them, of all
 // addresses together. What has no room adds up under the address alone.
-func NewGroupedTable(limit int, expireAfter time.Duration, g *Grouping, maxSeries int) *Table {
+func NewGroupedTable(limit int, expireAfter time.Duration, g *labels.Grouping, maxSeries int) *Table {
 	t := NewTable(limit, expireAfter)
 	t.group, t.series.limit = g, maxSeries
 	return t
 }
 
 // Grouping is by what the table keeps totals; nil is by addresses alone.
-func (t *Table) Grouping() *Grouping { return t.group }
+func (t *Table) Grouping() *labels.Grouping { return t.group }
 
 // SeriesLimit is how many combinations of labels are kept apart, of all addresses together.
 func (t *Table) SeriesLimit() int { return t.series.limit }
@@ -127,7 +130,7 @@ func (t *Table) lock() {
 
 // totals gives where to add what key moved, valid until the next call; n is the key's address as a number. The caller holds
 // the lock.
-func (t *Table) totals(key Key, n uint128) *Totals {
+func (t *Table) totals(key Key, n subnets.Number) *Totals {
 	if at := t.position(key, n); at >= 0 {
 		return &t.hosts[at].Totals
 	}
@@ -135,7 +138,7 @@ func (t *Table) totals(key Key, n uint128) *Totals {
 }
 
 // position gives where in hosts a key is, less than 0 if it has no room.
-func (t *Table) position(key Key, n uint128) int {
+func (t *Table) position(key Key, n subnets.Number) int {
 	hash := t.hash(n)
 	mask := uint64(len(t.index) - 1)
 	for at := hash & mask; ; at = (at + 1) & mask {
@@ -181,13 +184,13 @@ func (t *Table) evict(position int) {
 	host := &t.hosts[position]
 	t.other.add(host.Totals)
 	mask := uint64(len(t.index) - 1)
-	gap := t.hash(number(host.Addr)) & mask
+	gap := t.hash(subnets.NumberOf(host.Addr)) & mask
 	for uint32(t.index[gap]) != uint32(position+1) {
 		gap = (gap + 1) & mask
 	}
 	// What a search would no longer find, as it ends at a gap, moves into it.
 	for at := (gap + 1) & mask; t.index[at] != 0; at = (at + 1) & mask {
-		home := t.hash(number(t.hosts[uint32(t.index[at])-1].Addr))
+		home := t.hash(subnets.NumberOf(t.hosts[uint32(t.index[at])-1].Addr))
 		if (at-home)&mask >= (at-gap)&mask {
 			t.index[gap] = t.index[at]
 			gap = at
@@ -210,14 +213,14 @@ func (t *Table) enter(hash uint64, position int) {
 func (t *Table) grow() {
 	t.index = make([]uint64, 2*len(t.index))
 	for i := range t.hosts {
-		t.enter(t.hash(number(t.hosts[i].Addr)), i)
+		t.enter(t.hash(subnets.NumberOf(t.hosts[i].Addr)), i)
 	}
 }
 
 // hash folds two 128-bit products of the key's words with the seed, after the multiply-and-fold step of wyhash
 // (https://github.com/wangyi-fudan/wyhash).
-func (t *Table) hash(n uint128) uint64 {
-	hi, lo := bits.Mul64(n.hi^t.seed[0], n.lo^t.seed[1])
+func (t *Table) hash(n subnets.Number) uint64 {
+	hi, lo := bits.Mul64(n.Hi^t.seed[0], n.Lo^t.seed[1])
 	hi, lo = bits.Mul64(hi^t.seed[1], lo^t.seed[0])
 	return hi ^ lo
 }

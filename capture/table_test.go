@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+
+	"promflow/capture/subnets"
 )
 
 func addr4(n int) netip.Addr {
@@ -18,7 +20,7 @@ func fill(t *Table, n int, addr func(int) netip.Addr) {
 	defer t.mu.Unlock()
 	for i := range n {
 		a := addr(i)
-		t.totals(Key{a}, number(a)).ReceiveBytes += int64(i + 1)
+		t.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes += int64(i + 1)
 	}
 }
 
@@ -83,8 +85,8 @@ func TestTableFindsEveryAddressAgain(t *testing.T) {
 func TestTableTellsMappedAddressesFromIPv4(t *testing.T) {
 	table := NewTable(10, 0)
 	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.1")
-	table.totals(Key{v4}, number(v4)).ReceiveBytes += 1
-	table.totals(Key{v6}, number(v6)).ReceiveBytes += 2
+	table.totals(Key{v4}, subnets.NumberOf(v4)).ReceiveBytes += 1
+	table.totals(Key{v6}, subnets.NumberOf(v6)).ReceiveBytes += 2
 	hosts := table.Snapshot().Hosts
 	if len(hosts) != 2 || hosts[0].Addr != v4 || hosts[0].ReceiveBytes != 1 || hosts[1].Addr != v6 || hosts[1].ReceiveBytes != 2 {
 		t.Error("got", hosts)
@@ -131,7 +133,7 @@ func TestAddressesSpreadOverTheIndex(t *testing.T) {
 		total, longest := uint64(0), uint64(0)
 		for at, slot := range table.index {
 			if slot != 0 {
-				home := table.hash(number(table.hosts[uint32(slot)-1].Addr)) & mask
+				home := table.hash(subnets.NumberOf(table.hosts[uint32(slot)-1].Addr)) & mask
 				away := (uint64(at) - home) & mask
 				total, longest = total+away, max(longest, away)
 			}
@@ -145,7 +147,7 @@ func TestAddressesSpreadOverTheIndex(t *testing.T) {
 
 func TestTablesHashDifferently(t *testing.T) {
 	a, b := NewTable(1, 0), NewTable(1, 0)
-	if n := number(addr4(1)); a.hash(n) == b.hash(n) {
+	if n := subnets.NumberOf(addr4(1)); a.hash(n) == b.hash(n) {
 		t.Error("two tables have the same seed", a.seed)
 	}
 }

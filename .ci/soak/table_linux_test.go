@@ -8,21 +8,22 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // TestTable has a table keep what the traffic promises, and shows that the traffic makes it let addresses go.
 func TestTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const room, expireAfter, rate, step = 4096, 5 * time.Second, 50_000, 10 * time.Millisecond
-		var subnets [2]capture.Subnets
+		var sets [2]subnets.Set
 		for i, list := range []string{monitored, excluded} {
 			var err error
-			if subnets[i], err = capture.ParseSubnets(list); err != nil {
+			if sets[i], err = subnets.Parse(list); err != nil {
 				t.Fatal(err)
 			}
 		}
 		table := capture.NewTable(room, expireAfter)
-		counter := capture.NewCounter(table, subnets[0], subnets[1])
+		counter := capture.NewCounter(table, sets[0], sets[1])
 		traffic := newTraffic(room, expireAfter)
 		var last *page
 		var expired int64

@@ -26,13 +26,14 @@ import (
 	"time"
 
 	"promflow/capture"
+	"promflow/capture/subnets"
 )
 
 // Setup is what is to be checked.
 type Setup struct {
 	Interfaces  []string // as the program was told, maybe patterns
-	Monitored   capture.Subnets
-	Excluded    capture.Subnets
+	Monitored   subnets.Set
+	Excluded    subnets.Set
 	Promiscuous bool
 	Duration    time.Duration // how long to count, unless the context ends before
 	Log         *slog.Logger  // is told, for debugging, when counting begins

@@ -5,8 +5,8 @@ import (
 	"io/fs"
 	"strings"
 
-	"promflow/capture"
 	"promflow/capture/detour"
+	"promflow/capture/subnets"
 )
 
 // notListed is about what cannot be looked at.
@@ -46,7 +46,7 @@ func flowtablesFindings(n *detour.Namespace, names []string) (all []Finding) {
 }
 
 // ipsecFindings are about packets that interfaces see decrypted.
-func ipsecFindings(n *detour.Namespace, names []string, monitored, excluded capture.Subnets) (all []Finding) {
+func ipsecFindings(n *detour.Namespace, names []string, monitored, excluded subnets.Set) (all []Finding) {
 	if n.IPsecErr != nil {
 		return []Finding{notListed("ipsec", n.IPsecErr)}
 	}

@@ -7,13 +7,13 @@ import (
 	"syscall"
 	"testing"
 
-	"promflow/capture"
 	"promflow/capture/detour"
+	"promflow/capture/subnets"
 )
 
 func TestDetoursThatCannotBeLookedAt(t *testing.T) {
 	n := &detour.Namespace{FlowtablesErr: fmt.Errorf("listing flowtables: %w", syscall.EPERM), IPsecErr: errors.New("no room")}
-	flowtables, ipsec := flowtablesFindings(n, []string{"eth0", "eth1"}), ipsecFindings(n, []string{"eth0", "eth1"}, capture.Subnets{}, capture.Subnets{})
+	flowtables, ipsec := flowtablesFindings(n, []string{"eth0", "eth1"}), ipsecFindings(n, []string{"eth0", "eth1"}, subnets.Set{}, subnets.Set{})
 	if len(flowtables) != 1 || len(ipsec) != 1 {
 		t.Fatalf("want one finding each, got %+v, %+v", flowtables, ipsec)
 	}

@@ -8,11 +8,12 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // traffic is what was counted on all interfaces.
 type traffic struct {
-	monitored capture.Subnets
+	monitored subnets.Set
 	hosts     []capture.Host
 	outcomes  [frame.Outcomes]capture.OutcomeSize
 	own       []netip.Prefix // the interfaces' addresses

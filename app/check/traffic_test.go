@@ -8,6 +8,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 func host(addr string, receive, transmit int64) capture.Host {
@@ -62,7 +63,7 @@ func TestSubnetsWithoutTraffic(t *testing.T) {
 		{"none has", "10.1.0.0/24,fd00::/64", []capture.Host{host("", 1, 0)}, Info, "any", "fd00::/64"},
 		{"many have none", strings.Join(many, ","), []capture.Host{host("10.1.0.9", 1, 0)}, Info, "14 of 15", "and 4 more"},
 	} {
-		monitored, err := capture.ParseSubnets(c.monitored)
+		monitored, err := subnets.Parse(c.monitored)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture"
 	"promflow/capture/capturetest"
+	"promflow/capture/labels"
 )
 
 // TestCountsInTheKernel has root, and nobody with the two capabilities that README names, leave the choice of the backend to
@@ -23,7 +23,7 @@ func TestCountsInTheKernel(t *testing.T) {
 		many = append(many, fmt.Sprintf("10.%d.%d.0/24", i, i), fmt.Sprintf("fd00:%x::/64", i))
 	}
 	const few, all = "--monitor-subnets=10.0.0.0/24", "--monitor-subnets=0.0.0.0/0,::/0"
-	hundreds, labels := "--monitor-subnets="+strings.Join(many, ","), "--labels="+strings.Join(capture.LabelNames(), ",")
+	hundreds, labels := "--monitor-subnets="+strings.Join(many, ","), "--labels="+strings.Join(labels.Names(), ",")
 	configurations := map[string][]string{
 		"a subnet":                          {few},
 		"a subnet, all labels":              {few, labels},

@@ -25,6 +25,7 @@ import (
 	"promflow/app/web"
 	"promflow/capture"
 	"promflow/capture/replay"
+	"promflow/capture/subnets"
 	"promflow/telemetry"
 	"promflow/telemetry/page"
 	"promflow/telemetry/talkers"
@@ -42,7 +43,7 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	t.Helper()
 	c := web.Config{Address: "127.0.0.1:0", File: webConfigFile}
 	table := capture.NewTable(capture.DefaultLimit, 0)
-	counter := capture.NewCounter(table, subnetsOf(t, "192.168.0.0/16"), capture.Subnets{})
+	counter := capture.NewCounter(table, subnetsOf(t, "192.168.0.0/16"), subnets.Set{})
 	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +77,9 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	return server
 }
 
-func subnetsOf(t testing.TB, list string) capture.Subnets {
+func subnetsOf(t testing.TB, list string) subnets.Set {
 	t.Helper()
-	s, err := capture.ParseSubnets(list)
+	s, err := subnets.Parse(list)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"promflow/capture"
+	"promflow/capture/subnets"
 )
 
 // checkInterface gives an error that lists this machine's interfaces if name, which the flag or variable from has, is not one of them.
@@ -62,7 +62,7 @@ func tableOf(file string) [][]string {
 
 // addressesOutside gives the interface's addresses if it has some and none of them is monitored: on a mirror port that is
 // as it should be, elsewhere the subnets were forgotten.
-func addressesOutside(name string, monitored capture.Subnets) []string {
+func addressesOutside(name string, monitored subnets.Set) []string {
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"promflow/capture"
+	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry"
 )
@@ -23,7 +24,7 @@ type Config struct {
 	Wait                bool        // for interfaces that are not there yet
 	Backend             string      // or Automatic
 	Table               *capture.Table
-	Monitored, Excluded capture.Subnets
+	Monitored, Excluded subnets.Set
 	Promiscuous         bool
 	Log                 *slog.Logger
 }

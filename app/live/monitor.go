@@ -8,6 +8,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
 	"promflow/telemetry"
 )
 
@@ -50,11 +51,11 @@ func (m *Monitor) Read() telemetry.Reading {
 		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.table.SeriesLimit())
 	}
 	if g != nil && g.Labels() != 0 {
-		r.Labels = func(h telemetry.Host) (labels []telemetry.Label) {
-			for _, t := range g.Texts(h.Addr, capture.Labels(h.Labels)) {
-				labels = append(labels, telemetry.Label{Name: t.Label.String(), Value: strings.ToValidUTF8(t.Value, "\uFFFD")})
+		r.Labels = func(h telemetry.Host) (all []telemetry.Label) {
+			for _, t := range g.Texts(h.Addr, labels.Values(h.Labels)) {
+				all = append(all, telemetry.Label{Name: t.Label.String(), Value: strings.ToValidUTF8(t.Value, "\uFFFD")})
 			}
-			return labels
+			return all
 		}
 	}
 	host := func(at int) telemetry.Host {

@@ -14,32 +14,34 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // grouping parses what names, labels and prefixes are asked for.
-func grouping(t *testing.T, labels string, bits capture.HostBits) (g *capture.Grouping, monitored capture.Subnets) {
+func grouping(t *testing.T, list string, bits labels.HostBits) (g *labels.Grouping, monitored subnets.Set) {
 	t.Helper()
-	monitored, err := capture.ParseSubnets("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
+	monitored, err := subnets.Parse("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
 	if err != nil {
 		t.Fatal(err)
 	}
-	peers, err := capture.ParseSubnets("doc=192.0.2.0/24,doc=2001:db8::/32")
+	peers, err := subnets.Parse("doc=192.0.2.0/24,doc=2001:db8::/32")
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := capture.ParseLabels(labels)
+	set, err := labels.Parse(list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return capture.NewGrouping(set, monitored, peers, bits), monitored
+	return labels.New(set, monitored, peers, bits), monitored
 }
 
 // bySeries gives what a table has by address and labels.
 func bySeries(table *capture.Table) map[string]capture.Totals {
 	all, s, g := map[string]capture.Totals{}, table.Snapshot(), table.Grouping()
-	add := func(at int, labels capture.Labels, totals capture.Totals) {
+	add := func(at int, of labels.Values, totals capture.Totals) {
 		if addr := s.Hosts[at].Addr; totals != (capture.Totals{}) {
-			all[fmt.Sprintf("%v%v", addr, g.Texts(addr, labels))] = totals
+			all[fmt.Sprintf("%v%v", addr, g.Texts(addr, of))] = totals
 		}
 	}
 	for i := range s.Hosts {
@@ -82,13 +84,13 @@ func labelledFrames() [][]byte {
 // keepsLabelsApart compares with package frame and the table, which has tests of its own, and with what is counted without labels.
 func keepsLabelsApart(t *testing.T, b capture.Backend) {
 	const all = "network,peer,protocol,interface,vlan"
-	prefixes := capture.HostBits{V4: 8, V6: 64}
-	for labels, each := range map[string][]capture.HostBits{
+	prefixes := labels.HostBits{V4: 8, V6: 64}
+	for list, each := range map[string][]labels.HostBits{
 		"network": {{}, prefixes}, "peer": {{}}, "protocol": {{}}, "interface": {{}}, "vlan": {{}}, all: {{}, prefixes, {V4: 31, V6: 127}, {V4: 2}}, "": {prefixes},
 	} {
 		for _, bits := range each {
-			t.Run(fmt.Sprintf("%s, without %d and %d bits", labels, bits.V4, bits.V6), func(t *testing.T) {
-				g, monitored := grouping(t, labels, bits)
+			t.Run(fmt.Sprintf("%s, without %d and %d bits", list, bits.V4, bits.V6), func(t *testing.T) {
+				g, monitored := grouping(t, list, bits)
 				here, there := link(t)
 				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
 				c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
@@ -135,7 +137,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 						}
 					}
 				}
-				if bits == (capture.HostBits{}) {
+				if bits == (labels.HostBits{}) {
 					compareTotals(t, byAddress(table), totals(plain.table))
 				}
 			})
@@ -167,13 +169,13 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const vlans, size, expireAfter = 300, 100, 300 * time.Millisecond
-			monitored, err := capture.ParseSubnets(c.monitored)
+			monitored, err := subnets.Parse(c.monitored)
 			if err != nil {
 				t.Fatal(err)
 			}
-			labels := capture.LabelSet(0).With(capture.LabelVLAN).With(capture.LabelPeer)
+			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
-			table := capture.NewGroupedTable(100, expireAfter, capture.NewGrouping(labels, monitored, capture.Subnets{}, capture.HostBits{}), c.maxSeries)
+			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
 			source := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored})
 			r := openSource(t, source, here, table)
 			r.attach(here.Interface("here"))
@@ -229,9 +231,9 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 
 // labelsInterfaces has several sources, one of which gets another name.
 func labelsInterfaces(t *testing.T, b capture.Backend) {
-	set := capture.LabelSet(0).With(capture.LabelInterface)
+	set := labels.Set(0).With(labels.Interface)
 	here, there := NewNamespace(t), NewNamespace(t)
-	table := capture.NewGroupedTable(1000, 0, capture.NewGrouping(set, monitored, capture.Subnets{}, capture.HostBits{}), 1000)
+	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored})
 	f := UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {

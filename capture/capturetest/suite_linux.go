@@ -18,6 +18,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // Run has a backend pass the suite.
@@ -50,9 +51,9 @@ func Run(t *testing.T, b capture.Backend) {
 const deadline = 10 * time.Second
 
 var (
-	everything = capture.SubnetsOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
-	monitored  = capture.SubnetsOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
-	excluded   = capture.SubnetsOf(netip.MustParsePrefix("10.66.0.0/16"))
+	everything = subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+	monitored  = subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
+	excluded   = subnets.Of(netip.MustParsePrefix("10.66.0.0/16"))
 )
 
 // running is a source that is being run.
@@ -66,7 +67,7 @@ type running struct {
 	last    capture.Status // once stopped
 }
 
-func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded capture.Subnets) *running {
+func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded subnets.Set) *running {
 	t.Helper()
 	r := open(t, b, n, name, 1000, monitored, excluded)
 	r.run()
@@ -74,7 +75,7 @@ func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored
 }
 
 // open opens a source on an interface that is not run yet, with room for limit addresses.
-func open(t *testing.T, b capture.Backend, n *Namespace, name string, limit int, monitored, excluded capture.Subnets) *running {
+func open(t *testing.T, b capture.Backend, n *Namespace, name string, limit int, monitored, excluded subnets.Set) *running {
 	t.Helper()
 	table := capture.NewTable(limit, 0)
 	c := openCapture(t, b, n, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
@@ -190,7 +191,7 @@ type expectation struct {
 	counter *capture.Counter
 }
 
-func expect(monitored, excluded capture.Subnets, frames ...frame.Frame) expectation {
+func expect(monitored, excluded subnets.Set, frames ...frame.Frame) expectation {
 	e := expectation{table: capture.NewTable(1000, 0)}
 	e.counter = capture.NewCounter(e.table, monitored, excluded)
 	e.counter.Lock()
@@ -303,12 +304,12 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const limit, rounds, size = 20, 3, 100
-			subnets, err := capture.ParseSubnets(monitored)
+			within, err := subnets.Parse(monitored)
 			if err != nil {
 				t.Fatal(err)
 			}
 			here, there := link(t)
-			r := open(t, b, here, "here", limit, subnets, capture.Subnets{})
+			r := open(t, b, here, "here", limit, within, subnets.Set{})
 			r.run()
 			s := NewSender(t, there, "there")
 			var packets int64
@@ -362,7 +363,7 @@ func countsSegments(t *testing.T, b capture.Backend) {
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
 		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
-		r := start(t, b, here, "here", everything, capture.Subnets{})
+		r := start(t, b, here, "here", everything, subnets.Set{})
 		s := NewSender(t, there, "there")
 		want := int64(0)
 		for _, m := range MergedFrames() {
@@ -392,7 +393,7 @@ func countsSegments(t *testing.T, b capture.Backend) {
 
 func countsLoopback(t *testing.T, b capture.Backend) {
 	n := NewNamespace(t)
-	r := start(t, b, n, "lo", everything, capture.Subnets{})
+	r := start(t, b, n, "lo", everything, subnets.Set{})
 	const count, size = 100, 200
 	err := n.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -558,7 +559,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 		t.Run(c.name, func(t *testing.T) {
 			n := NewNamespace(t)
 			tun := n.Tun("t0", c.flags)
-			r := start(t, b, n, "t0", everything, capture.Subnets{})
+			r := start(t, b, n, "t0", everything, subnets.Set{})
 			var want [frame.Outcomes]capture.OutcomeSize
 			sent := int64(0)
 			first := unix.ARPHRD_ETHER + unix.ARPHRD_NONE - c.arphrd // the other one
@@ -598,7 +599,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
 		n := NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
-		r := start(t, b, n, "t0", everything, capture.Subnets{})
+		r := start(t, b, n, "t0", everything, subnets.Set{})
 		before := n.Interface("t0")
 		before.Ethernet = true
 		r.attach(before)
@@ -768,13 +769,13 @@ func expires(t *testing.T, b capture.Backend) {
 	for name, monitored := range map[string]string{"small subnets": "10.0.0.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16"} {
 		t.Run(name, func(t *testing.T) {
 			const limit, size, expireAfter = 20, 100, 500 * time.Millisecond
-			subnets, err := capture.ParseSubnets(monitored)
+			within, err := subnets.Parse(monitored)
 			if err != nil {
 				t.Fatal(err)
 			}
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)
-			c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: subnets})
+			c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: within})
 			r := openSource(t, c, here, table)
 			r.attach(here.Interface("here"))
 			r.run()

@@ -19,7 +19,7 @@ import (
 	"slices"
 	"strings"
 
-	"promflow/capture"
+	"promflow/capture/subnets"
 )
 
 // Namespace is what was found in a network namespace. Its methods do not ask again.
@@ -154,7 +154,7 @@ func (d Decryption) List() string {
 }
 
 // Decryption tells what of the monitored subnets is decrypted on the interface, and not excluded yet. ok is false if nothing is.
-func (n *Namespace) Decryption(name string, monitored, excluded capture.Subnets) (d Decryption, ok bool) {
+func (n *Namespace) Decryption(name string, monitored, excluded subnets.Set) (d Decryption, ok bool) {
 	at := slices.IndexFunc(n.links, func(l link) bool { return l.name == name })
 	for _, t := range n.tunnels {
 		switch {
@@ -180,11 +180,11 @@ func (n *Namespace) Decryption(name string, monitored, excluded capture.Subnets)
 }
 
 // overlap tells whether some addresses of p are in the set.
-func overlap(s capture.Subnets, p netip.Prefix) bool {
+func overlap(s subnets.Set, p netip.Prefix) bool {
 	return slices.ContainsFunc(s.Prefixes(), p.Overlaps)
 }
 
 // cover tells whether a prefix of the set has all addresses of p.
-func cover(s capture.Subnets, p netip.Prefix) bool {
+func cover(s subnets.Set, p netip.Prefix) bool {
 	return slices.ContainsFunc(s.Prefixes(), func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) })
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture"
+	"promflow/capture/subnets"
 )
 
 func TestBypass(t *testing.T) {
@@ -121,8 +121,8 @@ func TestDecryption(t *testing.T) {
 		{"not monitored", []tunnel{site}, "wan", "192.0.2.0/24", "", "none"},
 		{"monitored in part", []tunnel{site}, "wan", "10.1.0.7/32", "", "10.2.0.0/24"},
 	} {
-		parse := func(list string) capture.Subnets {
-			s, err := capture.ParseSubnets(list)
+		parse := func(list string) subnets.Set {
+			s, err := subnets.Parse(list)
 			if err != nil {
 				t.Fatal(err)
 			}

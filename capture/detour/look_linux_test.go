@@ -12,8 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"promflow/capture"
 	"promflow/capture/capturetest"
+	"promflow/capture/subnets"
 )
 
 // look is what there is in a namespace.
@@ -111,8 +111,8 @@ func TestTunnelsOfThisKernel(t *testing.T) {
 	if len(n.tunnels) != len(want) {
 		t.Errorf("got %+v, want %+v", n.tunnels, want)
 	}
-	all := capture.SubnetsOf(prefix("0.0.0.0/0"), prefix("::/0"))
-	if d, ok := n.Decryption("wan", all, capture.Subnets{}); !ok || d.List() != "10.1.0.9/32,10.2.0.0/24,10.3.0.0/24,fd00:2::/64" {
+	all := subnets.Of(prefix("0.0.0.0/0"), prefix("::/0"))
+	if d, ok := n.Decryption("wan", all, subnets.Set{}); !ok || d.List() != "10.1.0.9/32,10.2.0.0/24,10.3.0.0/24,fd00:2::/64" {
 		t.Errorf("on wan: %v, %v", d.List(), ok)
 	}
 

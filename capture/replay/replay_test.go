@@ -22,6 +22,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // endian is a byte order to write in.
@@ -141,11 +142,11 @@ func counter(t testing.TB) *capture.Counter {
 // counterOf monitors 10.0.0.0/8.
 func counterOf(t testing.TB, table *capture.Table) *capture.Counter {
 	t.Helper()
-	monitored, err := capture.ParseSubnets("10.0.0.0/8")
+	monitored, err := subnets.Parse("10.0.0.0/8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return capture.NewCounter(table, monitored, capture.Subnets{})
+	return capture.NewCounter(table, monitored, subnets.Set{})
 }
 
 // count reads a file and gives what was counted and the error.
@@ -671,11 +672,11 @@ func BenchmarkCount(b *testing.B) {
 	}{{"pcap", pcap}, {"pcapng", pcapng}} {
 		for _, monitored := range []string{"10.0.0.0/16", "192.168.0.0/16"} {
 			b.Run(file.name+"/"+monitored, func(b *testing.B) {
-				subnets, err := capture.ParseSubnets(monitored)
+				within, err := subnets.Parse(monitored)
 				if err != nil {
 					b.Fatal(err)
 				}
-				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit, 0), subnets, capture.Subnets{})
+				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit, 0), within, subnets.Set{})
 				b.SetBytes(int64(len(file.data)))
 				b.ReportAllocs()
 				for b.Loop() {

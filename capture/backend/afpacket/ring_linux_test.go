@@ -12,6 +12,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // TestFramesWithoutTheirLinkHeader has a ring take a device for what it says, an Ethernet, which its frames are not.
@@ -19,7 +20,7 @@ func TestFramesWithoutTheirLinkHeader(t *testing.T) {
 	ns := capturetest.NewNamespace(t)
 	tun := ns.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
 	ns.SetTunType(tun, "t0", unix.ARPHRD_ETHER)
-	monitored := capture.SubnetsOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
+	monitored := subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
 	config := capture.Config{Table: capture.NewTable(10, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}
 	var c capture.Capture
 	var s capture.Source

@@ -10,6 +10,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/capture/frame/frametest"
+	"promflow/capture/subnets"
 )
 
 // layouts are those of 64-bit systems: struct timeval has 8 bytes in records of macOS and OpenBSD, and 16 in FreeBSD's, which has
@@ -101,9 +102,9 @@ func TestNext(t *testing.T) {
 	}
 }
 
-func subnets(t testing.TB, list string) capture.Subnets {
+func parse(t testing.TB, list string) subnets.Set {
 	t.Helper()
-	s, err := capture.ParseSubnets(list)
+	s, err := subnets.Parse(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func TestCount(t *testing.T) {
 				want[c.Want.Outcome].Bytes += c.Want.Bytes
 			}
 			table := capture.NewTable(100, 0)
-			counter := capture.NewCounter(table, subnets(t, "0.0.0.0/0,::/0"), capture.Subnets{})
+			counter := capture.NewCounter(table, parse(t, "0.0.0.0/0,::/0"), subnets.Set{})
 			if err := l.count(b, frame.LinkEthernet, counter); err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +148,7 @@ func TestCountKeepsWhatCameBefore(t *testing.T) {
 	b := l.appendRecord(nil, frametest.IP4(t, 100), 120)
 	b = append(b, make([]byte, l.alignment)...)
 	table := capture.NewTable(100, 0)
-	counter := capture.NewCounter(table, subnets(t, "0.0.0.0/0"), capture.Subnets{})
+	counter := capture.NewCounter(table, parse(t, "0.0.0.0/0"), subnets.Set{})
 	if err := l.count(b, frame.LinkRaw, counter); err != errRecord {
 		t.Errorf("the error is %v, want %v", err, errRecord)
 	}

@@ -11,6 +11,8 @@ import (
 	"promflow/capture"
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // BenchmarkCount has the kernel count one frame again and again, without a network: ns/packet is beyond what an empty program
@@ -97,23 +99,23 @@ func BenchmarkRead(b *testing.B) {
 }
 
 // newClassifier loads the program for frames that begin with an Ethernet header.
-func newClassifier(b *testing.B, limit int, monitored, excluded, labels string) *runner {
+func newClassifier(b *testing.B, limit int, monitored, excluded, by string) *runner {
 	b.Helper()
-	in, err := capture.ParseSubnets(monitored)
+	in, err := subnets.Parse(monitored)
 	if err != nil {
 		b.Fatal(err)
 	}
-	out, err := capture.ParseSubnets(excluded)
+	out, err := subnets.Parse(excluded)
 	if err != nil {
 		b.Fatal(err)
 	}
 	table := capture.NewTable(limit, 0)
-	if labels != "" {
-		set, err := capture.ParseLabels(labels)
+	if by != "" {
+		set, err := labels.Parse(by)
 		if err != nil {
 			b.Fatal(err)
 		}
-		table = capture.NewGroupedTable(limit, 0, capture.NewGrouping(set, in, capture.Subnets{}, capture.HostBits{}), 4*limit)
+		table = capture.NewGroupedTable(limit, 0, labels.New(set, in, subnets.Set{}, labels.HostBits{}), 4*limit)
 	}
 	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: table, Monitored: in, Excluded: out})
 }

@@ -10,6 +10,8 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/capturetest"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // many is more subnets than the program has inline.
@@ -32,21 +34,21 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 		labels              bool
 	}
 	load := func(f form) error {
-		monitored, err := capture.ParseSubnets(f.monitored)
+		monitored, err := subnets.Parse(f.monitored)
 		if err != nil {
 			return err
 		}
-		excluded, err := capture.ParseSubnets(f.excluded)
+		excluded, err := subnets.Parse(f.excluded)
 		if err != nil {
 			return err
 		}
 		c := capture.Config{Table: capture.NewTable(capture.DefaultLimit, 0), Monitored: monitored, Excluded: excluded}
 		if f.labels {
-			all, err := capture.ParseLabels(strings.Join(capture.LabelNames(), ","))
+			all, err := labels.Parse(strings.Join(labels.Names(), ","))
 			if err != nil {
 				return err
 			}
-			g := capture.NewGrouping(all, monitored, excluded, capture.HostBits{V4: 4, V6: 64})
+			g := labels.New(all, monitored, excluded, labels.HostBits{V4: 4, V6: 64})
 			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit)
 		}
 		p, err := load(c, 2)

@@ -23,6 +23,8 @@ import (
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
 	"promflow/capture/frame/frametest"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // maxRun is how long a frame may be that BPF_PROG_TEST_RUN takes: somewhat less than a page.
@@ -31,18 +33,18 @@ const maxRun = 3500
 // kernel runs the program on single frames, without an interface.
 type kernel struct {
 	t                   testing.TB
-	monitored, excluded capture.Subnets
-	grouping            *capture.Grouping // may be nil
+	monitored, excluded subnets.Set
+	grouping            *labels.Grouping // may be nil
 	ethernet, network   *runner
 }
 
 // newKernel loads both programs. What is given to BPF_PROG_TEST_RUN begins with an Ethernet header in any case: a classifier
 // sees it, as a raw packet socket's filter does, and a socket filter does not, like that of a cooked socket.
-func newKernel(t testing.TB, monitored, excluded capture.Subnets) *kernel {
+func newKernel(t testing.TB, monitored, excluded subnets.Set) *kernel {
 	return newGroupedKernel(t, monitored, excluded, nil)
 }
 
-func newGroupedKernel(t testing.TB, monitored, excluded capture.Subnets, g *capture.Grouping) *kernel {
+func newGroupedKernel(t testing.TB, monitored, excluded subnets.Set, g *labels.Grouping) *kernel {
 	capturetest.NeedRoot(t)
 	k := &kernel{t: t, monitored: monitored, excluded: excluded, grouping: g}
 	c := capture.Config{Table: k.table(), Monitored: monitored, Excluded: excluded}
@@ -97,7 +99,7 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 // take reads what was counted since it was last taken into a table that has nothing yet.
 func (r *runner) take(t testing.TB, table *capture.Table) result {
 	t.Helper()
-	r.counter = capture.NewCounter(table, capture.Subnets{}, capture.Subnets{})
+	r.counter = capture.NewCounter(table, subnets.Set{}, subnets.Set{})
 	r.read()
 	now := r.outcomes(0)
 	got := result{totals: totalsOf(table), series: seriesOf(table), outcomes: now}
@@ -251,21 +253,21 @@ func networkLayer(f frame.Frame) frame.Frame {
 	return f
 }
 
-var everything = capture.SubnetsOf(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+var everything = subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
 
 // allLabels is a grouping by all labels, where everything is monitored.
-func allLabels() *capture.Grouping {
-	set, err := capture.ParseLabels(strings.Join(capture.LabelNames(), ","))
+func allLabels() *labels.Grouping {
+	set, err := labels.Parse(strings.Join(labels.Names(), ","))
 	if err != nil {
 		panic(err)
 	}
-	return capture.NewGrouping(set, everything, capture.SubnetsOf(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64")), capture.HostBits{})
+	return labels.New(set, everything, subnets.Of(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64")), labels.HostBits{})
 }
 
 func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		labels *capture.Grouping
+		labels *labels.Grouping
 		step   int // between lengths that frames are cut to
 	}{
 		{"addresses", nil, 1},
@@ -275,7 +277,7 @@ func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 			c.step *= 3
 		}
 		t.Run(c.name, func(t *testing.T) {
-			agreesOnCraftedFrames(t, newGroupedKernel(t, everything, capture.Subnets{}, c.labels), c.step)
+			agreesOnCraftedFrames(t, newGroupedKernel(t, everything, subnets.Set{}, c.labels), c.step)
 		})
 	}
 }
@@ -321,7 +323,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 		}
 		return netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(4)), byte(random.IntN(256))})
 	}
-	subnets := func(count int) capture.Subnets {
+	some := func(count int) subnets.Set {
 		var prefixes []netip.Prefix
 		for range count {
 			a := address(random.IntN(2) == 0)
@@ -331,7 +333,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 			}
 			prefixes = append(prefixes, netip.PrefixFrom(a, bits))
 		}
-		return capture.SubnetsOf(prefixes...)
+		return subnets.Of(prefixes...)
 	}
 	counts := []int{0, 1, 2, 4, 5, 9, 40, 200}
 	if testing.Short() { // for an emulated processor, which takes a second for each program
@@ -339,13 +341,13 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 	}
 	for _, count := range counts {
 		for round := range 3 {
-			monitored, g := subnets(count), (*capture.Grouping)(nil)
+			monitored, g := some(count), (*labels.Grouping)(nil)
 			if round >= 1 {
-				labels := capture.LabelSet(random.IntN(1 << len(capture.LabelNames())))
-				bits := capture.HostBits{V4: random.IntN(round * 8), V6: random.IntN(round * 50)}
-				g = capture.NewGrouping(labels, monitored, subnets(count), bits)
+				set := labels.Set(random.IntN(1 << len(labels.Names())))
+				bits := labels.HostBits{V4: random.IntN(round * 8), V6: random.IntN(round * 50)}
+				g = labels.New(set, monitored, some(count), bits)
 			}
-			k := newGroupedKernel(t, monitored, subnets(count/4), g)
+			k := newGroupedKernel(t, monitored, some(count/4), g)
 			for range 200 {
 				v6 := random.IntN(2) == 0
 				k.compare(fmt.Sprintf("monitored %v, excluded %v, grouping %+v", k.monitored, k.excluded, g),
@@ -361,7 +363,7 @@ func TestProgramAgreesOnCaptureFiles(t *testing.T) {
 	if dir == "" {
 		t.Skip("PROMFLOW_TEST_CAPTURES names no folder with capture files")
 	}
-	k := newGroupedKernel(t, everything, capture.Subnets{}, allLabels())
+	k := newGroupedKernel(t, everything, subnets.Set{}, allLabels())
 	compared, left := 0, 0
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -449,7 +451,7 @@ func readPcap(file []byte) (frames []frame.Frame) {
 }
 
 func TestProgramAgreesOnMergedFrames(t *testing.T) {
-	k := newGroupedKernel(t, everything, capture.Subnets{}, allLabels())
+	k := newGroupedKernel(t, everything, subnets.Set{}, allLabels())
 	compared := 0
 	compare := func(name string, f frame.Frame) {
 		if f = networkLayer(f); runnable(&f) {
@@ -488,7 +490,7 @@ func FuzzProgram(f *testing.F) {
 			f.Add(in.Link == frame.LinkEthernet, in.EtherType, uint16(in.Segments.Size), in.Data)
 		}
 	}
-	plain, labelled := newKernel(f, everything, capture.Subnets{}), newGroupedKernel(f, everything, capture.Subnets{}, allLabels())
+	plain, labelled := newKernel(f, everything, subnets.Set{}), newGroupedKernel(f, everything, subnets.Set{}, allLabels())
 	f.Fuzz(func(t *testing.T, ethernet bool, etherType, size uint16, data []byte) {
 		k, grouped := *plain, *labelled
 		k.t, grouped.t = t, t

@@ -16,6 +16,8 @@ import (
 	"promflow/capture"
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // TestEvictsWhileCounting has few slots go from address to address, or from series to series, while packets of all of them come, from
@@ -33,17 +35,17 @@ func TestEvictsWhileCounting(t *testing.T) {
 		{"both", "10.0.0.0/8,fd00::/16", 16, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			monitored, err := capture.ParseSubnets(c.monitored)
+			monitored, err := subnets.Parse(c.monitored)
 			if err != nil {
 				t.Fatal(err)
 			}
 			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all knows those that have no slot
 			if c.series > 0 {
-				g := capture.NewGrouping(capture.LabelSet(0).With(capture.LabelVLAN).With(capture.LabelNetwork), monitored, capture.Subnets{}, capture.HostBits{})
+				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Network), monitored, subnets.Set{}, labels.HostBits{})
 				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*vlans)
 			}
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few, Monitored: monitored})
-			r.counter = capture.NewCounter(all, monitored, capture.Subnets{})
+			r.counter = capture.NewCounter(all, monitored, subnets.Set{})
 
 			var frames [addresses * vlans][]byte
 			var from [addresses]netip.Addr
@@ -115,7 +117,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 				var n int64
 				for i := range from {
 					for vlan := range vlans {
-						if from[i] == addr && series.Labels == capture.Labels(vlan)<<3 { // as in grouping.h
+						if from[i] == addr && series.Labels == labels.Values(vlan)<<3 { // as in grouping.h
 							n = sent[i*vlans+vlan].Load()
 						}
 					}
@@ -156,13 +158,13 @@ func TestEvictsWhileCounting(t *testing.T) {
 func TestNeverEvictsWhoIsAlive(t *testing.T) {
 	capturetest.NeedRoot(t)
 	const slots, rounds, size = 4, 20, 100
-	monitored, err := capture.ParseSubnets("10.0.0.0/8")
+	monitored, err := subnets.Parse("10.0.0.0/8")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(slots, 0), Monitored: monitored})
 	table := capture.NewTable(1000, 0)
-	r.counter = capture.NewCounter(table, monitored, capture.Subnets{})
+	r.counter = capture.NewCounter(table, monitored, subnets.Set{})
 	run := func(last byte) {
 		f := capturetest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, last}), netip.MustParseAddr("192.0.2.1"), size)
 		if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
@@ -206,7 +208,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	capturetest.NeedRoot(t)
 	const expireAfter = 30 * time.Minute
-	monitored, err := capture.ParseSubnets("10.0.0.0/8,fd00::/16")
+	monitored, err := subnets.Parse("10.0.0.0/8,fd00::/16")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +220,7 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := capture.NewTable(100, 0)
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0), Monitored: monitored})
-			r.counter = capture.NewCounter(table, monitored, capture.Subnets{})
+			r.counter = capture.NewCounter(table, monitored, subnets.Set{})
 			run := func(from, to string) {
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)}); err != nil {
 					t.Fatal(err)

@@ -15,11 +15,12 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/capturetest"
+	"promflow/capture/subnets"
 )
 
 // openFor opens the backend for so many addresses, which are in a hash map.
 func openFor(limit int) error {
-	monitored, err := capture.ParseSubnets("0.0.0.0/0")
+	monitored, err := subnets.Parse("0.0.0.0/0")
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"promflow/capture"
+	"promflow/capture/labels"
 )
 
 // As in grouping.h and subnets.h.
@@ -33,7 +33,7 @@ type countPlace6 = struct {
 const maxSeriesCache = 1 << 16
 
 // choose leaves of a spec what a grouping needs, and gives the names of the programs, in the order of enum stage in stages.h.
-func choose(spec *ebpf.CollectionSpec, g *capture.Grouping) [5]string {
+func choose(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
 	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
 	if g != nil {
@@ -53,7 +53,7 @@ func choose(spec *ebpf.CollectionSpec, g *capture.Grouping) [5]string {
 }
 
 // group fills in by what the program is to keep totals, where it is not by the single addresses of ranges alone.
-func (p *program) group(spec *ebpf.CollectionSpec, g *capture.Grouping, monitored4 []countRange4) error {
+func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4) error {
 	hostBits := g.HostBits()
 	var places4 []countPlace4
 	var places6 []countPlace6
@@ -143,8 +143,8 @@ func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok
 func (p *program) hasSeries() bool { return p.firstSeries < p.slots }
 
 // seriesOf gives the slot of the address that a series is of, and its labels; owned is false if it is nobody's.
-func (p *program) seriesOf(slot int) (of int, labels capture.Labels, owned bool) {
+func (p *program) seriesOf(slot int) (of int, values labels.Values, owned bool) {
 	o := &p.seriesOwners[slot-p.firstSeries]
 	address := atomic.LoadUint64(&o.Owned)
-	return int(address) - 1, capture.Labels(o.Labels), address != 0
+	return int(address) - 1, labels.Values(o.Labels), address != 0
 }

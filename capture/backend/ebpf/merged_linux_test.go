@@ -6,6 +6,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // ipv4 is an IPv4 packet from 10.0.0.1 to 10.0.0.2.
@@ -17,7 +18,7 @@ func ipv4(protocol byte, payload ...byte) []byte {
 
 // TestMergedFramesThatOnlyTheKernelKnows has what no other backend is told of, so that package frame cannot be asked.
 func TestMergedFramesThatOnlyTheKernelKnows(t *testing.T) {
-	k := newKernel(t, everything, capture.Subnets{})
+	k := newKernel(t, everything, subnets.Set{})
 	bytes := func(n int) []byte { return make([]byte, n) }
 	udp := func(payload []byte) []byte { return ipv4(17, append(bytes(8), payload...)...) }
 	// The first packet of a program that sends VXLAN itself, and the next ones: no tunnel of the kernel's.

@@ -13,6 +13,8 @@ import (
 	"promflow/capture"
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // TestProcessorsThatComeLater counts on processors of which only the first was there when the program was loaded.
@@ -22,15 +24,15 @@ func TestProcessorsThatComeLater(t *testing.T) {
 		capturetest.Lacks(t, "a second processor")
 	}
 	const frames, size = 5000, 100
-	monitored, err := capture.ParseSubnets("10.0.0.0/24,10.1.0.0/16,fd00::/64")
+	monitored, err := subnets.Parse("10.0.0.0/24,10.1.0.0/16,fd00::/64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := capture.ParseLabels(strings.Join(capture.LabelNames(), ","))
+	all, err := labels.Parse(strings.Join(labels.Names(), ","))
 	if err != nil {
 		t.Fatal(err)
 	}
-	grouping := capture.NewGrouping(all, monitored, capture.Subnets{}, capture.HostBits{})
+	grouping := labels.New(all, monitored, subnets.Set{}, labels.HostBits{})
 	for name, table := range map[string]*capture.Table{
 		"addresses": capture.NewTable(1000, 0), "labels": capture.NewGroupedTable(1000, 0, grouping, 1000),
 	} {

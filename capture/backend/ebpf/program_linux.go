@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
+	"promflow/capture/labels"
 )
 
 // indexMemory is how many bytes the totals of indexed addresses may take, over all processors.
@@ -132,7 +133,7 @@ func (p *program) join(stages [5]string) error {
 }
 
 // mapMemory maps what is read, or written, without a system call.
-func (p *program) mapMemory(g *capture.Grouping) error {
+func (p *program) mapMemory(g *labels.Grouping) error {
 	shared := p.firstSeries - len(p.addresses)
 	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
 	p.low = view[countHalf](p, countMapLow, p.rows*directions*p.slots)

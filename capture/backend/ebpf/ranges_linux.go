@@ -8,7 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"promflow/capture"
+	"promflow/capture/subnets"
 )
 
 // As in subnets.h.
@@ -26,7 +26,7 @@ const (
 // ranges4 gives the IPv4 ranges of a set. The smallest of them, up to room addresses, are indexed: from 0 on, one after the
 // other, count in all. Addresses that differ in so many low bits only have one index. A range that shares it with another is not
 // indexed.
-func ranges4(set capture.Subnets, room uint32, hostBits int) (ranges []countRange4, count uint32) {
+func ranges4(set subnets.Set, room uint32, hostBits int) (ranges []countRange4, count uint32) {
 	for _, r := range set.Ranges() {
 		if first, last := r.First, r.Last; first.Is4() {
 			ranges = append(ranges, countRange4{First: number4(first), Extent: number4(last) - number4(first), Index: hashed})
@@ -63,7 +63,7 @@ func prefixes4(r countRange4, hostBits int) uint32 {
 }
 
 // ranges6 gives the IPv6 ranges of a set.
-func ranges6(set capture.Subnets) (ranges []countRange6) {
+func ranges6(set subnets.Set) (ranges []countRange6) {
 	for _, r := range set.Ranges() {
 		if r.First.Is6() {
 			ranges = append(ranges, countRange6{First: number6(r.First), Last: number6(r.Last)})

@@ -11,6 +11,8 @@ import (
 	"promflow/capture"
 	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // TestReadsWhileCounting reads totals that grow by 4 GiB every few milliseconds, so that they are often read while a half of
@@ -23,7 +25,7 @@ func TestReadsWhileCounting(t *testing.T) {
 	context := skBuff{GSOSize: 1}
 	for _, monitored := range []string{"10.0.0.0/24", "10.0.0.0/8"} {
 		t.Run(monitored, func(t *testing.T) {
-			subnets, err := capture.ParseSubnets(monitored)
+			subnets, err := subnets.Parse(monitored)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,13 +88,13 @@ func TestReadsWhileCounting(t *testing.T) {
 // have not, although one that is new, and has an indexed slot before theirs, wants room.
 func TestLateReadsEvictNobodyAlive(t *testing.T) {
 	capturetest.NeedRoot(t)
-	monitored, err := capture.ParseSubnets("10.0.0.0/30,10.1.0.0/16")
+	monitored, err := subnets.Parse("10.0.0.0/30,10.1.0.0/16")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const expireAfter = time.Millisecond
 	alive := []string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"}
-	vlans := capture.NewGrouping(capture.LabelSet(0).With(capture.LabelVLAN), monitored, capture.Subnets{}, capture.HostBits{})
+	vlans := labels.New(labels.Set(0).With(labels.VLAN), monitored, subnets.Set{}, labels.HostBits{})
 	for name, table := range map[string]*capture.Table{
 		"addresses":                 capture.NewTable(len(alive), expireAfter),
 		"return with another label": capture.NewGroupedTable(len(alive), expireAfter, vlans, 100),

@@ -1,4 +1,4 @@
-package capture
+package subnets
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-func parse(t testing.TB, list string) Subnets {
+func parse(t testing.TB, list string) Set {
 	t.Helper()
-	s, err := ParseSubnets(list)
+	s, err := Parse(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestParseSubnetsQuotesWhatIsWrong(t *testing.T) {
 		{"fe80::%eth0/64", "fe80::%eth0/64"},
 		{"eth0", "eth0"},
 	} {
-		s, err := ParseSubnets(c.list)
+		s, err := Parse(c.list)
 		if err == nil {
 			t.Errorf("%q: no error but %s", c.list, s)
 		} else if !strings.HasPrefix(err.Error(), fmt.Sprintf("%q is not a subnet", c.wrong)) {
@@ -124,7 +124,7 @@ func TestSubnetsContains(t *testing.T) {
 func TestSubnetsOfMasksACopyOfItsPrefixes(t *testing.T) {
 	prefixes := []netip.Prefix{netip.MustParsePrefix("192.168.0.1/24"), netip.MustParsePrefix("fd00::1/8")}
 	given := slices.Clone(prefixes)
-	s := SubnetsOf(prefixes...)
+	s := Of(prefixes...)
 	if got := s.String(); got != "192.168.0.0/24,fd00::/8" {
 		t.Error("got", got)
 	}
@@ -138,7 +138,7 @@ func TestSubnetsOfMasksACopyOfItsPrefixes(t *testing.T) {
 }
 
 // disagreement compares a set with the standard library on the boundaries of its prefixes and just outside them.
-func disagreement(s *Subnets, prefixes []netip.Prefix, more ...netip.Addr) string {
+func disagreement(s *Set, prefixes []netip.Prefix, more ...netip.Addr) string {
 	addrs := append(more, netip.AddrFrom4([4]byte{}), netip.IPv6Unspecified())
 	for _, p := range prefixes {
 		first := p.Masked().Addr()
@@ -188,14 +188,14 @@ func TestSubnetsContainWhatTheirPrefixesContain(t *testing.T) {
 		for i := range addrs {
 			addrs[i] = addr()
 		}
-		s := SubnetsOf(prefixes...)
+		s := Of(prefixes...)
 		if why := disagreement(&s, prefixes, addrs...); why != "" {
 			t.Fatal(why)
 		}
 	}
 }
 
-func FuzzParseSubnets(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "192.168.0.1/24", "10.0.0.0/8,,", "::/0,0.0.0.0/0", "fe80::1%eth0", "fe80::/10", "::ffff:10.0.0.0/104",
 		"::ffff:10.0.0.1", "255.255.255.250/32", " 10.0.0.0/8 ,\tfd00::/8", "10.0.0.0/24,10.0.1.0/24", "1.2.3.4/0", "10.0.0.0/33",
@@ -204,7 +204,7 @@ func FuzzParseSubnets(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		s, err := ParseSubnets(list)
+		s, err := Parse(list)
 		if err != nil {
 			if !s.Empty() {
 				t.Errorf("%q: an error and %s", list, s)
@@ -219,7 +219,7 @@ func FuzzParseSubnets(f *testing.F) {
 				t.Errorf("%q: %s is not masked", list, p)
 			}
 		}
-		again, err := ParseSubnets(s.String())
+		again, err := Parse(s.String())
 		for i := range again.Prefixes() {
 			if again.Name(i) != s.Name(i) {
 				t.Errorf("%q: %s has the name %q, then %q", list, s.Prefixes()[i], s.Name(i), again.Name(i))
@@ -245,7 +245,7 @@ func BenchmarkSubnetsContains(b *testing.B) {
 		}
 		for _, addrs := range [][]netip.Addr{in4, in6} {
 			b.Run(fmt.Sprintf("%d/ipv%d", n, 4+2*(addrs[0].BitLen()/128)), func(b *testing.B) {
-				s := SubnetsOf(append(v4, v6...)...)
+				s := Of(append(v4, v6...)...)
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
 					if !s.Contains(addrs[i%len(addrs)]) {
@@ -253,6 +253,38 @@ func BenchmarkSubnetsContains(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func TestNamesOfSubnets(t *testing.T) {
+	for list, want := range map[string]string{
+		"lan=192.168.1.1/24, wlan = 10.0.0.0/8 ,fd00::/8": "lan=192.168.1.0/24,wlan=10.0.0.0/8,fd00::/8",
+		"a=10.0.0.1,a=10.0.0.2,a=10.0.0.1":                "a=10.0.0.1/32,a=10.0.0.2/32,a=10.0.0.1/32",
+		"Büro 1=10.0.0.1":                                 "Büro 1=10.0.0.1/32",
+	} {
+		if s := parse(t, list); s.String() != want || !s.Named() {
+			t.Errorf("%q is %q, named: %v", list, s, s.Named())
+		}
+	}
+	if parse(t, "10.0.0.0/8").Named() {
+		t.Error("a name without a name")
+	}
+	for list, want := range map[string]string{
+		"=10.0.0.0/8":                     `"=10.0.0.0/8" has no name that can be read`,
+		"a\x00b=10.0.0.0/8":               `has no name that can be read before the =`,
+		"a\xff=10.0.0.0/8":                `has no name that can be read before the =`,
+		"a=b=10.0.0.0/8":                  `"b=10.0.0.0/8" is not a subnet`,
+		"a=":                              `"" is not a subnet`,
+		"a=10.0.0.0/8,b=10.0.0.0/8":       "10.0.0.0/8 comes twice",
+		"a=10.0.0.0/8,10.1.2.3/8":         "10.0.0.0/8 comes twice",
+		"external=10.0.0.0/8":             `"external" cannot be the name`,
+		"a=10.0.0.1,multicast=10.0.0.2":   `"multicast" cannot be the name`,
+		" other =10.0.0.0/8":              `"other" cannot be the name`,
+		"a=10.0.0.0/8,b=11.0.0.0/8,a=x/8": `"x/8" is not a subnet`,
+	} {
+		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: the error is %v, want %s", list, err, want)
 		}
 	}
 }

@@ -1,9 +1,11 @@
-package capture
+package labels
 
 import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"promflow/capture/subnets"
 )
 
 // Place is where addresses are from First on, as far as labels are concerned.
@@ -35,19 +37,19 @@ type layer struct {
 
 // placesOf divides all addresses by subnets: first those of IPv4, then those of IPv6. The last address of a subnet is its broadcast
 // address (RFC 919, RFC 922), but where it has only two (RFC 3021).
-func placesOf(monitored, peers Subnets, number func(string) uint16) []Place {
+func placesOf(monitored, peers subnets.Set, number func(string) uint16) []Place {
 	var layers []layer
 	add := func(p netip.Prefix, apply func(*Place)) { layers = append(layers, layer{p, apply}) }
-	subnets := func(s Subnets, apply func(number uint16) func(*Place)) {
-		for i, prefix := range s.prefixes {
+	each := func(s subnets.Set, apply func(number uint16) func(*Place)) {
+		for i, prefix := range s.Prefixes() {
 			add(prefix, apply(number(s.Name(i))))
 			if addr := prefix.Addr(); addr.Is4() && prefix.Bits() <= 30 {
 				add(netip.PrefixFrom(lastOf(prefix), 32), func(p *Place) { p.Broadcast = true })
 			}
 		}
 	}
-	subnets(peers, func(n uint16) func(*Place) { return func(p *Place) { p.Peer = n } })
-	subnets(monitored, func(n uint16) func(*Place) { // after peers: of the same prefix, this is the name
+	each(peers, func(n uint16) func(*Place) { return func(p *Place) { p.Peer = n } })
+	each(monitored, func(n uint16) func(*Place) { // after peers: of the same prefix, this is the name
 		return func(p *Place) { p.Network, p.Peer, p.Monitored = n, n, true }
 	})
 	slices.SortStableFunc(layers, func(a, b layer) int {
@@ -108,16 +110,17 @@ func divide(all netip.Prefix, layers []layer) (places []Place) {
 func lastOf(p netip.Prefix) netip.Addr {
 	host := p.Addr().BitLen() - p.Bits()
 	if p.Addr().Is4() {
-		return v4Addr(v4Number(p.Addr()) | uint32(1<<host-1))
+		return subnets.Addr4(subnets.Number4(p.Addr()) | uint32(1<<host-1))
 	}
-	n, ones := v6Number(p.Addr()), hostBits(host)
-	return uint128{n.hi | ones.hi, n.lo | ones.lo}.addr()
+	n, ones := subnets.Number6(p.Addr()), subnets.HostBits(host)
+	return subnets.Number{Hi: n.Hi | ones.Hi, Lo: n.Lo | ones.Lo}.Addr6()
 }
 
-// placeOf4 and placeOf6 search for the last place that does not begin after n: it is one of the size places from at on.
+// Place4 and Place6 search for the last place that does not begin after n: it is one of the size places from at on.
 
-func placeOf4(places []placeFrom[uint32], n uint32) *Place {
-	at := 0
+// Place4 gives the place of an IPv4 address.
+func (g *Grouping) Place4(n uint32) *Place {
+	places, at := g.places4, 0
 	for size := len(places); size > 1; {
 		half := size / 2
 		if places[at+half].first <= n {
@@ -128,11 +131,12 @@ func placeOf4(places []placeFrom[uint32], n uint32) *Place {
 	return &places[at].Place
 }
 
-func placeOf6(places []placeFrom[uint128], n uint128) *Place {
-	at := 0
+// Place6 gives the place of an IPv6 address.
+func (g *Grouping) Place6(n subnets.Number) *Place {
+	places, at := g.places6, 0
 	for size := len(places); size > 1; {
 		half := size / 2
-		if !n.less(places[at+half].first) {
+		if !n.Less(places[at+half].first) {
 			at += half
 		}
 		size -= half

@@ -1,4 +1,5 @@
-package capture
+// Package labels says by what else totals of an address are kept apart, and what such labels are called.
+package labels
 
 import (
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"sync"
 
 	"promflow/capture/frame"
+	"promflow/capture/subnets"
 )
 
 // Label is something that totals of an address can be kept apart by.
@@ -17,11 +19,11 @@ type Label uint8
 
 // The labels, in the order of --labels.
 const (
-	LabelNetwork   Label = iota // the monitored subnet that the address is in
-	LabelPeer                   // where the other end of the packet is
-	LabelProtocol               // what the IP header carries
-	LabelInterface              // where the packet was seen
-	LabelVLAN                   // the outermost tag's ID
+	Network   Label = iota // the monitored subnet that the address is in
+	Peer                   // where the other end of the packet is
+	Protocol               // what the IP header carries
+	Interface              // where the packet was seen
+	VLAN                   // the outermost tag's ID
 	labels
 )
 
@@ -29,20 +31,20 @@ var labelNames = [labels]string{"network", "peer", "protocol", "interface", "vla
 
 func (l Label) String() string { return labelNames[l] }
 
-// LabelNames gives the names of all labels.
-func LabelNames() []string { return labelNames[:] }
+// Names gives the names of all labels.
+func Names() []string { return labelNames[:] }
 
-// LabelSet is a set of labels.
-type LabelSet uint8
+// Set is a set of labels.
+type Set uint8
 
 // Has tells whether l is in the set.
-func (s LabelSet) Has(l Label) bool { return s>>l&1 != 0 }
+func (s Set) Has(l Label) bool { return s>>l&1 != 0 }
 
 // With gives the set with l.
-func (s LabelSet) With(l Label) LabelSet { return s | 1<<l }
+func (s Set) With(l Label) Set { return s | 1<<l }
 
-// ParseLabels reads names of labels, separated by commas. Space around one is ignored; an empty list is an empty set.
-func ParseLabels(list string) (s LabelSet, err error) {
+// Parse reads names of labels, separated by commas. Space around one is ignored; an empty list is an empty set.
+func Parse(list string) (s Set, err error) {
 	if strings.TrimSpace(list) == "" {
 		return 0, nil
 	}
@@ -56,9 +58,9 @@ func ParseLabels(list string) (s LabelSet, err error) {
 	return s, nil
 }
 
-// Labels is a value for each label that is asked for, as a number in a field of bits; what is not asked for is 0. A Grouping has
+// Values is a value for each label that is asked for, as a number in a field of bits; what is not asked for is 0. A Grouping has
 // their texts.
-type Labels uint64
+type Values uint64
 
 // The fields, from the lowest bit on. The eBPF program has the same.
 const (
@@ -68,14 +70,14 @@ const (
 	peerAt      = 32
 	networkAt   = 48
 
-	protocolField  Labels = 7
-	vlanField      Labels = 0x1fff << vlanAt
-	interfaceField Labels = 0xffff << interfaceAt
-	peerField      Labels = 0xffff << peerAt
-	networkField   Labels = 0xffff << networkAt
+	protocolField  Values = 7
+	vlanField      Values = 0x1fff << vlanAt
+	interfaceField Values = 0xffff << interfaceAt
+	peerField      Values = 0xffff << peerAt
+	networkField   Values = 0xffff << networkAt
 )
 
-var fields = [labels]Labels{networkField, peerField, protocolField, interfaceField, vlanField}
+var fields = [labels]Values{networkField, peerField, protocolField, interfaceField, vlanField}
 
 // The numbers of networks, peers and interfaces are those of names. These have one from the start.
 const (
@@ -86,27 +88,25 @@ const (
 	otherVLAN = 0x1000 // a VLAN ID has 12 bits
 )
 
-const externalName, multicastName, otherName = "external", "multicast", "other"
-
 // otherwise is "other" in every field. That of protocols is 0.
 const otherwise = otherVLAN<<vlanAt | other<<interfaceAt | other<<peerAt | other<<networkAt
 
 // protocolNames are by number, of which protocols has one for each protocol of IP. "other" has 0.
-var protocolNames = []string{otherName, "tcp", "udp", "icmp", "sctp", "esp", "gre"}
+var protocolNames = []string{subnets.Other, "tcp", "udp", "icmp", "sctp", "esp", "gre"}
 
 // protocols are by the IANA's numbers; ICMPv6 is icmp.
-var protocols = [256]Labels{6: 1, 17: 2, 1: 3, 58: 3, 132: 4, 50: 5, 47: 6}
+var protocols = [256]Values{6: 1, 17: 2, 1: 3, 58: 3, 132: 4, 50: 5, 47: 6}
 
 // Grouping says by what totals are kept, if not by single addresses alone: by prefixes, and apart by labels. nil is by single
 // addresses alone. Its methods are safe for concurrent use.
 type Grouping struct {
-	labels   LabelSet
-	mask     Labels // fields that are in keys
-	rest     Labels // of what an address has moved that is not kept apart
+	labels   Set
+	mask     Values // fields that are in keys
+	rest     Values // of what an address has moved that is not kept apart
 	hostBits HostBits
 
 	places4 []placeFrom[uint32]
-	places6 []placeFrom[uint128]
+	places6 []placeFrom[subnets.Number]
 	places  []Place
 
 	mu         sync.Mutex
@@ -121,8 +121,8 @@ type HostBits struct{ V4, V6 int }
 // maxInterfaces is how many interfaces have a number of their own, ever: further ones are "other". 0 is none.
 const maxInterfaces = 4096
 
-// NewGrouping makes a grouping by labels and prefixes. Networks are the monitored subnets; peers are these and those of the list.
-func NewGrouping(set LabelSet, monitored, peers Subnets, hostBits HostBits) *Grouping {
+// New makes a grouping by labels and prefixes. Networks are the monitored subnets; peers are these and those of the list.
+func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
 	g := &Grouping{labels: set, hostBits: hostBits, interfaces: newNames(maxInterfaces, "")}
 	for l, field := range fields {
 		if set.Has(Label(l)) {
@@ -133,14 +133,14 @@ func NewGrouping(set LabelSet, monitored, peers Subnets, hostBits HostBits) *Gro
 		g.mask &^= networkField // the address tells
 	}
 	g.rest = otherwise & g.mask
-	known := newNames(other, externalName, multicastName)
+	known := newNames(other, subnets.External, subnets.Multicast)
 	g.places = placesOf(monitored, peers, known.number)
 	g.names = known.list
 	for _, p := range g.places {
 		if p.First.Is4() {
-			g.places4 = append(g.places4, placeFrom[uint32]{v4Number(p.First), p})
+			g.places4 = append(g.places4, placeFrom[uint32]{subnets.Number4(p.First), p})
 		} else {
-			g.places6 = append(g.places6, placeFrom[uint128]{v6Number(p.First), p})
+			g.places6 = append(g.places6, placeFrom[subnets.Number]{subnets.Number6(p.First), p})
 		}
 	}
 	return g
@@ -154,7 +154,7 @@ type names struct {
 }
 
 func newNames(limit int, list ...string) names {
-	n := names{numbers: map[string]uint16{otherName: other}, limit: limit}
+	n := names{numbers: map[string]uint16{subnets.Other: other}, limit: limit}
 	for _, name := range list {
 		n.number(name)
 	}
@@ -175,21 +175,21 @@ func (n *names) number(name string) uint16 {
 	return number
 }
 
-func nameOf(list []string, number Labels) string {
+func nameOf(list []string, number Values) string {
 	if number == other {
-		return otherName
+		return subnets.Other
 	}
 	return list[number]
 }
 
-// Labels gives the labels that are asked for.
-func (g *Grouping) Labels() LabelSet { return g.labels }
+// Values gives the labels that are asked for.
+func (g *Grouping) Labels() Set { return g.labels }
 
-// Mask has the bits of Labels that totals are kept apart by.
-func (g *Grouping) Mask() Labels { return g.mask }
+// Mask has the bits of Values that totals are kept apart by.
+func (g *Grouping) Mask() Values { return g.mask }
 
 // Rest gives the labels of what an address has moved that is not kept apart: "other", but for the network where the address tells.
-func (g *Grouping) Rest() Labels { return g.rest }
+func (g *Grouping) Rest() Values { return g.rest }
 
 // HostBits gives the bits of addresses that do not matter.
 func (g *Grouping) HostBits() HostBits { return g.hostBits }
@@ -209,7 +209,7 @@ func (g *Grouping) Bits(addr netip.Addr) int {
 // Places gives where addresses are: each from its first address to the next one's, or the end of the version. IPv4 comes first.
 func (g *Grouping) Places() []Place { return g.places }
 
-// InterfaceNumber gives the number that Labels have for an interface.
+// InterfaceNumber gives the number that Values have for an interface.
 func (g *Grouping) InterfaceNumber(name string) uint16 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -223,7 +223,7 @@ type Text struct {
 }
 
 // Texts gives what of an address has, for each label that is asked for.
-func (g *Grouping) Texts(addr netip.Addr, of Labels) (all []Text) {
+func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for l := range labels {
@@ -232,20 +232,20 @@ func (g *Grouping) Texts(addr netip.Addr, of Labels) (all []Text) {
 		}
 		t := Text{Label: l}
 		switch l {
-		case LabelNetwork:
+		case Network:
 			number := of & networkField >> networkAt
 			if g.mask&networkField == 0 {
-				number = Labels(g.networkOf(addr))
+				number = Values(g.networkOf(addr))
 			}
 			t.Value = nameOf(g.names, number)
-		case LabelPeer:
+		case Peer:
 			t.Value = nameOf(g.names, of&peerField>>peerAt)
-		case LabelProtocol:
+		case Protocol:
 			t.Value = protocolNames[of&protocolField]
-		case LabelInterface:
+		case Interface:
 			t.Value = nameOf(g.interfaces.list, of&interfaceField>>interfaceAt)
-		case LabelVLAN:
-			t.Value = otherName
+		case VLAN:
+			t.Value = subnets.Other
 			if id := of & vlanField >> vlanAt; id != otherVLAN {
 				t.Value = strconv.Itoa(int(id))
 			}
@@ -261,23 +261,23 @@ func (g *Grouping) networkOf(addr netip.Addr) uint16 {
 	case !addr.IsValid():
 		return other
 	case addr.Is4():
-		return placeOf4(g.places4, v4Number(addr)).Network
+		return g.Place4(subnets.Number4(addr)).Network
 	}
-	return placeOf6(g.places6, v6Number(addr)).Network
+	return g.Place6(subnets.Number6(addr)).Network
 }
 
-// labelsOf gives the labels of a packet for one of its ends; the other end is a peer in a place.
-func (g *Grouping) labelsOf(end, peer *Place, isDestination bool, p *frame.Packet, seenOn uint16) Labels {
+// Of gives the labels of a packet for one of its ends; the other end is a peer in a place.
+func (g *Grouping) Of(end, peer *Place, isDestination bool, p *frame.Packet, seenOn uint16) Values {
 	number := peer.Peer
 	if isDestination && (peer.Broadcast || isGroup(p.Destination)) {
 		number = multicast
 	}
-	return (Labels(end.Network)<<networkAt | Labels(number)<<peerAt | Labels(seenOn)<<interfaceAt | Labels(p.VLAN)<<vlanAt |
+	return (Values(end.Network)<<networkAt | Values(number)<<peerAt | Values(seenOn)<<interfaceAt | Values(p.VLAN)<<vlanAt |
 		protocols[p.Protocol]<<protocolAt) & g.mask
 }
 
-// coarser gives what labels become where an address has too many: of networks, peers and protocols there are only so many.
-func (g *Grouping) coarser(l Labels) Labels {
+// Coarser gives what labels become where an address has too many: of networks, peers and protocols there are only so many.
+func (g *Grouping) Coarser(l Values) Values {
 	return l&^(vlanField|interfaceField) | g.rest&(vlanField|interfaceField)
 }
 
@@ -291,4 +291,22 @@ func ParseHostBits(s string, bits int) (int, error) {
 		return 0, errors.New("expected a prefix length from /1 to /" + strconv.Itoa(bits))
 	}
 	return bits - length, nil
+}
+
+// Mask clears the bits of an address, and of its number, that do not matter.
+func (b HostBits) Mask(addr netip.Addr, n subnets.Number) (netip.Addr, subnets.Number) {
+	if addr.Is4() {
+		if b.V4 == 0 {
+			return addr, n
+		}
+		n.Lo = n.Lo >> b.V4 << b.V4
+		return subnets.Addr4(uint32(n.Lo)), n
+	}
+	if b.V6 == 0 {
+		return addr, n
+	}
+	ones := subnets.HostBits(b.V6)
+	n.Hi &^= ones.Hi
+	n.Lo &^= ones.Lo
+	return n.Addr6(), n
 }
