@@ -1,7 +1,7 @@
 //go:build ignore
 
 // The socket filter of package ebpf. It counts a frame and keeps none of it; Go reads the maps. The rules are those of the
-// Go packages frame (what a frame counts for) and capture (which addresses count), which have their reasons and sources.
+// Go packages frame (what a frame counts for), subnets and labels (which addresses count), which have their reasons and sources.
 
 #include <linux/bpf.h>
 #include <linux/errno.h>

@@ -1,4 +1,4 @@
-// What totals are kept by if not by single addresses alone: by prefixes, and apart by labels. It is the Go type capture.Grouping in C.
+// What totals are kept by if not by single addresses alone: by prefixes, and apart by labels. It is the Go type labels.Grouping in C.
 // Programs that need none of this have none of it.
 
 #define PROTOCOL_ICMP 1
@@ -28,7 +28,7 @@ volatile const __u64 labels_rest; // of what an address has moved that is not ke
 volatile const __u32 host_bits4;  // low bits of addresses that do not matter
 volatile const struct address6 prefix_mask6;
 
-// place4 and place6 say of the addresses from the first one on, up to the next place, what capture.Place does. Their labels have the
+// place4 and place6 say of the addresses from the first one on, up to the next place, what labels.Place does. Their labels have the
 // fields of network and peer, and below them flags.
 #define PLACE_MONITORED 1
 #define PLACE_INDEXED 2
