@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,17 +19,25 @@ import (
 // exporter is a telemetry backend.
 type exporter struct {
 	name string // as OTEL_METRICS_EXPORTER has it
-	open func(*config, *telemetry.Source, *slog.Logger) (sdkmetric.Reader, error)
+
+	// prepare finds what is wrong with the settings, and gives what makes the reader.
+	prepare func(*config, *slog.Logger) (newReader, error)
 }
+
+// newReader makes a reader of what was counted.
+type newReader func(*telemetry.Source) sdkmetric.Reader
 
 // exporters are the telemetry backends, besides the page.
 var exporters = []exporter{
-	{"otlp", func(c *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
-		reader, err := otlp.New(c.otlp, source, log)
-		return reader, c.otlpError(err)
+	{"otlp", func(c *config, log *slog.Logger) (newReader, error) {
+		push, err := otlp.Prepare(c.otlp, log)
+		if err != nil {
+			return nil, c.otlpError(err)
+		}
+		return push.Reader, nil
 	}},
-	{"console", func(_ *config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
-		return telemetry.NewConsole(source, os.Stdout, log), nil
+	{"console", func(_ *config, log *slog.Logger) (newReader, error) {
+		return func(s *telemetry.Source) sdkmetric.Reader { return telemetry.NewConsole(s, os.Stdout, log) }, nil
 	}},
 }
 
@@ -131,26 +138,42 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	return chosen, nil
 }
 
-// openReaders opens the exporters that were chosen, and the page, which has no counts unless it is one of them.
-func openReaders(chosen []string, c *config, source *telemetry.Source, log *slog.Logger) (served *page.Page, readers []sdkmetric.Reader, err error) {
-	if served, err = page.New(source, log); err != nil {
-		return nil, nil, err
+// outlets are the exporters that were chosen.
+type outlets struct {
+	onPage bool // the page has the counts
+	others []newReader
+}
+
+// prepareExporters chooses exporters, and finds what is wrong with their settings.
+func prepareExporters(c *config, log *slog.Logger) (o outlets, err error) {
+	chosen, err := chooseExporters(c, log)
+	if err != nil {
+		return outlets{}, err
 	}
-	if slices.Contains(chosen, onPage) {
-		readers = append(readers, served)
-	}
+	o.onPage = slices.Contains(chosen, onPage)
 	for _, e := range exporters {
 		if !slices.Contains(chosen, e.name) {
 			continue
 		}
-		reader, err := e.open(c, source, log)
+		reader, err := e.prepare(c, log)
 		if err != nil {
-			for _, r := range readers { // which are part of no provider yet, and so have nothing to push
-				err = errors.Join(err, r.Shutdown(context.Background()))
-			}
-			return nil, nil, err
+			return outlets{}, err
 		}
-		readers = append(readers, reader)
+		o.others = append(o.others, reader)
+	}
+	return o, nil
+}
+
+// open makes the readers of a source, and the page, which is one of them if it has the counts.
+func (o outlets) open(source *telemetry.Source, log *slog.Logger) (served *page.Page, readers []sdkmetric.Reader, err error) {
+	if served, err = page.New(source, log); err != nil {
+		return nil, nil, err
+	}
+	if o.onPage {
+		readers = append(readers, served)
+	}
+	for _, reader := range o.others {
+		readers = append(readers, reader(source))
 	}
 	return served, readers, nil
 }

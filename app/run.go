@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -27,7 +26,7 @@ const flushTimeout = 2500 * time.Millisecond
 // started. Then each part is made of what is there: the listener, so that a port that is taken is an error before packets are counted;
 // the capture; with privileges given up, what reads files again later; the readers.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
-	chosen, err := c.check(log)
+	outlets, err := c.check(log)
 	if err != nil {
 		return err
 	}
@@ -53,7 +52,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	monitor := live.Monitor(names.info())
 	talkers := talkers.New(monitor.Read)
-	page, readers, err := openReaders(chosen, c, telemetry.NewSource(monitor.Read, c.packets), log)
+	page, readers, err := outlets.open(telemetry.NewSource(monitor.Read, c.packets), log)
 	if err != nil {
 		return err
 	}
@@ -66,21 +65,17 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
 }
 
-// check finds what is wrong with the settings, as far as that can be told without starting anything, and gives the exporters to open.
-func (c *config) check(log *slog.Logger) (chosen []string, err error) {
-	if chosen, err = chooseExporters(c, log); err != nil {
-		return nil, err
-	}
-	if slices.Contains(chosen, "otlp") {
-		if err := c.otlp.Check(); err != nil {
-			return nil, c.otlpError(err)
-		}
+// check finds what is wrong with the settings, as far as that can be told without starting anything, and prepares the exporters.
+func (c *config) check(log *slog.Logger) (outlets, error) {
+	prepared, err := prepareExporters(c, log)
+	if err != nil {
+		return outlets{}, err
 	}
 	c.explainLabels(log)
 	if c.metricsAddress == web.None {
-		return chosen, nil
+		return prepared, nil
 	}
-	return chosen, c.web().Check()
+	return prepared, c.web().Check()
 }
 
 // web is what the server is told.

@@ -104,12 +104,6 @@ func (o Config) Reread() error {
 		settingError(ofKey, "key-file", readable(key)))
 }
 
-// Check finds what is wrong with o and what it names. The error is a *[SettingError], or names the variable.
-func (o Config) Check() error {
-	_, err := o.resolve(slog.New(slog.DiscardHandler)) // New warns
-	return err
-}
-
 // readable gives an error if there is a file that cannot be opened.
 func readable(file string) error {
 	if file == "" {
@@ -122,12 +116,14 @@ func readable(file string) error {
 	return f.Close()
 }
 
-// New returns a reader that pushes source to a collector.
-//
-// New does not wait for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
-// when it is back. That an export fails is logged once, and once more when exports work again. Failures and the time of the
-// last success are metrics of source.
-func New(o Config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader, error) {
+// Push is a push that was prepared: all that could be wrong with its settings has been looked at.
+type Push struct {
+	config   *resolved
+	exporter *exporter
+}
+
+// Prepare completes o by the environment and reads the files that it names. The error is a *[SettingError], or names the variable.
+func Prepare(o Config, log *slog.Logger) (*Push, error) {
 	c, err := o.resolve(log)
 	if err != nil {
 		return nil, err
@@ -137,16 +133,26 @@ func New(o Config, source *telemetry.Source, log *slog.Logger) (sdkmetric.Reader
 		log.Warn("OTLP headers, which may hold credentials, are sent unencrypted: use https://")
 	}
 	x := &exporter{timeout: c.timeout, log: log}
-	if c.temporality == Delta {
-		x.deltas = newDeltas(source.Kept)
-	}
 	sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
 	if err != nil {
 		return nil, fmt.Errorf("OTLP endpoint %s: %w", c.endpoint, err)
 	}
-	log.Info("pushing to a collector", "protocol", c.protocol)
+	return &Push{c, x}, nil
+}
+
+// Reader returns the reader that pushes source to the collector. It is called once.
+//
+// Nothing waits for the collector. While it is away, counting and the other readers go on as ever; the totals arrive
+// when it is back. That an export fails is logged once, and once more when exports work again. Failures and the time of the
+// last success are metrics of source.
+func (p *Push) Reader(source *telemetry.Source) sdkmetric.Reader {
+	x := p.exporter
+	if p.config.temporality == Delta {
+		x.deltas = newDeltas(source.Kept)
+	}
+	x.log.Info("pushing to a collector", "protocol", p.config.protocol)
 	x.health = source.NewHealth("otlp")
-	return sdk.NewPeriodicReader(x, source, c.interval, log), nil
+	return sdk.NewPeriodicReader(x, source, p.config.interval, x.log)
 }
 
 // dial makes the protocol's exporter, which connects when it has to. What each request meets is told to x.

@@ -77,10 +77,11 @@ func push(t *testing.T, o otlp.Config, read func() telemetry.Reading) pusher {
 	logged := &telemetrytest.Lines{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	source := telemetry.NewSource(read, false)
-	reader, err := otlp.New(o, source, log)
+	prepared, err := otlp.Prepare(o, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	reader := prepared.Reader(source)
 	logged.Forget("pushing to a collector")
 	other := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
 	return pusher{telemetry.New("router:9088", log, reader, other), logged, other}
@@ -856,7 +857,7 @@ func TestOTLPRefuses(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			_, err := otlp.New(c.options, telemetry.NewSource(telemetrytest.Example, false), slog.New(slog.DiscardHandler))
+			_, err := otlp.Prepare(c.options, slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -979,12 +980,12 @@ func TestOTLPLogsNoSecret(t *testing.T) {
 		logged := &telemetrytest.Lines{}
 		log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		telemetry.New("", log).Shutdown(t.Context()) // its log is the SDK's from now on
-		reader, err := otlp.New(otlp.Config{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
-			Headers: map[string]string{"authorization": "secret"}}, telemetry.NewSource(telemetrytest.Example, false), log)
+		prepared, err := otlp.Prepare(otlp.Config{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
+			Headers: map[string]string{"authorization": "secret"}}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := telemetry.New("", log, reader)
+		p := telemetry.New("", log, prepared.Reader(telemetry.NewSource(telemetrytest.Example, false)))
 		if err := p.Shutdown(t.Context()); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Error("shutdown:", err)
 		}

@@ -19,7 +19,7 @@ import (
 // explainTimeout is how long the steps of a connection may take, each, when one is tried to find out why a push fails.
 const explainTimeout = 2 * time.Second
 
-// Probe pushes an empty message as [New] would push counts, and gives the collector's address for messages. An error
+// Probe pushes an empty message as a [Push] would push counts, and gives the collector's address for messages. An error
 // joins what the push met and what a connection of its own, step by step, says about it.
 func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
