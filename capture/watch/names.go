@@ -38,19 +38,12 @@ func (n *Names) add(name string) error {
 	case name == "":
 		return errors.New("expected names of network interfaces such as eth0, or globs such as ppp*")
 	case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, notInNames)):
-		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no %s", name, nameLen, notInNamesSaid)
+		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no %s", name, nameLen, notInNamesText)
 	}
 	if !slices.Contains(*to, name) {
 		*to = append(*to, name)
 	}
 	return nil
-}
-
-// Add has n ask for what more asks for, too.
-func (n *Names) Add(more Names) {
-	for _, name := range slices.Concat(more.Exact, more.Globs) {
-		n.add(name) // which it was before
-	}
 }
 
 // Match tells whether an interface of that name is asked for.

@@ -7,5 +7,5 @@ package watch
 const (
 	nameLen        = 15
 	notInNames     = "/: \t\n\v\f\r"
-	notInNamesSaid = "space, slash or colon"
+	notInNamesText = "space, slash or colon"
 )

@@ -5,5 +5,5 @@ package watch
 const (
 	nameLen        = 256
 	notInNames     = "/:\"<>|\t\n\v\f\r"
-	notInNamesSaid = "slash, colon, quotation mark, angle bracket or bar"
+	notInNamesText = "slash, colon, quotation mark, angle bracket or bar"
 )
