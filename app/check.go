@@ -24,14 +24,14 @@ type checking struct {
 	output   string
 }
 
-// settings lists what can be set of k, whose values become the defaults.
+// settings lists what can be set of k, which gets the defaults.
 func (k *checking) settings() settings {
 	return settings{
 		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration),
 			usage: "how long to count"},
 		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", chosen: &k.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
-	}
+	}.withDefaults()
 }
 
 // checkHere writes what would work here of what c asks for. What does not is an error, too.

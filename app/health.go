@@ -27,13 +27,13 @@ type probing struct {
 
 // healthCommand is promflow health.
 func healthCommand(c *config) *cli.Command {
-	p := &probing{timeout: 5 * time.Second}
+	p := new(probing)
 	ofProgram := c.all.named("metrics-address")
 	own := settings{
 		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(&p.timeout),
 			usage: "how long the answer may take"},
 		p.http.setting("Health"),
-	}
+	}.withDefaults()
 	return &cli.Command{
 		Name:      "health",
 		Usage:     "ask whether promflow answers, as containers are asked",

@@ -42,7 +42,7 @@ type viewing struct {
 	capture settings // those of c that are for a capture of its own
 }
 
-// settings lists what can be set of v, whose values become the defaults.
+// settings lists what can be set of v, which gets the defaults.
 func (v *viewing) settings() settings {
 	v.count = -1
 	return settings{
@@ -63,7 +63,7 @@ func (v *viewing) settings() settings {
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has"},
 		v.http.setting("Connection"),
-	}
+	}.withDefaults()
 }
 
 // filter parses what a query may have.

@@ -80,7 +80,7 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		otelprom.WithoutTargetInfo(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("Prometheus exporter: %w", err)
+		return nil, fmt.Errorf("the exporter for Prometheus: %w", err)
 	}
 	return &Page{
 		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), making: map[expfmt.Format]*page{},
