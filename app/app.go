@@ -1,5 +1,5 @@
-// Package app is the command line: it owns flags, wires the capture's table to the telemetry's readers, serves HTTP, and
-// ends everything in order.
+// Package app is the command line: it owns flags and commands, joins what captures, what exports and what serves, and ends everything in
+// order.
 package app
 
 import (

@@ -95,7 +95,6 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 
 // openForCheck begins to capture as the program does.
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	c.explainLabels(log)
 	table := capture.NewTable(c.maxIPs, c.expireAfter) // each address is looked at
 	l, err := live.Open(c.live(table, log))
 	if err != nil {
@@ -105,6 +104,7 @@ func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Captu
 	if err := c.dropPrivileges(l.Keeps(), log); err != nil {
 		return nil, errors.Join(&check.DropError{Err: err}, l.Close())
 	}
+	c.explainLabels(log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()

@@ -37,10 +37,10 @@ func TestFlagsInReadme(t *testing.T) {
 	for _, of := range all {
 		for _, f := range of.flags {
 			s, ok := f.(*setting)
-			if !ok || seen[s.name] {
+			if !ok || seen[s.name+s.usage] {
 				continue
 			}
-			seen[s.name] = true
+			seen[s.name+s.usage] = true
 			heading := s.category
 			if of.heading != "" {
 				heading = "For `promflow " + of.heading + "`"

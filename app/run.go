@@ -43,6 +43,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	live.WarnOfDetours()
+	c.explainLabels(log)
 	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	telemetry.New(instance(c, server, log), log, readers...)
 	defer shutdown(readers, log)
 
-	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend()), read: live.Read, log: log}
+	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend()), read: func() { live.Read(); live.Statuses() }, log: log}
 	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
 }
 
@@ -71,7 +72,6 @@ func (c *config) check(log *slog.Logger) (outlets, error) {
 	if err != nil {
 		return outlets{}, err
 	}
-	c.explainLabels(log)
 	if c.metricsAddress == web.None {
 		return prepared, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"promflow/capture/watch"
+	"promflow/telemetry/talkers"
 )
 
 // The machine's own settings are not for the tests.
@@ -164,5 +165,20 @@ func TestSettings(t *testing.T) {
 				t.Errorf("got %+v (%v), want %+v", *got, err, want)
 			}
 		})
+	}
+}
+
+// The commands' own settings have their defaults before anything is given.
+func TestDefaultsOfCommands(t *testing.T) {
+	c, k := new(config), new(checking)
+	c.settings()
+	k.settings()
+	if k.duration != 5*time.Second || k.output != "text" {
+		t.Errorf("check has %+v", *k)
+	}
+	v := &viewing{c: c}
+	v.settings()
+	if v.output != "text" || v.count >= 0 || v.query.Limit != talkers.DefaultLimit || v.query.Sort != talkers.Sorts[0] {
+		t.Errorf("top has %+v", *v)
 	}
 }

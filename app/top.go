@@ -61,7 +61,7 @@ func (v *viewing) settings() settings {
 		{category: "Text", name: "count", holder: "N", otherwise: "1", parse: number(&v.count, 0, 1<<30),
 			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
-			usage: "how many addresses a report has"},
+			usage: "how many addresses a report has, 1000 at most"},
 		v.http.setting("Connection"),
 	}.withDefaults()
 }
@@ -266,13 +266,13 @@ func (v *viewing) here(ctx context.Context) (err error) {
 		v.c.logLevel = slog.LevelWarn
 		log = v.c.logger(os.Stderr)
 	}
-	v.c.explainLabels(log)
 	live, err := live.Open(v.c.live(v.c.table(v.c.expireAfter), log))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	live.WarnOfDetours()
+	v.c.explainLabels(log)
 	if err := v.c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}

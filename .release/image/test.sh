@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image twice, which has to give the same digest, and runs it as README.md says, with runc and with podman: on the host's
+# Builds the image twice, which has to give the same digest, and runs it as examples/container/README.md says, with runc and with podman: on the host's
 # network (here, a namespace that stands for it), by variables alone, not as root, on a root filesystem that is read-only, with
 # NET_RAW and BPF and then with NET_RAW alone. Each has to count what comes in, and to answer its health check.
 #

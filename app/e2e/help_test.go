@@ -43,7 +43,7 @@ func TestVersion(t *testing.T) {
 		if m == nil || err != nil {
 			t.Fatalf("%v: %q, %v", c.args, out, err)
 		}
-		// As https://semver.org has it: the app.Release that is being worked on, or a pre-app.Release of it.
+		// As https://semver.org has it: the app.Release that is being worked on, or a pre-release of it.
 		if version := string(m[1]); version != app.Release && !strings.HasPrefix(version, app.Release+"-") {
 			t.Errorf("%v: %s is not before %s", c.args, version, app.Release)
 		}

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"promflow/app"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"promflow/app"
 )
 
 // beProgram makes the test binary be promflow, so that tests run the real program as a process of its own.

@@ -136,8 +136,28 @@ func TestRunLeavesNothing(t *testing.T) {
 		ended <- app.Main([]string{"promflow", "--interface=lo", "--metrics-address=" + address, "--otlp-endpoint=" + endpoint,
 			"--otlp-interval=100ms", "--user=root", "--log-level=error"}) // as root, since this process has other tests to run
 	}()
+	running := true
+	stop := func() {
+		if !running {
+			return
+		}
+		running = false
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if status := <-ended; status != 0 {
+			t.Errorf("ended with status %d", status)
+		}
+	}
+	t.Cleanup(stop)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	eventually(t, func() error {
+		select {
+		case status := <-ended:
+			running = false
+			t.Fatalf("ended with status %d at its start", status)
+		default:
+		}
 		response, err := client.Get("http://" + address + "/-/ready")
 		if err == nil {
 			response.Body.Close()
@@ -148,12 +168,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	if got := sample(t, page, `promflow_capture_up{backend="ebpf",interface="lo"}`); got != 1 {
 		t.Errorf("capture_up is %v", got)
 	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if status := <-ended; status != 0 {
-		t.Errorf("ended with status %d", status)
-	}
+	stop()
 	goleak.VerifyNone(t, before)
 }
 

@@ -178,7 +178,7 @@ func (f *file) state() string {
 	return ""
 }
 
-// tell logs what has changed about whether the file can be read.
+// logChanges logs what has changed about whether the file can be read.
 func (f *file) logChanges(log *slog.Logger) {
 	if !f.news() {
 		return

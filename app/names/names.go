@@ -175,7 +175,7 @@ func (n *Names) merge(now time.Time) {
 	n.known.Store(&known)
 }
 
-// tell logs what has become of the sources, each change once.
+// logChanges logs what has become of the sources, each change once.
 func (n *Names) logChanges() {
 	n.neighbours.logChanges()
 	n.hosts.logChanges(n.log)

@@ -182,7 +182,7 @@ func nameOf(list []string, number Values) string {
 	return list[number]
 }
 
-// Values gives the labels that are asked for.
+// Labels gives the labels that are asked for.
 func (g *Grouping) Labels() Set { return g.labels }
 
 // Mask has the bits of Values that totals are kept apart by.

@@ -141,7 +141,7 @@ func (s *Set) Contains(addr netip.Addr) bool {
 	return addr.IsValid() && s.Contains6(Number6(addr))
 }
 
-// Contains4 and contains6 search for the last span that does not begin after n: it is one of the size spans from at on.
+// Contains4 and Contains6 search for the last span that does not begin after n: it is one of the size spans from at on.
 
 func (s *Set) Contains4(n uint32) bool {
 	spans, at := s.v4, 0

@@ -11,7 +11,7 @@ import (
 	"promflow/telemetry/sdk"
 )
 
-// resolved is what an [Config] and the environment say together.
+// resolved is what a [Config] and the environment say together.
 type resolved struct {
 	protocol    string
 	endpoint    endpoint

@@ -125,7 +125,7 @@ func (l *Lines) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
-// forget drops the lines that have text.
+// Forget drops the lines that have text.
 func (l *Lines) Forget(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
