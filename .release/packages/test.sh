@@ -10,10 +10,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 scratch=$(mktemp -d)
 root=$scratch/root peer=promflow-packages-peer
-first=       # of systemd's processes, as this machine counts them
+first=        # process of the clean machine, systemd, by its number on this one
+unshared=     # its parent
 background=() # what ends with this
 
 tidy_up() {
+	# The clean machine's processes end with its systemd. unshare waits for that, so that none writes to what is removed below.
+	if [ -n "$first" ] && kill -KILL "$first" 2>/dev/null; then wait "$unshared" 2>/dev/null || true; fi
 	for each in "${background[@]}"; do kill -KILL "$each" 2>/dev/null || true; done
 	wait "${background[@]}" 2>/dev/null || true
 	ip netns delete $peer 2>/dev/null || true
