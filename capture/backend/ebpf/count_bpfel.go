@@ -48,6 +48,16 @@ type countFew6 struct {
 	}
 }
 
+type countFlow struct {
+	_          structs.HostLayout
+	Addresses  uint64
+	Labels     uint64
+	From       uint32
+	To         uint32
+	Generation uint32
+	Unused     uint32
+}
+
 type countHalf struct {
 	_       structs.HostLayout
 	Bytes   uint32
@@ -161,6 +171,7 @@ type countSize struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	countMapFlows            = "flows"
 	countMapFound            = "found"
 	countMapFreeSeries       = "free_series"
 	countMapFreeSlots        = "free_slots"
@@ -202,7 +213,9 @@ const (
 	countVarFewPlaces4       = "few_places4"
 	countVarFirstSeries      = "first_series"
 	countVarFirstShared      = "first_shared"
+	countVarFlowBits         = "flow_bits"
 	countVarFull             = "full"
+	countVarGeneration       = "generation"
 	countVarHostBits4        = "host_bits4"
 	countVarInterfaces       = "interfaces"
 	countVarKnownShift       = "known_shift"
@@ -217,7 +230,6 @@ const (
 	countVarSeed4            = "seed4"
 	countVarSeriesCacheSize  = "series_cache_size"
 	countVarSeriesFull       = "series_full"
-	countVarSeriesGeneration = "series_generation"
 	countVarSlots            = "slots"
 	countVarTwoStores        = "two_stores"
 	countVarZero             = "zero"
@@ -281,6 +293,7 @@ type countProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countMapSpecs struct {
+	Flows            *ebpf.MapSpec `ebpf:"flows"`
 	Found            *ebpf.MapSpec `ebpf:"found"`
 	FreeSeries       *ebpf.MapSpec `ebpf:"free_series"`
 	FreeSlots        *ebpf.MapSpec `ebpf:"free_slots"`
@@ -311,32 +324,33 @@ type countMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countVariableSpecs struct {
-	CountPlaces4     *ebpf.VariableSpec `ebpf:"count_places4"`
-	CountPlaces6     *ebpf.VariableSpec `ebpf:"count_places6"`
-	Excluded4        *ebpf.VariableSpec `ebpf:"excluded4"`
-	Excluded6        *ebpf.VariableSpec `ebpf:"excluded6"`
-	FewPlaces4       *ebpf.VariableSpec `ebpf:"few_places4"`
-	FirstSeries      *ebpf.VariableSpec `ebpf:"first_series"`
-	FirstShared      *ebpf.VariableSpec `ebpf:"first_shared"`
-	Full             *ebpf.VariableSpec `ebpf:"full"`
-	HostBits4        *ebpf.VariableSpec `ebpf:"host_bits4"`
-	Interfaces       *ebpf.VariableSpec `ebpf:"interfaces"`
-	KnownShift       *ebpf.VariableSpec `ebpf:"known_shift"`
-	LabelsMask       *ebpf.VariableSpec `ebpf:"labels_mask"`
-	LabelsRest       *ebpf.VariableSpec `ebpf:"labels_rest"`
-	LineShift        *ebpf.VariableSpec `ebpf:"line_shift"`
-	Monitored4       *ebpf.VariableSpec `ebpf:"monitored4"`
-	Monitored6       *ebpf.VariableSpec `ebpf:"monitored6"`
-	PrefixMask6      *ebpf.VariableSpec `ebpf:"prefix_mask6"`
-	Rows             *ebpf.VariableSpec `ebpf:"rows"`
-	Seed             *ebpf.VariableSpec `ebpf:"seed"`
-	Seed4            *ebpf.VariableSpec `ebpf:"seed4"`
-	SeriesCacheSize  *ebpf.VariableSpec `ebpf:"series_cache_size"`
-	SeriesFull       *ebpf.VariableSpec `ebpf:"series_full"`
-	SeriesGeneration *ebpf.VariableSpec `ebpf:"series_generation"`
-	Slots            *ebpf.VariableSpec `ebpf:"slots"`
-	TwoStores        *ebpf.VariableSpec `ebpf:"two_stores"`
-	Zero             *ebpf.VariableSpec `ebpf:"zero"`
+	CountPlaces4    *ebpf.VariableSpec `ebpf:"count_places4"`
+	CountPlaces6    *ebpf.VariableSpec `ebpf:"count_places6"`
+	Excluded4       *ebpf.VariableSpec `ebpf:"excluded4"`
+	Excluded6       *ebpf.VariableSpec `ebpf:"excluded6"`
+	FewPlaces4      *ebpf.VariableSpec `ebpf:"few_places4"`
+	FirstSeries     *ebpf.VariableSpec `ebpf:"first_series"`
+	FirstShared     *ebpf.VariableSpec `ebpf:"first_shared"`
+	FlowBits        *ebpf.VariableSpec `ebpf:"flow_bits"`
+	Full            *ebpf.VariableSpec `ebpf:"full"`
+	Generation      *ebpf.VariableSpec `ebpf:"generation"`
+	HostBits4       *ebpf.VariableSpec `ebpf:"host_bits4"`
+	Interfaces      *ebpf.VariableSpec `ebpf:"interfaces"`
+	KnownShift      *ebpf.VariableSpec `ebpf:"known_shift"`
+	LabelsMask      *ebpf.VariableSpec `ebpf:"labels_mask"`
+	LabelsRest      *ebpf.VariableSpec `ebpf:"labels_rest"`
+	LineShift       *ebpf.VariableSpec `ebpf:"line_shift"`
+	Monitored4      *ebpf.VariableSpec `ebpf:"monitored4"`
+	Monitored6      *ebpf.VariableSpec `ebpf:"monitored6"`
+	PrefixMask6     *ebpf.VariableSpec `ebpf:"prefix_mask6"`
+	Rows            *ebpf.VariableSpec `ebpf:"rows"`
+	Seed            *ebpf.VariableSpec `ebpf:"seed"`
+	Seed4           *ebpf.VariableSpec `ebpf:"seed4"`
+	SeriesCacheSize *ebpf.VariableSpec `ebpf:"series_cache_size"`
+	SeriesFull      *ebpf.VariableSpec `ebpf:"series_full"`
+	Slots           *ebpf.VariableSpec `ebpf:"slots"`
+	TwoStores       *ebpf.VariableSpec `ebpf:"two_stores"`
+	Zero            *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // countObjects contains all objects after they have been loaded into the kernel.
@@ -359,6 +373,7 @@ func (o *countObjects) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countMaps struct {
+	Flows            *ebpf.Map `ebpf:"flows"`
 	Found            *ebpf.Map `ebpf:"found"`
 	FreeSeries       *ebpf.Map `ebpf:"free_series"`
 	FreeSlots        *ebpf.Map `ebpf:"free_slots"`
@@ -387,6 +402,7 @@ type countMaps struct {
 
 func (m *countMaps) Close() error {
 	return _CountClose(
+		m.Flows,
 		m.Found,
 		m.FreeSeries,
 		m.FreeSlots,
@@ -418,32 +434,33 @@ func (m *countMaps) Close() error {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countVariables struct {
-	CountPlaces4     *ebpf.Variable `ebpf:"count_places4"`
-	CountPlaces6     *ebpf.Variable `ebpf:"count_places6"`
-	Excluded4        *ebpf.Variable `ebpf:"excluded4"`
-	Excluded6        *ebpf.Variable `ebpf:"excluded6"`
-	FewPlaces4       *ebpf.Variable `ebpf:"few_places4"`
-	FirstSeries      *ebpf.Variable `ebpf:"first_series"`
-	FirstShared      *ebpf.Variable `ebpf:"first_shared"`
-	Full             *ebpf.Variable `ebpf:"full"`
-	HostBits4        *ebpf.Variable `ebpf:"host_bits4"`
-	Interfaces       *ebpf.Variable `ebpf:"interfaces"`
-	KnownShift       *ebpf.Variable `ebpf:"known_shift"`
-	LabelsMask       *ebpf.Variable `ebpf:"labels_mask"`
-	LabelsRest       *ebpf.Variable `ebpf:"labels_rest"`
-	LineShift        *ebpf.Variable `ebpf:"line_shift"`
-	Monitored4       *ebpf.Variable `ebpf:"monitored4"`
-	Monitored6       *ebpf.Variable `ebpf:"monitored6"`
-	PrefixMask6      *ebpf.Variable `ebpf:"prefix_mask6"`
-	Rows             *ebpf.Variable `ebpf:"rows"`
-	Seed             *ebpf.Variable `ebpf:"seed"`
-	Seed4            *ebpf.Variable `ebpf:"seed4"`
-	SeriesCacheSize  *ebpf.Variable `ebpf:"series_cache_size"`
-	SeriesFull       *ebpf.Variable `ebpf:"series_full"`
-	SeriesGeneration *ebpf.Variable `ebpf:"series_generation"`
-	Slots            *ebpf.Variable `ebpf:"slots"`
-	TwoStores        *ebpf.Variable `ebpf:"two_stores"`
-	Zero             *ebpf.Variable `ebpf:"zero"`
+	CountPlaces4    *ebpf.Variable `ebpf:"count_places4"`
+	CountPlaces6    *ebpf.Variable `ebpf:"count_places6"`
+	Excluded4       *ebpf.Variable `ebpf:"excluded4"`
+	Excluded6       *ebpf.Variable `ebpf:"excluded6"`
+	FewPlaces4      *ebpf.Variable `ebpf:"few_places4"`
+	FirstSeries     *ebpf.Variable `ebpf:"first_series"`
+	FirstShared     *ebpf.Variable `ebpf:"first_shared"`
+	FlowBits        *ebpf.Variable `ebpf:"flow_bits"`
+	Full            *ebpf.Variable `ebpf:"full"`
+	Generation      *ebpf.Variable `ebpf:"generation"`
+	HostBits4       *ebpf.Variable `ebpf:"host_bits4"`
+	Interfaces      *ebpf.Variable `ebpf:"interfaces"`
+	KnownShift      *ebpf.Variable `ebpf:"known_shift"`
+	LabelsMask      *ebpf.Variable `ebpf:"labels_mask"`
+	LabelsRest      *ebpf.Variable `ebpf:"labels_rest"`
+	LineShift       *ebpf.Variable `ebpf:"line_shift"`
+	Monitored4      *ebpf.Variable `ebpf:"monitored4"`
+	Monitored6      *ebpf.Variable `ebpf:"monitored6"`
+	PrefixMask6     *ebpf.Variable `ebpf:"prefix_mask6"`
+	Rows            *ebpf.Variable `ebpf:"rows"`
+	Seed            *ebpf.Variable `ebpf:"seed"`
+	Seed4           *ebpf.Variable `ebpf:"seed4"`
+	SeriesCacheSize *ebpf.Variable `ebpf:"series_cache_size"`
+	SeriesFull      *ebpf.Variable `ebpf:"series_full"`
+	Slots           *ebpf.Variable `ebpf:"slots"`
+	TwoStores       *ebpf.Variable `ebpf:"two_stores"`
+	Zero            *ebpf.Variable `ebpf:"zero"`
 }
 
 // countPrograms contains all programs after they have been loaded into the kernel.

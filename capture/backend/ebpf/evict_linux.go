@@ -106,10 +106,9 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
-	if p.hasSeries() { // none is found in the map any more, but may be in a cache
-		if err := errors.Join(p.nextGeneration(), awaitPrograms()); err != nil {
-			return err
-		}
+	// None of them is found in a map any more, but may be in a cache.
+	if err := errors.Join(p.nextGeneration(), awaitPrograms()); err != nil {
+		return err
 	}
 	r.counter.Lock()
 	for _, i := range expired {
@@ -133,7 +132,7 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	return err
 }
 
-// nextGeneration has programs forget what they have found of series.
+// nextGeneration has programs forget which flows and series they have found.
 func (p *program) nextGeneration() error {
 	var now uint32
 	if err := p.generation.Get(&now); err != nil {

@@ -24,7 +24,16 @@ import (
 // several processors: none may be lost, or count for another.
 func TestEvictsWhileCounting(t *testing.T) {
 	capturetest.NeedRoot(t)
-	const addresses, vlans, runners, evictions, size = 48, 3, 4, 30, 100
+	// UDP and TCP, of which the first stage finds flows and series again, and UDP in a VLAN, which it leaves to another.
+	kinds := [...]struct {
+		labels labels.Values
+		change func(frame []byte, protocol int) []byte
+	}{
+		{2, func(frame []byte, _ int) []byte { return frame }},
+		{1, func(frame []byte, protocol int) []byte { frame[protocol] = 6; return frame }},
+		{2 | 5<<3, func(frame []byte, _ int) []byte { return slices.Insert(frame, 12, 0x81, 0, 0, 5) }},
+	}
+	const addresses, runners, evictions, size = 48, 4, 30, 100
 	for _, c := range []struct {
 		name, monitored string
 		slots, series   int
@@ -41,24 +50,25 @@ func TestEvictsWhileCounting(t *testing.T) {
 			}
 			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all knows those that have no slot
 			if c.series > 0 {
-				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Network), monitored, subnets.Set{}, labels.HostBits{})
-				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*vlans)
+				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), monitored, subnets.Set{}, labels.HostBits{})
+				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*len(kinds))
 			}
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few, Monitored: monitored})
 			r.counter = capture.NewCounter(all, monitored, subnets.Set{})
 
-			var frames [addresses * vlans][]byte
+			var frames [addresses * len(kinds)][]byte
 			var from [addresses]netip.Addr
 			for i := range from {
-				to := netip.MustParseAddr("192.0.2.1")
+				to, protocol := netip.MustParseAddr("192.0.2.1"), 14+9
 				if from[i] = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}); i%2 == 1 {
 					from[i], to = netip.AddrFrom16([16]byte{0xfd, 15: byte(i)}), netip.MustParseAddr("2001:db8::1")
+					protocol = 14 + 6
 				}
-				for vlan := range byte(vlans) {
-					frames[i*vlans+int(vlan)] = slices.Insert(capturetest.UDP(from[i], to, size), 12, 0x81, 0, 0, vlan)
+				for k, kind := range kinds {
+					frames[i*len(kinds)+k] = kind.change(capturetest.UDP(from[i], to, size), protocol)
 				}
 			}
-			var sent [addresses * vlans]atomic.Int64
+			var sent [addresses * len(kinds)]atomic.Int64
 			var done atomic.Bool
 			var wg sync.WaitGroup
 			for range runners {
@@ -116,9 +126,9 @@ func TestEvictsWhileCounting(t *testing.T) {
 				sum.Bytes += series.TransmitBytes
 				var n int64
 				for i := range from {
-					for vlan := range vlans {
-						if from[i] == addr && series.Labels == labels.Values(vlan)<<3 { // as in grouping.h
-							n = sent[i*vlans+vlan].Load()
+					for k, kind := range kinds {
+						if from[i] == addr && series.Labels == kind.labels { // as in grouping.h
+							n = sent[i*len(kinds)+k].Load()
 						}
 					}
 				}
@@ -129,8 +139,8 @@ func TestEvictsWhileCounting(t *testing.T) {
 			without := 0 // addresses that never came by a slot, which few do by chance
 			for i, addr := range from {
 				var n int64
-				for vlan := range vlans {
-					n += sent[i*vlans+vlan].Load()
+				for k := range kinds {
+					n += sent[i*len(kinds)+k].Load()
 				}
 				want.Packets += n
 				want.Bytes += n * size

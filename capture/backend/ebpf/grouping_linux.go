@@ -32,6 +32,9 @@ type countPlace6 = struct {
 // maxSeriesCache is how many series a processor finds again without a search: 1.5 MiB, which fit in most second-level caches.
 const maxSeriesCache = 1 << 16
 
+// flowBits is the logarithm of how many flows a processor finds again without a search: 2048 take 64 KiB, which fit in most second-level caches.
+const flowBits = 11
+
 // choose leaves of a spec what a grouping needs, and gives the names of the programs, in the order of enum stage in stages.h.
 func choose(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
@@ -42,7 +45,7 @@ func choose(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 		stages[4], others[2] = others[2], stages[4]
 	} else {
 		for _, name := range []string{countMapPlaces4, countMapPlaces6, countMapInterfaceNumbers, countMapSeriesSlots, countMapFreeSeries,
-			countMapSeriesOwners, countMapSeriesCounts, countMapSeriesCache} {
+			countMapSeriesOwners, countMapSeriesCounts, countMapSeriesCache, countMapFlows} {
 			delete(spec.Maps, name)
 		}
 	}
@@ -97,6 +100,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 	}
 	fill(spec.Maps[countMapPlaces6], nodes)
 	spec.Maps[countMapInterfaceNumbers].MaxEntries = uint32(p.interfaces)
+	spec.Maps[countMapFlows].MaxEntries = uint32(p.rows << flowBits)
 	cache := 1
 	if series := p.slots - p.firstSeries; series > 0 {
 		cache = 1 << bits.Len(uint(min(max(1, p.firstSeries), maxSeriesCache)-1))
@@ -122,6 +126,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 		countVarCountPlaces6:    uint32(len(places6)),
 		countVarFirstSeries:     uint32(p.firstSeries),
 		countVarSeriesCacheSize: uint32(cache),
+		countVarFlowBits:        uint64(flowBits),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)

@@ -62,7 +62,7 @@ type program struct {
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
 	seriesFull       *ebpf.Variable
-	generation       *ebpf.Variable // of what series_cache has
+	generation       *ebpf.Variable // of what caches have
 
 	seriesSlots, freeSeries *ebpf.Map
 
@@ -115,7 +115,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	p.freeSlots, p.interfaceSlots = p.collection.Maps[countMapFreeSlots], p.collection.Maps[countMapInterfaceSlots]
 	p.full = p.collection.Variables[countVarFull]
 	p.seriesSlots, p.freeSeries = p.collection.Maps[countMapSeriesSlots], p.collection.Maps[countMapFreeSeries]
-	p.seriesFull, p.generation = p.collection.Variables[countVarSeriesFull], p.collection.Variables[countVarSeriesGeneration]
+	p.seriesFull, p.generation = p.collection.Variables[countVarSeriesFull], p.collection.Variables[countVarGeneration]
 	if err := errors.Join(p.join(stages), p.mapMemory(g), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}

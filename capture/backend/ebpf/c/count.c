@@ -14,13 +14,13 @@
 #include "segments.h"
 #include "totals.h"
 #include "slots.h"
+#include "flows.h"
 #include "grouping.h"
 
-// count4 and count6 count a packet, quick ones only if they find the slots of its addresses at once: else they give OUTCOMES, and have
-// done nothing.
+// find_ends4 and find_ends6 find the slots of a packet's addresses, unless one is excluded. Quick ones leave an address HASHED whose slot
+// only the kernel's map has.
 
-static __always_inline enum outcome count4(__u64 row, __u64 interface, __u64 source, __u64 destination, __u64 bytes, __u64 packets,
-					   const int quick)
+static __always_inline enum outcome find_ends4(__u64 source, __u64 destination, struct ends *e, const int quick)
 {
 	__u64 from, to;
 
@@ -36,15 +36,13 @@ static __always_inline enum outcome count4(__u64 row, __u64 interface, __u64 sou
 		from = quick ? quick_slot4(source) : shared_slot4(source);
 	if (to == HASHED)
 		to = quick ? quick_slot4(destination) : shared_slot4(destination);
-	if (!quick) {
-		from = opaque(from);
-		to = opaque(to);
-	}
-	return add_both(row, interface, from, to, bytes, packets, quick);
+	e->from = quick ? from : opaque(from);
+	e->to = quick ? to : opaque(to);
+	return COUNTED;
 }
 
-static __always_inline enum outcome count6(__u64 row, __u64 interface, const struct address6 *source,
-					   const struct address6 *destination, __u64 bytes, __u64 packets, const int quick)
+static __always_inline enum outcome find_ends6(const struct address6 *source, const struct address6 *destination, struct ends *e,
+					       const int quick)
 {
 	__u64 from = NOWHERE, to = NOWHERE;
 
@@ -54,7 +52,9 @@ static __always_inline enum outcome count6(__u64 row, __u64 interface, const str
 		from = quick ? quick_slot6(source) : shared_slot6(source);
 	if (is_monitored6(destination))
 		to = quick ? quick_slot6(destination) : shared_slot6(destination);
-	return add_both(row, interface, opaque(from), opaque(to), bytes, packets, quick);
+	e->from = opaque(from);
+	e->to = opaque(to);
+	return COUNTED;
 }
 
 // first is the first stage, for frames with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged packet
@@ -70,10 +70,10 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 	const __u32 typed = link ? sizeof(h.type) : 0;
 	void *start = link ? (void *)&h.type : (void *)&h.ip;
 	__be16 type = skb->protocol;
-	__u64 row, interface, bytes;
+	__u64 row, interface, bytes, labels;
 	enum outcome outcome;
 	struct packet p;
-	__u64 labels;
+	struct ends e;
 
 	if (bpf_skb_load_bytes(skb, link - typed, start, typed + sizeof(h.ip))) {
 		// Too short for IPv4, perhaps for all.
@@ -88,7 +88,6 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 		to_strip(skb, link, bpf_ntohs(type));
 		return 0;
 	}
-	outcome = OUTCOMES;
 	if (skb->gso_size)
 		goto rare;
 	if (type == bpf_htons(ETHERTYPE_IPV4)) {
@@ -101,9 +100,9 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 			row = opaque(row);
 			interface = opaque(interface);
 			labels = packet_labels(interface, h.ip.protocol, removed_vlan(skb));
-			outcome = group4(row, interface, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), labels, bytes, 1, 1);
+			outcome = group_flow(row, &h.ip, labels, &e);
 		} else {
-			outcome = count4(row, interface, bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), bytes, 1, 1);
+			outcome = find_ends4(bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), &e, 1);
 		}
 	} else {
 		if (decode6(skb, link, &p) != COUNTED || (grouped && is_extension(p.protocol)))
@@ -115,15 +114,18 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 			row = opaque(row);
 			interface = opaque(interface);
 			labels = packet_labels(interface, p.protocol, removed_vlan(skb));
-			outcome = group6(row, interface, &p.source6, &p.destination6, labels, bytes, 1, 1);
+			outcome = group6(row, &p.source6, &p.destination6, labels, &e, 1);
 		} else {
-			outcome = count6(row, interface, &p.source6, &p.destination6, bytes, 1, 1);
+			outcome = find_ends6(&p.source6, &p.destination6, &e, 1);
 		}
 	}
-	if (outcome != OUTCOMES) {
-		add_sum(row, interface, outcome, bytes, 1);
-		return 0; // bytes of the frame that are kept
+	if (outcome == COUNTED) {
+		if (e.from == HASHED || e.to == HASHED)
+			goto rare;
+		outcome = add_ends(row, interface, &e, bytes, 1);
 	}
+	add_sum(row, interface, outcome, bytes, 1);
+	return 0; // bytes of the frame that are kept
 rare:
 	to_any(skb, link, bpf_ntohs(type), 0);
 	return 0;
@@ -256,6 +258,7 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 	__u64 row = opaque(row_here()), interface = opaque(interface_of(skb)), packets = 1, labels = 0;
 	enum outcome outcome;
 	struct packet p = {};
+	struct ends e = {NOWHERE, NOWHERE};
 
 	outcome = type == ETHERTYPE_IPV4 ? decode4(skb, at, &p) : decode6(skb, at, &p);
 	if (outcome != COUNTED)
@@ -273,11 +276,11 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 		labels = packet_labels(interface, protocol, skb->vlan_present ? removed_vlan(skb) : vlan);
 	}
 	if (type == ETHERTYPE_IPV4)
-		outcome = grouped ? group4(row, interface, p.source4, p.destination4, labels, p.bytes, packets, 0) :
-				    count4(row, interface, p.source4, p.destination4, p.bytes, packets, 0);
+		outcome = grouped ? group4(row, p.source4, p.destination4, labels, &e, 0) : find_ends4(p.source4, p.destination4, &e, 0);
 	else
-		outcome = grouped ? group6(row, interface, &p.source6, &p.destination6, labels, p.bytes, packets, 0) :
-				    count6(row, interface, &p.source6, &p.destination6, p.bytes, packets, 0);
+		outcome = grouped ? group6(row, &p.source6, &p.destination6, labels, &e, 0) : find_ends6(&p.source6, &p.destination6, &e, 0);
+	if (outcome == COUNTED)
+		outcome = add_ends(row, interface, &e, p.bytes, packets);
 	add_sum(row, interface, outcome, p.bytes, packets);
 	return 0;
 }

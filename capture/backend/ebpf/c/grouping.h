@@ -232,8 +232,6 @@ struct {
 	__uint(max_entries, 1);
 } series_cache SEC(".maps");
 
-__u32 series_generation = 1;
-
 static __always_inline __u32 protocol_number(__u32 protocol)
 {
 	switch (protocol) {
@@ -330,7 +328,7 @@ static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, co
 	struct series_found *found = bpf_map_lookup_elem(&series_cache, &key);
 	__u32 *series;
 
-	if (found && found->labels == labels && found->slot == slot && found->generation == series_generation)
+	if (found && found->labels == labels && found->slot == slot && found->generation == generation)
 		return found->series;
 	if (quick)
 		return HASHED;
@@ -341,7 +339,7 @@ static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, co
 		found->labels = labels;
 		found->slot = slot;
 		found->series = *series;
-		found->generation = series_generation;
+		found->generation = generation;
 	}
 	return *series;
 }
@@ -397,23 +395,22 @@ static __always_inline __u64 grouped_slot6(__u64 labels, const struct address6 *
 	return quick ? quick_slot6(&prefix) : shared_slot6(&prefix);
 }
 
-// count_grouped adds to what the addresses of two slots have moved, each if it is somewhere.
-static __always_inline enum outcome count_grouped(__u64 row, __u64 interface, __u64 from, __u64 from_labels, __u64 to, __u64 to_labels,
-						  __u64 bytes, __u64 packets, const int quick)
+// label has the slots of two addresses be those of their labels.
+static __always_inline void label(__u64 row, struct ends *e, __u64 from_labels, __u64 to_labels, const int quick)
 {
-	from = opaque(from);
-	to = opaque(to);
-	if (from != NOWHERE)
-		from = labelled_slot(row, from, from_labels, quick);
-	if (to != NOWHERE)
-		to = labelled_slot(row, to, to_labels, quick);
-	return add_both(row, interface, opaque(from), opaque(to), bytes, packets, quick);
+	e->from = opaque(e->from);
+	e->to = opaque(e->to);
+	if (e->from != NOWHERE)
+		e->from = labelled_slot(row, e->from, from_labels, quick);
+	if (e->to != NOWHERE)
+		e->to = labelled_slot(row, e->to, to_labels, quick);
+	e->from = opaque(e->from);
+	e->to = opaque(e->to);
 }
 
-// group4 and group6 are count4 and count6.
+// group4 and group6 are find_ends4 and find_ends6 for these.
 
-static __always_inline enum outcome group4(__u64 row, __u64 interface, __u64 source, __u64 destination, __u64 labels, __u64 bytes,
-					   __u64 packets, const int quick)
+static __always_inline enum outcome group4(__u64 row, __u64 source, __u64 destination, __u64 labels, struct ends *e, const int quick)
 {
 	struct place4 from = {}, to = {};
 
@@ -425,13 +422,15 @@ static __always_inline enum outcome group4(__u64 row, __u64 interface, __u64 sou
 	from.labels = opaque(from.labels);
 	to.base = opaque(to.base);
 	to.labels = opaque(to.labels);
-	return count_grouped(row, interface, grouped_slot4(&from, source, quick),
-			     labels | source_labels(from.labels, to.labels, to.labels & PLACE_BROADCAST || is_group4(destination)),
-			     grouped_slot4(&to, destination, quick), labels | destination_labels(from.labels, to.labels), bytes, packets, quick);
+	e->from = grouped_slot4(&from, source, quick);
+	e->to = grouped_slot4(&to, destination, quick);
+	label(row, e, labels | source_labels(from.labels, to.labels, to.labels & PLACE_BROADCAST || is_group4(destination)),
+	      labels | destination_labels(from.labels, to.labels), quick);
+	return COUNTED;
 }
 
-static __always_inline enum outcome group6(__u64 row, __u64 interface, const struct address6 *source,
-					   const struct address6 *destination, __u64 labels, __u64 bytes, __u64 packets, const int quick)
+static __always_inline enum outcome group6(__u64 row, const struct address6 *source, const struct address6 *destination, __u64 labels,
+					   struct ends *e, const int quick)
 {
 	__u64 from, to;
 
@@ -439,8 +438,28 @@ static __always_inline enum outcome group6(__u64 row, __u64 interface, const str
 		return EXCLUDED;
 	from = opaque(search_place6(source));
 	to = opaque(search_place6(destination));
-	return count_grouped(row, interface, grouped_slot6(from, source, quick), labels | source_labels(from, to, is_group6(destination)),
-			     grouped_slot6(to, destination, quick), labels | destination_labels(from, to), bytes, packets, quick);
+	e->from = grouped_slot6(from, source, quick);
+	e->to = grouped_slot6(to, destination, quick);
+	label(row, e, labels | source_labels(from, to, is_group6(destination)), labels | destination_labels(from, to), quick);
+	return COUNTED;
+}
+
+// group_flow is group4 for a packet that most likely follows another one of its flow.
+static __always_inline enum outcome group_flow(__u64 row, const struct ipv4 *ip, __u64 labels, struct ends *e)
+{
+	__u64 addresses = (__u64)ip->source << 32 | ip->destination, now = current_generation();
+	struct flow *f = place_of_flow(row, addresses, labels);
+	enum outcome outcome;
+
+	if (f && f->addresses == addresses && f->labels == labels && f->generation == now) {
+		e->from = f->from;
+		e->to = f->to;
+		return COUNTED;
+	}
+	outcome = group4(row, bpf_ntohl(ip->source), bpf_ntohl(ip->destination), labels, e, 1);
+	if (f && outcome == COUNTED && stays(e->from) && stays(e->to))
+		keep_flow(f, addresses, labels, e, now);
+	return outcome;
 }
 
 static __always_inline int is_extension(__u32 protocol)

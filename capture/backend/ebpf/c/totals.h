@@ -146,14 +146,17 @@ static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enu
 	}
 }
 
-// add_both adds to what both ends of a packet have moved that are somewhere; a quick one does nothing if the slot of one was not found.
-static __always_inline enum outcome add_both(__u64 row, __u64 interface, __u64 from, __u64 to, __u64 bytes, __u64 packets, const int quick)
+// ends has the slots of a packet's source and destination, or what there is instead.
+struct ends {
+	__u64 from, to;
+};
+
+// add_ends adds to what those addresses of a packet have moved that are monitored.
+static __always_inline enum outcome add_ends(__u64 row, __u64 interface, const struct ends *e, __u64 bytes, __u64 packets)
 {
-	if (quick && (from == HASHED || to == HASHED))
-		return OUTCOMES;
-	if (from != NOWHERE)
-		add_slot(row, interface, from, TRANSMIT, bytes, packets);
-	if (to != NOWHERE)
-		add_slot(row, interface, to, RECEIVE, bytes, packets);
-	return from == NOWHERE && to == NOWHERE ? UNMONITORED : COUNTED;
+	if (e->from != NOWHERE)
+		add_slot(row, interface, e->from, TRANSMIT, bytes, packets);
+	if (e->to != NOWHERE)
+		add_slot(row, interface, e->to, RECEIVE, bytes, packets);
+	return e->from == NOWHERE && e->to == NOWHERE ? UNMONITORED : COUNTED;
 }
