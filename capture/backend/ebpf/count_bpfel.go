@@ -19,6 +19,14 @@ type countAddress6 struct {
 	Low  uint64
 }
 
+type countDirection uint32
+
+const (
+	countDirectionRECEIVE    countDirection = 0
+	countDirectionTRANSMIT   countDirection = 1
+	countDirectionDIRECTIONS countDirection = 2
+)
+
 type countFew4 struct {
 	_      structs.HostLayout
 	Count  uint32
@@ -64,6 +72,30 @@ type countHalf struct {
 	Packets uint32
 }
 
+type countLabelAt uint32
+
+const (
+	countLabelAtVLAN_AT      countLabelAt = 3
+	countLabelAtINTERFACE_AT countLabelAt = 16
+	countLabelAtPEER_AT      countLabelAt = 32
+	countLabelAtNETWORK_AT   countLabelAt = 48
+)
+
+type countLine uint32
+
+const (
+	countLineLINE_BITS      countLine = 3
+	countLineNEIGHBOUR_BITS countLine = 2
+)
+
+type countNoSlot uint32
+
+const (
+	countNoSlotOTHER   countNoSlot = 4294967293
+	countNoSlotHASHED  countNoSlot = 4294967294
+	countNoSlotNOWHERE countNoSlot = 4294967295
+)
+
 type countNode4 struct {
 	_    structs.HostLayout
 	Next struct {
@@ -71,12 +103,7 @@ type countNode4 struct {
 		Before uint32
 		Behind uint32
 	}
-	Range struct {
-		_      structs.HostLayout
-		First  uint32
-		Extent uint32
-		Index  uint32
-	}
+	Range countRange4
 }
 
 type countNode6 struct {
@@ -86,11 +113,7 @@ type countNode6 struct {
 		Before uint32
 		Behind uint32
 	}
-	Range struct {
-		_     structs.HostLayout
-		First countAddress6
-		Last  countAddress6
-	}
+	Range countRange6
 }
 
 type countOwner struct {
@@ -106,6 +129,26 @@ type countPlace4 struct {
 	Base   uint32
 	Labels uint64
 }
+
+type countPlace6 struct {
+	_      structs.HostLayout
+	First  countAddress6
+	Labels uint64
+}
+
+type countPlaceFlag uint32
+
+const (
+	countPlaceFlagPLACE_MONITORED countPlaceFlag = 1
+	countPlaceFlagPLACE_INDEXED   countPlaceFlag = 2
+	countPlaceFlagPLACE_BROADCAST countPlaceFlag = 4
+)
+
+type countPlaceLimit uint32
+
+const (
+	countPlaceLimitFEW_PLACES countPlaceLimit = 8
+)
 
 type countPlaceNode4 struct {
 	_    structs.HostLayout
@@ -129,17 +172,33 @@ type countPlaceNode6 struct {
 		Before uint32
 		Behind uint32
 	}
-	Place struct {
-		_      structs.HostLayout
-		First  countAddress6
-		Labels uint64
-	}
+	Place countPlace6
 }
 
 type countPlaces struct {
 	_  structs.HostLayout
 	Of [8]uint8
 }
+
+type countRange4 struct {
+	_      structs.HostLayout
+	First  uint32
+	Extent uint32
+	Index  uint32
+}
+
+type countRange6 struct {
+	_     structs.HostLayout
+	First countAddress6
+	Last  countAddress6
+}
+
+type countRangeLimit uint32
+
+const (
+	countRangeLimitFEW   countRangeLimit = 2
+	countRangeLimitSTEPS countRangeLimit = 17
+)
 
 type countSeriesFound struct {
 	_          structs.HostLayout
@@ -166,6 +225,21 @@ type countSize struct {
 	Bytes   uint64
 	Packets uint64
 }
+
+type countSlotsState uint32
+
+const (
+	countSlotsStateOPEN   countSlotsState = 0
+	countSlotsStateFULL   countSlotsState = 1
+	countSlotsStateCLOSED countSlotsState = 2
+)
+
+type countSum uint32
+
+const (
+	countSumSUM_OTHER countSum = 5
+	countSumSUMS      countSum = 8
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -214,6 +288,7 @@ const (
 	countVarFirstSeries      = "first_series"
 	countVarFirstShared      = "first_shared"
 	countVarFlowBits         = "flow_bits"
+	countVarForGo            = "for_go"
 	countVarFull             = "full"
 	countVarGeneration       = "generation"
 	countVarHostBits4        = "host_bits4"
@@ -332,6 +407,7 @@ type countVariableSpecs struct {
 	FirstSeries     *ebpf.VariableSpec `ebpf:"first_series"`
 	FirstShared     *ebpf.VariableSpec `ebpf:"first_shared"`
 	FlowBits        *ebpf.VariableSpec `ebpf:"flow_bits"`
+	ForGo           *ebpf.VariableSpec `ebpf:"for_go"`
 	Full            *ebpf.VariableSpec `ebpf:"full"`
 	Generation      *ebpf.VariableSpec `ebpf:"generation"`
 	HostBits4       *ebpf.VariableSpec `ebpf:"host_bits4"`
@@ -442,6 +518,7 @@ type countVariables struct {
 	FirstSeries     *ebpf.Variable `ebpf:"first_series"`
 	FirstShared     *ebpf.Variable `ebpf:"first_shared"`
 	FlowBits        *ebpf.Variable `ebpf:"flow_bits"`
+	ForGo           *ebpf.Variable `ebpf:"for_go"`
 	Full            *ebpf.Variable `ebpf:"full"`
 	Generation      *ebpf.Variable `ebpf:"generation"`
 	HostBits4       *ebpf.Variable `ebpf:"host_bits4"`

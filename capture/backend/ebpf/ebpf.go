@@ -1,47 +1,52 @@
-// Package ebpf counts the packets of a Linux interface inside the kernel: an eBPF socket filter on an AF_PACKET socket adds
-// up what each address moves and keeps no packet, so that none is copied and none can be dropped. This process reads the
-// totals when somebody asks for them. It needs the capabilities CAP_NET_RAW and CAP_BPF, and Linux 5.10.
+// Package ebpf counts the packets of a Linux interface inside the kernel. An eBPF socket filter on an AF_PACKET socket adds up what each
+// address moves. It keeps no packet: none is copied, and none can be dropped. This process reads the totals when it is scraped or pushes.
+// The package needs the capabilities CAP_NET_RAW and CAP_BPF, and Linux 5.10.
 //
-// The program is count.c and the headers beside it; "go generate" compiles it, with clang, llvm and libbpf's headers (the committed
-// objects are those of Debian 12's clang 14). It does what packages frame and capture say, as the tests show frame by frame.
-// What differs from a ring:
+// The C sources are in the folder c. "go generate" compiles them with clang, llvm and libbpf's headers; the committed objects are those of
+// Debian 12's clang 14. The program follows the rules of the packages frame and capture, and a test compares it with them frame by frame.
 //
-//   - Frames of interfaces with an Ethernet header (lo has one, too) begin with it. All others (tun, wireguard, ppp, ip tunnels)
-//     get a cooked socket (SOCK_DGRAM), whose frames begin at the network layer, with the protocol that the kernel says.
-//   - All of a frame is there: no snap length cuts headers off.
-//   - A filter is told the size of merged packets, but not how they are merged: it looks for the innermost transport header
-//     itself, through extension headers and up to two tunnels of the kinds IP in IP, GRE, VXLAN and Geneve. Merged frames
-//     without TCP, UDP or SCTP in there, such as IPsec's, are malformed. It cannot know other tunnels in UDP (FOU, GUE, bare UDP)
-//     from UDP, nor UDP that is to be fragmented from UDP that is to be segmented: these count with UDP's headers only.
-//   - Totals are written by one processor at a time without atomic operations, and only grow. What is read in two halves while they
-//     are being written may be too little, which the next read makes good.
+// # Differences from a ring
 //
-// Up to two IPv4 and two IPv6 ranges, once subnets that touch are joined, are compared in line; more are searched. An address has a
-// slot for what it moves: those of small IPv4 subnets a fixed one, as far as --max-ips and 64 MiB go; all others share as many as
-// --max-ips says. A hash map of the kernel decides who has which of these, and a table of places beside it finds nearly all with one
-// load. Both are allocated at start, about 170 bytes for a shared slot. An address that finds no free slot counts as other. Then slots of
-// addresses that have expired are taken back, without losing a packet: see evict.
+//   - Interfaces with an Ethernet header (lo has one, too) get a raw socket. All others (tun, wireguard, ppp, IP tunnels) get a cooked
+//     one (SOCK_DGRAM): its frames begin at the network layer, and the kernel says of which protocol they are.
+//   - The program sees the whole frame. No snap length cuts headers off.
+//   - A filter learns the segment size of a merged packet, but not the kind of merging. It looks for the innermost transport header by
+//     itself, through extension headers and up to two tunnels (IP in IP, GRE, VXLAN, Geneve). A merged frame in which it finds no TCP, UDP
+//     or SCTP header is malformed: IPsec, for one. It takes other tunnels in UDP (FOU, GUE, bare UDP) for UDP, and UDP that will be
+//     fragmented for UDP that will be segmented: these count with UDP's headers only.
+//   - Only one processor writes a total, without atomic operations, and totals only grow. A total has two halves. If it is read between
+//     their updates, it may be too low until the next read.
 //
-// A slot takes 32 bytes of each processor that is online at the start. Processors that come later share one more row, with atomic
-// operations: a kernel may allow for 128 where there are two.
+// # Subnets and slots
 //
-// Where totals are kept apart by labels, a combination of an address' labels has a slot, too, which another hash map finds by the
-// address' slot and the labels; a processor remembers where it has found which. What has no room counts in the address' slot. That, and
-// counting by prefixes, is in programs of its own (group_...): only these or the plain ones (count_...) are loaded.
+// The program compares up to two ranges of each IP version one after the other, and searches a tree if there are more. Subnets that touch
+// are one range. Each monitored address has a slot for what it moves. The addresses of small IPv4 subnets have fixed slots, up to --max-ips
+// addresses and 64 MiB. All others share --max-ips slots. A hash map of the kernel says which address has which shared slot, and a table
+// of places beside it finds nearly all of them with one load. Map and table are allocated at start, about 170 bytes for a shared slot. An
+// address that finds no free slot counts as other. The slots of expired addresses are then taken back, without losing a packet: see evict.
 //
-// One program counts for all interfaces. Each has two sockets, a raw and a cooked one, of which one is bound; bound anew, they
-// count on another interface, and that takes no privilege.
+// A slot takes 32 bytes for each processor that is online at start. Processors that come later share one more row, with atomic operations:
+// a kernel may allow for 128 processors where there are two.
 //
-// A frame goes through up to five kinds of programs, of which the first counts nearly all: see stages.h. That is for verifiers, which give
-// up at a million steps, and for kernels without BTF, which have no functions that are verified one by one. A socket is charged for its
-// program (net.core.optmem_max, 20 KiB before Linux 6.9), but not for those that it goes on to: where there is no room for the first, it
-// has one that only goes on to that. No loop is left, at which old verifiers fail for who lacks CAP_PERFMON.
+// With labels, each combination of an address and its labels has a slot of its own. Another hash map finds it. Each processor remembers
+// which flows and which combinations it found last. A combination without a free slot counts in the slot of its address. Programs for
+// labels and prefixes (group_...) are apart from the plain ones (count_...), and only one kind is loaded.
 //
-// Processors of 32 bits were never tried.
+// # Interfaces and programs
 //
-// A packet costs 14 to 16 ns with small IPv4 subnets, 20 in large ones, 34 for IPv6, and 49 in a VLAN whose tag is still in the frame; with
-// labels 20 to 41 (go test -bench Count ./capture/backend/ebpf, on an idle Xeon virtual machine). Half of the first is the copy of its
-// headers. With many addresses it is memory that takes the time.
+// One program counts for all interfaces. Each interface has a raw and a cooked socket, of which one is bound. Binding it to another
+// interface takes no privilege.
+//
+// A frame goes through up to five programs, and the first one counts nearly all frames: see stages.h. Verifiers give up at a million steps,
+// and kernels without BTF cannot verify functions one by one, so there are several programs. Before Linux 6.9, a socket is charged for its
+// program (net.core.optmem_max, 20 KiB), but not for programs that this one calls. Where the first program does not fit, the socket gets a
+// tiny one that calls it. No program has a loop: without CAP_PERFMON, old verifiers refuse them.
+//
+// No 32-bit processor was tried.
+//
+// A packet costs 13 to 14 ns with small IPv4 subnets, 16 in large ones, 31 for IPv6, and 44 if its VLAN tag is still in the frame; with
+// labels 16, and 38 for IPv6 (go test -bench Count ./capture/backend/ebpf, on an idle Xeon virtual machine). Half of the first is the copy of
+// its headers. With many addresses, waiting for memory takes most of the time.
 package ebpf
 
 import "promflow/capture"
@@ -49,4 +54,4 @@ import "promflow/capture"
 // Backend is the list entry of this package.
 var Backend = capture.Backend{Name: "ebpf", Capabilities: "cap_net_raw,cap_bpf", Open: open}
 
-//go:generate go tool bpf2go -strip c/strip.sh -tags linux count c/count.c -- -mcpu=v2 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -type range4 -type range6 -type place6 -type range_limit -type no_slot -type slots_state -type line -type direction -type sum -type place_flag -type place_limit -type label_at -strip c/strip.sh -tags linux count c/count.c -- -mcpu=v2 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu

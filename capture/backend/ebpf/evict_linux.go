@@ -11,11 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What full is, as in slots.h.
+// States of slots, see slots.h.
 const (
-	slotsOpen uint32 = iota
-	slotsFull
-	slotsClosed
+	slotsOpen   = countSlotsStateOPEN
+	slotsClosed = countSlotsStateCLOSED
 )
 
 // evict takes back the slots of addresses that were idle for expireAfter, if an address was refused for want of one, and those of
@@ -30,7 +29,7 @@ const (
 // given away meanwhile: what is new then counts for its address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
-	var full, seriesFull uint32
+	var full, seriesFull countSlotsState
 	err := p.full.Get(&full)
 	if p.hasSeries() {
 		err = errors.Join(err, p.seriesFull.Get(&seriesFull))
@@ -80,7 +79,7 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	}
 	if ofAddresses {
 		// A program that was held up may have said since that slots are full. None can say so any more.
-		var now uint32
+		var now countSlotsState
 		if err := p.full.Get(&now); err != nil {
 			return err
 		}

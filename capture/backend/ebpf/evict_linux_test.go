@@ -296,7 +296,7 @@ func (p *program) slots4Len(t *testing.T) (n int) {
 // isFull tells whether addresses, or series, are refused.
 func isFull(t *testing.T, p *program) bool {
 	t.Helper()
-	var full, seriesFull uint32
+	var full, seriesFull countSlotsState
 	err := p.full.Get(&full)
 	if p.hasSeries() {
 		err = errors.Join(err, p.seriesFull.Get(&seriesFull))

@@ -11,23 +11,18 @@ import (
 	"promflow/capture/labels"
 )
 
-// As in grouping.h and subnets.h.
+// See grouping.h.
 const (
-	fewPlaces = 8
-	maxPlaces = 1<<17 - 1 // that can be searched in so many steps
+	fewPlaces = int(countPlaceLimitFEW_PLACES)
+	maxPlaces = 1<<countRangeLimitSTEPS - 1 // which a search can find
 
-	placeMonitored = 1
-	placeIndexed   = 2
-	placeBroadcast = 4
+	placeMonitored = uint64(countPlaceFlagPLACE_MONITORED)
+	placeIndexed   = uint64(countPlaceFlagPLACE_INDEXED)
+	placeBroadcast = uint64(countPlaceFlagPLACE_BROADCAST)
 
-	peerAt    = 32
-	networkAt = 48
+	peerAt    = countLabelAtPEER_AT
+	networkAt = countLabelAtNETWORK_AT
 )
-
-type countPlace6 = struct {
-	First  countAddress6
-	Labels uint64
-}
 
 // maxSeriesCache is how many series a processor finds again without a search: 1.5 MiB, which fit in most second-level caches.
 const maxSeriesCache = 1 << 16

@@ -26,10 +26,10 @@ const knownPlaces = 8
 // foundPlaces is how many places there are in found for each address that may have a slot: the more, the fewer look for another.
 const foundPlaces = 2
 
-// A line of the cache has so many places, and at least so many lines are looked at.
+// See slots.h.
 const (
-	lineBits    = 3
-	minLineBits = 2
+	lineBits    = int(countLineLINE_BITS)
+	minLineBits = int(countLineNEIGHBOUR_BITS)
 )
 
 // slotSize is how many bytes a slot takes of a row.
@@ -197,7 +197,7 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	if g != nil && g.Mask() != 0 {
 		p.slots += c.Table.SeriesLimit()
 	}
-	if int64(p.rows)*directions*int64(p.slots) > math.MaxInt32 {
+	if int64(p.rows*directions)*int64(p.slots) > math.MaxInt32 {
 		return noRoom(c.Table, unix.E2BIG)
 	}
 	if len(monitored6) > 0 {

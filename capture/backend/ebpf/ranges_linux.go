@@ -11,16 +11,11 @@ import (
 	"promflow/capture/subnets"
 )
 
-// As in subnets.h.
-type (
-	countRange4 = struct{ First, Extent, Index uint32 }
-	countRange6 = struct{ First, Last countAddress6 }
-)
-
+// See subnets.h.
 const (
-	few     = 2
-	nowhere = 0xffffffff
-	hashed  = 0xfffffffe
+	few     = int(countRangeLimitFEW)
+	nowhere = uint32(countNoSlotNOWHERE)
+	hashed  = uint32(countNoSlotHASHED)
 )
 
 // ranges4 gives the IPv4 ranges of a set. The smallest of them, up to room addresses, are indexed: from 0 on, one after the

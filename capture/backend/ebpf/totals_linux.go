@@ -9,14 +9,14 @@ import (
 	"promflow/capture/frame"
 )
 
-// As in totals.h.
+// See totals.h.
 const (
-	receive = iota
-	transmit
-	directions
+	receive    = int(countDirectionRECEIVE)
+	transmit   = int(countDirectionTRANSMIT)
+	directions = int(countDirectionDIRECTIONS)
 
-	sums     = 8 // of an interface and row
-	sumOther = int(frame.Outcomes)
+	sums     = int(countSumSUMS) // of an interface and row
+	sumOther = int(countSumSUM_OTHER)
 )
 
 // reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by

@@ -17,6 +17,19 @@
 #include "flows.h"
 #include "grouping.h"
 
+// for_go has the object name these types, from which the Go code of the same names is generated.
+const struct {
+	enum range_limit *range_limit;
+	enum no_slot *no_slot;
+	enum slots_state *slots_state;
+	enum line *line;
+	enum direction *direction;
+	enum sum *sum;
+	enum place_flag *place_flag;
+	enum place_limit *place_limit;
+	enum label_at *label_at;
+} *for_go;
+
 // find_ends4 and find_ends6 find the slots of a packet's addresses, unless one is excluded. Quick ones leave an address HASHED whose slot
 // only the kernel's map has.
 

@@ -45,9 +45,26 @@ static __always_inline int stays(__u64 slot)
 	return slot != HASHED && slot != OTHER;
 }
 
-// keep_flow keeps the slots of a flow, found in a generation that began before the search did.
-static __always_inline void keep_flow(struct flow *f, __u64 addresses, __u64 labels, const struct ends *e, __u64 now)
+// find_flow tells whether the slots of a flow were found in this generation, and gives them.
+static __always_inline int find_flow(__u64 row, __u64 addresses, __u64 labels, __u64 now, struct ends *e)
 {
+	struct flow *f = place_of_flow(row, addresses, labels);
+
+	if (!f || f->addresses != addresses || f->labels != labels || f->generation != now)
+		return 0;
+	e->from = f->from;
+	e->to = f->to;
+	return 1;
+}
+
+// keep_flow keeps the slots of a flow, found in a generation that began before the search did. It looks for the place once more: without
+// CAP_PERFMON, old verifiers lose sight of a pointer that is held through the search.
+static __always_inline void keep_flow(__u64 row, __u64 addresses, __u64 labels, __u64 now, const struct ends *e)
+{
+	struct flow *f = place_of_flow(row, addresses, labels);
+
+	if (!f || !stays(e->from) || !stays(e->to))
+		return;
 	f->generation = 0;
 	barrier();
 	f->addresses = addresses;

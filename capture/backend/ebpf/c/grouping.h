@@ -6,11 +6,8 @@
 #define PROTOCOL_ICMPV6 58
 #define NO_PROTOCOL 255
 
-// Labels are fields of 64 bits.
-#define VLAN_AT 3
-#define INTERFACE_AT 16
-#define PEER_AT 32
-#define NETWORK_AT 48
+// Labels are fields of 64 bits, which begin at these.
+enum label_at { VLAN_AT = 3, INTERFACE_AT = 16, PEER_AT = 32, NETWORK_AT = 48 };
 
 #define VLAN_FIELD (0x1fffULL << VLAN_AT)
 #define INTERFACE_FIELD (0xffffULL << INTERFACE_AT)
@@ -30,9 +27,7 @@ volatile const struct address6 prefix_mask6;
 
 // place4 and place6 say of the addresses from the first one on, up to the next place, what labels.Place does. Their labels have the
 // fields of network and peer, and below them flags.
-#define PLACE_MONITORED 1
-#define PLACE_INDEXED 2
-#define PLACE_BROADCAST 4
+enum place_flag { PLACE_MONITORED = 1, PLACE_INDEXED = 2, PLACE_BROADCAST = 4 };
 
 struct place4 {
 	__u32 first;
@@ -72,7 +67,7 @@ struct {
 volatile const __u32 count_places4, count_places6;
 
 // few_places4 are those of IPv4 if there are no more: two subnets make seven, with their broadcast addresses and what is around them.
-#define FEW_PLACES 8
+enum place_limit { FEW_PLACES = 8 };
 
 volatile const struct place4 few_places4[FEW_PLACES];
 
@@ -448,17 +443,13 @@ static __always_inline enum outcome group6(__u64 row, const struct address6 *sou
 static __always_inline enum outcome group_flow(__u64 row, const struct ipv4 *ip, __u64 labels, struct ends *e)
 {
 	__u64 addresses = (__u64)ip->source << 32 | ip->destination, now = current_generation();
-	struct flow *f = place_of_flow(row, addresses, labels);
 	enum outcome outcome;
 
-	if (f && f->addresses == addresses && f->labels == labels && f->generation == now) {
-		e->from = f->from;
-		e->to = f->to;
+	if (find_flow(row, addresses, labels, now, e))
 		return COUNTED;
-	}
 	outcome = group4(row, bpf_ntohl(ip->source), bpf_ntohl(ip->destination), labels, e, 1);
-	if (f && outcome == COUNTED && stays(e->from) && stays(e->to))
-		keep_flow(f, addresses, labels, e, now);
+	if (outcome == COUNTED)
+		keep_flow(row, addresses, labels, now, e);
 	return outcome;
 }
 

@@ -40,7 +40,7 @@ struct {
 // Whether slots are given away. Once an address was refused for want of one, none is until Go has taken back those of addresses
 // that have expired: so nothing is inserted in a map where something is being deleted, whose place a program that has just found
 // it may still look at.
-enum { OPEN, FULL, CLOSED }; // CLOSED is while Go does that
+enum slots_state { OPEN, FULL, CLOSED }; // CLOSED is while Go does that
 
 __u32 full;
 
@@ -77,7 +77,10 @@ struct {
 volatile const __u64 line_shift; // of a hash, for the number of a line
 volatile const __u32 two_stores; // processors of 32 bits write a word in two
 
-#define NEIGHBOURS 4 // lines that are looked at
+enum line {
+	LINE_BITS = 3,     // logarithm of the places in a line
+	NEIGHBOUR_BITS = 2 // logarithm of the lines that are looked at
+};
 
 // word4 and word6 give the word of an address, but for the slot. The lower half tells versions of IP apart.
 
@@ -94,7 +97,7 @@ static __always_inline __u64 word6(__u64 hash)
 // place_in gives the place in found of an address, where hash is that of all of it but the last three bits.
 static __always_inline __u64 place_in(__u64 hash, __u64 low)
 {
-	return hash >> line_shift << 3 | (low & 7);
+	return hash >> line_shift << LINE_BITS | (low & ((1 << LINE_BITS) - 1));
 }
 
 // find_slot gives the slot of an address, or HASHED.
@@ -103,8 +106,8 @@ static __always_inline __u64 find_slot(__u64 place, __u64 word)
 	__u64 key, *at, slot;
 
 #pragma unroll
-	for (__u64 i = 0; i < NEIGHBOURS; i++) {
-		key = KEY(place ^ i << 3);
+	for (__u64 i = 0; i < 1 << NEIGHBOUR_BITS; i++) {
+		key = KEY(place ^ i << LINE_BITS);
 		at = bpf_map_lookup_elem(&found, &key);
 		if (!at)
 			break; // not so: no place is beyond the map
@@ -124,10 +127,10 @@ static __always_inline void keep_slot(__u64 place, __u64 word, __u64 slot)
 	if (!at || full == CLOSED)
 		return;
 #pragma unroll
-	for (__u64 i = 1; i < NEIGHBOURS; i++) {
+	for (__u64 i = 1; i < 1 << NEIGHBOUR_BITS; i++) {
 		if (!*at)
 			break;
-		key = KEY(place ^ i << 3);
+		key = KEY(place ^ i << LINE_BITS);
 		next = bpf_map_lookup_elem(&found, &key);
 		if (next && !*next)
 			at = next;

@@ -9,13 +9,17 @@
 #define KEY(n) ((__u64)(n) << 32)
 #endif
 
-#define FEW 2
-#define STEPS 17 // down a balanced tree of 65,536 ranges, which is more subnets than a command line has room for
+enum range_limit {
+	FEW = 2,    // ranges are constants
+	STEPS = 17, // lead down a balanced tree of 65,536 ranges, which is more subnets than a command line has room for
+};
 
 // What there is instead of the index or slot of an address.
-#define NOWHERE 0xffffffffULL // it is in no range
-#define HASHED 0xfffffffeULL  // it is in a range that is not indexed: its slot has to be looked up
-#define OTHER 0xfffffffdULL   // it has no slot, and counts with all others that have none
+enum no_slot {
+	OTHER = 0xfffffffd, // all slots are taken: it counts with all others that have none
+	HASHED,             // it is in a range that is not indexed: its slot has to be looked up
+	NOWHERE,            // it is in no range
+};
 
 __u64 zero; // which no verifier knows
 

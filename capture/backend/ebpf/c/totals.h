@@ -35,8 +35,7 @@ static __always_inline void add(struct size *s, __u64 row, __u64 bytes, __u64 pa
 
 // sums has what a row counts besides single addresses, SUMS for each interface, which are two lines of a cache: one for
 // each outcome, then one for each direction of the addresses that found no slot.
-#define SUMS 8
-#define SUM_OTHER OUTCOMES
+enum sum { SUM_OTHER = OUTCOMES, SUMS = 8 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
