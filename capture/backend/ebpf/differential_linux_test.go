@@ -114,9 +114,9 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 	}
 	if 2*(r.counted+1) > tableSize {
 		r.counted = 0
-		err := r.full.Set(uint32(1))
-		if r.hasSeries() {
-			err = errors.Join(err, r.seriesFull.Set(uint32(1)))
+		var err error
+		for _, of := range r.pools() {
+			err = errors.Join(err, of.state.Set(countSlotsStateFULL))
 		}
 		if err := errors.Join(err, r.evict(0)); err != nil {
 			t.Fatal(err)

@@ -11,88 +11,90 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// States of slots, see slots.h.
+// States of a pool's slots, see slots.h.
 const (
 	slotsOpen   = countSlotsStateOPEN
 	slotsClosed = countSlotsStateCLOSED
 )
 
-// evict takes back the slots of addresses that were idle for expireAfter, if an address was refused for want of one, and those of
-// series likewise. It is for who has just read, and must not be called concurrently with that.
+// pool is the slots that addresses share, or those of series.
+type pool struct {
+	first, end int             // the slots
+	state      *ebpf.Variable  // a countSlotsState
+	was        countSlotsState // when evict last looked at it
+	free       *ebpf.Map       // the slots that nobody has
+	look       time.Duration   // since the reader began: none has expired before
+}
+
+// pools gives those that have slots.
+func (p *program) pools() (all []*pool) {
+	for _, of := range []*pool{&p.shared, &p.series} {
+		if of.first < of.end {
+			all = append(all, of)
+		}
+	}
+	return all
+}
+
+// evict takes back the slots of addresses that were idle for expireAfter, if some address found no free slot, and likewise the slots of
+// series. Call it right after a read, and not concurrently with one.
 //
-// Not a packet is lost over it. Once slots are full, no program gives one away or inserts into a map, and once they are closed, none keeps
-// what it has found. When those have ended that may not have seen that, addresses and series are deleted; when those have ended, too, that
-// may have found them before, the last of what they counted is read, and the slots are free. If something of that fails, the next call
-// does it again.
+// It loses no packet. While a pool is full, no program gives a slot away or inserts into the pool's map. While it is closed, programs also
+// keep nothing that they find. So evict closes the pools and waits for the programs that have not seen that. It deletes what has expired
+// from the maps, waits for the programs that still found it there, and has programs forget what their caches have. Then nobody counts in
+// these slots any more. It reads the last counts and frees the slots. If a step fails, the next call does all of this again.
 //
-// Series are also found in caches, which are let go of in between. The series of an address go with it, so that for these, too, none is
-// given away meanwhile: what is new then counts for its address.
+// The series of an address go with it. So the pool of series is closed, too, when addresses are evicted. Labels that are new meanwhile
+// count in the slot of their address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
-	var full, seriesFull countSlotsState
-	err := p.full.Get(&full)
-	if p.hasSeries() {
-		err = errors.Join(err, p.seriesFull.Get(&seriesFull))
-	}
-	if err != nil {
-		return err
-	}
 	var expired []int
-	next, nextSeries := r.look, r.lookSeries
-	if full != slotsOpen && now >= r.look {
-		expired, next = r.expired(now, expireAfter, len(p.addresses), p.firstSeries)
-	}
-	if seriesFull != slotsOpen && now >= r.lookSeries {
-		var series []int
-		series, nextSeries = r.expired(now, expireAfter, p.firstSeries, p.slots)
-		expired = append(expired, series...)
+	var closing []*pool
+	for _, of := range p.pools() {
+		if err := of.state.Get(&of.was); err != nil {
+			return err
+		}
+		var idle []int
+		if of.was != slotsOpen && now >= of.look {
+			var next time.Duration
+			if idle, next = r.expired(now, expireAfter, of); len(idle) == 0 {
+				of.look = next
+			}
+		}
+		expired = append(expired, idle...)
+		if len(idle) > 0 || of == &p.series && len(expired) > 0 {
+			closing = append(closing, of)
+		}
 	}
 	if len(expired) == 0 {
-		r.look, r.lookSeries = next, nextSeries
 		return nil
 	}
-	evicted := make([]bool, p.slots)
-	ofAddresses := false
-	for _, i := range expired {
-		evicted[i] = true
-		ofAddresses = ofAddresses || i < p.firstSeries
-	}
-	if p.hasSeries() {
-		if err := p.seriesFull.Set(slotsClosed); err != nil {
-			return err
-		}
-	}
-	if ofAddresses {
-		if err := p.full.Set(slotsClosed); err != nil {
-			return err
-		}
-	}
-	if err := awaitPrograms(); err != nil {
-		// Nothing was deleted: what is idle now may not be so at the next call.
-		if p.hasSeries() && seriesFull == slotsOpen {
-			err = errors.Join(err, p.seriesFull.Set(slotsOpen))
-		}
-		if ofAddresses {
-			err = errors.Join(err, p.full.Set(full))
-		}
+	return r.takeBack(expired, closing, now)
+}
+
+// takeBack frees the slots of pools that have expired.
+func (r *reader) takeBack(expired []int, of []*pool, now time.Duration) error {
+	p := r.program
+	if _, err := closePools(of); err != nil {
 		return err
 	}
-	if ofAddresses {
-		// A program that was held up may have said since that slots are full. None can say so any more.
-		var now countSlotsState
-		if err := p.full.Get(&now); err != nil {
+	for again := true; again; {
+		err := awaitPrograms()
+		if err != nil {
+			// Nothing was deleted: what is idle now may not be so at the next call.
+			for _, each := range of {
+				err = errors.Join(err, each.state.Set(each.was))
+			}
 			return err
 		}
-		if now != slotsClosed {
-			if err := errors.Join(p.full.Set(slotsClosed), awaitPrograms()); err != nil {
-				return err
-			}
+		// A program that was held up may have set the state to full since.
+		if again, err = closePools(of); err != nil {
+			return err
 		}
-		for i := p.firstSeries; i < p.slots; i++ {
-			if of, _, owned := p.seriesOf(i); owned && evicted[of] && !evicted[i] {
-				evicted[i], expired = true, append(expired, i)
-			}
-		}
+	}
+	ofAddresses := of[0] == &p.shared
+	if ofAddresses {
+		expired = p.withSeries(expired)
 	}
 	if err := p.forget(expired); err != nil {
 		return fmt.Errorf("taking idle addresses out of the kernel's map: %w", err)
@@ -105,7 +107,7 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
-	// None of them is found in a map any more, but may be in a cache.
+	// Programs find them in no map any more, but in their caches.
 	if err := errors.Join(p.nextGeneration(), awaitPrograms()); err != nil {
 		return err
 	}
@@ -120,18 +122,44 @@ func (r *reader) evict(expireAfter time.Duration) error {
 		}
 		r.slots[i].seen = 0
 	}
-	r.look, r.lookSeries = next, nextSeries
-	if p.hasSeries() {
-		err = p.seriesFull.Set(slotsOpen)
-	}
 	if ofAddresses {
 		p.learn()
-		err = errors.Join(err, p.full.Set(slotsOpen))
+	}
+	var err error
+	for _, each := range of {
+		err = errors.Join(err, each.state.Set(slotsOpen))
 	}
 	return err
 }
 
-// nextGeneration has programs forget which flows and series they have found.
+// closePools closes pools, and tells whether one was not closed.
+func closePools(pools []*pool) (closed bool, err error) {
+	for _, of := range pools {
+		var state countSlotsState
+		err = errors.Join(err, of.state.Get(&state))
+		if state != slotsClosed {
+			err = errors.Join(err, of.state.Set(slotsClosed))
+			closed = true
+		}
+	}
+	return closed, err
+}
+
+// withSeries adds to slots of addresses, and of series, those of the addresses' other series.
+func (p *program) withSeries(slots []int) []int {
+	listed := map[int]bool{}
+	for _, i := range slots {
+		listed[i] = true
+	}
+	for i := p.series.first; i < p.series.end; i++ {
+		if address, _, owned := p.seriesOf(i); owned && listed[address] && !listed[i] {
+			slots = append(slots, i)
+		}
+	}
+	return slots
+}
+
+// nextGeneration makes programs forget which flows and series they have found.
 func (p *program) nextGeneration() error {
 	var now uint32
 	if err := p.generation.Get(&now); err != nil {
@@ -140,25 +168,26 @@ func (p *program) nextGeneration() error {
 	return p.generation.Set(now + 1)
 }
 
-// giveBack makes a slot free of which no program knows any more.
+// giveBack frees a slot that no program knows any more.
 func (p *program) giveBack(slot int) error {
-	if slot < p.firstSeries {
-		if err := p.freeSlots.Put(nil, uint32(slot)); err != nil {
-			return err
-		}
-		p.owners[slot-len(p.addresses)] = countOwner{}
-		return nil
+	of := &p.shared
+	if slot >= p.series.first {
+		of = &p.series
 	}
-	if err := p.freeSeries.Put(nil, uint32(slot)); err != nil {
+	if err := of.free.Put(nil, uint32(slot)); err != nil {
 		return err
 	}
-	owner := &p.seriesOwners[slot-p.firstSeries]
+	if of == &p.shared {
+		p.owners[slot-of.first] = countOwner{}
+		return nil
+	}
+	owner := &p.seriesOwners[slot-of.first]
 	p.seriesCounts[owner.Owned-1]--
 	*owner = countSeriesOwner{}
 	return nil
 }
 
-// learn has known be what the owners of slots make it, while no program looks at it.
+// learn sets known by the owners of slots. No program may look at it meanwhile.
 func (p *program) learn() {
 	clear(p.known)
 	for i := range p.owners {
@@ -175,12 +204,12 @@ func (p *program) hashOf(high, low uint64) uint64 {
 	return (((high ^ p.seed) * golden) ^ low ^ p.seed) * golden
 }
 
-// expired gives those of the slots from first to end that were idle for so long, and when there may next be one.
-func (r *reader) expired(now, after time.Duration, first, end int) (slots []int, next time.Duration) {
+// expired gives the slots of a pool that were idle for so long, and the earliest time at which another one may be.
+func (r *reader) expired(now, after time.Duration, of *pool) (slots []int, next time.Duration) {
 	oldest := now
-	for i := first; i < end; i++ {
+	for i := of.first; i < of.end; i++ {
 		switch seen := r.slots[i].seen; {
-		case seen == 0: // nobody's, or of somebody whom no read has found yet
+		case seen == 0: // nobody's, or its owner was not read yet
 		case now-seen > after:
 			slots = append(slots, i)
 		default:
@@ -196,7 +225,7 @@ func (p *program) forget(slots []int) error {
 	var keys6 []countAddress6
 	var series []countSeriesKey
 	for _, i := range slots {
-		if i >= p.firstSeries {
+		if i >= p.series.first {
 			of, labels, _ := p.seriesOf(i)
 			series = append(series, countSeriesKey{Slot: uint64(of), Labels: uint64(labels)})
 		} else if addr := p.address(i); addr.Is4() {

@@ -1,7 +1,6 @@
 package ebpf
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -91,8 +90,8 @@ func TestEvictsWhileCounting(t *testing.T) {
 			evicted := 0
 			for end := time.Now().Add(time.Minute); evicted < evictions && time.Now().Before(end); {
 				r.read()
-				if r.hasSeries() {
-					of, labels, _ := r.seriesOf(r.firstSeries)
+				if r.series.first < r.series.end {
+					of, labels, _ := r.seriesOf(r.series.first)
 					owners[fmt.Sprint(of, labels)] = true
 				} else {
 					owners[r.address(0).String()] = true
@@ -200,7 +199,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 				r.reader.slots[i].seen -= time.Hour
 			}
 		}
-		r.look = 0
+		r.shared.look = 0
 		if err := r.evict(30 * time.Minute); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +224,7 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	for name, mapOf := range map[string]func(*program) **ebpf.Map{
 		"IPv4":       func(p *program) **ebpf.Map { return &p.slots4 },
 		"IPv6":       func(p *program) **ebpf.Map { return &p.slots6 },
-		"free slots": func(p *program) **ebpf.Map { return &p.freeSlots },
+		"free slots": func(p *program) **ebpf.Map { return &p.shared.free },
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := capture.NewTable(100, 0)
@@ -296,13 +295,14 @@ func (p *program) slots4Len(t *testing.T) (n int) {
 // isFull tells whether addresses, or series, are refused.
 func isFull(t *testing.T, p *program) bool {
 	t.Helper()
-	var full, seriesFull countSlotsState
-	err := p.full.Get(&full)
-	if p.hasSeries() {
-		err = errors.Join(err, p.seriesFull.Get(&seriesFull))
+	for _, of := range p.pools() {
+		var state countSlotsState
+		if err := of.state.Get(&state); err != nil {
+			t.Fatal(err)
+		}
+		if state != slotsOpen {
+			return true
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return full != slotsOpen || seriesFull != slotsOpen
+	return false
 }

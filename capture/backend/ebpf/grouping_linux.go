@@ -97,13 +97,13 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 	spec.Maps[countMapInterfaceNumbers].MaxEntries = uint32(p.interfaces)
 	spec.Maps[countMapFlows].MaxEntries = uint32(p.rows << flowBits)
 	cache := 1
-	if series := p.slots - p.firstSeries; series > 0 {
-		cache = 1 << bits.Len(uint(min(max(1, p.firstSeries), maxSeriesCache)-1))
+	if series := p.series.end - p.series.first; series > 0 {
+		cache = 1 << bits.Len(uint(min(max(1, p.series.first), maxSeriesCache)-1))
 		for _, name := range []string{countMapSeriesSlots, countMapFreeSeries, countMapSeriesOwners} {
 			spec.Maps[name].MaxEntries = uint32(series)
 		}
 		spec.Maps[countMapSeriesCache].MaxEntries = uint32(p.rows * cache)
-		spec.Maps[countMapSeriesCounts].MaxEntries = uint32(max(1, p.firstSeries))
+		spec.Maps[countMapSeriesCounts].MaxEntries = uint32(max(1, p.series.first))
 	}
 	ones := countAddress6{High: ^uint64(0), Low: ^uint64(0)}
 	if hostBits.V6 >= 64 {
@@ -119,7 +119,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 		countVarFewPlaces4:      few,
 		countVarCountPlaces4:    uint32(len(places4)),
 		countVarCountPlaces6:    uint32(len(places6)),
-		countVarFirstSeries:     uint32(p.firstSeries),
+		countVarFirstSeries:     uint32(p.series.first),
 		countVarSeriesCacheSize: uint32(cache),
 		countVarFlowBits:        uint64(flowBits),
 	} {
@@ -140,11 +140,9 @@ func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok
 	return 0, false
 }
 
-func (p *program) hasSeries() bool { return p.firstSeries < p.slots }
-
 // seriesOf gives the slot of the address that a series is of, and its labels; owned is false if it is nobody's.
 func (p *program) seriesOf(slot int) (of int, values labels.Values, owned bool) {
-	o := &p.seriesOwners[slot-p.firstSeries]
+	o := &p.seriesOwners[slot-p.series.first]
 	address := atomic.LoadUint64(&o.Owned)
 	return int(address) - 1, labels.Values(o.Labels), address != 0
 }

@@ -49,22 +49,21 @@ type program struct {
 	seed       uint64 // see hash_of
 	knownBits  int
 	addresses  []netip.Addr // that are indexed, in the order of their slots
-	full       *ebpf.Variable
-	rows       int // of processors that have one each
-	slots      int
+	rows       int          // of processors that have one each
+	slots      int          // those of indexed addresses come first, then the pools
+	shared     pool         // of all other addresses
+	series     pool
 	interfaces int
 
-	slots4, slots6, freeSlots, interfaceSlots *ebpf.Map
+	slots4, slots6, interfaceSlots *ebpf.Map
 
 	// Only where totals are kept apart by labels; see grouping.h.
-	firstSeries      int // of slots; all of them if there are no series
 	seriesOwners     []countSeriesOwner
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
-	seriesFull       *ebpf.Variable
 	generation       *ebpf.Variable // of what caches have
 
-	seriesSlots, freeSeries *ebpf.Map
+	seriesSlots *ebpf.Map
 
 	sharesRow bool // further processors may come
 
@@ -112,10 +111,10 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	p.ethernet = filter{p.collection.Programs[stages[0]], p.collection.Programs[countProgEnterEthernet]}
 	p.network = filter{p.collection.Programs[stages[1]], p.collection.Programs[countProgEnterNetwork]}
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
-	p.freeSlots, p.interfaceSlots = p.collection.Maps[countMapFreeSlots], p.collection.Maps[countMapInterfaceSlots]
-	p.full = p.collection.Variables[countVarFull]
-	p.seriesSlots, p.freeSeries = p.collection.Maps[countMapSeriesSlots], p.collection.Maps[countMapFreeSeries]
-	p.seriesFull, p.generation = p.collection.Variables[countVarSeriesFull], p.collection.Variables[countVarGeneration]
+	p.interfaceSlots, p.seriesSlots = p.collection.Maps[countMapInterfaceSlots], p.collection.Maps[countMapSeriesSlots]
+	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
+	p.series.state, p.series.free = p.collection.Variables[countVarSeriesFull], p.collection.Maps[countMapFreeSeries]
+	p.generation = p.collection.Variables[countVarGeneration]
 	if err := errors.Join(p.join(stages), p.mapMemory(g), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -134,7 +133,7 @@ func (p *program) join(stages [5]string) error {
 
 // mapMemory maps what is read, or written, without a system call.
 func (p *program) mapMemory(g *labels.Grouping) error {
-	shared := p.firstSeries - len(p.addresses)
+	shared := p.shared.end - p.shared.first
 	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
 	p.low = view[countHalf](p, countMapLow, p.rows*directions*p.slots)
 	p.high = view[countHalf](p, countMapHigh, p.rows*directions*p.slots)
@@ -146,9 +145,9 @@ func (p *program) mapMemory(g *labels.Grouping) error {
 	if p.sharesRow {
 		p.sharedRow = view[countSize](p, countMapSharedRow, directions*p.slots)
 	}
-	if p.hasSeries() {
-		p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners, p.slots-p.firstSeries)
-		p.seriesCounts = view[uint64](p, countMapSeriesCounts, p.firstSeries)
+	if series := p.series.end - p.series.first; series > 0 {
+		p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners, series)
+		p.seriesCounts = view[uint64](p, countMapSeriesCounts, p.series.first)
 	}
 	if g != nil {
 		p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers, p.interfaces)
@@ -156,12 +155,16 @@ func (p *program) mapMemory(g *labels.Grouping) error {
 	return p.mapErr
 }
 
+// freeAll frees the slots of all pools, so that the first comes first.
 func (p *program) freeAll() error {
-	err := p.free(p.freeSlots, len(p.addresses), p.firstSeries)
-	if p.hasSeries() {
-		err = errors.Join(err, p.free(p.freeSeries, p.firstSeries, p.slots))
+	for _, of := range p.pools() {
+		for slot := of.end - 1; slot >= of.first; slot-- {
+			if err := of.free.Put(nil, uint32(slot)); err != nil {
+				return fmt.Errorf("filling the kernel's map of free slots: %w", err)
+			}
+		}
 	}
-	return err
+	return nil
 }
 
 // configure fills in what the program is to count, and what its maps are to hold.
@@ -187,16 +190,17 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 			p.addresses[r.Index+i] = address4((r.First>>hostBits + i) << hostBits)
 		}
 	}
-	p.firstSeries = len(p.addresses)
+	p.shared.first, p.shared.end = len(p.addresses), len(p.addresses)
 	if share {
-		p.firstSeries += limit
+		p.shared.end += limit
 		spec.Maps[countMapFreeSlots].MaxEntries = uint32(limit)
 		spec.Maps[countMapOwners].MaxEntries = uint32(limit)
 	}
-	p.slots = p.firstSeries
+	p.series.first, p.series.end = p.shared.end, p.shared.end
 	if g != nil && g.Mask() != 0 {
-		p.slots += c.Table.SeriesLimit()
+		p.series.end += c.Table.SeriesLimit()
 	}
+	p.slots = p.series.end
 	if int64(p.rows*directions)*int64(p.slots) > math.MaxInt32 {
 		return noRoom(c.Table, unix.E2BIG)
 	}
@@ -245,16 +249,6 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		return nil
 	}
 	return p.group(spec, g, monitored4)
-}
-
-// free makes the slots from first on free, so that the first comes first.
-func (p *program) free(stack *ebpf.Map, first, end int) error {
-	for slot := end - 1; slot >= first; slot-- {
-		if err := stack.Put(nil, uint32(slot)); err != nil {
-			return fmt.Errorf("filling the kernel's map of free slots: %w", err)
-		}
-	}
-	return nil
 }
 
 // view maps the values of an array map into memory. Its error is mapErr.

@@ -28,8 +28,6 @@ type reader struct {
 	slots   []slot
 	later   []int          // slots of addresses that are new
 	other   capture.Totals // as it was last read
-
-	look, lookSeries time.Duration // since it began: when an address, or a series, may next have expired
 }
 
 // slot is what was last read of a slot.
@@ -73,7 +71,7 @@ func (r *reader) read() {
 
 // knows tells whether a read has found the address that a slot is of.
 func (r *reader) knows(slot int) bool {
-	if slot >= r.program.firstSeries {
+	if slot >= r.program.series.first {
 		of, _, owned := r.program.seriesOf(slot)
 		return owned && r.slots[of].seen != 0
 	}
@@ -95,7 +93,7 @@ func (r *reader) readSlot(i int, now time.Duration) {
 	if totals == s.totals {
 		return
 	}
-	if i >= p.firstSeries {
+	if i >= p.series.first {
 		of, labels, owned := p.seriesOf(i)
 		if addr := p.address(of); owned && addr.IsValid() {
 			r.counter.AddSeries(addr, labels, grown(&s.totals, totals))
@@ -115,7 +113,7 @@ func (p *program) address(slot int) netip.Addr {
 	if slot < len(p.addresses) {
 		return p.addresses[slot]
 	}
-	switch o := &p.owners[slot-len(p.addresses)]; atomic.LoadUint64(&o.Version) {
+	switch o := &p.owners[slot-p.shared.first]; atomic.LoadUint64(&o.Version) {
 	case 4:
 		return address4(uint32(o.Low))
 	case 6:
@@ -129,10 +127,10 @@ func (p *program) owned(slot int) bool {
 	switch {
 	case slot < len(p.addresses):
 		return true
-	case slot < p.firstSeries:
-		return atomic.LoadUint64(&p.owners[slot-len(p.addresses)].Version) != 0
+	case slot < p.series.first:
+		return atomic.LoadUint64(&p.owners[slot-p.shared.first].Version) != 0
 	}
-	return atomic.LoadUint64(&p.seriesOwners[slot-p.firstSeries].Owned) != 0
+	return atomic.LoadUint64(&p.seriesOwners[slot-p.series.first].Owned) != 0
 }
 
 // outcomes gives what became of the packets of an interface.
