@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// parseDhcpd reads dhcpd.leases(5) of ISC's server: a journal of declarations, of which the last one of an address counts. That of
+// parseDhcpd reads dhcpd.leases(5) of ISC dhcpd: a journal of declarations, of which the last one of an address counts. The file of
 // DHCPv6 has neither hostnames nor MACs, so it gives nothing.
 //
 //	lease 192.168.1.133 {
@@ -30,41 +30,38 @@ func parseDhcpd(content []byte) iter.Seq2[netip.Addr, entry] {
 			if end != '{' {
 				continue
 			}
-			addr, ok := netip.Addr{}, false
-			if len(words) == 2 && words[0] == "lease" {
-				addr, ok = address(words[1])
+			e, complete := d.lease()
+			if !complete {
+				return // it is still being written
 			}
-			e, whole := d.lease()
-			if !whole {
-				return // it is being written
+			if len(words) != 2 || words[0] != "lease" {
+				continue
 			}
-			if ok && !yield(addr, e) {
+			if addr := address(words[1]); addr.IsValid() && !yield(addr, e) {
 				return
 			}
 		}
 	}
 }
 
-// isDhcpd tells whether a line is one that a file of ISC's server may have first. The comment before it says so, too, but others have
-// comments with names in them, which hosts choose.
-func isDhcpd(line []byte) bool {
-	fields := bytes.Fields(line)
-	if len(fields) == 0 {
-		return false
-	}
-	starts := []string{"lease", "authoring-byte-order", "server-duid", "failover", "host", "group", "subgroup", "class", "subclass", "ia-na", "ia-ta", "ia-pd"}
-	return slices.Contains(starts, string(fields[0]))
+// dhcpdStarts are the words that a declaration in a file of ISC dhcpd may begin with.
+var dhcpdStarts = []string{
+	"lease", "authoring-byte-order", "server-duid", "failover", "host", "group", "subgroup", "class", "subclass", "ia-na", "ia-ta", "ia-pd",
 }
 
-// declarations are what is left of a file.
+// isDhcpd tells whether a line may be the first one of a file of ISC dhcpd. The comment at the start of the file does not decide: odhcpd
+// writes comments with hostnames, which hosts choose.
+func isDhcpd(line []byte) bool { return slices.Contains(dhcpdStarts, string(bytes.Fields(line)[0])) }
+
+// declarations is the part of a file that is still to be read.
 type declarations struct{ rest []byte }
 
-// mostWords is how many words of a statement are kept: those that matter have fewer.
-const mostWords = 8
+// maxWords is how many words of a statement are kept. The statements that matter have fewer.
+const maxWords = 8
 
-// lease reads what is in braces up to the last one, and tells whether that was there. What is in braces in these is left out.
-func (d *declarations) lease() (e entry, whole bool) {
-	gone := false
+// lease reads a declaration up to the brace that closes it. It leaves out blocks inside. complete is false if the file ends before.
+func (d *declarations) lease() (e entry, complete bool) {
+	ended := false
 	for depth := 1; depth > 0; {
 		words, end := d.statement()
 		switch end {
@@ -81,11 +78,11 @@ func (d *declarations) lease() (e entry, whole bool) {
 			switch words[0] {
 			case "ends":
 				expires, ok := dhcpdTime(words[1:])
-				e.expires, gone = expires, gone || !ok
+				e.expires, ended = expires, ended || !ok
 			case "binding":
-				gone = gone || len(words) < 3 || words[2] != "active"
-			case "abandoned": // as old versions say it
-				gone = true
+				ended = ended || len(words) < 3 || words[2] != "active"
+			case "abandoned": // old versions have this instead of a binding state
+				ended = true
 			case "hardware":
 				if len(words) == 3 && words[1] == "ethernet" {
 					e.mac = mac(words[2])
@@ -97,13 +94,13 @@ func (d *declarations) lease() (e entry, whole bool) {
 			}
 		}
 	}
-	if gone {
+	if ended {
 		e = entry{}
 	}
 	return e, true
 }
 
-// dhcpdTime reads a date: a weekday, a date and a time in UTC; epoch and seconds since 1970; or never.
+// dhcpdTime parses a time: weekday, date and time of day in UTC; "epoch" and seconds since 1970; or "never".
 func dhcpdTime(words []string) (time.Time, bool) {
 	switch {
 	case len(words) == 1 && words[0] == "never":
@@ -118,10 +115,10 @@ func dhcpdTime(words []string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// statement reads words up to a semicolon or brace, which it gives, too; 0 at the end of the file.
+// statement reads the words up to a semicolon or brace. end is that character, or 0 at the end of the file.
 func (d *declarations) statement() (words []string, end byte) {
 	add := func(word string) {
-		if len(words) < mostWords {
+		if len(words) < maxWords {
 			words = append(words, word)
 		}
 	}
@@ -149,7 +146,7 @@ func (d *declarations) statement() (words []string, end byte) {
 	return nil, 0
 }
 
-// quoted reads a string, in which a backslash is in front of three octal digits of a byte, or of a character as it is.
+// quoted reads a string. A backslash is followed by three octal digits that make a byte, or by a character that stands for itself.
 func (d *declarations) quoted() string {
 	var b strings.Builder
 	for i := 1; i < len(d.rest); i++ {

@@ -1,50 +1,65 @@
 package names
 
 import (
+	"bytes"
 	"iter"
 	"maps"
 	"net/netip"
 	"time"
 )
 
-// entry is what a file says of an address. The zero entry says that it has no lease any more.
+// entry is what a file says about an address. The zero entry says that the lease of the address has ended.
 type entry struct {
 	hostname, mac string
 	expires       time.Time // zero: never
-	first         bool      // of an address that comes several times, this one counts if it is the first
+	first         bool      // if a file has several entries for the address, this one counts unless there was one before it
 }
 
-// parser gives what a file has of addresses, in its order: of an address that comes several times, the last one counts, unless they
-// say otherwise. What cannot be read is left out, as a line may be that is being written.
+// parser yields the entries of a file in their order. If an address has several, the last one counts, except where entry.first says
+// otherwise. A parser leaves out what it cannot read, such as a line that is still being written.
 type parser func(content []byte) iter.Seq2[netip.Addr, entry]
 
-// gather keeps what a parser gives of so many addresses at most, and tells whether there were more. Those that have no lease any more
-// take no room from others: of a large pool, most may be free.
-func gather(all iter.Seq2[netip.Addr, entry], most int) (found map[netip.Addr]entry, more bool) {
+// eachLine yields what parse finds in each line. An invalid address is nothing.
+func eachLine(content []byte, parse func(line []byte) (netip.Addr, entry)) iter.Seq2[netip.Addr, entry] {
+	return func(yield func(netip.Addr, entry) bool) {
+		for line := range bytes.Lines(content) {
+			if addr, e := parse(line); addr.IsValid() && !yield(addr, e) {
+				return
+			}
+		}
+	}
+}
+
+// gather returns the entries of at most limit addresses, and whether there were more. Leases that have ended take no room from others:
+// most of a large pool may be free.
+func gather(all iter.Seq2[netip.Addr, entry], limit int) (found map[netip.Addr]entry, more bool) {
 	found = map[netip.Addr]entry{}
-	gone := map[netip.Addr]entry{}
+	ended := map[netip.Addr]entry{}
 	for addr, e := range all {
 		was, known := found[addr]
 		switch {
 		case known && was.first:
 		case e == entry{}:
 			delete(found, addr)
-			if len(gone) < most {
-				gone[addr] = e
+			if len(ended) < limit {
+				ended[addr] = e
 			}
-		case !known && len(found) >= most:
+		case !known && len(found) >= limit:
 			more = true
 		default:
 			found[addr] = e
-			delete(gone, addr)
+			delete(ended, addr)
 		}
 	}
-	maps.Copy(found, gone)
+	maps.Copy(found, ended)
 	return found, more
 }
 
-// address reads an address as it is in packets.
-func address[T ~string | ~[]byte](s T) (netip.Addr, bool) {
+// address parses an address as packets have it: IPv4-mapped ones become IPv4. It is invalid if s is none, or has a zone.
+func address[T ~string | ~[]byte](s T) netip.Addr {
 	addr, err := netip.ParseAddr(string(s))
-	return addr.Unmap(), err == nil && addr.Zone() == ""
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -16,35 +15,34 @@ import (
 	"time"
 )
 
-// Bounds of files.
 const (
-	mostBytes    = 64 << 20
-	leastEntries = 1 << 16 // are kept of each source but DNS, should the limit be lower: who is wanted may come last
+	maxBytes = 64 << 20 // of a file
+
+	// minEntries is how many addresses of a file or the neighbour table are kept even if Config.Limit is lower: the addresses on the
+	// page may come last there.
+	minEntries = 1 << 16
 )
 
-// perMiB is for how long a file is left alone once it was read: one of a large server changes all the time.
+// perMiB is how long promflow waits after reading a file, for each MiB: the file of a large server changes all the time.
 const perMiB = time.Second
 
-// settled is how old a change must be for a file's time to tell that there was none since: times have the granularity of the
-// kernel's clock, or of the file system.
+// settled is how old the modification time of a file must be to show that nothing was written since: such times have the granularity of
+// the kernel's clock or of the file system.
 const settled = 2 * time.Second
 
-// hostsFile is where hosts(5) is.
-const hostsFile = "/etc/hosts"
-
-// wellKnownLeaseFiles are where servers keep their leases unless told otherwise.
+// wellKnownLeaseFiles are the default paths of DHCP servers.
 var wellKnownLeaseFiles = []string{
 	"/var/lib/misc/dnsmasq.leases",    // dnsmasq
-	"/var/lib/dnsmasq/dnsmasq.leases", // of Fedora and its kin
-	"/etc/pihole/dhcp.leases",         // of Pi-hole
+	"/var/lib/dnsmasq/dnsmasq.leases", // dnsmasq on Fedora
+	"/etc/pihole/dhcp.leases",         // Pi-hole
 	"/var/lib/kea/kea-leases4.csv",    // Kea
 	"/var/lib/kea/kea-leases6.csv",
-	"/var/lib/dhcp/dhcpd.leases",  // ISC's dhcpd of Debian
-	"/var/lib/dhcpd/dhcpd.leases", // of Fedora and its kin
+	"/var/lib/dhcp/dhcpd.leases",  // ISC dhcpd on Debian
+	"/var/lib/dhcpd/dhcpd.leases", // ISC dhcpd on Fedora
 }
 
-// leaseFilesOf gives wellKnownLeaseFiles, and those of OpenWrt where its release file is. They are in /tmp: elsewhere any user could
-// put them there, and call others what he likes.
+// leaseFilesOf returns wellKnownLeaseFiles and, if OpenWrt's release file exists, its paths, too. These are in /tmp: on another system any
+// user could create them, and choose the names of others.
 func leaseFilesOf(openWrtRelease string) []string {
 	if _, err := os.Stat(openWrtRelease); err != nil {
 		return wellKnownLeaseFiles
@@ -57,29 +55,29 @@ func leaseFilesOf(openWrtRelease string) []string {
 
 // file is a file that is read again when it has changed.
 //
-// It is watched by asking for its time, size and inode now and then: inotify does not see what another machine writes to a network
-// file system, nor that a single file mounted into a container was replaced outside, and it has to follow folders that are made later
-// and files that are renamed into place.
+// promflow polls its modification time, size and inode. inotify would miss what another machine writes to a network file system, and a
+// single file mounted into a container that was replaced outside. It would also have to follow folders that are created later and files
+// that are renamed into place.
 type file struct {
 	path     string
-	parse    parser // nil: as its content says
-	optional bool   // nobody has named it: it need not be there
-	journal  bool   // part of one: only Kea's are
-	most     int
+	parse    parser // nil: the content tells
+	optional bool   // a default path: the file need not exist
+	journal  bool   // an older part of a lease file; only Kea has these
+	limit    int    // of addresses
 
 	found  map[netip.Addr]entry
-	more   bool // than most
+	more   bool // the file has more addresses than limit
 	err    error
-	logged string // of err, in the log
+	logged string // the state at the last call of logChanges
 
 	info      os.FileInfo // as of the last read; nil if there was none
 	readAt    time.Time
-	notBefore time.Time // is it looked at again
+	notBefore time.Time // when to look at it again
 }
 
-var errFormat = errors.New("this is no lease file of dnsmasq, Kea or ISC dhcpd, nor like /etc/hosts")
+var errFormat = errors.New("this is not a lease file of dnsmasq, Kea or ISC dhcpd, and not in the format of /etc/hosts")
 
-// refresh reads the file if it may have changed, and tells whether that has been done.
+// refresh reads the file if it may have changed, and tells whether found is new.
 func (f *file) refresh(now time.Time) bool {
 	if now.Before(f.notBefore) {
 		return false
@@ -94,14 +92,14 @@ func (f *file) refresh(now time.Time) bool {
 		}
 		return had
 	case err != nil:
-		f.err = err // and what it had is kept
+		f.err = err // what was found before stays
 		return false
 	case f.info != nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() &&
 		f.readAt.Sub(info.ModTime()) > settled:
 		return false
 	}
 	found, more, err := f.read()
-	f.notBefore = now.Add(perMiB * time.Duration(min(info.Size(), mostBytes)>>20)) // of which no more is read
+	f.notBefore = now.Add(perMiB * time.Duration(min(info.Size(), maxBytes)>>20)) // read stops at maxBytes
 	if f.err = err; err != nil {
 		f.info = nil // so that it is tried again
 		return false
@@ -111,7 +109,7 @@ func (f *file) refresh(now time.Time) bool {
 }
 
 func (f *file) read() (found map[netip.Addr]entry, more bool, err error) {
-	// Without O_NONBLOCK, to open a pipe may take for ever, and where there is no OpenWrt everybody may make one in /tmp.
+	// Without O_NONBLOCK, opening a named pipe may block for ever.
 	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, false, err
@@ -120,52 +118,51 @@ func (f *file) read() (found map[netip.Addr]entry, more bool, err error) {
 	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, false, errors.Join(fmt.Errorf("%s is not a regular file", f.path), err)
 	}
-	content, err := io.ReadAll(io.LimitReader(in, mostBytes+1))
+	content, err := io.ReadAll(io.LimitReader(in, maxBytes+1))
 	if err != nil {
 		return nil, false, err
 	}
-	if len(content) > mostBytes {
-		return nil, false, fmt.Errorf("%s is larger than %d MiB", f.path, mostBytes>>20)
+	if len(content) > maxBytes {
+		return nil, false, fmt.Errorf("%s is larger than %d MiB", f.path, maxBytes>>20)
 	}
 	parse := f.parse
 	if parse == nil {
 		kea := false
-		if parse, kea = format(content); f.journal && !kea {
+		parse, kea = format(content)
+		switch {
+		case f.journal && !kea:
 			return nil, false, nil
+		case parse == nil:
+			return nil, false, fmt.Errorf("%s: %w", f.path, errFormat)
 		}
 	}
-	if parse == nil {
-		return nil, false, fmt.Errorf("%s: %w", f.path, errFormat)
-	}
-	found, more = gather(parse(content), f.most)
+	found, more = gather(parse(content), f.limit)
 	return found, more, nil
 }
 
-// format gives the parser for a content, nil if there is none. It is told by the first line that is neither blank nor a comment.
+// format returns the parser for a content, nil if there is none. The first line decides that is neither blank nor a comment.
 func format(content []byte) (parse parser, kea bool) {
 	for line := range bytes.Lines(content) {
 		line = bytes.TrimSpace(line)
 		switch {
 		case len(line) == 0:
-			continue
 		case isKea(line):
 			return parseKea, true
 		case isDhcpd(line):
 			return parseDhcpd, false
 		case line[0] == '#':
-			continue
 		case isDnsmasq(line):
 			return parseDnsmasq, false
-		}
-		if _, ok := address(bytes.Fields(line)[0]); ok {
+		case address(bytes.Fields(line)[0]).IsValid():
 			return parseHosts, false
+		default:
+			return nil, false
 		}
-		return nil, false
 	}
 	return parseHosts, false // nothing yet
 }
 
-// news tells whether there is something that the log does not have.
+// news tells whether the log does not have the state of the file yet.
 func (f *file) news() bool { return f.state() != f.logged }
 
 func (f *file) state() string {
@@ -178,7 +175,7 @@ func (f *file) state() string {
 	return ""
 }
 
-// logChanges logs what has changed about whether the file can be read.
+// logChanges logs whether the file can be read, if that has changed.
 func (f *file) logChanges(log *slog.Logger) {
 	if !f.news() {
 		return
@@ -189,45 +186,38 @@ func (f *file) logChanges(log *slog.Logger) {
 	case f.err != nil:
 		log.Warn("a file gives no names", "error", f.err)
 	case f.more:
-		log.Warn("a file has more addresses than are kept (see --max-ips)", "file", f.path, "addresses", f.most)
+		log.Warn("a file has more addresses than are kept (see --max-ips)", "file", f.path, "addresses", f.limit)
 	default:
 		log.Info("a file can be read now", "file", f.path)
 	}
 	f.logged = f.state()
 }
 
-// leaseFile is a lease file with what belongs to it. Kea cleans its journal up by moving it to FILE.1, of which and FILE.2, the result
-// of the time before, it makes FILE.completed, and renames that to FILE.2 in the end; FILE has only what was written since
-// (kea-lfc(8)).
-type leaseFile struct{ files [4]*file } // the oldest first
+// leaseFile is a lease file with the older parts of its journal, the oldest first. Kea cleans up its journal by moving it to FILE.1. From
+// that and FILE.2, the result of the last clean-up, it makes FILE.completed, and renames that to FILE.2 in the end. FILE has only what was
+// written since (kea-lfc(8)).
+type leaseFile []*file
 
-func newLeaseFile(path string, optional bool, most int) *leaseFile {
-	return &leaseFile{[4]*file{
-		{path: path + ".2", optional: true, journal: true, most: most},
-		{path: path + ".1", optional: true, journal: true, most: most},
-		{path: path + ".completed", optional: true, journal: true, most: most},
-		{path: path, optional: optional, most: most},
-	}}
+func newLeaseFile(path string, optional bool, limit int) (l leaseFile) {
+	for _, part := range []string{".2", ".1", ".completed"} {
+		l = append(l, &file{path: path + part, optional: true, journal: true, limit: limit})
+	}
+	return append(l, &file{path: path, optional: optional, limit: limit})
 }
 
 // main is the file itself.
-func (l *leaseFile) main() *file { return l.files[3] }
+func (l leaseFile) main() *file { return l[len(l)-1] }
 
-func (l *leaseFile) refresh(now time.Time) (changed bool) {
-	for _, f := range l.files {
-		changed = f.refresh(now) || changed
+// all yields the newest entry of each address.
+func (l leaseFile) all() iter.Seq2[netip.Addr, entry] {
+	return func(yield func(netip.Addr, entry) bool) {
+		for i, f := range l {
+			for addr, e := range f.found {
+				newer := func(f *file) bool { _, has := f.found[addr]; return has }
+				if !slices.ContainsFunc(l[i+1:], newer) && !yield(addr, e) {
+					return
+				}
+			}
+		}
 	}
-	return changed
-}
-
-// all gives the last that there is of each address.
-func (l *leaseFile) all() iter.Seq2[netip.Addr, entry] {
-	if len(l.files[0].found)+len(l.files[1].found)+len(l.files[2].found) == 0 {
-		return maps.All(l.main().found)
-	}
-	all := map[netip.Addr]entry{}
-	for _, f := range l.files {
-		maps.Copy(all, f.found)
-	}
-	return maps.All(all)
 }

@@ -6,24 +6,19 @@ import (
 	"net/netip"
 )
 
-// parseHosts reads hosts(5): an address, and what it is called, first by its canonical name. As for resolvers, of several lines of
-// an address the first one counts.
+// parseHosts reads hosts(5): an address and its names, of which the canonical one comes first. As for resolvers, the first of several
+// lines for an address counts.
 func parseHosts(content []byte) iter.Seq2[netip.Addr, entry] {
-	return func(yield func(netip.Addr, entry) bool) {
-		for line := range bytes.Lines(content) {
-			line, _, _ = bytes.Cut(line, []byte("#"))
-			fields := bytes.Fields(line)
-			if len(fields) < 2 {
-				continue
-			}
-			addr, ok := address(fields[0])
-			name := hostname(string(fields[1]))
-			if !ok || name == "" {
-				continue
-			}
-			if !yield(addr, entry{hostname: name, first: true}) {
-				return
-			}
+	return eachLine(content, func(line []byte) (addr netip.Addr, e entry) {
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		fields := bytes.Fields(line)
+		if len(fields) < 2 {
+			return addr, e
 		}
-	}
+		name := hostname(string(fields[1]))
+		if name == "" {
+			return addr, e
+		}
+		return address(fields[0]), entry{hostname: name, first: true}
+	})
 }

@@ -2,9 +2,10 @@ package names
 
 import (
 	"bytes"
-	"encoding/hex"
 	"iter"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,79 +14,57 @@ import (
 // keaForever is the valid lifetime of a lease that does not end.
 const keaForever = 1<<32 - 1
 
-// parseKea reads a lease file of Kea's memfile backend: comma-separated values under a line with the columns' names, which differ
-// from version to version. It is a journal: the last line of an address counts, and one with a valid lifetime of 0 removes it
+// parseKea reads a lease file of Kea's memfile backend: comma-separated values below a line with the names of the columns, which differ
+// between versions. The file is a journal: the last line of an address counts, and a valid lifetime of 0 removes the lease
 // (https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html#memfile-basic-storage-for-leases).
 func parseKea(content []byte) iter.Seq2[netip.Addr, entry] {
-	return func(yield func(netip.Addr, entry) bool) {
-		var columns []string
-		for line := range bytes.Lines(content) {
-			if line[len(line)-1] != '\n' {
-				return // it is being written
+	content = content[:bytes.LastIndexByte(content, '\n')+1] // what follows is a line that is still being written
+	header, rows, _ := bytes.Cut(content, []byte("\n"))
+	columns := keaValues(header)
+	return eachLine(rows, func(line []byte) (addr netip.Addr, e entry) {
+		values := keaValues(line)
+		of := func(column string) string {
+			if i := slices.Index(columns, column); i >= 0 && i < len(values) {
+				return values[i]
 			}
-			values := strings.Split(strings.TrimRight(string(line), "\r\n"), ",")
-			if columns == nil {
-				columns = values
-				continue
-			}
-			of := func(column string) string {
-				for i, name := range columns {
-					if name == column && i < len(values) {
-						return values[i]
-					}
-				}
-				return ""
-			}
-			addr, ok := address(of("address"))
-			if !ok || of("lease_type") == "2" { // a prefix, which is no address
-				continue
-			}
-			e := entry{hostname: hostname(keaUnescaped(of("hostname"))), mac: mac(of("hwaddr"))}
-			lifetime, wrongLifetime := strconv.ParseUint(of("valid_lifetime"), 10, 32)
-			expires, wrongExpire := strconv.ParseInt(of("expire"), 10, 64)
-			if wrongLifetime != nil || wrongExpire != nil {
-				continue
-			}
-			if lifetime != keaForever {
-				e.expires = time.Unix(expires, 0)
-			}
-			if lifetime == 0 || !keaAssigned(of("state")) {
-				e = entry{}
-			}
-			if !yield(addr, e) {
-				return
-			}
+			return ""
 		}
-	}
+		lifetime, wrongLifetime := strconv.ParseUint(of("valid_lifetime"), 10, 32)
+		expires, wrongExpire := strconv.ParseInt(of("expire"), 10, 64)
+		if wrongLifetime != nil || wrongExpire != nil || of("lease_type") == "2" { // type 2 is a delegated prefix
+			return addr, e
+		}
+		addr = address(of("address"))
+		if lifetime == 0 || !keaAssigned(of("state")) {
+			return addr, e
+		}
+		if lifetime != keaForever {
+			e.expires = time.Unix(expires, 0)
+		}
+		e.hostname, e.mac = hostname(keaUnescaped(of("hostname"))), mac(of("hwaddr"))
+		return addr, e
+	})
 }
 
-// keaAssigned tells whether a state is that of an address in use: assigned, or registered by a client that chose it itself. Others are
-// declined, reclaimed after it expired, and released. Files of old versions have none.
+func keaValues(line []byte) []string {
+	return strings.Split(strings.TrimRight(string(line), "\r\n"), ",")
+}
+
+// keaAssigned tells whether a lease with this state is in use: assigned, or registered by a client that chose its address. Other states
+// are declined, reclaimed after expiry, and released. Files of old versions have no state.
 func keaAssigned(state string) bool { return state == "" || state == "0" || state == "4" }
 
-// keaUnescaped undoes what Kea writes for commas: &#x and two digits.
+// keaEscape is what Kea writes for a comma in a value: &#x and two hexadecimal digits.
+var keaEscape = regexp.MustCompile("&#x[[:xdigit:]]{2}")
+
 func keaUnescaped(s string) string {
-	const mark = "&#x"
-	var b strings.Builder
-	for {
-		before, after, found := strings.Cut(s, mark)
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		if len(after) >= 2 {
-			if c, err := hex.DecodeString(after[:2]); err == nil {
-				b.Write(c)
-				s = after[2:]
-				continue
-			}
-		}
-		b.WriteString(mark)
-		s = after
-	}
+	return keaEscape.ReplaceAllStringFunc(s, func(escape string) string {
+		c, _ := strconv.ParseUint(escape[3:], 16, 8)
+		return string([]byte{byte(c)})
+	})
 }
 
-// isKea tells whether a line is the first of a file of Kea's.
+// isKea tells whether a line is the first one of a lease file of Kea.
 func isKea(line []byte) bool {
 	return bytes.HasPrefix(line, []byte("address,")) && bytes.Contains(line, []byte(",valid_lifetime,"))
 }

@@ -1,7 +1,6 @@
-// Package names finds out what addresses are called, from the kernel's neighbour table, files and DNS, so that those who ask never
-// wait for any of these.
+// Package names looks up hostnames and MAC addresses in the kernel's neighbour table, in files and in DNS. Callers never wait for these.
 //
-// Nothing is done ahead: what was asked for is refreshed afterwards, for the next time, and while nobody asks nothing is read.
+// A question is answered with what is known, and starts a refresh for the next question. Without questions, nothing is read.
 package names
 
 import (
@@ -10,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,39 +18,39 @@ import (
 // refreshInterval is the least time between two looks at the neighbour table and the files.
 const refreshInterval = 5 * time.Second
 
-// Info is what is known of an address, empty where nothing is. Hostnames are printable UTF-8 of 253 bytes at most, without a dot at the
-// end; MACs are like 02:00:00:00:00:01.
+// Info is what is known of an address; an unknown part is empty. Hostnames are printable UTF-8 of at most 253 bytes, without a dot at the
+// end. MACs are like 02:00:00:00:00:01.
 type Info struct{ Hostname, MAC string }
 
-// Config says where to look.
+// Config says where to look up names.
 type Config struct {
-	LeaseFiles []string // of dnsmasq, Kea or ISC dhcpd, or like /etc/hosts; nil for the well-known ones that exist
-	ReverseDNS bool     // ask the system's resolver about addresses that no file has a name for
-	Limit      int      // how many addresses are remembered of each source
+	LeaseFiles []string // of dnsmasq, Kea or ISC dhcpd, or in the format of /etc/hosts; nil: those that exist of the default paths
+	ReverseDNS bool     // ask this machine's resolver about addresses without a hostname in a file
+	Limit      int      // how many addresses of each source are remembered
 	Log        *slog.Logger
 }
 
-// Names is what addresses are called. Its methods are safe for concurrent use.
+// Names knows names of addresses. Its methods are safe for concurrent use.
 type Names struct {
 	log     *slog.Logger
 	wake    chan struct{} // somebody has asked since the last refresh
 	known   atomic.Pointer[map[netip.Addr]Info]
-	reverse *reverse // nil without
+	reverse *reverse // nil without reverse DNS
 
-	// Of the refresh, of which there is one at a time.
+	// Only refresh uses these, and there is one refresh at a time.
 	neighbours *neighbours
 	hosts      *file
-	leases     []*leaseFile
-	expiry     time.Time // when the next lease ends that is part of known, zero if none does
+	leases     []leaseFile
+	expiry     time.Time // when the next lease in known ends; zero if none does
 }
 
-// Open looks for the first time. A lease file that was named and is there, but cannot be read, is an error; the log tells of
-// others, and of those that are not there.
+// Open reads all sources but DNS. If a lease file in Config.LeaseFiles exists and may not be read, that is an error. The log has all other
+// problems with files.
 func Open(c Config) (*Names, error) {
-	most := max(c.Limit, leastEntries)
+	limit := max(c.Limit, minEntries)
 	n := &Names{
-		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, most, c.Log),
-		hosts: &file{path: hostsFile, parse: parseHosts, optional: true, most: most},
+		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit, c.Log),
+		hosts: &file{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit},
 	}
 	n.known.Store(&map[netip.Addr]Info{})
 	if c.ReverseDNS {
@@ -61,7 +61,7 @@ func Open(c Config) (*Names, error) {
 		paths = leaseFilesOf("/etc/openwrt_release")
 	}
 	for _, path := range paths {
-		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, most))
+		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, limit))
 	}
 	n.refresh(time.Now())
 
@@ -71,14 +71,14 @@ func Open(c Config) (*Names, error) {
 			refused = append(refused, err)
 		}
 	}
-	if len(refused) > 0 {
-		return nil, errors.Join(refused...)
+	if err := errors.Join(refused...); err != nil {
+		return nil, err
 	}
 	n.logChanges()
 	return n, nil
 }
 
-// Of gives what is known of addr, at once, and has it looked for.
+// Of returns at once what is known of addr, and starts a refresh.
 func (n *Names) Of(addr netip.Addr) Info {
 	select {
 	case n.wake <- struct{}{}:
@@ -91,17 +91,17 @@ func (n *Names) Of(addr netip.Addr) Info {
 	return info
 }
 
-// Run looks for what is asked for, until ctx ends.
+// Run looks up names that were asked for, until ctx ends.
 func (n *Names) Run(ctx context.Context) {
-	var both sync.WaitGroup
+	var lookups sync.WaitGroup
+	defer lookups.Wait()
 	if n.reverse != nil {
-		both.Go(func() { n.reverse.run(ctx) })
+		lookups.Go(func() { n.reverse.run(ctx) })
 	}
-	both.Go(func() { n.keepUp(ctx) })
-	both.Wait()
+	n.keepUp(ctx)
 }
 
-// keepUp refreshes after somebody has asked, but not too often.
+// keepUp refreshes after a question, at most once in refreshInterval.
 func (n *Names) keepUp(ctx context.Context) {
 	for {
 		select {
@@ -109,7 +109,7 @@ func (n *Names) keepUp(ctx context.Context) {
 			return
 		case <-n.wake:
 		}
-		// On a network file system that hangs, a read takes for ever: that must not keep the program from its end.
+		// A read may hang on a network file system. That must not keep the program from ending.
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -127,20 +127,19 @@ func (n *Names) keepUp(ctx context.Context) {
 	}
 }
 
-// refresh looks at everything but DNS.
+// refresh reads all sources but DNS.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
-	changed = n.hosts.refresh(now) || changed
-	for _, l := range n.leases {
-		changed = l.refresh(now) || changed
+	for _, f := range append(slices.Concat(n.leases...), n.hosts) {
+		changed = f.refresh(now) || changed
 	}
 	if changed || !n.expiry.IsZero() && !now.Before(n.expiry) {
 		n.merge(now)
 	}
 }
 
-// merge makes known of what the sources have: /etc/hosts before leases, the neighbour table before leases, and of leases those
-// of the file that was named first.
+// merge makes known from the sources. /etc/hosts and the neighbour table win over leases, and the lease file that was named first over
+// the others.
 func (n *Names) merge(now time.Time) {
 	known := make(map[netip.Addr]Info, len(*n.known.Load()))
 	for addr, k := range n.neighbours.kept {
@@ -175,19 +174,19 @@ func (n *Names) merge(now time.Time) {
 	n.known.Store(&known)
 }
 
-// logChanges logs what has become of the sources, each change once.
+// logChanges logs each change in what can be read once.
 func (n *Names) logChanges() {
 	n.neighbours.logChanges()
 	n.hosts.logChanges(n.log)
 	var refused []string
 	for _, l := range n.leases {
-		for _, f := range l.files {
+		for _, f := range l {
 			if f.journal && l.main().err != nil {
-				continue // which says enough
+				continue // the log has that error
 			}
 			if f.optional && f.news() && errors.Is(f.err, fs.ErrPermission) {
-				refused = append(refused, f.path) // all in one line
-				f.logged = f.err.Error()
+				refused = append(refused, f.path) // one line of the log for all
+				f.logged = f.state()
 			}
 			f.logChanges(n.log)
 		}
@@ -197,7 +196,7 @@ func (n *Names) logChanges() {
 	}
 }
 
-// sleep waits for so long, and tells whether ctx has not ended.
+// sleep waits for d. It returns false if ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

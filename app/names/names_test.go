@@ -46,7 +46,7 @@ func newSources(t *testing.T, leases ...string) *sources {
 	s := &sources{t: t, folder: t.TempDir()}
 	log, b := logged()
 	s.log = b
-	s.Names = &Names{log: log, wake: make(chan struct{}, 1), hosts: &file{path: s.path("hosts"), parse: parseHosts, optional: true, most: 1000}}
+	s.Names = &Names{log: log, wake: make(chan struct{}, 1), hosts: &file{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}
 	s.Names.neighbours = newNeighbours(func() ([]neighbour, error) { s.dumps.Add(1); return s.neighbours, nil }, 1000, log)
 	s.known.Store(&map[netip.Addr]Info{})
 	for _, name := range leases {
@@ -225,7 +225,7 @@ func TestFilesAreReadWhenTheyChange(t *testing.T) {
 	s.look(now.Add(35 * time.Second))
 	s.look(now.Add(40 * time.Second))
 	s.want(laptop, Info{Hostname: "late"}) // what was read stays
-	s.wantLogged(1, "no lease file of dnsmasq")
+	s.wantLogged(1, "not a lease file of dnsmasq")
 	os.Remove(s.path("leases"))
 	s.look(now.Add(45 * time.Second))
 	s.want(laptop, Info{})
@@ -268,7 +268,7 @@ func TestKeasJournalHasParts(t *testing.T) {
 func TestFilesHaveBounds(t *testing.T) {
 	s := newSources(t, "large", "many")
 	s.write("large", "", time.Now())
-	if err := os.Truncate(s.path("large"), mostBytes+1); err != nil {
+	if err := os.Truncate(s.path("large"), maxBytes+1); err != nil {
 		t.Fatal(err)
 	}
 	var many strings.Builder

@@ -2,30 +2,32 @@ package names
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// keepNeighbours is for how long a MAC is remembered that the kernel has forgotten, which it does after minutes.
+// keepNeighbours is how long a MAC is remembered after the kernel has dropped it. The kernel does so within minutes.
 const keepNeighbours = time.Hour
 
 // neighbour is an entry of the kernel's table.
 type neighbour struct {
 	addr netip.Addr
 	mac  string
-	rank int64 // which one to believe where an address has several: that with the least
+	rank int64 // if an address has several entries, the lowest rank counts
 }
 
-// neighbours is what the kernel's neighbour table (ARP, NDP) has, or had not long ago.
+// neighbours remembers what the kernel's neighbour table (ARP, NDP) has, or had recently.
 type neighbours struct {
 	list   func() ([]neighbour, error)
-	most   int
+	limit  int // of addresses
 	log    *slog.Logger
 	kept   map[netip.Addr]keptMAC
 	err    error
-	logged string // of err, in the log
+	logged string // the text of err at the last call of logChanges
 }
 
 type keptMAC struct {
@@ -33,22 +35,22 @@ type keptMAC struct {
 	seen time.Time
 }
 
-func newNeighbours(list func() ([]neighbour, error), most int, log *slog.Logger) *neighbours {
-	return &neighbours{list: list, most: most, log: log, kept: map[netip.Addr]keptMAC{}}
+func newNeighbours(list func() ([]neighbour, error), limit int, log *slog.Logger) *neighbours {
+	return &neighbours{list: list, limit: limit, log: log, kept: map[netip.Addr]keptMAC{}}
 }
 
-// refresh looks at the table, and tells whether anything is not as it was.
+// refresh reads the table, and tells whether a MAC has changed.
 func (n *neighbours) refresh(now time.Time) (changed bool) {
 	var all []neighbour
 	all, n.err = n.list()
 	slices.SortStableFunc(all, func(a, b neighbour) int { return cmp.Compare(a.rank, b.rank) })
 	for _, each := range all {
 		was, known := n.kept[each.addr]
-		if !known && len(n.kept) >= n.most && !n.forgetOldest(now) {
+		if !known && len(n.kept) >= n.limit && !n.forgetOldest(now) {
 			continue
 		}
 		if known && was.seen.Equal(now) {
-			continue // a better one was in this table
+			continue // an entry of lower rank came before
 		}
 		n.kept[each.addr] = keptMAC{each.mac, now}
 		changed = changed || was.mac != each.mac
@@ -62,7 +64,7 @@ func (n *neighbours) refresh(now time.Time) (changed bool) {
 	return changed
 }
 
-// forgetOldest makes room for a new one by those that left the table first; there may be none.
+// forgetOldest makes room: it forgets the addresses that left the table first. It returns false if all are still in the table.
 func (n *neighbours) forgetOldest(now time.Time) bool {
 	oldest := now
 	for _, k := range n.kept {
@@ -73,21 +75,15 @@ func (n *neighbours) forgetOldest(now time.Time) bool {
 	if oldest.Equal(now) {
 		return false
 	}
-	for addr, k := range n.kept { // all of that time, so that this is not done for each new one
-		if k.seen.Equal(oldest) {
-			delete(n.kept, addr)
-		}
-	}
+	// Forgetting all addresses of that time at once keeps this from running again for each new address.
+	maps.DeleteFunc(n.kept, func(_ netip.Addr, k keptMAC) bool { return k.seen.Equal(oldest) })
 	return true
 }
 
 func (n *neighbours) logChanges() {
-	now := ""
-	if n.err != nil {
-		now = n.err.Error()
+	text := fmt.Sprint(n.err)
+	if n.err != nil && text != n.logged {
+		n.log.Warn("the kernel's neighbour table cannot be read, so MACs are missing", "error", n.err)
 	}
-	if now != "" && now != n.logged {
-		n.log.Warn("the kernel's neighbours cannot be read, so that MACs are missing", "error", n.err)
-	}
-	n.logged = now
+	n.logged = text
 }

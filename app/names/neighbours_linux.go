@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listNeighbours reads the kernel's table, for which no privilege is needed.
+// listNeighbours reads the kernel's neighbour table. It needs no privilege.
 func listNeighbours() (all []neighbour, err error) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		entries, err := netlink.NeighList(0, family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // of which most is there, and all is next time
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // most entries are there; the next dump has the others
 			return all, fmt.Errorf("listing neighbours: %w", err)
 		}
 		for i := range entries {
@@ -25,9 +25,9 @@ func listNeighbours() (all []neighbour, err error) {
 	return all, nil
 }
 
-// believable has the states in which the kernel knows, or knew, a MAC by the neighbour's own word or the administrator's, the surest
-// first (include/uapi/linux/neighbour.h). In others there is none, or it is made up from the address, as for groups (NUD_NOARP).
-var believable = []int{unix.NUD_PERMANENT, unix.NUD_REACHABLE, unix.NUD_DELAY, unix.NUD_PROBE, unix.NUD_STALE}
+// reliable lists the states in which the neighbour itself or the administrator has told the kernel its MAC, the surest first
+// (include/uapi/linux/neighbour.h). In other states there is no MAC, or it is derived from the address, as for multicast (NUD_NOARP).
+var reliable = []int{unix.NUD_PERMANENT, unix.NUD_REACHABLE, unix.NUD_DELAY, unix.NUD_PROBE, unix.NUD_STALE}
 
 func neighbourOf(n *netlink.Neigh) (neighbour, bool) {
 	addr, ok := netip.AddrFromSlice(n.IP)
@@ -35,9 +35,9 @@ func neighbourOf(n *netlink.Neigh) (neighbour, bool) {
 	if !ok || mac == "" || addr.IsMulticast() {
 		return neighbour{}, false
 	}
-	for rank, state := range believable {
+	for rank, state := range reliable {
 		if n.State&state != 0 {
-			// One address may be on several links, as link-local ones are: of two that are alike, let it not be chance.
+			// An address may be on several links, as link-local ones are. The index makes the choice between equal states stable.
 			return neighbour{addr.Unmap(), mac, int64(rank)<<32 | int64(n.LinkIndex)}, true
 		}
 	}

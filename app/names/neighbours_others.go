@@ -2,5 +2,5 @@
 
 package names
 
-// listNeighbours finds none: only Linux's table is read.
+// listNeighbours finds none: promflow reads the neighbour table on Linux only.
 func listNeighbours() ([]neighbour, error) { return nil, nil }

@@ -13,61 +13,63 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
 
-// What a resolver has to bear, and for how long an answer holds.
+// How many questions the resolver gets, and how long an answer holds.
 const (
 	lookupsPerSecond = 20
 	lookupsAtOnce    = 8
 	lookupsQueued    = 512
-	lookupTimeout    = 12 * time.Second // a second server is tried after 5 s (resolv.conf(5))
+	lookupTimeout    = 12 * time.Second // Go tries the second server after 5 s (resolv.conf(5))
 
 	keepName    = time.Hour
 	keepNoName  = 15 * time.Minute
-	keepFailure = time.Minute // and twice as long each time, while others are answered
-	mostDoubled = 4
+	keepFailure = time.Minute // doubles with each further failure, as long as the resolver answers other questions
+	maxDoubled  = 4
 
-	// After so many lookups without an answer, whatever they were about, nobody seems to be there: then one is asked at a time, after
-	// a pause, until there is an answer.
+	// After silentAfter lookups in a row without an answer, no server seems to be there. From then on there is one lookup at a time,
+	// with a pause after each, until a server answers.
 	silentAfter = 16
 	silentPause = 5 * time.Second
 )
 
-// errNoUse says that a server was heard, but has said nothing of use.
-var errNoUse = errors.New("the name server cannot tell")
+// errFailed says that a name server was there, and failed to answer, as with SERVFAIL.
+var errFailed = errors.New("the name server cannot answer")
 
-// lookup asks the system's resolver for the names of an address.
+// lookup asks this machine's resolver for the names of an address.
 func lookup(ctx context.Context, addr string) ([]string, error) { return lookupBy(ctx, resolver, addr) }
 
 func lookupBy(ctx context.Context, by *net.Resolver, addr string) ([]string, error) {
 	heard := new(atomic.Bool)
 	names, err := by.LookupAddr(context.WithValue(ctx, heardKey{}, heard), addr)
 	if err != nil && heard.Load() {
-		err = fmt.Errorf("%w: %w", errNoUse, err)
+		err = fmt.Errorf("%w: %w", errFailed, err)
 	}
 	return names, err
 }
 
-// heardKey is for what is to become true once a server is heard: errors do not tell a SERVFAIL from a closed port.
+// heardKey is the context key of an *atomic.Bool that becomes true once a server responds. The errors of package net do not tell SERVFAIL
+// from a closed port.
 type heardKey struct{}
 
-// listened is a connection to a server.
-type listened struct {
+// heardConn is a connection to a server that notes when the server responds.
+type heardConn struct {
 	*net.UDPConn
 	heard *atomic.Bool
 }
 
-func (l listened) Read(b []byte) (int, error) {
-	n, err := l.UDPConn.Read(b)
+func (c heardConn) Read(b []byte) (int, error) {
+	n, err := c.UDPConn.Read(b)
 	if err == nil {
-		l.heard.Store(true)
+		c.heard.Store(true)
 	}
 	return n, err
 }
 
-// resolver is Go's own: the C library's could not be told to stop. Go's, too, stops at a deadline only, and not when it is told to,
-// unless its connections do.
+// resolver is Go's own, because a lookup by the C library cannot be cancelled. Go's resolver heeds deadlines, but not cancellation, so
+// its connections are closed when the context ends.
 var resolver = &net.Resolver{
 	PreferGo: true,
 	Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -77,49 +79,49 @@ var resolver = &net.Resolver{
 		}
 		heard, asked := ctx.Value(heardKey{}).(*atomic.Bool)
 		if udp, ok := c.(*net.UDPConn); ok && asked {
-			return listened{udp, heard}, nil
+			return heardConn{udp, heard}, nil
 		}
 		return c, err
 	},
 }
 
-// reverse is what DNS has for addresses.
+// reverse looks up the hostnames of addresses in DNS, and remembers them.
 type reverse struct {
 	lookup  func(ctx context.Context, addr string) ([]string, error)
-	most    int
+	limit   int // of addresses
 	log     *slog.Logger
 	limiter *rate.Limiter
 	queue   chan netip.Addr
 
 	mu         sync.Mutex
-	answers    map[netip.Addr]*list.Element // of recent
-	recent     *list.List                   // of *answer, the one that was asked for last in front
+	answers    map[netip.Addr]*list.Element // elements of recent
+	recent     *list.List                   // of *answer; the most recently used is in front
 	unanswered int                          // lookups since the last answer
-	toldSilent bool
+	toldSilent bool                         // the log has been told that no server answers
 }
 
-// answer is what DNS had for an address.
+// answer is what is known of an address.
 type answer struct {
 	addr     netip.Addr
 	name     string
-	asked    bool      // has been
-	until    time.Time // when to ask again
+	until    time.Time // when to ask again; zero: it was never looked up
 	failures int
 	queued   bool
 }
 
-func newReverse(lookup func(context.Context, string) ([]string, error), most int, log *slog.Logger) *reverse {
+func newReverse(lookup func(context.Context, string) ([]string, error), limit int, log *slog.Logger) *reverse {
 	return &reverse{
-		lookup: lookup, most: most, log: log,
+		lookup: lookup, limit: limit, log: log,
 		limiter: rate.NewLimiter(lookupsPerSecond, 1), queue: make(chan netip.Addr, lookupsQueued),
 		answers: map[netip.Addr]*list.Element{}, recent: list.New(),
 	}
 }
 
-// name gives what the last answer was, and queues addr if that does not hold any more. What finds no room in the queue comes again, with
-// the next reading.
+// name returns the last known name, and queues addr for a lookup if the answer is too old. If the queue is full, the next reading tries
+// again.
 func (r *reverse) name(addr netip.Addr) string {
-	if !hasReverse(addr) {
+	// No server knows multicast, link-local, unspecified and broadcast addresses.
+	if !addr.IsGlobalUnicast() && !addr.IsLoopback() {
 		return ""
 	}
 	r.mu.Lock()
@@ -128,16 +130,16 @@ func (r *reverse) name(addr netip.Addr) string {
 	if known {
 		r.recent.MoveToFront(e)
 	} else {
-		if r.recent.Len() >= r.most {
+		if r.recent.Len() >= r.limit {
 			delete(r.answers, r.recent.Remove(r.recent.Back()).(*answer).addr)
 		}
 		e = r.recent.PushFront(&answer{addr: addr})
 		r.answers[addr] = e
 	}
 	a := e.Value.(*answer)
-	// Half of the queue is for addresses that were never asked about: where there are more than can be asked about in time, the first
-	// ones of each reading would keep the others from their turn.
-	if !a.queued && (!a.asked || len(r.queue) < lookupsQueued/2 && !time.Now().Before(a.until)) {
+	// Half of the queue is reserved for addresses that were never looked up. If there are more addresses than can be looked up in time,
+	// the first ones of each reading would otherwise fill the queue again and again.
+	if !a.queued && (a.until.IsZero() || len(r.queue) < lookupsQueued/2 && !time.Now().Before(a.until)) {
 		select {
 		case r.queue <- addr:
 			a.queued = true
@@ -147,16 +149,11 @@ func (r *reverse) name(addr netip.Addr) string {
 	return a.name
 }
 
-// hasReverse tells whether a name server may know addr: those of a link only, and of groups, it does not.
-func hasReverse(addr netip.Addr) bool {
-	return !addr.IsMulticast() && !addr.IsLinkLocalUnicast() && !addr.IsUnspecified() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// run asks, until ctx ends.
+// run looks up queued addresses until ctx ends.
 func (r *reverse) run(ctx context.Context) {
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	slots := make(chan struct{}, lookupsAtOnce)
+	var lookups errgroup.Group
+	lookups.SetLimit(lookupsAtOnce)
+	defer lookups.Wait()
 	for {
 		var addr netip.Addr
 		select {
@@ -165,7 +162,7 @@ func (r *reverse) run(ctx context.Context) {
 		case addr = <-r.queue:
 		}
 		if r.silent() {
-			asking.Wait()
+			lookups.Wait()
 			if r.ask(ctx, addr); r.silent() && !sleep(ctx, silentPause) {
 				return
 			}
@@ -174,28 +171,20 @@ func (r *reverse) run(ctx context.Context) {
 		if r.limiter.Wait(ctx) != nil {
 			return
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case slots <- struct{}{}:
-		}
-		asking.Go(func() {
-			r.ask(ctx, addr)
-			<-slots
-		})
+		lookups.Go(func() error { r.ask(ctx, addr); return nil })
 	}
 }
 
-// silent tells whether there seems to be nobody who answers, and logs it once.
+// silent tells whether no server seems to answer, and logs each change of that.
 func (r *reverse) silent() bool {
 	r.mu.Lock()
 	silent := r.unanswered >= silentAfter
 	news := silent != r.toldSilent
 	r.toldSilent = silent
-	r.mu.Unlock() // or a log that nobody reads would hold up who asks for names
+	r.mu.Unlock() // before logging: if nobody reads the log, callers of name must not wait for it
 	switch {
 	case news && silent:
-		r.log.Warn("the resolver does not answer: it is asked for the names of addresses only now and then (see --reverse-dns)")
+		r.log.Warn("the resolver does not answer: promflow asks it for hostnames only now and then (see --reverse-dns)")
 	case news:
 		r.log.Info("the resolver answers again")
 	}
@@ -212,7 +201,7 @@ func (r *reverse) ask(ctx context.Context, addr netip.Addr) {
 	}
 }
 
-// store keeps what a lookup gave. A name that was known stays until there is another answer: a failure says nothing about it.
+// store keeps the result of a lookup. A failure says nothing about a known name, so that stays until there is another answer.
 func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	for i := range names {
 		names[i] = hostname(names[i])
@@ -224,26 +213,26 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	silent := r.unanswered >= silentAfter
-	if r.unanswered++; answered || errors.Is(err, errNoUse) { // which many zones of other people are good for
+	if r.unanswered++; answered || errors.Is(err, errFailed) { // many zones in the internet fail; the resolver is there
 		r.unanswered = 0
 	}
 	e, known := r.answers[addr]
 	if !known {
-		return // it has made room for others
+		return // another address has taken its place
 	}
 	a := e.Value.(*answer)
-	a.queued, a.asked = false, true
+	a.queued = false
 	now := time.Now()
 	switch {
 	case !answered:
-		a.until = now.Add(keepFailure << min(a.failures, mostDoubled))
-		if !silent { // else it is not about this address
+		a.until = now.Add(keepFailure << min(a.failures, maxDoubled))
+		if !silent { // else the address is not to blame
 			a.failures++
 		}
 	case len(names) == 0:
 		a.name, a.until, a.failures = "", now.Add(keepNoName), 0
 	default:
-		if !slices.Contains(names, a.name) { // servers give several in turn
+		if !slices.Contains(names, a.name) { // servers change the order of several names
 			a.name = slices.Min(names)
 		}
 		a.until, a.failures = now.Add(keepName), 0

@@ -244,7 +244,7 @@ func TestZonesThatFailDoNotSlowOthersDown(t *testing.T) {
 			if addr == host(499).String() {
 				return named(ctx, addr)
 			}
-			return nil, fmt.Errorf("%w: %w", errNoUse, &net.DNSError{IsTemporary: true})
+			return nil, fmt.Errorf("%w: %w", errFailed, &net.DNSError{IsTemporary: true})
 		})
 		for i := range 500 {
 			r.name(host(i))
@@ -310,7 +310,7 @@ func TestServerIsHeard(t *testing.T) {
 	}}
 	for _, want := range []bool{true, false} {
 		_, err := lookupBy(t.Context(), ours, "192.0.2.1")
-		if err == nil || errors.Is(err, errNoUse) != want {
+		if err == nil || errors.Is(err, errFailed) != want {
 			t.Errorf("the error is %v; is a server heard? %v", err, want)
 		}
 		fails.Close()
