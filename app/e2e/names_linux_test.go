@@ -312,7 +312,7 @@ func TestLeaseFilesMustBeReadableLater(t *testing.T) {
 	p = start(t, here, insideMounts(t, here, mounts, args...)).listening()
 	moves(t, there, "a0", "10.0.0.1")
 	p.called(map[string]string{"10.0.0.1": " "})
-	if log := p.log.String(); strings.Count(log, "lease files cannot be read") != 1 || !strings.Contains(log, wellKnown+"/dnsmasq.leases") {
+	if log := p.log.String(); strings.Count(log, "files cannot be read") != 1 || !strings.Contains(log, wellKnown+"/dnsmasq.leases") {
 		t.Errorf("the log is %s", log)
 	}
 	hand(t, leases)

@@ -61,21 +61,39 @@ func leaseFilesOf(openWrtRelease string) []string {
 type file struct {
 	path     string
 	parse    parser // nil: the content tells
-	optional bool   // a default path: the file need not exist
-	journal  bool   // an older part of a lease file; only Kea has these
+	optional bool   // nobody named it: it need not exist
+	older    bool   // an older part of a journal; only Kea has these
 	limit    int    // of addresses
 
-	found  map[netip.Addr]entry
-	more   bool // the file has more addresses than limit
-	err    error
-	logged string // the state at the last call of logChanges
+	found map[netip.Addr]entry
+	reported
 
 	info      os.FileInfo // as of the last read; nil if there was none
 	readAt    time.Time
 	notBefore time.Time // when to look at it again
 }
 
-var errFormat = errors.New("this is not a lease file of dnsmasq, Kea or ISC dhcpd, and not in the format of /etc/hosts")
+// reported is an error of a source, which the log gets when it changes.
+type reported struct {
+	err    error
+	logged string // the text of err at the last call of news
+}
+
+// news tells whether the error has changed since the last call.
+func (r *reported) news() bool {
+	text := ""
+	if r.err != nil {
+		text = r.err.Error()
+	}
+	was := r.logged
+	r.logged = text
+	return text != was
+}
+
+var (
+	errFormat = errors.New("this is not a lease file of dnsmasq, Kea or ISC dhcpd, and not in the format of /etc/hosts")
+	errMore   = errors.New("a file has more addresses than are kept (see --max-ips)") // the others were found
+)
 
 // refresh reads the file if it may have changed, and tells whether found is new.
 func (f *file) refresh(now time.Time) bool {
@@ -86,9 +104,9 @@ func (f *file) refresh(now time.Time) bool {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		had := f.found != nil
-		f.found, f.info, f.err = nil, nil, err
-		if f.optional {
-			f.err = nil
+		f.found, f.info, f.err = nil, nil, nil
+		if !f.optional {
+			f.err = err
 		}
 		return had
 	case err != nil:
@@ -98,46 +116,50 @@ func (f *file) refresh(now time.Time) bool {
 		f.readAt.Sub(info.ModTime()) > settled:
 		return false
 	}
-	found, more, err := f.read()
+	found, err := f.read()
 	f.notBefore = now.Add(perMiB * time.Duration(min(info.Size(), maxBytes)>>20)) // read stops at maxBytes
-	if f.err = err; err != nil {
+	if f.err = err; found == nil {
 		f.info = nil // so that it is tried again
 		return false
 	}
-	f.found, f.more, f.info, f.readAt = found, more, info, now
+	f.found, f.info, f.readAt = found, info, now
 	return true
 }
 
-func (f *file) read() (found map[netip.Addr]entry, more bool, err error) {
+// read returns nil and an error if nothing can be read.
+func (f *file) read() (map[netip.Addr]entry, error) {
 	// Without O_NONBLOCK, opening a named pipe may block for ever.
 	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer in.Close()
 	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, false, errors.Join(fmt.Errorf("%s is not a regular file", f.path), err)
+		return nil, errors.Join(fmt.Errorf("%s is not a regular file", f.path), err)
 	}
 	content, err := io.ReadAll(io.LimitReader(in, maxBytes+1))
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if len(content) > maxBytes {
-		return nil, false, fmt.Errorf("%s is larger than %d MiB", f.path, maxBytes>>20)
+		return nil, fmt.Errorf("%s is larger than %d MiB", f.path, maxBytes>>20)
 	}
 	parse := f.parse
 	if parse == nil {
 		kea := false
 		parse, kea = format(content)
 		switch {
-		case f.journal && !kea:
-			return nil, false, nil
+		case f.older && !kea:
+			return map[netip.Addr]entry{}, nil
 		case parse == nil:
-			return nil, false, fmt.Errorf("%s: %w", f.path, errFormat)
+			return nil, fmt.Errorf("%s: %w", f.path, errFormat)
 		}
 	}
-	found, more = gather(parse(content), f.limit)
-	return found, more, nil
+	found, more := gather(parse(content), f.limit)
+	if more {
+		err = errMore
+	}
+	return found, err
 }
 
 // format returns the parser for a content, nil if there is none. The first line decides that is neither blank nor a comment.
@@ -162,59 +184,42 @@ func format(content []byte) (parse parser, kea bool) {
 	return parseHosts, false // nothing yet
 }
 
-// news tells whether the log does not have the state of the file yet.
-func (f *file) news() bool { return f.state() != f.logged }
-
-func (f *file) state() string {
+// log logs whether the file can be read.
+func (f *file) log(log *slog.Logger) {
 	switch {
-	case f.err != nil:
-		return f.err.Error()
-	case f.more:
-		return "more"
-	}
-	return ""
-}
-
-// logChanges logs whether the file can be read, if that has changed.
-func (f *file) logChanges(log *slog.Logger) {
-	if !f.news() {
-		return
-	}
-	switch {
+	case f.err == nil:
+		log.Info("a file can be read now", "file", f.path)
 	case errors.Is(f.err, fs.ErrNotExist):
 		log.Warn("a lease file is not there (yet)", "file", f.path)
-	case f.err != nil:
-		log.Warn("a file gives no names", "error", f.err)
-	case f.more:
-		log.Warn("a file has more addresses than are kept (see --max-ips)", "file", f.path, "addresses", f.limit)
+	case errors.Is(f.err, errMore):
+		log.Warn(f.err.Error(), "file", f.path, "addresses", f.limit)
 	default:
-		log.Info("a file can be read now", "file", f.path)
+		log.Warn("a file gives no names", "error", f.err)
 	}
-	f.logged = f.state()
 }
 
-// leaseFile is a lease file with the older parts of its journal, the oldest first. Kea cleans up its journal by moving it to FILE.1. From
-// that and FILE.2, the result of the last clean-up, it makes FILE.completed, and renames that to FILE.2 in the end. FILE has only what was
+// journal is a file with the older parts of its journal, the oldest first. Kea cleans up its lease file by moving it to FILE.1. From that
+// and FILE.2, the result of the last clean-up, it makes FILE.completed, and renames that to FILE.2 in the end. FILE has only what was
 // written since (kea-lfc(8)).
-type leaseFile []*file
+type journal []*file
 
-func newLeaseFile(path string, optional bool, limit int) (l leaseFile) {
+func newLeaseFile(path string, optional bool, limit int) (j journal) {
 	for _, part := range []string{".2", ".1", ".completed"} {
-		l = append(l, &file{path: path + part, optional: true, journal: true, limit: limit})
+		j = append(j, &file{path: path + part, optional: true, older: true, limit: limit})
 	}
-	return append(l, &file{path: path, optional: optional, limit: limit})
+	return append(j, &file{path: path, optional: optional, limit: limit})
 }
 
 // main is the file itself.
-func (l leaseFile) main() *file { return l[len(l)-1] }
+func (j journal) main() *file { return j[len(j)-1] }
 
 // all yields the newest entry of each address.
-func (l leaseFile) all() iter.Seq2[netip.Addr, entry] {
+func (j journal) all() iter.Seq2[netip.Addr, entry] {
 	return func(yield func(netip.Addr, entry) bool) {
-		for i, f := range l {
+		for i, f := range j {
 			for addr, e := range f.found {
 				newer := func(f *file) bool { _, has := f.found[addr]; return has }
-				if !slices.ContainsFunc(l[i+1:], newer) && !yield(addr, e) {
+				if !slices.ContainsFunc(j[i+1:], newer) && !yield(addr, e) {
 					return
 				}
 			}

@@ -4,6 +4,7 @@
 package names
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -39,8 +40,7 @@ type Names struct {
 
 	// Only refresh uses these, and there is one refresh at a time.
 	neighbours *neighbours
-	hosts      *file
-	leases     []leaseFile
+	files      []journal // those whose names win come first
 	expiry     time.Time // when the next lease in known ends; zero if none does
 }
 
@@ -50,7 +50,7 @@ func Open(c Config) (*Names, error) {
 	limit := max(c.Limit, minEntries)
 	n := &Names{
 		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit, c.Log),
-		hosts: &file{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit},
+		files: []journal{{{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit}}},
 	}
 	n.known.Store(&map[netip.Addr]Info{})
 	if c.ReverseDNS {
@@ -61,14 +61,14 @@ func Open(c Config) (*Names, error) {
 		paths = leaseFilesOf("/etc/openwrt_release")
 	}
 	for _, path := range paths {
-		n.leases = append(n.leases, newLeaseFile(path, c.LeaseFiles == nil, limit))
+		n.files = append(n.files, newLeaseFile(path, c.LeaseFiles == nil, limit))
 	}
 	n.refresh(time.Now())
 
 	var refused []error
-	for _, l := range n.leases {
-		if err := l.main().err; c.LeaseFiles != nil && errors.Is(err, fs.ErrPermission) {
-			refused = append(refused, err)
+	for _, j := range n.files {
+		if f := j.main(); !f.optional && errors.Is(f.err, fs.ErrPermission) {
+			refused = append(refused, f.err)
 		}
 	}
 	if err := errors.Join(refused...); err != nil {
@@ -130,7 +130,7 @@ func (n *Names) keepUp(ctx context.Context) {
 // refresh reads all sources but DNS.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
-	for _, f := range append(slices.Concat(n.leases...), n.hosts) {
+	for _, f := range slices.Concat(n.files...) {
 		changed = f.refresh(now) || changed
 	}
 	if changed || !n.expiry.IsZero() && !now.Before(n.expiry) {
@@ -138,19 +138,15 @@ func (n *Names) refresh(now time.Time) {
 	}
 }
 
-// merge makes known from the sources. /etc/hosts and the neighbour table win over leases, and the lease file that was named first over
-// the others.
+// merge makes known from the sources. The neighbour table wins over files, and a file over those that come after it.
 func (n *Names) merge(now time.Time) {
 	known := make(map[netip.Addr]Info, len(*n.known.Load()))
 	for addr, k := range n.neighbours.kept {
 		known[addr] = Info{MAC: k.mac}
 	}
-	for addr, e := range n.hosts.found {
-		known[addr] = Info{e.hostname, known[addr].MAC}
-	}
 	n.expiry = time.Time{}
-	for _, l := range n.leases {
-		for addr, e := range l.all() {
+	for _, j := range n.files {
+		for addr, e := range j.all() {
 			if !e.expires.IsZero() {
 				if !now.Before(e.expires) {
 					continue
@@ -159,14 +155,8 @@ func (n *Names) merge(now time.Time) {
 					n.expiry = e.expires
 				}
 			}
-			info := known[addr]
-			if info.Hostname == "" {
-				info.Hostname = e.hostname
-			}
-			if info.MAC == "" {
-				info.MAC = e.mac
-			}
-			if info != (Info{}) {
+			was := known[addr]
+			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {
 				known[addr] = info
 			}
 		}
@@ -177,22 +167,21 @@ func (n *Names) merge(now time.Time) {
 // logChanges logs each change in what can be read once.
 func (n *Names) logChanges() {
 	n.neighbours.logChanges()
-	n.hosts.logChanges(n.log)
-	var refused []string
-	for _, l := range n.leases {
-		for _, f := range l {
-			if f.journal && l.main().err != nil {
-				continue // the log has that error
+	var refused []string // for one line of the log
+	for _, j := range n.files {
+		for _, f := range j {
+			switch {
+			case f.older && j.main().err != nil: // which the log has
+			case !f.news():
+			case f.optional && errors.Is(f.err, fs.ErrPermission):
+				refused = append(refused, f.path)
+			default:
+				f.log(n.log)
 			}
-			if f.optional && f.news() && errors.Is(f.err, fs.ErrPermission) {
-				refused = append(refused, f.path) // one line of the log for all
-				f.logged = f.state()
-			}
-			f.logChanges(n.log)
 		}
 	}
 	if len(refused) > 0 {
-		n.log.Warn("lease files cannot be read, and give no names (see --user and --lease-files)", "files", refused, "error", fs.ErrPermission)
+		n.log.Warn("files cannot be read, and give no names (see --user and --lease-files)", "files", refused, "error", fs.ErrPermission)
 	}
 }
 

@@ -2,7 +2,6 @@ package names
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -22,12 +21,11 @@ type neighbour struct {
 
 // neighbours remembers what the kernel's neighbour table (ARP, NDP) has, or had recently.
 type neighbours struct {
-	list   func() ([]neighbour, error)
-	limit  int // of addresses
-	log    *slog.Logger
-	kept   map[netip.Addr]keptMAC
-	err    error
-	logged string // the text of err at the last call of logChanges
+	list  func() ([]neighbour, error)
+	limit int // of addresses
+	log   *slog.Logger
+	kept  map[netip.Addr]keptMAC
+	reported
 }
 
 type keptMAC struct {
@@ -81,9 +79,7 @@ func (n *neighbours) forgetOldest(now time.Time) bool {
 }
 
 func (n *neighbours) logChanges() {
-	text := fmt.Sprint(n.err)
-	if n.err != nil && text != n.logged {
+	if n.news() && n.err != nil {
 		n.log.Warn("the kernel's neighbour table cannot be read, so MACs are missing", "error", n.err)
 	}
-	n.logged = text
 }
