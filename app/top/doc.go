@@ -1,5 +1,4 @@
-// Package top shows who moves how much right now: on a terminal, until the user leaves, or as text. What is shown is a
-// [talkers.Report], whoever gives it.
+// Package top shows the top talkers: on a terminal until the user quits, or as text. It shows a [talkers.Report] from any source.
 //
-// Model is what is seen, without a terminal; Show puts it on one, Print writes text.
+// Model is the state of the view, without a terminal. Show draws it on one, and Print writes text.
 package top

@@ -3,11 +3,12 @@ package top
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// units is how rates are written: in bits or in bytes a second.
+// units says whether rates are in bits or bytes per second.
 type units bool
 
 const (
@@ -15,7 +16,7 @@ const (
 	inBytes units = true
 )
 
-// rate writes bytes a second.
+// rate writes a rate in bytes per second.
 func (u units) rate(bytes int64) string {
 	if u == inBytes {
 		return si(float64(bytes)) + "B/s"
@@ -23,19 +24,19 @@ func (u units) rate(bytes int64) string {
 	return si(8*float64(bytes)) + "bit/s"
 }
 
-// size writes bytes.
+// size writes a number of bytes.
 func size(bytes int64) string { return si(float64(bytes)) + "B" }
 
-// share writes a part of 1 in per cent.
+// share writes a share from 0 to 1 as a percentage.
 func share(part float64) string {
-	if !(part >= 0 && part <= 1) { // nor is it not a number
+	if !(part >= 0 && part <= 1) { // NaN, too
 		return "-"
 	}
 	return fmt.Sprintf("%.1f %%", 100*part)
 }
 
-// si writes a number with three significant digits, or as the whole number that it is below 1000, and the prefix of its unit. What is
-// below 0 can only be wrong, and is 0.
+// si writes a number with three significant digits and an SI prefix, or as a whole number if it is below 1000. Negative numbers can only be
+// wrong, and become 0.
 func si(v float64) string {
 	v = max(v, 0)
 	if v < 999.5 {
@@ -51,18 +52,15 @@ func si(v float64) string {
 
 const prefixes = " kMGTPE" // 2^63 bytes are 9.22 EB
 
-// spark draws values as a line of so many columns, the last value at its end, where the highest one is as high as a character. Where
-// nothing moved, and where there are fewer values, is space.
+// spark draws the last values as a line of width columns. The highest value has the height of a character. Values of 0, and missing values
+// at the beginning, are spaces.
 func spark(values []int64, width int, ascii bool) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
 	if ascii {
 		levels = []rune(".:-=+*#@")
 	}
 	values = values[max(len(values)-max(width, 0), 0):]
-	most := int64(1)
-	for _, v := range values {
-		most = max(most, v)
-	}
+	most := slices.Max(append([]int64{1}, values...))
 	var b strings.Builder
 	b.WriteString(strings.Repeat(" ", max(width-len(values), 0)))
 	for _, v := range values {

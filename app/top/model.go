@@ -1,8 +1,10 @@
 package top
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -10,20 +12,20 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// Model is the state of the view: what is asked, the last answer, and what of it is seen. It does nothing but change when it is told
-// something, and draws itself as text. The zero Model is not ready: see NewModel.
+// Model is the state of the view: the query, the last report, and the part of it that is on the screen. It changes only when a method is
+// called, and draws itself as text. NewModel makes one.
 type Model struct {
-	watched string // who is asked
+	watched string // the promflow that is asked
 	ascii   bool
 	units   units
 
-	query   talkers.Query // without its page
-	first   int           // of the rows that are seen
+	query   talkers.Query // without Offset and Limit
+	first   int           // the first row on the screen
 	columns int           // of the terminal
 	lines   int
 
-	report   *talkers.Report
-	answered talkers.Query // what the report is the answer to
+	report   *talkers.Report // the zero Report before the first answer
+	answered talkers.Query   // the query that report answers
 
 	now     time.Time
 	failure string // why there is no newer report
@@ -34,25 +36,28 @@ type Model struct {
 	paused, help, editing bool
 }
 
-// warning is what was logged at some time.
+// warning is a message of the log.
 type warning struct {
 	at   time.Time
 	text string
 }
 
-// warningShown is for how long a logged warning is on the screen.
+// warningShown is how long a warning stays on the screen.
 const warningShown = time.Minute
 
-// NewModel makes the view of what o says.
+// NewModel makes a view without a report.
 func NewModel(o Options) *Model {
-	m := &Model{watched: o.Watched, ascii: o.ASCII, units: units(o.Bytes), query: o.Query, columns: 80, lines: 24}
-	if m.query.Sort == "" {
-		m.query.Sort = talkers.Sorts[0]
+	m := &Model{
+		watched: o.Watched, ascii: o.ASCII, units: units(o.Bytes), query: o.Query, columns: 80, lines: 24, report: &talkers.Report{},
 	}
+	m.query.Sort = cmp.Or(m.query.Sort, talkers.Sorts[0])
 	return m
 }
 
-// Query gives what is to be asked now: the rows that are seen, and as many on either side.
+// waiting tells whether there is no report yet.
+func (m *Model) waiting() bool { return m.report.Time.IsZero() }
+
+// Query returns the query for the rows on the screen, and for as many above and below.
 func (m *Model) Query() talkers.Query {
 	q := m.query
 	page := min(m.page(), talkers.MaxLimit/3)
@@ -61,93 +66,80 @@ func (m *Model) Query() talkers.Query {
 	return q
 }
 
-// Answer takes a report, the answer to q. What was asked before the question changed is not shown.
+// Answer shows a report, the answer to q, unless the user has changed the query since.
 func (m *Model) Answer(q talkers.Query, r *talkers.Report) {
 	m.failure = ""
 	if q.Sort != m.query.Sort || q.Reverse != m.query.Reverse || q.Filter != m.query.Filter {
 		return
 	}
-	if m.paused && m.report != nil && q == m.answered {
+	if m.paused && !m.waiting() && q == m.answered {
 		return
 	}
 	m.report, m.answered = r, q
 	m.scroll(0)
 }
 
-// Fail takes the reason why there is no answer.
+// Fail shows why there is no answer.
 func (m *Model) Fail(err error) {
 	if m.failure == "" {
 		m.failed = m.now
 	}
-	m.failure = strings.TrimPrefix(err.Error(), m.watched+": ") // which the screen has already
+	m.failure = strings.TrimPrefix(err.Error(), m.watched+": ") // the heading has it
 }
 
-// Tick tells the time.
+// Tick sets the time.
 func (m *Model) Tick(now time.Time) { m.now = now }
 
-// Warn takes what was logged, of which the last two are shown.
+// Warn shows a message of the log. The last two are on the screen.
 func (m *Model) Warn(text string) {
 	m.warnings = slices.DeleteFunc(m.warnings, func(w warning) bool { return w.text == text })
 	m.warnings = append(m.warnings, warning{m.now, text})
 	m.warnings = m.warnings[max(len(m.warnings)-2, 0):]
 }
 
-// Resize tells how large the terminal is.
+// Resize sets the size of the terminal.
 func (m *Model) Resize(columns, lines int) {
 	m.columns, m.lines = max(columns, 0), max(lines, 0)
 	m.scroll(0)
 }
 
-// Key is one that was pressed: a special one by name, or what was written.
+// Key is a pressed key: the name of a special key, or the text that the key types.
 type Key struct {
-	Name string // one of those below
+	Name string // as tcell.KeyNames has it
 	Text string
 }
 
-// The names of keys.
+// Names of special keys.
 const (
-	Up, Down, PageUp, PageDown, Home, End = "up", "down", "page up", "page down", "home", "end"
-	Enter, Escape, Backspace              = "enter", "escape", "backspace"
+	Up, Down, PageUp, PageDown, Home, End = "Up", "Down", "PgUp", "PgDn", "Home", "End"
+	Enter, Escape, Backspace              = "Enter", "Esc", "Backspace"
 	ControlC, ControlU                    = "Ctrl-C", "Ctrl-U"
 )
 
-// Press takes a key, and tells whether the user wants to leave.
+// Press processes a key, and tells whether the user wants to quit.
 func (m *Model) Press(k Key) (quit bool) {
-	switch {
-	case k.Name == ControlC:
-		return true
-	case m.editing:
+	if m.editing && k.Name != ControlC {
 		m.edit(k)
 		return false
 	}
 	page := max(m.page(), 1)
-	switch k.Name {
-	case Up:
+	switch cmp.Or(k.Name, k.Text) {
+	case ControlC, "q", "Q":
+		return true
+	case Up, "k":
 		m.scroll(-1)
-	case Down:
+	case Down, "j":
 		m.scroll(1)
 	case PageUp:
 		m.scroll(-page)
 	case PageDown:
 		m.scroll(page)
-	case Home:
+	case Home, "g":
 		m.scroll(-m.first)
-	case End:
-		m.scroll(m.matching())
+	case End, "G":
+		m.scroll(m.report.Matching)
 	case Escape:
 		m.filter("")
-	}
-	switch k.Text {
-	case "q", "Q":
-		return true
-	case "k":
-		m.scroll(-1)
-	case "j":
-		m.scroll(1)
-	case "g":
-		m.scroll(-m.first)
-	case "G":
-		m.scroll(m.matching())
 	case "s":
 		m.nextSort(1)
 	case "S":
@@ -164,15 +156,15 @@ func (m *Model) Press(k Key) (quit bool) {
 	case "?", "h":
 		m.help = !m.help
 		m.scroll(0)
-	case "1", "2", "3", "4", "5", "6", "7", "8":
-		if at := int(k.Text[0] - '1'); at < len(talkers.Sorts) {
-			m.sortBy(talkers.Sorts[at])
+	default:
+		if n, err := strconv.Atoi(k.Text); err == nil && n > 0 && n <= len(talkers.Sorts) {
+			m.sortBy(talkers.Sorts[n-1])
 		}
 	}
 	return false
 }
 
-// edit takes a key of the filter, which is asked for as it is written.
+// edit processes a key while the filter is edited. Each change applies at once.
 func (m *Model) edit(k Key) {
 	switch k.Name {
 	case Enter:
@@ -186,7 +178,7 @@ func (m *Model) edit(k Key) {
 		_, n := utf8.DecodeLastRuneInString(m.query.Filter)
 		m.filter(m.query.Filter[:len(m.query.Filter)-n])
 	}
-	// The longest name of a host has 253 bytes, and more is no question.
+	// A query may have a filter of 253 bytes, the length of the longest hostname.
 	if k.Text != "" && len(m.query.Filter)+len(k.Text) <= 253 && utf8.ValidString(k.Text) {
 		m.filter(m.query.Filter + clean(k.Text, false))
 	}
@@ -198,15 +190,15 @@ func (m *Model) filter(text string) {
 	}
 }
 
-// nextSort sorts by what comes next in the list, or before. Without names there is no sorting by them.
+// nextSort sorts by the next order in talkers.Sorts, or the previous one, and leaves out hostnames if there are none.
 func (m *Model) nextSort(step int) {
 	sorts := slices.DeleteFunc(slices.Clone(talkers.Sorts), func(s string) bool { return s == "hostname" && !m.names() })
-	at := slices.Index(sorts, m.query.Sort)
-	m.sortBy(sorts[(max(at, 0)+step+len(sorts))%len(sorts)])
+	at := max(slices.Index(sorts, m.query.Sort), 0)
+	m.sortBy(sorts[(at+step+len(sorts))%len(sorts)])
 }
 
-// names tells whether there are some, as far as that is known.
-func (m *Model) names() bool { return m.report == nil || m.report.Names }
+// names tells whether there may be hostnames.
+func (m *Model) names() bool { return m.waiting() || m.report.Names }
 
 func (m *Model) sortBy(sort string) {
 	if sort != m.query.Sort && (sort != "hostname" || m.names()) {
@@ -214,16 +206,8 @@ func (m *Model) sortBy(sort string) {
 	}
 }
 
-// scroll moves the rows that are seen, as far as there are some.
-func (m *Model) scroll(by int) { m.first = max(min(m.first+by, m.matching()-m.page()), 0) }
-
-// matching is how many rows there are.
-func (m *Model) matching() int {
-	if m.report == nil {
-		return 0
-	}
-	return max(m.report.Matching, 0)
-}
+// scroll moves the table by so many rows, at most to its first or last one.
+func (m *Model) scroll(by int) { m.first = max(min(m.first+by, m.report.Matching-m.page()), 0) }
 
 // Style is how a line looks.
 type Style int
@@ -231,11 +215,11 @@ type Style int
 const (
 	Normal Style = iota
 	Bold
-	Reverse // the table's title
-	Alarm   // it begins with an exclamation mark: not by colour only
+	Reverse // the title of the table
+	Alarm   // the text begins with an exclamation mark, for terminals without color
 )
 
-// Line is one of the screen's. Its text has no more columns than the screen, and no control characters.
+// Line is a line of the screen. View returns lines that fit the screen and have no control characters.
 type Line struct {
 	Text  string
 	Style Style
@@ -243,24 +227,22 @@ type Line struct {
 
 // page is how many rows there is room for.
 func (m *Model) page() int {
-	foot := 0
-	if m.lines >= lowForFoot {
-		foot = 1
+	room := m.lines - len(m.head()) - len(m.helpLines()) - 1 // the title of the table
+	if m.lines >= minLinesForFoot {
+		room--
 	}
-	return max(m.lines-len(m.head())-len(m.helpLines())-foot-1, 0)
+	return max(room, 0)
 }
 
-// View draws the screen, no more lines than it has.
+// View draws the screen, with at most as many lines as it has.
 func (m *Model) View() []Line {
-	lines := m.head()
-	page := m.page()
-	foot := m.foot(page)
-	title, rows := m.table().lines(m.rows(page), m.columns)
-	lines = append(lines, Line{pad(title, m.columns, false), Reverse})
+	foot := m.foot()
+	title, rows := m.table().lines(m.rows(), m.columns)
+	lines := append(m.head(), Line{pad(title, m.columns, false), Reverse})
 	for _, row := range rows {
 		lines = append(lines, Line{Text: row})
 	}
-	if len(rows) == 0 && page > 0 {
+	if len(rows) == 0 && m.page() > 0 {
 		lines = append(lines, Line{Text: m.nothing()})
 	}
 	for len(lines)+len(foot) < m.lines {
@@ -274,36 +256,27 @@ func (m *Model) View() []Line {
 	return lines
 }
 
-// Cursor tells where the filter is being written.
+// Cursor tells where the cursor is while the filter is edited.
 func (m *Model) Cursor() (x, y int, visible bool) {
-	if !m.editing || m.lines < lowForFoot || m.columns == 0 {
+	if !m.editing || m.lines < minLinesForFoot || m.columns == 0 {
 		return 0, 0, false
 	}
 	return min(width(cut(m.filterLine(), m.columns, m.ascii)), m.columns-1), m.lines - 1, true
 }
 
-func (m *Model) table() table {
-	t := table{units: m.units, ascii: m.ascii, sort: m.query.Sort, reverse: m.query.Reverse}
-	if m.report != nil {
-		t.names, t.rates = m.report.Names, m.report.WindowSeconds > 0
-	}
-	return t
-}
+func (m *Model) table() table { return newTable(m.units, m.ascii, m.query, m.report) }
 
-// rows gives the talkers that are seen, as far as they have been answered.
-func (m *Model) rows(page int) []talkers.Talker {
-	if m.report == nil {
-		return nil
-	}
+// rows returns the talkers on the screen, as far as the report has them.
+func (m *Model) rows() []talkers.Talker {
 	all := m.report.Talkers
 	from := min(max(m.first-m.answered.Offset, 0), len(all))
-	return all[from:min(from+page, len(all))]
+	return all[from:min(from+m.page(), len(all))]
 }
 
-// nothing says why there are no rows.
+// nothing says why the table has no rows.
 func (m *Model) nothing() string {
 	switch {
-	case m.report == nil:
+	case m.waiting():
 		return "waiting for the first report"
 	case m.query.Filter != "":
 		return "no address matches the filter"
@@ -313,32 +286,31 @@ func (m *Model) nothing() string {
 	return "no address has moved anything yet"
 }
 
-// How low a terminal is where less is drawn.
+// How many lines a terminal needs at least for parts of the screen.
 const (
-	lowForHistory = 16
-	lowForTotals  = 6
-	lowForFoot    = 3
+	minLinesForHistory = 16
+	minLinesForTotals  = 6
+	minLinesForFoot    = 3
 )
 
 // head draws what is above the table.
 func (m *Model) head() []Line {
 	lines := []Line{{m.heading(), Bold}}
-	if m.lines >= lowForTotals {
-		lines = append(lines, Line{Text: m.totals()})
+	if m.lines >= minLinesForTotals {
+		lines = append(lines, Line{Text: totals(m.report, m.units, m.columns)})
 	}
-	if m.lines >= lowForHistory {
+	if m.lines >= minLinesForHistory {
 		lines = append(lines, m.history()...)
 	}
 	return append(lines, m.alarms()...)
 }
 
-// heading says what is watched and, on the right, at what time.
+// heading draws what is watched and, on the right, the time of the report.
 func (m *Model) heading() string {
-	left := strings.TrimRight("promflow top  "+clean(m.watched, m.ascii), " ")
-	if m.report == nil {
+	left := heading(m.watched, m.report)
+	if m.waiting() {
 		return left
 	}
-	left += interfaces(m.report)
 	right := m.report.Time.In(m.now.Location()).Format(time.TimeOnly)
 	if m.paused {
 		right = "PAUSED " + right
@@ -350,78 +322,65 @@ func (m *Model) heading() string {
 	return pad(cut(clean(left, m.ascii), room, m.ascii), room, false) + " " + right
 }
 
-// interfaces, with the space before them, names those that are captured, and by what.
-func interfaces(r *talkers.Report) string {
-	var b strings.Builder
+// heading says what is watched: the promflow, and its interfaces with their backends.
+func heading(watched string, r *talkers.Report) string {
+	text := strings.TrimRight("promflow top  "+watched, " ")
 	for i, of := range r.Interfaces {
 		separator := ", "
 		if i == 0 {
 			separator = "  "
 		}
-		b.WriteString(separator + of.Name)
-		if of.Backend != "" && (i+1 == len(r.Interfaces) || r.Interfaces[i+1].Backend != of.Backend) { // once for those in a row
-			b.WriteString(" (" + of.Backend + ")")
+		text += separator + of.Name
+		if of.Backend != "" && (i+1 == len(r.Interfaces) || r.Interfaces[i+1].Backend != of.Backend) { // once for several in a row
+			text += " (" + of.Backend + ")"
 		}
 	}
-	return b.String()
+	return text
 }
 
-// totals says what all addresses move together.
-func (m *Model) totals() string {
-	if m.report == nil {
+// join appends texts to a line, as many as fit into so many columns, and returns the others.
+func join(line string, texts []string, columns int) (string, []string) {
+	for len(texts) > 0 && width(line)+2+width(texts[0]) <= columns {
+		line += "  " + texts[0]
+		texts = texts[1:]
+	}
+	return line, texts
+}
+
+// totals writes the sums of all addresses. It leaves out what does not fit into so many columns.
+func totals(r *talkers.Report, u units, columns int) string {
+	if r.Time.IsZero() {
 		return ""
 	}
-	return totals(m.report, m.units, m.columns)
-}
-
-// totals writes what all addresses move together, and leaves out what there is no room for. A width of 0 is as much as it takes.
-func totals(r *talkers.Report, u units, columns int) string {
-	in, out := "-", "-"
+	in, out, window := "-", "-", "rates come with the next reading"
 	if r.WindowSeconds > 0 {
-		in, out = u.rate(r.ReceiveRate), u.rate(r.TransmitRate)
+		in, out, window = u.rate(r.ReceiveRate), u.rate(r.TransmitRate), fmt.Sprintf("means of %.3g s", r.WindowSeconds)
 	}
-	line := fmt.Sprintf("in %s  out %s", in, out)
-	more := []string{fmt.Sprintf("%d addresses", r.Addresses)}
-	if r.WindowSeconds > 0 {
-		more = append(more, fmt.Sprintf("means of %.3g s", r.WindowSeconds))
-	} else {
-		more = append(more, "rates come with the next reading")
-	}
-	more = append(more, fmt.Sprintf("in all %s in, %s out", size(r.ReceiveTotal), size(r.TransmitTotal)))
-	for _, each := range more {
-		if columns > 0 && len(line)+2+len(each) > columns {
-			break
-		}
-		line += "  " + each
-	}
+	line, _ := join(fmt.Sprintf("in %s  out %s", in, out), []string{
+		fmt.Sprintf("%d addresses", r.Addresses), window,
+		fmt.Sprintf("in all %s in, %s out", size(r.ReceiveTotal), size(r.TransmitTotal)),
+	}, columns)
 	return line
 }
 
-// history draws the rates of all addresses together, each direction by its own highest one.
-func (m *Model) history() []Line {
-	draw := func(name string, values []int64) Line {
-		head := name
+// history draws the rates of all addresses together. Each direction has a scale of its own.
+func (m *Model) history() (lines []Line) {
+	h := m.report.History
+	draw := func(name string, values []int64) {
+		values = slots(h.Time, values, m.report.IntervalSeconds, m.columns)
+		head := pad(name, len("out"), false)
 		if m.columns >= wide {
-			most := int64(0)
-			for _, v := range values {
-				most = max(most, v)
-			}
-			head += fmt.Sprintf(" (%s at most)", m.units.rate(most))
-			head = pad(head, len("out (1.23 Mbit/s at most)"), false)
-		} else {
-			head = pad(head, len("out"), false)
+			most := m.units.rate(slices.Max(append([]int64{0}, values...)))
+			head = pad(fmt.Sprintf("%s (%s at most)", name, most), len("out (1.23 Mbit/s at most)"), false)
 		}
-		return Line{Text: head + " " + spark(values, m.columns-len(head)-1, m.ascii)}
+		lines = append(lines, Line{Text: head + " " + spark(values, m.columns-len(head)-1, m.ascii)})
 	}
-	var in, out []int64
-	if r := m.report; r != nil {
-		in = slots(r.History.Time, r.History.Receive, r.IntervalSeconds, m.columns)
-		out = slots(r.History.Time, r.History.Transmit, r.IntervalSeconds, m.columns)
-	}
-	return []Line{draw("in", in), draw("out", out)}
+	draw("in", h.Receive)
+	draw("out", h.Transmit)
+	return lines
 }
 
-// slots gives the values at regular times up to the last one, no more than most, and 0 where there are none: nobody asked then.
+// slots returns at most so many values at regular times up to the last one. A time without a value has 0: nobody asked then.
 func slots(times []float64, values []int64, interval float64, most int) []int64 {
 	n := min(len(times), len(values))
 	if n == 0 || !(interval > 0) || most <= 0 {
@@ -442,33 +401,28 @@ func slots(times []float64, values []int64, interval float64, most int) []int64 
 	return found
 }
 
-// alarms says what is wrong, in few lines: what matters most comes first.
-func (m *Model) alarms() []Line {
+// alarms draws what is wrong in a few lines, the most important first.
+func (m *Model) alarms() (lines []Line) {
 	var all []string
-	if m.failure != "" {
-		text := m.failure
-		if m.report != nil {
-			text = fmt.Sprintf("no answer since %s: %s", m.failed.Format(time.TimeOnly), m.failure)
-		}
-		all = append(all, text)
+	switch {
+	case m.failure == "":
+	case m.waiting():
+		all = append(all, m.failure)
+	default:
+		all = append(all, fmt.Sprintf("no answer since %s: %s", m.failed.Format(time.TimeOnly), m.failure))
 	}
-	if m.report != nil {
-		all = append(all, alarms(m.report)...)
-	}
+	all = append(all, alarms(m.report)...)
 	for _, w := range slices.Backward(m.warnings) {
 		if m.now.Sub(w.at) < warningShown {
 			all = append(all, w.text)
 		}
 	}
-	most := max(min(m.lines/6, 3), 0)
-	var lines []Line
-	for i, text := range all {
-		if i+1 == most && len(all) > most {
-			text += fmt.Sprintf(" (and %d more)", len(all)-most)
-		}
-		if i < most {
-			lines = append(lines, Line{"! " + text, Alarm})
-		}
+	shown := min(len(all), m.lines/6, 3)
+	for _, text := range all[:shown] {
+		lines = append(lines, Line{"! " + text, Alarm})
+	}
+	if more := len(all) - shown; more > 0 && shown > 0 {
+		lines[shown-1].Text += fmt.Sprintf(" (and %d more)", more)
 	}
 	return lines
 }
@@ -486,73 +440,58 @@ func alarms(r *talkers.Report) (all []string) {
 		}
 	}
 	if r.AddressesLimit > 0 && r.Addresses >= r.AddressesLimit {
-		all = append(all, fmt.Sprintf("the table is full: what is beyond %d addresses counts as other (see --max-ips)", r.AddressesLimit))
+		all = append(all, fmt.Sprintf("the table is full: addresses beyond %d count as other (see --max-ips)", r.AddressesLimit))
 	}
 	return all
 }
 
-// keys is what the keys do.
+// keys says what the keys do.
 var keys = []string{
 	"q quit", "arrows, page keys, j, k scroll", "g, G first, last", "s, S sort by", "1 rate", "2 in", "3 out", "4 total", "5 total in",
 	"6 total out", "7 IP", "8 name", "r reverse", "/ filter (Enter keeps, Escape clears)", "p pause", "u bits or bytes", "? less",
 }
 
-// foot draws what is below the table, of which so many rows are seen.
-func (m *Model) foot(page int) []Line {
+// foot draws what is below the table.
+func (m *Model) foot() []Line {
 	lines := m.helpLines()
 	switch {
-	case m.lines < lowForFoot:
+	case m.lines < minLinesForFoot:
 		return lines
 	case m.editing:
 		return append(lines, Line{m.filterLine(), Bold})
 	}
-	return append(lines, Line{Text: m.status(page)})
+	return append(lines, Line{Text: m.status()})
 }
 
-// helpLines draws what the keys do, if that is asked for, in no more than half of the lines.
+// helpLines draws what the keys do if the user wants to see that, in at most half of the lines.
 func (m *Model) helpLines() (lines []Line) {
-	if !m.help {
-		return nil
+	for rest := keys; m.help && len(rest) > 0; {
+		var text string
+		text, rest = join(rest[0], rest[1:], m.columns)
+		lines = append(lines, Line{Text: text})
 	}
-	text := ""
-	for _, each := range keys {
-		if text != "" && len(text)+2+len(each) > m.columns {
-			lines, text = append(lines, Line{Text: text}), ""
-		}
-		if text != "" {
-			text += "  "
-		}
-		text += each
-	}
-	lines = append(lines, Line{Text: text})
 	return lines[:min(len(lines), m.lines/2)]
 }
 
 func (m *Model) filterLine() string { return "filter: " + clean(m.query.Filter, m.ascii) }
 
-// sortNames are talkers.Sorts for people.
+// sortNames are the names of talkers.Sorts on the screen.
 var sortNames = map[string]string{
 	"rate": "rate", "receive_rate": "in", "transmit_rate": "out", "total": "total", "receive_total": "total in", "transmit_total": "total out",
 	"ip": "IP", "hostname": "name",
 }
 
-// status says which rows are seen, and what else is asked.
-func (m *Model) status(page int) string {
-	n := m.matching()
-	rows := fmt.Sprint(n)
-	if n > 0 && page > 0 {
-		rows = fmt.Sprintf("%d-%d of %d", m.first+1, min(m.first+page, n), n)
+// status says which rows are on the screen, and how they are sorted and filtered.
+func (m *Model) status() string {
+	n := max(m.report.Matching, 0)
+	text := fmt.Sprint(n)
+	if page := m.page(); n > 0 && page > 0 {
+		text = fmt.Sprintf("%d-%d of %d", m.first+1, min(m.first+page, n), n)
 	}
-	parts := []string{rows, "by " + sortNames[m.query.Sort] + " " + arrow(m.table().descends(), m.ascii)}
+	text += "  by " + sortNames[m.query.Sort] + " " + arrow(m.table().descends(), m.ascii)
 	if m.query.Filter != "" {
-		parts = append(parts, m.filterLine())
+		text += "  " + m.filterLine()
 	}
-	line := strings.Join(parts, "  ")
-	for _, hint := range []string{"? help", "q quit", "s sort", "/ filter", "p pause"} {
-		if width(line)+2+len(hint) > m.columns {
-			break
-		}
-		line += "  " + hint
-	}
-	return line
+	text, _ = join(text, []string{"? help", "q quit", "s sort", "/ filter", "p pause"}, m.columns)
+	return text
 }

@@ -75,7 +75,9 @@ func shown(o Options, r *talkers.Report, columns, lines int) *Model {
 	m := NewModel(o)
 	m.Tick(noon.Add(time.Second))
 	m.Resize(columns, lines)
-	m.Answer(m.Query(), r)
+	if r != nil {
+		m.Answer(m.Query(), r)
+	}
 	return m
 }
 
@@ -495,7 +497,7 @@ func FuzzView(f *testing.F) {
 		f.Add(body, 3, 2, "uGj", "\u202e", false)
 		f.Add(body, 0, 0, "/👩\u200d👩", "x", false)
 	}
-	f.Add([]byte(`{"window_seconds":1e308,"matching":9999999999,"talkers":[{"ip":"\u0e33\u0600","share":-1e308,"history":[-1,9223372036854775807]}]}`), 20, 9, "", "", false)
+	f.Add([]byte(`{"time":"2026-03-04T12:00:00Z","window_seconds":1e308,"matching":9999999999,"talkers":[{"ip":"\u0e33\u0600","share":-1e308,"history":[-1,9223372036854775807]}]}`), 20, 9, "", "", false)
 	f.Fuzz(func(t *testing.T, body []byte, columns, lines int, keys, failure string, ascii bool) {
 		r := new(talkers.Report)
 		if json.Unmarshal(body, r) != nil {

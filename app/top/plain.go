@@ -5,29 +5,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"promflow/telemetry/talkers"
 )
 
-// Ask gets the answer to a question.
+// Ask answers a query.
 type Ask func(context.Context, talkers.Query) (*talkers.Report, error)
 
-// Options is what is shown, and how.
+// Options say what is shown, and how.
 type Options struct {
-	Watched string        // who is asked; empty if it is this machine itself that captures
-	Query   talkers.Query // what is asked at first; its page is for text
+	Watched string        // the promflow that is asked; empty if this process captures
+	Query   talkers.Query // at the start; Offset and Limit are for Print only
 	Bytes   bool          // rates are in bytes, not in bits
-	ASCII   bool          // the terminal, or who reads, has nothing else
-	JSON    bool          // text is reports as they come
-	Count   int           // of reports that are text; 0 is without end
+	ASCII   bool          // the output may only have ASCII
+	JSON    bool          // Print writes reports as JSON
+	Count   int           // how many reports Print writes; 0 is without end
 }
 
-// pollEvery is how often is asked whether there is a new report, where that is awaited.
+// pollEvery is how often Print asks whether there is a new report.
 const pollEvery = 250 * time.Millisecond
 
-// Print writes reports as text, each once it has rates, and returns after the last one or when ctx ends.
+// Print writes reports as text or JSON, each one once it has rates. It returns after the last one, or when ctx ends.
 func Print(ctx context.Context, w io.Writer, o Options, ask Ask) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -71,20 +73,16 @@ func write(w io.Writer, o Options, r *talkers.Report, first bool) error {
 	return err
 }
 
-// Text writes a report: who is asked, what all move together, what is wrong, and after an empty line the table.
+// Text writes a report as text: what is watched, the sums of all addresses, what is wrong, an empty line and the table.
 func Text(o Options, r *talkers.Report) string {
-	t := table{units: units(o.Bytes), ascii: o.ASCII, sort: o.Query.Sort, reverse: o.Query.Reverse, names: r.Names, rates: r.WindowSeconds > 0}
-	if t.sort == "" {
-		t.sort = talkers.Sorts[0]
-	}
-	lines := []string{strings.TrimRight("promflow top  "+o.Watched, " ") + interfaces(r) + "  " + r.Time.Local().Format(time.RFC3339), totals(r, t.units, 0)}
+	t := newTable(units(o.Bytes), o.ASCII, o.Query, r)
+	lines := []string{heading(o.Watched, r) + "  " + r.Time.Local().Format(time.RFC3339), totals(r, t.units, math.MaxInt)}
 	for _, alarm := range alarms(r) {
 		lines = append(lines, "! "+alarm)
 	}
 	title, rows := t.lines(r.Talkers, 0)
-	lines = append(append(lines, "", title), rows...)
 	var b strings.Builder
-	for _, line := range lines {
+	for _, line := range slices.Concat(lines, []string{"", title}, rows) {
 		b.WriteString(clean(line, o.ASCII) + "\n")
 	}
 	return b.String()

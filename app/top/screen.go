@@ -17,13 +17,13 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// refreshEvery is the time between two questions. It is less than that between readings, so that none is seen late.
+// refreshEvery is the time between two queries. It is shorter than the time between readings, so that no reading is shown late.
 const refreshEvery = time.Second
 
-// Show takes the terminal, and shows what is asked until the user leaves or ctx ends. The terminal is then as it was, after an error
-// or a panic, too. What was logged meanwhile comes from warnings, which may be nil.
+// Show draws reports on the terminal until the user quits or ctx ends. It then restores the terminal, also after an error or a panic.
+// warnings returns what was logged since the last call; it may be nil.
 func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (err error) {
-	// Nothing is asked of the terminal, whose answers might come when the shell reads again: what is drawn is in each of them.
+	// No queries to the terminal: an answer might arrive after the end, as input of the shell. All terminals have what is drawn here.
 	screen, err := tcell.NewTerminfoScreen(tcell.OptNegotiation(false), tcell.OptSanitizeContent(true))
 	if err == nil {
 		err = screen.Init()
@@ -32,15 +32,17 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 		return fmt.Errorf("no terminal to draw on (--plain prints text): %w", err)
 	}
 	defer screen.Fini()
-	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP) // which would end the program with the terminal as it is
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP) // else SIGHUP would end the program without restoring the terminal
 	defer cancel()
 	v := &view{Model: NewModel(o), screen: screen, ask: ask, answers: make(chan answer, 1)}
 	v.Tick(time.Now())
 	v.Resize(screen.Size())
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
-	v.refresh(ctx)
 	for {
+		if v.Query() != v.asked {
+			v.refresh(ctx)
+		}
 		v.draw()
 		select {
 		case <-ctx.Done():
@@ -49,14 +51,8 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 			if quit, err := v.handle(event); quit || err != nil {
 				return err
 			}
-			if q := v.Query(); q != v.asked {
-				v.refresh(ctx)
-			}
 		case a := <-v.answers:
 			v.take(a)
-			if q := v.Query(); q != v.asked {
-				v.refresh(ctx)
-			}
 		case now := <-tick.C:
 			v.Tick(now)
 			if warnings != nil {
@@ -74,8 +70,8 @@ type view struct {
 	*Model
 	screen  tcell.Screen
 	ask     Ask
-	asked   talkers.Query // last
-	asking  bool          // the answer is yet to come
+	asked   talkers.Query // the last query
+	asking  bool          // its answer is still to come
 	answers chan answer
 }
 
@@ -83,29 +79,28 @@ type answer struct {
 	to     talkers.Query
 	report *talkers.Report
 	err    error
-	panic  string // and where
+	panic  string // the value and the stack
 }
 
-// refresh asks, unless an answer is yet to come.
+// refresh sends the query, unless an answer is still to come.
 func (v *view) refresh(ctx context.Context) {
 	if v.asking {
 		return
 	}
-	q := v.Query()
-	v.asked, v.asking = q, true
+	v.asked, v.asking = v.Query(), true
+	a := answer{to: v.asked}
 	go func() {
-		a := answer{to: q}
 		defer func() {
-			if p := recover(); p != nil { // it is the terminal's owner who panics, who restores it
+			if p := recover(); p != nil { // Show panics with it, after restoring the terminal
 				a.panic = fmt.Sprintf("%v\n\n%s", p, debug.Stack())
 			}
 			v.answers <- a
 		}()
-		a.report, a.err = v.ask(ctx, q)
+		a.report, a.err = v.ask(ctx, a.to)
 	}()
 }
 
-// take takes an answer.
+// take puts an answer into the model.
 func (v *view) take(a answer) {
 	v.asking = false
 	v.Tick(time.Now())
@@ -119,47 +114,36 @@ func (v *view) take(a answer) {
 	}
 }
 
-// handle takes what happened on the terminal.
+// handle processes an event of the terminal.
 func (v *view) handle(event tcell.Event) (quit bool, err error) {
 	switch e := event.(type) {
 	case nil:
-		return true, nil // there is no terminal any more
+		return true, nil // the terminal is gone
 	case *tcell.EventError:
 		return false, fmt.Errorf("reading the terminal: %w", e)
 	case *tcell.EventResize:
 		v.Resize(e.Size())
 		v.screen.Sync()
 	case *tcell.EventKey:
-		return v.Press(keyOf(e)), nil
+		if e.Key() != tcell.KeyRune {
+			return v.Press(Key{Name: tcell.KeyNames[e.Key()]}), nil
+		}
+		if e.Modifiers()&(tcell.ModAlt|tcell.ModCtrl|tcell.ModMeta) == 0 {
+			return v.Press(Key{Text: e.Str()}), nil
+		}
 	}
 	return false, nil
-}
-
-var keyNames = map[tcell.Key]string{
-	tcell.KeyUp: Up, tcell.KeyDown: Down, tcell.KeyPgUp: PageUp, tcell.KeyPgDn: PageDown, tcell.KeyHome: Home, tcell.KeyEnd: End,
-	tcell.KeyEnter: Enter, tcell.KeyEscape: Escape, tcell.KeyBackspace: Backspace, tcell.KeyBackspace2: Backspace,
-	tcell.KeyCtrlC: ControlC, tcell.KeyCtrlU: ControlU,
-}
-
-func keyOf(e *tcell.EventKey) Key {
-	if e.Key() == tcell.KeyRune {
-		if e.Modifiers()&(tcell.ModAlt|tcell.ModCtrl|tcell.ModMeta) != 0 {
-			return Key{}
-		}
-		return Key{Text: e.Str()}
-	}
-	return Key{Name: keyNames[e.Key()]}
 }
 
 var styles = map[Style]tcell.Style{
 	Bold:    tcell.StyleDefault.Bold(true),
 	Reverse: tcell.StyleDefault.Reverse(true),
-	Alarm:   tcell.StyleDefault.Bold(true).Foreground(color.Maroon), // the first red: the terminal knows which can be read
+	Alarm:   tcell.StyleDefault.Bold(true).Foreground(color.Maroon), // ANSI color 1: the terminal chooses a readable red
 }
 
-// styleOf gives a style as the terminal has it. The zero Style is the terminal's own.
+// styleOf returns a style that the terminal can show. Normal is the terminal's default.
 func (v *view) styleOf(s Style) tcell.Style {
-	if s == Alarm && v.screen.Colors() == 0 { // a colour would be made black or white
+	if s == Alarm && v.screen.Colors() == 0 { // tcell would make the colour black or white
 		s = Bold
 	}
 	return styles[s]
@@ -178,14 +162,14 @@ func (v *view) draw() {
 	v.screen.Show()
 }
 
-// Drawable tells whether the terminal that the environment describes can be drawn on.
+// Drawable tells whether the environment describes a terminal that can be drawn on.
 func Drawable() bool {
 	term := os.Getenv("TERM")
 	return term != "dumb" && (term != "" || runtime.GOOS == "windows")
 }
 
-// ASCII tells whether the environment's locale has no more than that: it is not one of UTF-8. Nor is the one where nothing is said
-// (locale(7): LC_ALL, then LC_CTYPE, then LANG).
+// ASCII tells whether the locale is not UTF-8, and output must be ASCII. It looks at LC_ALL, then LC_CTYPE, then LANG (locale(7)); if none
+// is set, the locale is not UTF-8.
 func ASCII() bool {
 	if runtime.GOOS == "windows" {
 		return false // the console takes UTF-16

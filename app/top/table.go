@@ -1,146 +1,135 @@
 package top
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"promflow/telemetry/talkers"
 )
 
-// table is how talkers are written in rows.
+// table writes talkers in rows.
 type table struct {
 	units   units
 	ascii   bool
 	sort    string
 	reverse bool
 	names   bool // there are names
-	rates   bool // there are rates: not in the first reading
+	rates   bool // there are rates; the first reading has none
 }
 
-// column is one of the table's.
+// newTable makes the table for a report that answers q.
+func newTable(u units, ascii bool, q talkers.Query, r *talkers.Report) table {
+	return table{u, ascii, cmp.Or(q.Sort, talkers.Sorts[0]), q.Reverse, r.Names, r.WindowSeconds > 0}
+}
+
 type column struct {
 	title string
-	width int
+	width int // 0: there is no room for the column
 	right bool
-	sorts []string // what the talkers are sorted by if it has the mark
-	cell  func(*talkers.Talker) string
+	sorts []string // the orders that mark this column
+	cell  func(k *talkers.Talker, width int) string
 }
 
-// How wide columns are, in characters.
+// Widths of columns, in characters.
 const (
 	ipWidth      = 15 // of IPv4
 	rateWidth    = 11 // 1.23 Mbit/s
 	sizeWidth    = 8  // 1.23 GB, and a title
 	shareWidth   = 7  // 100.0 %
 	nameWidth    = 8  // at least
-	nameMost     = 64
-	sparkWidth   = 11 // at least: a title
-	sparkMost    = 30 // readings in a minute
-	leastAddress = 7  // when nearly nothing is left
-	wide         = 64 // from here on, two spaces are between columns
+	maxNameWidth = 64
+	sparkWidth   = 11 // at least, for the title
+	maxSpark     = 30 // readings in a minute
+	minIPWidth   = 7  // on the narrowest terminals
+	wide         = 64 // terminals of this width have two spaces between columns
 )
 
-// columns gives those for which there is room, and the space between them. A width of 0 is as much as it takes, for text that
-// nobody watches: all columns but the drawn one.
+// columns returns the columns for which a terminal has room, and the number of spaces between them. A width of 0 is for text that is not
+// drawn on a terminal: it has all columns except the history.
 func (t table) columns(rows []talkers.Talker, width int) (columns []column, gap int) {
-	ip := column{title: "IP", width: ipWidth, sorts: []string{"ip"}}
-	ip.cell = func(k *talkers.Talker) string { return cutMiddle(clean(k.IP, t.ascii), ip.width, t.ascii) }
-	name := column{title: "NAME", width: nameWidth, sorts: []string{"hostname"}}
-	name.cell = func(k *talkers.Talker) string { return cut(clean(k.Hostname, t.ascii), name.width, t.ascii) }
-	longestName := nameWidth
+	text := width == 0
+	if text {
+		width = 1 << 30
+	}
+	ip, longestName := ipWidth, nameWidth
 	for i := range rows {
-		ip.width = max(ip.width, widthOf(rows[i].IP, t.ascii))
-		longestName = max(longestName, widthOf(rows[i].Hostname, t.ascii))
+		ip = max(ip, displayed(rows[i].IP, t.ascii))
+		longestName = max(longestName, displayed(rows[i].Hostname, t.ascii))
 	}
-	longestName = min(longestName, nameMost)
-	history := column{title: "LAST MINUTE", width: sparkWidth}
-	history.cell = func(k *talkers.Talker) string { return spark(k.History, history.width, t.ascii) }
-	rate := func(title, sort string, of func(*talkers.Talker) int64) column {
-		return column{title: title, width: rateWidth, right: true, sorts: []string{sort, "rate"}, cell: func(k *talkers.Talker) string {
-			if !t.rates {
-				return "-"
-			}
-			return t.units.rate(of(k))
-		}}
-	}
-	total := func(title, sort string, of func(*talkers.Talker) int64) column {
-		return column{title: title, width: sizeWidth, right: true, sorts: []string{sort, "total"}, cell: func(k *talkers.Talker) string { return size(of(k)) }}
-	}
-	in := rate("IN", "receive_rate", func(k *talkers.Talker) int64 { return k.ReceiveRate })
-	out := rate("OUT", "transmit_rate", func(k *talkers.Talker) int64 { return k.TransmitRate })
-	of := column{title: "SHARE", width: shareWidth, right: true, cell: func(k *talkers.Talker) string {
-		if !t.rates {
-			return "-"
-		}
-		return share(k.Share)
-	}}
-	totalIn := total("TOT IN", "receive_total", func(k *talkers.Talker) int64 { return k.ReceiveTotal })
-	totalOut := total("TOT OUT", "transmit_total", func(k *talkers.Talker) int64 { return k.TransmitTotal })
-
-	if width == 0 {
-		name.width = longestName
-		columns = []column{ip, name, in, out, totalIn, totalOut, of}
-		if !t.names {
-			columns = slices.Delete(columns, 1, 2)
-		}
-		return columns, 2
-	}
-
+	longestName = min(longestName, maxNameWidth)
 	gap = 1
 	if width >= wide {
 		gap = 2
 	}
-	rates := []column{in, out}
-	left := width - ip.width - 2*(gap+rateWidth)
-	if left < 0 && ip.width+left < 2*leastAddress { // not even for what tells an address from others: one of the rates has to go
-		rates = rates[:1]
+	in, out := rateWidth, rateWidth
+	left := width - ip - 2*(gap+rateWidth)
+	if left < 0 && ip+left < 2*minIPWidth { // such short addresses look alike: drop one of the rates
 		if t.sort == "transmit_rate" {
-			rates[0] = out
+			in = 0
+		} else {
+			out = 0
 		}
 		left += gap + rateWidth
 	}
-	if left < 0 {
-		ip.width += left
+	ip += min(left, 0)
+	if ip < minIPWidth {
+		ip, in, out = width, 0, 0
 	}
-	if ip.width < leastAddress {
-		ip.width = width
-		return []column{ip}, gap
-	}
-	takes := func(w int, wanted bool) bool {
-		if !wanted || left < gap+w {
-			return false
+	take := func(width int) int {
+		if left < gap+width {
+			return 0
 		}
-		left -= gap + w
-		return true
+		left -= gap + width
+		return width
 	}
-	hasName := takes(nameWidth, t.names)
-	hasShare := takes(shareWidth, true)
-	hasTotals := takes(sizeWidth+gap+sizeWidth, true)
-	hasHistory := takes(sparkWidth, true)
-	if hasName {
-		more := min(max(left, 0), longestName-nameWidth)
-		name.width, left = name.width+more, left-more
+	name, total, history := 0, 0, 0
+	if t.names {
+		name = take(nameWidth)
 	}
-	if hasHistory {
-		history.width += min(max(left, 0), sparkMost-sparkWidth)
+	part := take(shareWidth)
+	if take(sizeWidth+gap+sizeWidth) > 0 {
+		total = sizeWidth
 	}
-	add := func(is bool, some ...column) {
-		if is {
-			columns = append(columns, some...)
+	if !text {
+		history = take(sparkWidth)
+	}
+	if name > 0 {
+		more := min(left, longestName-name)
+		name, left = name+more, left-more
+	}
+	if history > 0 {
+		history = min(history+left, maxSpark)
+	}
+
+	rate := func(bytes int64) string {
+		if !t.rates {
+			return "-"
 		}
+		return t.units.rate(bytes)
 	}
-	add(true, ip)
-	add(hasName, name)
-	add(true, rates...)
-	add(hasTotals, totalIn, totalOut)
-	add(hasShare, of)
-	add(hasHistory, history)
-	return columns, gap
+	columns = []column{
+		{"IP", ip, false, []string{"ip"}, func(k *talkers.Talker, width int) string { return cutMiddle(clean(k.IP, t.ascii), width, t.ascii) }},
+		{"NAME", name, false, []string{"hostname"}, func(k *talkers.Talker, _ int) string { return clean(k.Hostname, t.ascii) }},
+		{"IN", in, true, []string{"receive_rate", "rate"}, func(k *talkers.Talker, _ int) string { return rate(k.ReceiveRate) }},
+		{"OUT", out, true, []string{"transmit_rate", "rate"}, func(k *talkers.Talker, _ int) string { return rate(k.TransmitRate) }},
+		{"TOT IN", total, true, []string{"receive_total", "total"}, func(k *talkers.Talker, _ int) string { return size(k.ReceiveTotal) }},
+		{"TOT OUT", total, true, []string{"transmit_total", "total"}, func(k *talkers.Talker, _ int) string { return size(k.TransmitTotal) }},
+		{"SHARE", part, true, nil, func(k *talkers.Talker, _ int) string {
+			if !t.rates {
+				return "-"
+			}
+			return share(k.Share)
+		}},
+		{"LAST MINUTE", history, false, nil, func(k *talkers.Talker, width int) string { return spark(k.History, width, t.ascii) }},
+	}
+	return slices.DeleteFunc(columns, func(c column) bool { return c.width == 0 }), gap
 }
 
-func widthOf(s string, ascii bool) int { return width(clean(s, ascii)) }
+// displayed is the width of a text that is yet to be cleaned.
+func displayed(s string, ascii bool) int { return width(clean(s, ascii)) }
 
-// title is a column's, with a mark if the talkers are sorted by it.
+// title is the title of a column, with a mark if the talkers are sorted by it.
 func (t table) title(c column) string {
 	if !slices.Contains(c.sorts, t.sort) {
 		return c.title
@@ -175,7 +164,7 @@ func (t table) lines(rows []talkers.Talker, width int) (title string, lines []st
 	}
 	title = join(t.title)
 	for i := range rows {
-		lines = append(lines, join(func(c column) string { return c.cell(&rows[i]) }))
+		lines = append(lines, join(func(c column) string { return c.cell(&rows[i], c.width) }))
 	}
 	return title, lines
 }

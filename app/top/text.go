@@ -8,21 +8,21 @@ import (
 	"github.com/clipperhouse/displaywidth"
 )
 
-// maxMarks is how many marks a character may carry: written language has no more, and a tower of them would cover other lines.
+// maxMarks is how many combining marks a character may have. Written language has no more, and a tall stack would cover other lines.
 const maxMarks = 2
 
-// Clean is a text that can be printed on a terminal, in one line, whoever it comes from.
+// Clean makes untrusted text safe to print on a terminal, in one line.
 func Clean(s string) string { return clean(s, false) }
 
-// clean takes from a text what is not to be seen, or would change what stands beside it: names come from whoever is on the network.
-// Control characters, escapes included, are gone, so are those that turn the direction of writing or have no width; space is space.
-// Question marks are what terminals may draw differently and, in ASCII, all other characters.
+// clean makes untrusted text safe to draw: anybody on the network can choose a hostname. It removes control characters, escapes, and
+// characters that change the direction of writing or have no width. White space becomes a space. A question mark replaces what terminals
+// may draw differently and, in ASCII, all other characters.
 func clean(s string, ascii bool) string {
 	if plain(s) {
 		return s
 	}
 	var b strings.Builder
-	marks := maxMarks // one that begins the text would go onto what stands before
+	marks := maxMarks // a mark at the beginning would combine with what is left of the text
 	for _, r := range s {
 		switch {
 		case unicode.IsSpace(r):
@@ -46,24 +46,23 @@ func clean(s string, ascii bool) string {
 	return certain(b.String())
 }
 
-// certain has question marks in the place of characters that are more than a letter with marks that take no room, such as flags, skin
-// tones, and conjuncts and vowel signs of India: terminals do not agree on how wide these are, and what follows would stand elsewhere,
-// on figures of others for example.
+// certain replaces characters that are more than a letter with non-spacing marks, such as flags, skin tones, and Indic conjuncts and vowel
+// signs. Terminals disagree about their width, so what follows would move, and could cover the figures of another address.
 func certain(s string) string {
 	var b strings.Builder
 	for g := displaywidth.StringGraphemes(s); g.Next(); {
 		first, n := utf8.DecodeRuneInString(g.Value())
-		more := func(r rune) bool { return !unicode.Is(unicode.Mn, r) }
-		if unicode.Is(unicode.Regional_Indicator, first) || strings.ContainsFunc(g.Value()[n:], more) {
+		spacing := func(r rune) bool { return !unicode.Is(unicode.Mn, r) }
+		if unicode.Is(unicode.Regional_Indicator, first) || strings.ContainsFunc(g.Value()[n:], spacing) {
 			b.WriteByte('?')
-			continue
+		} else {
+			b.WriteString(g.Value())
 		}
-		b.WriteString(g.Value())
 	}
 	return b.String()
 }
 
-// plain tells whether a text is printable ASCII, as nearly all are.
+// plain tells whether a text is printable ASCII, as nearly all text is.
 func plain(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -73,13 +72,13 @@ func plain(s string) bool {
 	return true
 }
 
-// invisible are letters that look like nothing (those of Hangul that fill a place).
+// invisible are letters without a glyph: the Hangul fillers.
 var invisible = map[rune]bool{'\u115f': true, '\u1160': true, '\u3164': true, '\uffa0': true}
 
-// width is how many columns a terminal takes for a clean text.
+// width is how many columns a clean text takes on a terminal.
 func width(s string) int { return displaywidth.String(s) }
 
-// ellipsis stands for what did not find room.
+// ellipsis marks where a text was cut.
 func ellipsis(ascii bool) string {
 	if ascii {
 		return "~"
@@ -87,36 +86,26 @@ func ellipsis(ascii bool) string {
 	return "…"
 }
 
-// cut shortens a clean text to so many columns at most.
-func cut(s string, most int, ascii bool) string {
-	if width(s) <= most {
-		return s
-	}
-	if most <= 0 {
+// cut shortens a clean text to at most so many columns.
+func cut(s string, columns int, ascii bool) string {
+	if columns <= 0 {
 		return ""
 	}
-	end, used := 0, 0
-	for g := displaywidth.StringGraphemes(s); g.Next(); {
-		if used += g.Width(); used > most-1 {
-			break
-		}
-		end += len(g.Value())
-	}
-	return s[:end] + ellipsis(ascii)
+	return displaywidth.TruncateString(s, columns, ellipsis(ascii))
 }
 
-// cutMiddle shortens an address: its begin is the network, its end tells hosts apart.
-func cutMiddle(s string, most int, ascii bool) string {
-	if width(s) <= most || most < 3 || !plain(s) {
-		return cut(s, most, ascii)
+// cutMiddle shortens an address in the middle: the beginning shows the network, the end the host.
+func cutMiddle(s string, columns int, ascii bool) string {
+	if width(s) <= columns || columns < 3 || !plain(s) {
+		return cut(s, columns, ascii)
 	}
-	end := (most - 1) / 2
-	return s[:most-1-end] + ellipsis(ascii) + s[len(s)-end:]
+	end := (columns - 1) / 2
+	return s[:columns-1-end] + ellipsis(ascii) + s[len(s)-end:]
 }
 
-// pad fills a text up to so many columns, at its end or, for what is to be on the right, before its begin.
-func pad(s string, to int, right bool) string {
-	fill := strings.Repeat(" ", max(to-width(s), 0))
+// pad fills a text with spaces to so many columns. With right, the text is at the right end.
+func pad(s string, columns int, right bool) string {
+	fill := strings.Repeat(" ", max(columns-width(s), 0))
 	if right {
 		return fill + s
 	}
