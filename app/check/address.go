@@ -15,31 +15,27 @@ import (
 	"time"
 )
 
-// addressTimeout is how long what serves at the metrics address has to answer.
+// addressTimeout is how long a server at the metrics address has to answer.
 const addressTimeout = 3 * time.Second
 
-// addressFinding tells of the metrics address, and of who has it if that is why it was refused.
+// addressFinding says whether the metrics address is free, and if it is in use, by whom. refused says why it cannot be bound.
 func addressFinding(ctx context.Context, address string, refused error) Finding {
 	f := Finding{Name: "metrics_address"}
-	if address == "" {
-		f.Summary = "none: promflow would open no port"
-		return f
-	}
 	switch {
+	case address == "":
+		f.Summary = "none: promflow would open no port"
 	case refused == nil:
 		f.Summary = address + " is free"
 	case errors.Is(refused, syscall.EADDRINUSE):
-		var who string
-		f.Status, who = whoServes(ctx, address)
-		f.Summary = fmt.Sprintf("%s is in use: %s", address, who)
+		status, who := whoServes(ctx, address)
+		f.set(status, "%s is in use: %s", address, who)
 	default:
-		f.Status = Error
-		f.Summary = refused.Error()
+		f.set(Error, "%v", refused)
 	}
 	return f
 }
 
-// whoServes tells what answers at an address. It is no error if that is a promflow, and maybe none if it does not say who it is.
+// whoServes says what answers at an address. The status is OK for a promflow, and Warning for a server that does not say what it is.
 func whoServes(ctx context.Context, address string) (status Status, who string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -53,7 +49,7 @@ func whoServes(ctx context.Context, address string) (status Status, who string) 
 	client := http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			// Who answers is wanted, and nothing is told to them.
+			// The request has no secrets, and any certificate will do.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -66,7 +62,7 @@ func whoServes(ctx context.Context, address string) (status Status, who string) 
 		}
 		response, err := client.Do(request)
 		if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" { // as crypto/tls calls an alert
-			return Warning, fmt.Sprintf("a server with TLS refuses who has no certificate of its choice (%v): maybe a promflow", alert.Err)
+			return Warning, fmt.Sprintf("a server with TLS asks for a client certificate (%v): maybe a promflow", alert.Err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			return Error, fmt.Sprintf("what has it does not answer within %v", addressTimeout)
@@ -93,10 +89,10 @@ func whoServes(ctx context.Context, address string) (status Status, who string) 
 
 var versionLabel = regexp.MustCompile(`(?:^|,)version="([^"]*)"`)
 
-// maxPage is how much of a page is read to find out whose it is.
+// maxPage is how much of a page is searched, in bytes.
 const maxPage = 256 << 20
 
-// promflowVersion looks for promflow's build on a page.
+// promflowVersion searches a page for promflow_build_info.
 func promflowVersion(page io.Reader) (version string, ok bool) {
 	lines := bufio.NewScanner(io.LimitReader(page, maxPage))
 	for lines.Scan() {

@@ -1,23 +1,22 @@
-// Package check tells whether promflow would work here: it captures for some seconds as the program would, compares what was
-// counted with the counters that the kernel keeps of each interface, and asks everything around it what state it is in.
+// Package check tests whether promflow works here. It captures for some seconds as the program would, compares its counts with the kernel's
+// counters of each interface, and tests what promflow depends on.
 //
 // # What the kernel's counters mean
 //
-// An interface's counters have every frame with its link header, and leave it to the driver what a frame is: most count a segment
-// that was merged (GRO, LRO), or is yet to be split (TSO), as one frame, while promflow counts the packets on the wire, each with
-// its headers. So neither packets nor bytes are the same in general. As measured with veth (with and without TSO and GRO):
+// The kernel's counters include link headers, and the driver decides what a frame is. Most drivers count a segment that was merged (GRO,
+// LRO), or that will be split (TSO), as one frame. promflow counts the packets on the wire, each with its headers. So neither packets nor
+// bytes are equal in general. Measured with veth, with and without TSO and GRO:
 //
-//   - Without merged segments, packets are equal to the last one: those of all outcomes and the dropped ones together are what the
-//     kernel received and transmitted.
-//   - With merged segments the kernel has fewer packets, and fewer bytes by the headers that it has once where the wire has them
-//     often: 52 for each TCP packet with timestamps over IPv4.
-//   - Bytes have 14 of an Ethernet header in each frame, or none where a driver counts after it has taken it off, as veth does
-//     when it merges (GRO).
+//   - Without merged segments, packets agree exactly: the packets of all outcomes and the dropped ones together are what the kernel
+//     received and transmitted.
+//   - With merged segments the kernel counts fewer packets. It also counts fewer bytes, since a merged segment has its headers once: 52
+//     bytes fewer for each further TCP packet with timestamps over IPv4.
+//   - Bytes include 14 of an Ethernet header in each frame. They do not if the driver counts after it has removed the header, as veth
+//     does when it merges (GRO).
 //
-// A device may also have its driver refresh the counters now and then only, such as once a second. With traffic that comes and goes,
-// a check should take longer then.
+// Some drivers refresh the counters only now and then, such as once a second. If traffic comes in bursts, a check should take longer there.
 //
-// The share that promflow sees is therefore a bound from above, and exact where nothing was merged: see share.
+// The share of packets that promflow saw is therefore an upper bound, and exact where nothing was merged: see share.
 package check
 
 import (
@@ -29,44 +28,44 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Setup is what is to be checked.
+// Setup says what to check.
 type Setup struct {
-	Interfaces  []string // as the program was told, maybe patterns
+	Interfaces  []string // names and globs, as the program gets them
 	Monitored   subnets.Set
 	Excluded    subnets.Set
 	Promiscuous bool
-	Duration    time.Duration // how long to count, unless the context ends before
-	Log         *slog.Logger  // is told, for debugging, when counting begins
+	Duration    time.Duration // how long to count; less if the context ends before
+	Log         *slog.Logger  // gets a debug message when counting begins
 
-	// Open begins to capture as the program would, and then gives up privileges, which may be a *DropError. What it logs as a warning
-	// becomes part of the report.
+	// Open starts a capture as the program would, and then drops privileges; if that fails, the error is a *DropError. The report includes
+	// the warnings that it logs.
 	Open func(context.Context, *slog.Logger) (*Capture, error)
 
-	// MetricsAddress is where the page would be served: host:port, empty for nowhere.
+	// MetricsAddress is the host:port that would serve the metrics page, or empty.
 	MetricsAddress string
-	Refused        error // why that cannot be, nil if it can
+	Refused        error // why it cannot be bound, or nil
 
-	// Push sends nothing to the collector as the program would send counts, and gives the collector's address for messages,
-	// even with an error. It is nil where the program would push nothing.
+	// Push sends an empty push to the collector as the program would. It returns the collector's address for messages, even with an error.
+	// It is nil if the program would not push.
 	Push func(context.Context) (endpoint string, err error)
 
-	// Others are findings about what this package does not know of.
+	// Others are findings of the caller.
 	Others []Finding
 }
 
-// DropError is why privileges cannot be given up once a capture is open, or why promflow would not run with what is left.
+// DropError says why privileges cannot be dropped after a capture was opened, or why promflow would not run with the remaining ones.
 type DropError struct{ Err error }
 
 func (e *DropError) Error() string { return e.Err.Error() }
 
 func (e *DropError) Unwrap() error { return e.Err }
 
-// Capture is a capture that is under way.
+// Capture is a running capture.
 type Capture struct {
 	Backend string
-	Keeps   []string // capabilities that it needs for as long as it lasts
+	Keeps   []string // capabilities that it needs while it runs
 	Table   *capture.Table
-	Read    func() map[string]capture.Status // of each interface; the table is up to date then
-	Stop    func() error                     // counts what has come until now, and nothing that comes later; Read still works
-	Close   func() error                     // frees everything, after Stop
+	Read    func() map[string]capture.Status // by interface; also brings the table up to date
+	Stop    func() error                     // counts packets up to now, and none after; Read still works
+	Close   func() error                     // after Stop; frees everything
 }

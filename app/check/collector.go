@@ -3,36 +3,34 @@ package check
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
-// collectorFinding pushes nothing to the collector.
+// collectorFinding tests whether the collector accepts an empty push.
 func collectorFinding(ctx context.Context, push func(context.Context) (string, error)) Finding {
-	f := Finding{Name: "collector"}
+	f := Finding{Name: "collector", Summary: "none: promflow would not push"}
 	if push == nil {
-		f.Summary = "none: promflow would not push"
 		return f
 	}
 	begin := time.Now()
 	endpoint, err := push(ctx)
 	if err != nil {
-		f.Status = Error
-		f.Summary = fmt.Sprintf("%s does not take a push", endpoint)
-		for _, e := range unjoin(err) {
-			f.detail("%v", e)
-		}
+		f.set(Error, "%s does not take a push", endpoint)
+		f.reasons(err)
 		return f
 	}
-	f.Summary = fmt.Sprintf("%s takes pushes; an empty one took %v", endpoint, time.Since(begin).Round(100*time.Microsecond))
+	f.set(OK, "%s takes pushes; an empty one took %v", endpoint, time.Since(begin).Round(100*time.Microsecond))
 	return f
 }
 
-// unjoin gives the errors that were joined.
-func unjoin(err error) []error {
+// reasons adds an error as a detail, or each of several joined errors.
+func (f *Finding) reasons(err error) {
+	all := []error{err}
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) && len(joined.Unwrap()) > 0 && err.Error() == errors.Join(joined.Unwrap()...).Error() {
-		return joined.Unwrap()
+		all = joined.Unwrap()
 	}
-	return []error{err}
+	for _, e := range all {
+		f.detail("%v", e)
+	}
 }

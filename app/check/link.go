@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Link is what the kernel says of an interface.
+// Link is an interface as the kernel lists it.
 type Link struct {
 	Name        string
 	Index       int
@@ -14,31 +14,30 @@ type Link struct {
 	Loopback    bool
 	MTU         int
 	Master      string // the bridge or bond that it is a port of, if any
-	Promiscuity int    // how many ask for promiscuous mode
+	Promiscuity int    // how many have asked for promiscuous mode
 	Promiscuous bool   // the administrator is one of them
 	Counters    Counters
 }
 
-// linkFinding is about an interface as it is.
-func linkFinding(now Link) Finding {
-	f := Finding{Name: "interface", Interface: now.Name}
-	state := []string{"up", "with carrier"}
-	if !now.Up {
-		state = []string{"down"}
-		f.Status = Warning
-	} else if !now.Carrier {
-		state[1] = "no carrier"
-		f.Status = Warning
+// linkFinding says whether an interface is up.
+func linkFinding(l Link) Finding {
+	f := Finding{Name: "interface", Interface: l.Name}
+	state := "up, with carrier"
+	switch {
+	case !l.Up:
+		state = "down"
+	case !l.Carrier:
+		state = "up, no carrier"
 	}
-	f.Summary = fmt.Sprintf("%s, MTU %d", strings.Join(state, ", "), now.MTU)
-	if f.Status == Warning {
+	f.Summary = fmt.Sprintf("%s, MTU %d", state, l.MTU)
+	if !l.Up || !l.Carrier {
+		f.Status = Warning
 		f.detail("nothing can be seen until that changes; promflow waits for it")
 	}
-
 	return f
 }
 
-// interfaceFinding is about an interface as it is while promflow captures, and was before.
+// interfaceFinding says whether an interface is up while promflow captures, and who has asked for promiscuous mode.
 func interfaceFinding(before, now Link, promiscuous bool) Finding {
 	f := linkFinding(now)
 	var who []string
@@ -72,7 +71,7 @@ func interfaceFinding(before, now Link, promiscuous bool) Finding {
 	return f
 }
 
-// offloads are the features by which frames are merged or left unsplit, as ethtool -k and as the kernel name them.
+// offloads are the features that merge segments or split them late: the usual name, and that of the kernel (ethtool -k).
 var offloads = []struct{ short, feature string }{
 	{"GRO", "rx-gro"},
 	{"GRO in hardware", "rx-gro-hw"},
@@ -83,12 +82,11 @@ var offloads = []struct{ short, feature string }{
 	{"UDP segmentation", "tx-udp-segmentation"},
 }
 
-// offloadsFinding is about an interface's features.
+// offloadsFinding lists the offloads that are on.
 func offloadsFinding(name string, features map[string]bool, err error) Finding {
 	f := Finding{Name: "offloads", Interface: name}
 	if err != nil {
-		f.Status = Info
-		f.Summary = "the kernel does not tell: " + err.Error()
+		f.set(Info, "the kernel does not tell: %v", err)
 		return f
 	}
 	var on, off []string

@@ -9,20 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links asks the kernel for all interfaces of this network namespace at one time, by name.
+// links lists all interfaces of this network namespace by name, with one question to the kernel.
 func links() (map[string]Link, error) {
 	answer, err := syscall.NetlinkRIB(unix.RTM_GETLINK, unix.AF_UNSPEC)
+	var all map[string]Link
+	if err == nil {
+		all, err = parseLinks(answer)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the network interfaces: %w", err)
 	}
-	return parseLinks(answer)
+	return all, nil
 }
 
-// parseLinks reads messages of rtnetlink(7).
+// parseLinks parses messages of rtnetlink(7).
 func parseLinks(answer []byte) (map[string]Link, error) {
 	messages, err := syscall.ParseNetlinkMessage(answer)
 	if err != nil {
-		return nil, fmt.Errorf("listing the network interfaces: %w", err)
+		return nil, err
 	}
 	all, masters, names := map[string]Link{}, map[string]int{}, map[int]string{}
 	for _, m := range messages {
@@ -31,7 +35,7 @@ func parseLinks(answer []byte) (map[string]Link, error) {
 		}
 		attributes, err := syscall.ParseNetlinkRouteAttr(&m)
 		if err != nil {
-			return nil, fmt.Errorf("listing the network interfaces: %w", err)
+			return nil, err
 		}
 		flags := binary.NativeEndian.Uint32(m.Data[8:])
 		l := Link{
@@ -64,7 +68,7 @@ func parseLinks(answer []byte) (map[string]Link, error) {
 	return all, nil
 }
 
-// parseCounters reads a struct rtnl_link_stats64 (linux/if_link.h), as far as it goes.
+// parseCounters parses a struct rtnl_link_stats64 (linux/if_link.h). Old kernels have a shorter one.
 func parseCounters(b []byte) (c Counters) {
 	for i, field := range map[int]*int64{
 		0: &c.RxPackets, 1: &c.TxPackets, 2: &c.RxBytes, 3: &c.TxBytes, 6: &c.RxDropped, 7: &c.TxDropped, 15: &c.RxMissed,
@@ -76,7 +80,7 @@ func parseCounters(b []byte) (c Counters) {
 	return c
 }
 
-// features gives the features of an interface (ethtool(8), -k).
+// features returns the features of an interface (ethtool -k).
 func features(name string) (map[string]bool, error) {
 	e, err := ethtool.NewEthtool()
 	if err != nil {

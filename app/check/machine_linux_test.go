@@ -75,7 +75,7 @@ func TestClock(t *testing.T) {
 			t.Errorf("%s: got %v: %s", c.name, f.Status, text)
 		}
 	}
-	if f := startClock().finding(); f.Status == Error {
+	if f := clockSince(time.Now()); f.Status == Error {
 		t.Errorf("this machine's is %+v", f)
 	}
 }
@@ -99,7 +99,7 @@ func TestPrivileges(t *testing.T) {
 		t.Errorf("this process is %+v, %v", p, err)
 	}
 	root, nobody := privileges{effective: all, capabilities: all}, privileges{uid: 65534}
-	f := privilegesFinding(root, nobody, true, []string{"cap_bpf"})
+	f := privilegesFinding(root, nobody, []string{"cap_bpf"})
 	if text := f.Summary + "; " + strings.Join(f.Details, "; "); text != "started as uid 0 with all capabilities; captures as uid 65534 with no capability; needs to keep cap_bpf" {
 		t.Errorf("got %s", text)
 	}

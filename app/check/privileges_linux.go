@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// privileges are those of this process.
+// privileges are what this process may do.
 type privileges struct {
 	uid          int // effective
 	effective    uint64
@@ -18,22 +18,15 @@ type privileges struct {
 	capabilities uint64 // all that the kernel knows
 }
 
-// readPrivileges reads them from /proc, where they are those of the first thread.
+// readPrivileges reads the privileges of the first thread.
 func readPrivileges() (privileges, error) {
 	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return privileges{}, err
-	}
 	p := parsePrivileges(string(status))
-	if last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(last))); err == nil && n < 63 {
-			p.capabilities = 1<<(n+1) - 1
-		}
-	}
-	return p, nil
+	p.capabilities = 1<<cap.MaxBits() - 1
+	return p, err
 }
 
-// parsePrivileges reads the lines of proc_pid_status(5).
+// parsePrivileges parses the lines of proc_pid_status(5).
 func parsePrivileges(status string) (p privileges) {
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
@@ -50,35 +43,26 @@ func parsePrivileges(status string) (p privileges) {
 	return p
 }
 
-// capabilityNames are the capabilities that are of use to promflow, or give nearly all.
-var capabilityNames = []struct {
-	bit  int
-	name string
-}{
-	{unix.CAP_NET_RAW, "cap_net_raw"},
-	{unix.CAP_BPF, "cap_bpf"},
-	{unix.CAP_PERFMON, "cap_perfmon"},
-	{unix.CAP_NET_ADMIN, "cap_net_admin"},
-	{unix.CAP_SYS_ADMIN, "cap_sys_admin"},
-}
+// named are the capabilities that promflow can use, or that include nearly all others.
+var named = []cap.Value{cap.NET_RAW, cap.BPF, cap.PERFMON, cap.NET_ADMIN, cap.SYS_ADMIN}
 
 func (p privileges) String() string {
 	s := fmt.Sprintf("uid %d with ", p.uid)
-	switch {
-	case p.effective == 0:
+	switch p.effective {
+	case 0:
 		s += "no capability"
-	case p.effective == p.capabilities:
+	case p.capabilities:
 		s += "all capabilities"
 	default:
 		var names []string
-		left := p.effective
-		for _, c := range capabilityNames {
-			if left&(1<<c.bit) != 0 {
-				names = append(names, c.name)
-				left &^= 1 << c.bit
+		others := p.effective
+		for _, c := range named {
+			if others&(1<<c) != 0 {
+				names = append(names, c.String())
+				others &^= 1 << c
 			}
 		}
-		if n := bits.OnesCount64(left); n > 0 {
+		if n := bits.OnesCount64(others); n > 0 {
 			names = append(names, fmt.Sprintf("%d more", n))
 		}
 		s += strings.Join(names, ", ")
@@ -89,12 +73,9 @@ func (p privileges) String() string {
 	return s
 }
 
-// privilegesFinding is about what the process may do, at its start and while it captures.
-func privilegesFinding(start, now privileges, captures bool, keeps []string) Finding {
+// privilegesFinding compares the privileges at the start with those while promflow captures.
+func privilegesFinding(start, now privileges, keeps []string) Finding {
 	f := Finding{Name: "privileges", Summary: "started as " + start.String()}
-	if !captures {
-		return f
-	}
 	if now != start {
 		f.detail("captures as %v", now)
 	} else {

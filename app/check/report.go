@@ -13,8 +13,8 @@ type Status int
 
 const (
 	OK      Status = iota
-	Info           // worth to know
-	Warning        // maybe not as it was meant
+	Info           // worth knowing
+	Warning        // may not be intended
 	Error          // does not work
 )
 
@@ -22,10 +22,10 @@ var statuses = [...]string{"ok", "info", "warning", "error"}
 
 func (s Status) String() string { return statuses[s] }
 
-// MarshalText is for JSON.
+// MarshalText makes JSON of the name.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Finding is what was found out about one thing.
+// Finding is the result of one test.
 type Finding struct {
 	Name      string   `json:"name"` // stable, for scripts
 	Interface string   `json:"interface,omitempty"`
@@ -34,27 +34,32 @@ type Finding struct {
 	Details   []string `json:"details,omitempty"`
 }
 
-// detail adds a detail to the finding.
+// set sets the status and the summary.
+func (f *Finding) set(s Status, format string, args ...any) {
+	f.Status, f.Summary = s, fmt.Sprintf(format, args...)
+}
+
+// detail adds a detail.
 func (f *Finding) detail(format string, args ...any) {
 	f.Details = append(f.Details, fmt.Sprintf(format, args...))
 }
 
-// atLeast makes the finding matter at least so much.
+// atLeast raises the status to s if it is lower.
 func (f *Finding) atLeast(s Status) { f.Status = max(f.Status, s) }
 
-// Report is all that was found out. Its JSON has stable keys.
+// Report is the result of a check. Its JSON has stable keys.
 type Report struct {
 	Status     Status      `json:"status"`           // the worst of the findings
-	Duration   float64     `json:"duration_seconds"` // how long was counted, 0 if not at all
+	Duration   float64     `json:"duration_seconds"` // how long it counted; 0: not at all
 	Backend    string      `json:"backend,omitempty"`
 	Findings   []Finding   `json:"findings"`
 	Interfaces []Interface `json:"interfaces"`
 }
 
-// Interface is what was counted on one interface, and what the kernel counted meanwhile.
+// Interface has the counts of promflow and of the kernel for an interface.
 type Interface struct {
 	Name      string          `json:"name"`
-	Share     *float64        `json:"share"` // of the kernel's packets that was counted, from 0 to 1; null if that cannot be told
+	Share     *float64        `json:"share"` // of the kernel's packets that promflow counted, from 0 to 1; null if there were none
 	Packets   int64           `json:"packets"`
 	Bytes     int64           `json:"bytes"`
 	Dropped   int64           `json:"dropped_packets"`
@@ -76,7 +81,7 @@ func (r *Report) add(all ...Finding) {
 	}
 }
 
-// Named gives the names of the findings that have a status, each once.
+// Named returns the names of the findings with this status, each once.
 func (r *Report) Named(s Status) (names []string) {
 	for _, f := range r.Findings {
 		if f.Status == s && !slices.Contains(names, f.Name) {
@@ -94,7 +99,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// The columns of the text.
+// Columns of the text.
 const (
 	width      = 100
 	nameColumn = len("warning") + 2
@@ -106,27 +111,20 @@ const (
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
-		name := f.Name
-		if f.Interface != "" {
-			name += " " + f.Interface
+		head := fmt.Sprintf("%-*s%s", nameColumn, f.Status, strings.TrimSpace(f.Name+" "+f.Interface))
+		if len(head) >= textColumn {
+			b.WriteString(head + "\n")
+			head = ""
 		}
-		head := fmt.Sprintf("%-*s%-*s", nameColumn, f.Status, textColumn-nameColumn-1, name) + " "
-		for i, line := range wrap(f.Summary, width-textColumn) {
-			if i > 0 || len(head) > textColumn {
-				if i == 0 {
-					b.WriteString(strings.TrimRight(head, " ") + "\n")
-				}
-				head = strings.Repeat(" ", textColumn)
-			}
-			b.WriteString(head + line + "\n")
+		for _, line := range wrap(f.Summary, width-textColumn) {
+			fmt.Fprintf(&b, "%-*s%s\n", textColumn, head, line)
+			head = ""
 		}
 		for _, d := range f.Details {
-			for i, line := range wrap(d, width-textColumn-2*hanging) {
-				indent := textColumn + hanging
-				if i > 0 {
-					indent += hanging
-				}
-				b.WriteString(strings.Repeat(" ", indent) + line + "\n")
+			indent := textColumn + hanging
+			for _, line := range wrap(d, width-textColumn-2*hanging) {
+				fmt.Fprintf(&b, "%*s%s\n", indent, "", line)
+				indent = textColumn + 2*hanging
 			}
 		}
 	}
@@ -135,7 +133,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// verdict is the report in a line.
+// verdict sums up the report in a line.
 func (r *Report) verdict() string {
 	errs, warnings := r.Named(Error), r.Named(Warning)
 	silent := len(r.Interfaces) > 0 && !slices.ContainsFunc(r.Interfaces, func(i Interface) bool { return i.Packets+i.Dropped > 0 })
@@ -152,19 +150,19 @@ func (r *Report) verdict() string {
 	return "Works."
 }
 
-// wrap breaks text at spaces into lines of at most so many characters, where words are not longer. There is one line at least.
-func wrap(text string, most int) []string {
-	lines := []string{""}
+// wrap breaks text at spaces into lines of at most so many characters; a longer word is a line by itself. It returns at least one line.
+func wrap(text string, most int) (lines []string) {
+	line := ""
 	for word := range strings.FieldsSeq(text) {
-		last := &lines[len(lines)-1]
 		switch {
-		case *last == "":
-			*last = word
-		case len(*last)+1+len(word) <= most:
-			*last += " " + word
+		case line == "":
+			line = word
+		case len(line)+1+len(word) <= most:
+			line += " " + word
 		default:
-			lines = append(lines, word)
+			lines = append(lines, line)
+			line = word
 		}
 	}
-	return lines
+	return append(lines, line)
 }

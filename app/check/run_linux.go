@@ -15,71 +15,73 @@ import (
 	"promflow/capture/watch"
 )
 
-// Run checks. It takes as long as the setup says, and as long as a collector takes that does not answer. What cannot be found out
-// is part of the report; the error says that nothing could.
+// Run checks. It takes as long as the setup says, or longer if a collector does not answer. The report includes what cannot be found
+// out. An error means that there is no report.
 func Run(ctx context.Context, s Setup) (*Report, error) {
-	clock := startClock()
+	begin := time.Now()
 	address := addressFinding(ctx, s.MetricsAddress, s.Refused)
-	r := &Report{Interfaces: []Interface{}}
-	collector := make(chan Finding, 1)
-	// Once privileges are what they are when promflow pushes.
-	opened := func() { go func() { collector <- collectorFinding(ctx, s.Push) }() }
-	if err := s.capture(ctx, r, opened); err != nil {
+	start, err := readPrivileges()
+	if err != nil {
 		return nil, err
 	}
-	r.add(clock.finding(), address, <-collector)
+	before, err := links()
+	if err != nil {
+		return nil, err
+	}
+	detours := detour.Look() // it needs privileges that Open drops
+	var log Log
+	c, openErr := s.Open(ctx, log.Logger())
+	collector := make(chan Finding, 1)
+	go func() { collector <- collectorFinding(ctx, s.Push) }() // with the privileges that promflow has when it pushes
+	r := &Report{Interfaces: []Interface{}}
+	backend := Finding{Name: "backend", Details: log.Take()}
+	if openErr != nil {
+		s.reportFailure(r, openErr, backend, start, before)
+	} else {
+		now, err := readPrivileges()
+		if err != nil {
+			return nil, errors.Join(err, c.Stop(), c.Close())
+		}
+		all, hosts, err := s.count(ctx, r, c)
+		if err := errors.Join(err, c.Close()); err != nil {
+			return nil, err
+		}
+		r.Backend, backend.Summary = c.Backend, c.Backend
+		if len(backend.Details) > 0 {
+			backend.Status = Info
+		}
+		r.add(backend, privilegesFinding(start, now, c.Keeps))
+		s.reportCounts(r, all, hosts, before, detours)
+		if lines := log.Take(); len(lines) > 0 {
+			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
+		}
+	}
+	r.add(clockSince(begin), address, <-collector)
 	r.add(s.Others...)
 	return r, nil
 }
 
-// capture reports on what has to do with the capture, and calls opened once that was opened or could not be.
-func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
-	start, err := readPrivileges()
-	if err != nil {
-		return err
+// reportFailure reports that Open has failed.
+func (s *Setup) reportFailure(r *Report, err error, backend Finding, start privileges, before map[string]Link) {
+	privileges := Finding{Name: "privileges", Summary: "started as " + start.String()}
+	if dropped := (*DropError)(nil); errors.As(err, &dropped) {
+		backend.Summary = "promflow could capture"
+		privileges.set(Error, "%s, which cannot be given up as promflow does", privileges.Summary)
+		privileges.reasons(err)
+	} else {
+		backend.set(Error, "cannot capture")
+		backend.reasons(err)
 	}
-	before, err := links()
-	if err != nil {
-		return err
-	}
-	detours := detour.Look() // with the privileges that Open gives up
-	var log Log
-	c, err := s.Open(ctx, log.Logger())
-	opened()
-	backend := Finding{Name: "backend", Details: log.Take()}
-	if err != nil {
-		privileges, why := privilegesFinding(start, start, false, nil), &backend
-		backend.Status, backend.Summary = Error, "cannot capture"
-		if dropped := (*DropError)(nil); errors.As(err, &dropped) {
-			privileges.Status, privileges.Summary = Error, privileges.Summary+", which cannot be given up as promflow does"
-			backend, why = Finding{Name: "backend", Summary: "promflow could capture", Details: backend.Details}, &privileges
+	r.add(backend, privileges)
+	for _, name := range s.Interfaces {
+		if l, ok := before[name]; ok {
+			r.add(linkFinding(l))
 		}
-		for _, e := range unjoin(err) {
-			why.detail("%v", e)
-		}
-		r.add(backend, privileges)
-		for _, name := range s.Interfaces {
-			if l, ok := before[name]; ok {
-				r.add(linkFinding(l))
-			}
-		}
-		return nil
 	}
-	now, err := readPrivileges()
-	if err != nil {
-		return errors.Join(err, c.Stop(), c.Close())
-	}
-	all, hosts, err := s.count(ctx, r, c)
-	if err := errors.Join(err, c.Close()); err != nil {
-		return err
-	}
+}
 
-	r.Backend = c.Backend
-	backend.Summary = c.Backend
-	if len(backend.Details) > 0 {
-		backend.Status = Info
-	}
-	r.add(backend, privilegesFinding(start, now, true, c.Keeps))
+// reportCounts reports what was counted on all interfaces and of hosts.
+func (s *Setup) reportCounts(r *Report, all []*observed, hosts []capture.Host, before map[string]Link, detours *detour.Namespace) {
 	if waited := s.waited(before); len(waited) > 0 {
 		r.add(waited...)
 	} else if len(all) == 0 {
@@ -88,30 +90,25 @@ func (s *Setup) capture(ctx context.Context, r *Report, opened func()) error {
 	t := traffic{monitored: s.Monitored, hosts: hosts}
 	var names []string
 	for _, o := range all {
-		names = append(names, o.link.Name)
-		known, err := features(o.link.Name)
-		r.add(interfaceFinding(before[o.link.Name], o.link, s.Promiscuous), offloadsFinding(o.link.Name, known, err),
-			o.shareFinding(), o.dropsFinding())
+		name := o.link.Name
+		names = append(names, name)
+		known, err := features(name)
+		r.add(interfaceFinding(before[name], o.link, s.Promiscuous), offloadsFinding(name, known, err), o.shareFinding(), o.dropsFinding())
 		r.Interfaces = append(r.Interfaces, o.result())
 		for i, size := range o.status.Outcomes {
 			t.outcomes[i].Packets += size.Packets
 			t.outcomes[i].Bytes += size.Bytes
 		}
-		t.own = append(t.own, addresses(o.link.Name)...)
+		t.own = append(t.own, addresses(name)...)
 	}
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, s.Monitored, s.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
-	if lines := log.Take(); len(lines) > 0 {
-		r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
-	}
-	return nil
 }
 
-// count counts for a while, and gives what was counted by interface, in the order of their names, and by address.
+// count counts for a while. It returns the counts by interface, in the order of their names, and by address.
 func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, []capture.Host, error) {
-	// The kernel's counters are read on both sides of promflow's own: so their true growth has a bound on each side.
-	first, err := bracket(c)
+	first, err := bracket(c.Read)
 	if err != nil {
 		return nil, nil, errors.Join(err, c.Stop())
 	}
@@ -122,37 +119,33 @@ func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, 
 	case <-time.After(s.Duration):
 	}
 	r.Duration = time.Since(begin).Seconds()
-	stopped := error(nil)
-	last, err := bracket(&Capture{Read: func() map[string]capture.Status {
+	var stopped error
+	last, err := bracket(func() map[string]capture.Status {
 		stopped = c.Stop()
 		return c.Read()
-	}})
+	})
 	if err := errors.Join(err, stopped); err != nil {
 		return nil, nil, err
 	}
 	var all []*observed
 	for _, name := range slices.Sorted(maps.Keys(last.statuses)) {
-		link, there := last.earlier[name]
-		was, wasThere := first.later[name]
-		if !there && !wasThere {
-			continue // see waited
-		}
-		if !there || !wasThere || link.Index != was.Index {
+		was, is := first.after[name], last.before[name]
+		switch {
+		case was.Index != is.Index:
 			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it came or went meanwhile; try again"})
-			continue
+		case is.Index != 0: // else it was never there: see waited
+			all = append(all, &observed{
+				link:   is,
+				status: minus(last.statuses[name], first.statuses[name]),
+				least:  is.Counters.minus(was.Counters),
+				most:   last.after[name].Counters.minus(first.before[name].Counters),
+			})
 		}
-		all = append(all, &observed{
-			link:   link,
-			status: minus(last.statuses[name], first.statuses[name]),
-			least:  link.Counters.minus(was.Counters),
-			most:   last.later[name].Counters.minus(first.earlier[name].Counters),
-		})
 	}
-	hosts := c.Table.Snapshot().Hosts
-	return all, hosts, nil
+	return all, c.Table.Snapshot().Hosts, nil
 }
 
-// waited is about what was asked for, by name or glob, and not there.
+// waited reports the names and globs in the setup without an interface.
 func (s *Setup) waited(there map[string]Link) (all []Finding) {
 	names := slices.Collect(maps.Keys(there))
 	for _, name := range s.Interfaces {
@@ -163,18 +156,18 @@ func (s *Setup) waited(there map[string]Link) (all []Finding) {
 	return all
 }
 
-// bracketed is promflow's counts, and the kernel's before and after.
+// bracketed has promflow's counts, and the kernel's before and after they were read.
 type bracketed struct {
-	earlier, later map[string]Link
-	statuses       map[string]capture.Status
+	before, after map[string]Link
+	statuses      map[string]capture.Status
 }
 
-func bracket(c *Capture) (b bracketed, err error) {
-	if b.earlier, err = links(); err != nil {
+func bracket(read func() map[string]capture.Status) (b bracketed, err error) {
+	if b.before, err = links(); err != nil {
 		return b, err
 	}
-	b.statuses = c.Read()
-	b.later, err = links()
+	b.statuses = read()
+	b.after, err = links()
 	return b, err
 }
 
@@ -187,16 +180,10 @@ func minus(a, b capture.Status) capture.Status {
 	return a
 }
 
-// addresses gives an interface's addresses, with their subnets.
+// addresses returns the addresses of an interface with their subnets, none if it is gone.
 func addresses(name string) (all []netip.Prefix) {
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	list, err := i.Addrs()
-	if err != nil {
-		return nil
-	}
+	i, _ := net.InterfaceByName(name)
+	list, _ := i.Addrs() // an error for a nil interface
 	for _, a := range list {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			all = append(all, p)

@@ -9,7 +9,7 @@ import (
 	"runtime"
 )
 
-// Run checks. Here it cannot: the error says so.
+// Run returns an error: check works on Linux only.
 func Run(context.Context, Setup) (*Report, error) {
-	return nil, fmt.Errorf("what is captured is compared with the counters of Linux, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("it compares with the counters of Linux, and this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

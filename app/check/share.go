@@ -7,7 +7,7 @@ import (
 	"promflow/capture/frame"
 )
 
-// Counters are the kernel's of an interface (struct rtnl_link_stats64, linux/if_link.h). Bytes have link headers.
+// Counters are the kernel's counters of an interface (struct rtnl_link_stats64, linux/if_link.h). Bytes include link headers.
 type Counters struct {
 	RxPackets int64 `json:"rx_packets"`
 	TxPackets int64 `json:"tx_packets"`
@@ -15,7 +15,7 @@ type Counters struct {
 	TxBytes   int64 `json:"tx_bytes"`
 	RxDropped int64 `json:"rx_dropped"`
 	TxDropped int64 `json:"tx_dropped"`
-	RxMissed  int64 `json:"rx_missed"` // for which the device had no room
+	RxMissed  int64 `json:"rx_missed"` // the device had no room for them
 }
 
 func (c Counters) minus(o Counters) Counters {
@@ -25,7 +25,7 @@ func (c Counters) minus(o Counters) Counters {
 	}
 }
 
-// sum gives the packets and bytes that a capture should see. On lo, what is transmitted is received again and counts then.
+// sum returns the packets and bytes that a capture should see. On lo, each transmitted packet is also received, and counts once.
 func (c Counters) sum(loopback bool) Size {
 	s := Size{c.RxPackets, c.RxBytes}
 	if !loopback {
@@ -35,12 +35,13 @@ func (c Counters) sum(loopback bool) Size {
 	return s
 }
 
-// observed is what was counted on an interface.
+// observed has the counts of an interface. The kernel's counters are read before and after promflow's, both times: so they grew by at least
+// one difference, and at most the other, while promflow counted.
 type observed struct {
-	link   Link // as it was at the end
-	status capture.Status
-	least  Counters // the kernel's own, between the instants at which status was read
-	most   Counters // as least, but before the first and after the second of them
+	link   Link           // at the end
+	status capture.Status // promflow's counts
+	least  Counters
+	most   Counters
 }
 
 // seen is the sum over all outcomes.
@@ -53,23 +54,23 @@ func (o *observed) seen() (all Size) {
 }
 
 const (
-	// linkOverhead is how much more than a network-layer packet a frame's bytes may be in the kernel's counters: an Ethernet header
-	// with two VLAN tags, and padding or a checksum.
+	// linkOverhead is how many bytes more the kernel may count for a frame than the network-layer packet has: an Ethernet header with
+	// two VLAN tags, and padding or a checksum.
 	linkOverhead = 32
 
-	// leastHeader is what each packet beyond the first has in a merged segment, that the kernel counts once: IPv4 and TCP.
+	// leastHeader is the size of the headers that the kernel does not count for each packet after the first of a merged segment: those
+	// of IPv4 and TCP.
 	leastHeader = 40
 
-	// leastShare is what must be seen.
+	// leastShare is the share that promflow has to see.
 	leastShare = 0.99
 
-	// fewPackets is too few to judge by.
+	// Fewer packets than fewPackets are too few to judge by.
 	fewPackets = 20
 )
 
-// share gives how much was seen of what the kernel counted, at most, from 0 to 1: of packets and of bytes, it is the smaller share. It
-// is exact where the kernel counted no merged segments and nothing passed while the counters were read. ok is false if there was
-// nothing.
+// share returns the share of the kernel's packets or bytes that promflow saw, whichever is smaller, from 0 to 1. It is an upper bound, and
+// exact if the kernel counted no merged segments and nothing passed while the counters were read. ok is false without any packets.
 func (o *observed) share() (share float64, ok bool) {
 	kernel, seen := o.least.sum(o.link.Loopback), o.seen()
 	all := seen.Packets + o.status.Dropped // on the wire
@@ -77,7 +78,7 @@ func (o *observed) share() (share float64, ok bool) {
 		return 0, false
 	}
 	share = min(1, float64(seen.Packets)/float64(max(kernel.Packets, all)))
-	// What the kernel has as merged was on the wire with more headers.
+	// Merged segments had more headers on the wire.
 	merged := max(0, all-o.most.sum(o.link.Loopback).Packets)
 	if least := kernel.Bytes - linkOverhead*kernel.Packets; least > 0 {
 		share = min(share, float64(max(0, seen.Bytes-leastHeader*merged))/float64(least))
@@ -85,13 +86,12 @@ func (o *observed) share() (share float64, ok bool) {
 	return share, true
 }
 
-// shareFinding compares what was counted with what the kernel counted.
+// shareFinding compares promflow's counts with the kernel's.
 func (o *observed) shareFinding() Finding {
 	f := Finding{Name: "share", Interface: o.link.Name}
 	share, ok := o.share()
 	if !ok {
-		f.Status = Info
-		f.Summary = "no packets were seen, neither by promflow nor by the kernel"
+		f.set(Info, "no packets were seen, neither by promflow nor by the kernel")
 		return f
 	}
 	kernel, seen := o.least.sum(o.link.Loopback), o.seen()
@@ -124,24 +124,23 @@ func (o *observed) shareFinding() Finding {
 	return f
 }
 
-// dropsFinding is about what was lost.
+// dropsFinding reports lost packets.
 func (o *observed) dropsFinding() Finding {
 	f := Finding{Name: "drops", Interface: o.link.Name, Summary: "no packet was dropped before promflow could count it"}
 	if n := o.status.Dropped; n > 0 {
-		f.Status = Warning // share tells whether they are too many
-		f.Summary = fmt.Sprintf("the kernel dropped %d packets before promflow could count them", n)
+		f.set(Warning, "the kernel dropped %d packets before promflow could count them", n) // shareFinding says whether that is too many
 	}
 	if n := o.least.RxMissed; n > 0 {
 		f.atLeast(Warning)
-		f.detail("the device had no room for %d packets, which nobody has seen (rx_missed_errors)", n)
+		f.detail("the device had no room for %d packets, and lost them (rx_missed_errors)", n)
 	}
 	if n := o.least.RxDropped + o.least.TxDropped; n > 0 {
-		f.detail("the kernel dropped %d packets for reasons of its own (rx_dropped, tx_dropped); most of these promflow has seen", n)
+		f.detail("the kernel dropped %d packets for reasons of its own (rx_dropped, tx_dropped); promflow saw most of these", n)
 	}
 	return f
 }
 
-// percent shows a share so that only all of it is 100 %.
+// percent writes a share. Only 1 is 100 %: others are rounded down.
 func percent(share float64) string {
 	if share == 1 {
 		return "100 %"
@@ -149,7 +148,7 @@ func percent(share float64) string {
 	return fmt.Sprintf("%.2f %%", float64(int(share*10000))/100)
 }
 
-// result is the observation for scripts.
+// result is the observation as a part of the report.
 func (o *observed) result() Interface {
 	seen := o.seen()
 	r := Interface{

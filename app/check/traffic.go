@@ -11,7 +11,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// traffic is what was counted on all interfaces.
+// traffic has the counts of all interfaces together.
 type traffic struct {
 	monitored subnets.Set
 	hosts     []capture.Host
@@ -19,48 +19,45 @@ type traffic struct {
 	own       []netip.Prefix // the interfaces' addresses
 }
 
-// leastBoth is the share of packets from which on both directions are mirrored: a ping, or what this machine itself says, does not
-// make up for one that is not.
+// leastBoth is the share of packets of addresses with both directions that shows that both are mirrored. With one direction only, a ping or
+// the traffic of this machine has less.
 const leastBoth = 0.01
 
-// directionsFinding looks for a mirror port that has only one direction: there nobody both receives and transmits, or hardly.
+// directionsFinding detects a mirror port with only one direction: there, hardly any address both receives and transmits.
 func (t *traffic) directionsFinding() Finding {
 	f := Finding{Name: "directions", Summary: "traffic of both directions is seen"}
 	var receive, transmit, both int64
 	for _, h := range t.hosts {
 		receive += h.ReceivePackets
 		transmit += h.TransmitPackets
-		if h.Addr.IsValid() { // else it is many addresses
+		if h.Addr.IsValid() { // else these are many addresses together
 			both += 2 * min(h.ReceivePackets, h.TransmitPackets)
 		}
 	}
 	f.detail("monitored addresses received %d packets and transmitted %d", receive, transmit)
 	switch all := receive + transmit; {
 	case all < fewPackets && both == 0:
-		f.Status = Info
-		f.Summary = "too little traffic of monitored addresses to tell whether both directions are seen"
+		f.set(Info, "too little traffic of monitored addresses to tell whether both directions are seen")
 	case float64(both) < leastBoth*float64(all):
-		f.Status = Warning
-		f.Summary = "one direction only: "
 		switch {
 		case both > 0:
-			f.Summary = "next to nothing of the other direction is seen"
+			f.set(Warning, "next to nothing of the other direction is seen")
 		case transmit == 0:
-			f.Summary += "monitored addresses receive and never transmit"
+			f.set(Warning, "one direction only: monitored addresses receive and never transmit")
 		case receive == 0:
-			f.Summary += "monitored addresses transmit and never receive"
+			f.set(Warning, "one direction only: monitored addresses transmit and never receive")
 		default:
-			f.Summary += "no address both receives and transmits"
+			f.set(Warning, "one direction only: no address both receives and transmits")
 		}
 		f.detail("a mirror port has to mirror both directions; or the other one takes another interface")
 	}
 	return f
 }
 
-// maxListed is how many subnets are listed.
+// maxListed is how many subnets a finding lists.
 const maxListed = 10
 
-// subnetsFinding lists the monitored subnets in which nothing was seen.
+// subnetsFinding lists the monitored subnets without traffic.
 func (t *traffic) subnetsFinding() Finding {
 	f := Finding{Name: "subnets"}
 	all := t.monitored.Prefixes()
@@ -69,15 +66,13 @@ func (t *traffic) subnetsFinding() Finding {
 	})
 	switch {
 	case len(silent) == 0 && len(all) == 1:
-		f.Summary = fmt.Sprintf("traffic was seen in %v", all[0])
+		f.set(OK, "traffic was seen in %v", all[0])
 	case len(silent) == 0:
-		f.Summary = fmt.Sprintf("traffic was seen in each of %d monitored subnets", len(all))
+		f.set(OK, "traffic was seen in each of %d monitored subnets", len(all))
 	case len(silent) == len(all):
-		f.Status = Info
-		f.Summary = "nothing was seen in any monitored subnet"
+		f.set(Info, "nothing was seen in any monitored subnet")
 	default:
-		f.Status = Info
-		f.Summary = fmt.Sprintf("nothing was seen in %d of %d monitored subnets", len(silent), len(all))
+		f.set(Info, "nothing was seen in %d of %d monitored subnets", len(silent), len(all))
 	}
 	for i, p := range silent {
 		if i == maxListed {
@@ -89,23 +84,23 @@ func (t *traffic) subnetsFinding() Finding {
 	return f
 }
 
-// mostElsewhere is the share from which on it seems that subnets were forgotten, or too many excluded.
-const mostElsewhere = 0.9
+// maxElsewhere is the largest share of unmonitored or excluded packets that looks intended.
+const maxElsewhere = 0.9
 
-// monitoredFinding is about what is not monitored, or excluded.
+// monitoredFinding says how many packets are of monitored addresses, and how many are excluded.
 func (t *traffic) monitoredFinding() Finding {
-	f := Finding{Name: "monitored", Summary: "no packets to judge by"}
+	f := Finding{Name: "monitored"}
 	counted, unmonitored, excluded := t.outcomes[frame.Counted], t.outcomes[frame.Unmonitored], t.outcomes[frame.Excluded]
 	all := counted.Packets + unmonitored.Packets + excluded.Packets
 	if all == 0 {
-		f.Status = Info
+		f.set(Info, "no packets to judge by")
 		return f
 	}
-	f.Summary = fmt.Sprintf("%s of the packets are of monitored addresses", percent(float64(counted.Packets)/float64(all)))
+	f.set(OK, "%s of the packets are of monitored addresses", percent(float64(counted.Packets)/float64(all)))
 	if excluded.Packets > 0 {
 		f.Summary += fmt.Sprintf(", %s are excluded", percent(float64(excluded.Packets)/float64(all)))
 	}
-	much := func(n int64) bool { return all >= fewPackets && float64(n) > mostElsewhere*float64(all) }
+	much := func(n int64) bool { return all >= fewPackets && float64(n) > maxElsewhere*float64(all) }
 	switch {
 	case much(excluded.Packets):
 		f.Status = Warning
@@ -121,7 +116,7 @@ func (t *traffic) monitoredFinding() Finding {
 	return f
 }
 
-// suggestion gives the subnets of the interfaces' addresses.
+// suggestion returns the subnets of the interfaces' addresses, for --monitor-subnets.
 func (t *traffic) suggestion() string {
 	var subnets []string
 	for _, p := range t.own {

@@ -141,18 +141,13 @@ var styles = map[Style]tcell.Style{
 	Alarm:   tcell.StyleDefault.Bold(true).Foreground(color.Maroon), // ANSI color 1: the terminal chooses a readable red
 }
 
-// styleOf returns a style that the terminal can show. Normal is the terminal's default.
-func (v *view) styleOf(s Style) tcell.Style {
-	if s == Alarm && v.screen.Colors() == 0 { // tcell would make the colour black or white
-		s = Bold
-	}
-	return styles[s]
-}
-
 func (v *view) draw() {
 	v.screen.Clear()
 	for y, line := range v.View() {
-		v.screen.PutStrStyled(0, y, line.Text, v.styleOf(line.Style))
+		if line.Style == Alarm && v.screen.Colors() == 0 { // tcell would make the color black or white
+			line.Style = Bold
+		}
+		v.screen.PutStrStyled(0, y, line.Text, styles[line.Style])
 	}
 	if x, y, visible := v.Cursor(); visible {
 		v.screen.ShowCursor(x, y)

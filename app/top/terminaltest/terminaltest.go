@@ -1,4 +1,4 @@
-// Package terminaltest is a terminal for tests: a shell in tmux, whose keys are pressed and whose screen is read.
+// Package terminaltest gives tests a terminal: a shell in tmux. A test presses its keys and reads its screen.
 package terminaltest
 
 import (
@@ -13,31 +13,31 @@ import (
 	"promflow/capture/capturetest"
 )
 
-// Terminal is a shell in a terminal of its own, with UTF-8.
+// Terminal is a shell in a terminal with UTF-8.
 type Terminal struct {
 	t      testing.TB
-	folder string // of tmux' socket
+	folder string // of tmux's socket
 }
 
-// deadline is how long anything may take on a busy machine before a test is lost.
+// deadline is how long a test waits for the screen; machines may be busy.
 const deadline = 30 * time.Second
 
-// prompt is what the shell says when it waits for a command.
+// prompt is the prompt of the shell.
 const prompt = "ready> "
 
-// New starts a terminal of so many columns and lines, which goes away with the test. Where the shell runs is the command's say, that in
-// makes of the shell's tmux: as [exec.Command] does, or in a network namespace.
-func New(t testing.TB, columns, lines int, in func(args ...string) *exec.Cmd) *Terminal {
+// New starts a terminal of that size, which ends with the test. command makes the command that starts tmux, such as with [exec.Command], or
+// for a network namespace.
+func New(t testing.TB, columns, lines int, command func(args ...string) *exec.Cmd) *Terminal {
 	t.Helper()
 	capturetest.Need(t, "tmux", "stty")
-	folder, err := os.MkdirTemp("", "terminal") // short: a socket's path is no longer than 107 bytes (unix(7))
+	folder, err := os.MkdirTemp("", "terminal") // not t.TempDir: the path of a socket has at most 107 bytes (unix(7))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	shell := write(t, folder, "shell", "PS1='"+prompt+"'\n")
 	term := &Terminal{t: t, folder: folder}
-	cmd := in("tmux", "-u", "-L", "test", "-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines),
+	cmd := command("tmux", "-u", "-L", "test", "-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines),
 		"env", "ENV="+shell, "PS1="+prompt, "sh", "-i", ";", "set", "-g", "status", "off")
 	cmd.Env = term.environment()
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -63,7 +63,7 @@ func write(t testing.TB, folder, name, content string) string {
 	return path
 }
 
-// environment is the test's, but for what would make the terminal another one.
+// environment is the environment of the test, without the variables that change a terminal.
 func (term *Terminal) environment() (env []string) {
 	for _, v := range os.Environ() {
 		switch name, _, _ := strings.Cut(v, "="); name {
@@ -75,7 +75,7 @@ func (term *Terminal) environment() (env []string) {
 	return append(env, "TMUX_TMPDIR="+term.folder, "LC_ALL=C.UTF-8", "TERM=xterm-256color")
 }
 
-// tmux has the server do something.
+// tmux runs a command of tmux, and returns its output.
 func (term *Terminal) tmux(args ...string) string {
 	term.t.Helper()
 	cmd := exec.Command("tmux", append([]string{"-u", "-L", "test"}, args...)...)
@@ -87,34 +87,35 @@ func (term *Terminal) tmux(args ...string) string {
 	return string(out)
 }
 
-// Type writes text as if it was typed.
+// Type types text.
 func (term *Terminal) Type(text string) { term.t.Helper(); term.tmux("send-keys", "-l", text) }
 
-// Press presses keys by the names that tmux(1) has for them, such as Enter or C-c.
+// Press presses keys by their names in tmux(1), such as Enter or C-c.
 func (term *Terminal) Press(keys ...string) {
 	term.t.Helper()
 	term.tmux(append([]string{"send-keys"}, keys...)...)
 }
 
-// Screen gives what is seen, line by line.
+// Screen returns the text on the screen.
 func (term *Terminal) Screen() string { term.t.Helper(); return term.tmux("capture-pane", "-p") }
 
-// Escaped is Screen with the sequences that make its colours.
+// Escaped returns the text on the screen with the escape sequences for its colors.
 func (term *Terminal) Escaped() string { term.t.Helper(); return term.tmux("capture-pane", "-p", "-e") }
 
-// Is tells whether one of tmux' flags is set, such as alternate_on.
+// Is tells whether a flag of tmux is set, such as alternate_on.
 func (term *Terminal) Is(flag string) bool {
 	term.t.Helper()
 	return strings.TrimSpace(term.tmux("display-message", "-p", "#{"+flag+"}")) == "1"
 }
 
-// Resize makes the terminal larger or smaller.
+// Resize changes the size of the terminal.
 func (term *Terminal) Resize(columns, lines int) {
 	term.t.Helper()
 	term.tmux("resize-window", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines))
 }
 
-// Run types a command. Once it has ended, the screen has "status" and its status, and what stty(1) says of the terminal is as before.
+// Run types a command. When it has ended, the screen shows "status" and its status, and a message if stty(1) does not report the same
+// modes as before.
 func (term *Terminal) Run(command string) {
 	term.t.Helper()
 	script := write(term.t, term.folder, "command", "before=$(stty -g)\n"+command+"\nstatus=$?\n"+
@@ -123,10 +124,10 @@ func (term *Terminal) Run(command string) {
 	term.Press("Enter")
 }
 
-// pollEvery is how often the screen is looked at. Each time takes a process: more often, and little else goes on.
+// pollEvery is how often Until reads the screen. Each time starts a process, which takes time from the tested program.
 const pollEvery = 100 * time.Millisecond
 
-// Until waits until check finds nothing wrong with the screen.
+// Until waits until check returns nil.
 func (term *Terminal) Until(check func(screen string) error) {
 	term.t.Helper()
 	for end := time.Now().Add(deadline); ; time.Sleep(pollEvery) {
@@ -140,7 +141,7 @@ func (term *Terminal) Until(check func(screen string) error) {
 	}
 }
 
-// Has checks that a screen has each of the texts.
+// Has checks that a screen has all of the texts.
 func Has(texts ...string) func(screen string) error {
 	return func(screen string) error {
 		for _, text := range texts {
@@ -162,8 +163,8 @@ func HasNot(text string) func(screen string) error {
 	}
 }
 
-// MustBeBack waits until a command has ended with a status, and checks that the terminal is as it was before: its screen, which had the
-// texts, its modes and its cursor.
+// MustBeBack waits until a command has ended with a status, and checks that the terminal is as before: its modes, its cursor, and its
+// screen, which had the texts.
 func (term *Terminal) MustBeBack(status int, texts ...string) {
 	term.t.Helper()
 	term.Until(Has(append(texts, fmt.Sprint("status ", status), prompt[:len(prompt)-1])...))
