@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"iter"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -146,25 +146,23 @@ func (d *declarations) statement() (words []string, end byte) {
 	return nil, 0
 }
 
-// quoted reads a string. A backslash is followed by three octal digits that make a byte, or by a character that stands for itself.
+var (
+	dhcpdString = regexp.MustCompile(`(?s)^"((?:[^"\\]|\\.)*)"`)
+	dhcpdEscape = regexp.MustCompile(`(?s)\\(?:[0-7]{3}|.)`) // the octal digits of a byte, or a character that stands for itself
+)
+
+// quoted reads a string.
 func (d *declarations) quoted() string {
-	var b strings.Builder
-	for i := 1; i < len(d.rest); i++ {
-		switch c := d.rest[i]; c {
-		case '"':
-			d.rest = d.rest[i+1:]
-			return b.String()
-		case '\\':
-			if octal, err := strconv.ParseUint(string(d.rest[i+1:min(i+4, len(d.rest))]), 8, 8); err == nil && i+4 <= len(d.rest) {
-				b.WriteByte(byte(octal))
-				i += 3
-			} else if i++; i < len(d.rest) {
-				b.WriteByte(d.rest[i])
-			}
-		default:
-			b.WriteByte(c)
-		}
+	found := dhcpdString.FindSubmatch(d.rest)
+	if found == nil {
+		d.rest = nil // it has no end
+		return ""
 	}
-	d.rest = nil
-	return ""
+	d.rest = d.rest[len(found[0]):]
+	return dhcpdEscape.ReplaceAllStringFunc(string(found[1]), func(escape string) string {
+		if octal, err := strconv.ParseUint(escape[1:], 8, 8); err == nil && len(escape) == 4 {
+			return string([]byte{byte(octal)})
+		}
+		return escape[1:]
+	})
 }

@@ -30,27 +30,22 @@ const perMiB = time.Second
 // the kernel's clock or of the file system.
 const settled = 2 * time.Second
 
-// wellKnownLeaseFiles are the default paths of DHCP servers.
-var wellKnownLeaseFiles = []string{
-	"/var/lib/misc/dnsmasq.leases",    // dnsmasq
-	"/var/lib/dnsmasq/dnsmasq.leases", // dnsmasq on Fedora
-	"/etc/pihole/dhcp.leases",         // Pi-hole
-	"/var/lib/kea/kea-leases4.csv",    // Kea
-	"/var/lib/kea/kea-leases6.csv",
-	"/var/lib/dhcp/dhcpd.leases",  // ISC dhcpd on Debian
-	"/var/lib/dhcpd/dhcpd.leases", // ISC dhcpd on Fedora
-}
-
-// leaseFilesOf returns wellKnownLeaseFiles and, if OpenWrt's release file exists, its paths, too. These are in /tmp: on another system any
-// user could create them, and choose the names of others.
+// leaseFilesOf returns the default paths of DHCP servers. Those of OpenWrt are in /tmp: without OpenWrt's release file they are left out,
+// because any user could create them, and choose the names of others.
 func leaseFilesOf(openWrtRelease string) []string {
-	if _, err := os.Stat(openWrtRelease); err != nil {
-		return wellKnownLeaseFiles
+	paths := []string{
+		"/var/lib/misc/dnsmasq.leases",    // dnsmasq
+		"/var/lib/dnsmasq/dnsmasq.leases", // dnsmasq on Fedora
+		"/etc/pihole/dhcp.leases",         // Pi-hole
+		"/var/lib/kea/kea-leases4.csv",    // Kea
+		"/var/lib/kea/kea-leases6.csv",
+		"/var/lib/dhcp/dhcpd.leases",  // ISC dhcpd on Debian
+		"/var/lib/dhcpd/dhcpd.leases", // ISC dhcpd on Fedora
 	}
-	return append(slices.Clip(wellKnownLeaseFiles),
-		"/tmp/dhcp.leases",  // dnsmasq
-		"/tmp/hosts/odhcpd", // odhcpd, like /etc/hosts
-	)
+	if _, err := os.Stat(openWrtRelease); err == nil {
+		paths = append(paths, "/tmp/dhcp.leases", "/tmp/hosts/odhcpd") // dnsmasq; odhcpd, in the format of /etc/hosts
+	}
+	return paths
 }
 
 // file is a file that is read again when it has changed.

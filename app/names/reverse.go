@@ -38,21 +38,35 @@ const (
 // errFailed says that a name server was there, and failed to answer, as with SERVFAIL.
 var errFailed = errors.New("the name server cannot answer")
 
-// lookup asks this machine's resolver for the names of an address.
-func lookup(ctx context.Context, addr string) ([]string, error) { return lookupBy(ctx, resolver, addr) }
+// dialer makes a connection, as [net.Dialer.DialContext] does.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-func lookupBy(ctx context.Context, by *net.Resolver, addr string) ([]string, error) {
-	heard := new(atomic.Bool)
-	names, err := by.LookupAddr(context.WithValue(ctx, heardKey{}, heard), addr)
+// lookup asks this machine's resolver for the names of an address.
+func lookup(ctx context.Context, addr string) ([]string, error) {
+	return lookupBy(ctx, new(net.Dialer).DialContext, addr)
+}
+
+// lookupBy uses Go's own resolver, because a lookup by the C library cannot be cancelled. Go's resolver heeds deadlines, but not
+// cancellation, so its connections are closed when the context ends.
+func lookupBy(ctx context.Context, dial dialer, addr string) ([]string, error) {
+	var heard atomic.Bool // a server has responded: errors of package net do not tell SERVFAIL from a closed port
+	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { c.Close() })
+		if udp, ok := c.(*net.UDPConn); ok {
+			return heardConn{udp, &heard}, nil
+		}
+		return c, nil
+	}}
+	names, err := resolver.LookupAddr(ctx, addr)
 	if err != nil && heard.Load() {
 		err = fmt.Errorf("%w: %w", errFailed, err)
 	}
 	return names, err
 }
-
-// heardKey is the context key of an *atomic.Bool that becomes true once a server responds. The errors of package net do not tell SERVFAIL
-// from a closed port.
-type heardKey struct{}
 
 // heardConn is a connection to a server that notes when the server responds.
 type heardConn struct {
@@ -66,23 +80,6 @@ func (c heardConn) Read(b []byte) (int, error) {
 		c.heard.Store(true)
 	}
 	return n, err
-}
-
-// resolver is Go's own, because a lookup by the C library cannot be cancelled. Go's resolver heeds deadlines, but not cancellation, so
-// its connections are closed when the context ends.
-var resolver = &net.Resolver{
-	PreferGo: true,
-	Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, address)
-		if err == nil {
-			context.AfterFunc(ctx, func() { c.Close() })
-		}
-		heard, asked := ctx.Value(heardKey{}).(*atomic.Bool)
-		if udp, ok := c.(*net.UDPConn); ok && asked {
-			return heardConn{udp, heard}, nil
-		}
-		return c, err
-	},
 }
 
 // reverse looks up the hostnames of addresses in DNS, and remembers them.

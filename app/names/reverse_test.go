@@ -305,11 +305,11 @@ func TestServerIsHeard(t *testing.T) {
 			fails.WriteTo(b[:n], from)
 		}
 	}()
-	ours := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return resolver.Dial(ctx, network, fails.LocalAddr().String())
-	}}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, fails.LocalAddr().String())
+	}
 	for _, want := range []bool{true, false} {
-		_, err := lookupBy(t.Context(), ours, "192.0.2.1")
+		_, err := lookupBy(t.Context(), dial, "192.0.2.1")
 		if err == nil || errors.Is(err, errFailed) != want {
 			t.Errorf("the error is %v; is a server heard? %v", err, want)
 		}
@@ -325,13 +325,13 @@ func TestResolverStopsWhenTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	ours := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return resolver.Dial(ctx, network, silent.LocalAddr().String())
-	}}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, silent.LocalAddr().String())
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
-		_, err := ours.LookupAddr(ctx, "192.0.2.1")
+		_, err := lookupBy(ctx, dial, "192.0.2.1")
 		ended <- err
 	}()
 	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil { // the question

@@ -64,12 +64,7 @@ func certain(s string) string {
 
 // plain tells whether a text is printable ASCII, as nearly all text is.
 func plain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // invisible are letters without a glyph: the Hangul fillers.
