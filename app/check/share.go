@@ -35,13 +35,13 @@ func (c Counters) sum(loopback bool) Size {
 	return s
 }
 
-// observed has the counts of an interface. The kernel's counters are read before and after promflow's, both times: so they grew by at least
-// one difference, and at most the other, while promflow counted.
+// observed has the counts of an interface. The kernel's counters are read before and after promflow's, at the start and at the end, so
+// there are bounds for how much they grew while promflow counted.
 type observed struct {
 	link   Link           // at the end
 	status capture.Status // promflow's counts
-	least  Counters
-	most   Counters
+	least  Counters       // the lower bound: from after the read at the start to before that at the end
+	most   Counters       // the upper bound
 }
 
 // seen is the sum over all outcomes.

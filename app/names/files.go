@@ -182,6 +182,7 @@ func format(content []byte) (parse parser, kea bool) {
 // log logs whether the file can be read.
 func (f *file) log(log *slog.Logger) {
 	switch {
+	case f.err == nil && f.info == nil: // it is gone, and need not exist
 	case f.err == nil:
 		log.Info("a file can be read now", "file", f.path)
 	case errors.Is(f.err, fs.ErrNotExist):

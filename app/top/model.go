@@ -307,7 +307,7 @@ func (m *Model) head() []Line {
 
 // heading draws what is watched and, on the right, the time of the report.
 func (m *Model) heading() string {
-	left := heading(m.watched, m.report)
+	left := subject(m.watched, m.report)
 	if m.waiting() {
 		return left
 	}
@@ -322,8 +322,8 @@ func (m *Model) heading() string {
 	return pad(cut(clean(left, m.ascii), room, m.ascii), room, false) + " " + right
 }
 
-// heading says what is watched: the promflow, and its interfaces with their backends.
-func heading(watched string, r *talkers.Report) string {
+// subject says what is watched: the promflow, and its interfaces with their backends.
+func subject(watched string, r *talkers.Report) string {
 	text := strings.TrimRight("promflow top  "+watched, " ")
 	for i, of := range r.Interfaces {
 		separator := ", "
@@ -411,7 +411,7 @@ func (m *Model) alarms() (lines []Line) {
 	default:
 		all = append(all, fmt.Sprintf("no answer since %s: %s", m.failed.Format(time.TimeOnly), m.failure))
 	}
-	all = append(all, alarms(m.report)...)
+	all = append(all, captureAlarms(m.report)...)
 	for _, w := range slices.Backward(m.warnings) {
 		if m.now.Sub(w.at) < warningShown {
 			all = append(all, w.text)
@@ -427,8 +427,8 @@ func (m *Model) alarms() (lines []Line) {
 	return lines
 }
 
-// alarms says what is wrong with the capture.
-func alarms(r *talkers.Report) (all []string) {
+// captureAlarms says what is wrong with the capture.
+func captureAlarms(r *talkers.Report) (all []string) {
 	for _, i := range r.Interfaces {
 		if !i.Up && i.Backend != "" {
 			all = append(all, i.Name+" is down or away")

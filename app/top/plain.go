@@ -76,8 +76,8 @@ func write(w io.Writer, o Options, r *talkers.Report, first bool) error {
 // Text writes a report as text: what is watched, the sums of all addresses, what is wrong, an empty line and the table.
 func Text(o Options, r *talkers.Report) string {
 	t := newTable(units(o.Bytes), o.ASCII, o.Query, r)
-	lines := []string{heading(o.Watched, r) + "  " + r.Time.Local().Format(time.RFC3339), totals(r, t.units, math.MaxInt)}
-	for _, alarm := range alarms(r) {
+	lines := []string{subject(o.Watched, r) + "  " + r.Time.Local().Format(time.RFC3339), totals(r, t.units, math.MaxInt)}
+	for _, alarm := range captureAlarms(r) {
 		lines = append(lines, "! "+alarm)
 	}
 	title, rows := t.lines(r.Talkers, 0)
