@@ -1,17 +1,16 @@
-// Package capture counts the packets of network interfaces by address.
+// Package capture counts the packets of network interfaces by IP address.
 //
-// Packets go one way: a [Source] is a capture on an interface, opened by one of the backends in the folder backend. It has packets
-// decoded by package frame and hands them to a [Counter], which knows the subnets that matter. The counter adds to the [Table],
-// which all sources share and which is read for a scrape. A backend whose packets are decoded and selected elsewhere, as in the
-// kernel, adds sums instead of packets.
+// Packets go one way. A backend, one of the folders in capture/backend, opens a [Source] for each interface. The source decodes packets with
+// package frame and gives them to a [Counter], which drops those outside the monitored subnets. The counter adds the others to the [Table],
+// which all sources share and each scrape reads. A backend that decodes and counts in the kernel adds totals instead of packets.
 //
-// Totals are kept by address, or by prefix, and apart by labels if the table has a [labels.Grouping]: that says what a label's value is, and
-// the table has the bounds. A table without one knows nothing of labels.
+// The table has totals by address, or by prefix, and by labels if it has a [labels.Grouping]. The grouping knows what labels mean, the table
+// keeps within its limits.
 //
-// Which interfaces there are, and when they come and go, is known to package watch: it moves sources from one to another.
+// Package watch knows which interfaces exist, and attaches sources to them.
 //
-// A backend is one folder in backend/, named as --capture names it. To add one, write its folder, pass the conformance suite of
-// package capturetest, and add one line to the list in app/live.
+// A backend is one folder in capture/backend with the name that --capture has for it. To add one, write its folder, pass the conformance suite
+// of package capturetest, and add one line to the list in app/live.
 package capture
 
 import (
@@ -25,15 +24,15 @@ import (
 // Backend is a way to count the packets of live interfaces.
 type Backend struct {
 	Name         string // as in --capture and on the metrics page
-	Capabilities string // of Linux, that it needs, in the notation of setcap(8)
+	Capabilities string // Linux capabilities that it needs, in the notation of setcap(8)
 
-	// Open prepares to capture on so many interfaces at a time. Where the backend cannot run, its error says why and wraps
-	// errors.ErrUnsupported (this kernel or system lacks something) or os.ErrPermission (a capability is missing: then it is
-	// a *MissingCapabilityError).
+	// Open prepares to capture on up to so many interfaces at a time. The error of a backend that cannot run here says why. It wraps
+	// errors.ErrUnsupported if the kernel or system lacks something, and os.ErrPermission as a *MissingCapabilityError if the process
+	// lacks a capability.
 	Open func(c Config, interfaces int) (Capture, error)
 }
 
-// Config is what a capture is told.
+// Config configures a capture.
 type Config struct {
 	Table               *Table
 	Monitored, Excluded subnets.Set
@@ -41,44 +40,44 @@ type Config struct {
 	Log                 *slog.Logger
 }
 
-// Capture is what the sources of a backend have in common. Its methods are safe for concurrent use, but not with Close.
+// Capture is what the sources of a backend share. Its methods are safe for concurrent use, but not with Close.
 type Capture interface {
-	// Open opens a source that is not attached yet. It needs the backend's capabilities, as far as they are CAP_NET_RAW; all
-	// that comes after it needs only what Keeps names.
+	// Open opens a source that is not attached yet. It needs CAP_NET_RAW if the backend does. What follows needs only the capabilities
+	// of Keeps.
 	Open() (Source, error)
 
-	// Keeps names the capabilities that are needed for longer than to open sources, such as cap_bpf: none on a recent kernel.
+	// Keeps returns the capabilities that are needed after sources are open, such as cap_bpf: none on a recent kernel.
 	Keeps() []string
 
-	// Read brings the table up to date with what the kernel has counted so far, if that is not done packet by packet, and has
-	// the kernel forget addresses that have expired where it needs their room. It is called for each scrape, and now and
-	// then. What it cannot read appears the next time.
+	// Read adds what the kernel has counted since the last call to the table, and takes expired addresses out of the kernel if it needs
+	// their room. It does nothing if sources add each packet. It is called before each scrape and at intervals. What it cannot
+	// read, the next call reads.
 	Read() error
 
-	// Close frees what Open took, after the sources have been closed. Counts were lost if Read was not called since.
+	// Close releases all resources, after the sources were closed and Read was called: what was not read is lost.
 	Close() error
 }
 
-// Source is a capture on an interface, one at a time. What it has counted and dropped adds up over them.
+// Source is a capture on one interface at a time. Its counts add up over all interfaces that it was attached to.
 type Source interface {
-	// Attach begins to capture on an interface, and ends to do so on the one before: from its return on, no packet is missed,
-	// once the interface is up, until it is deleted or moves to another network namespace.
+	// Attach starts to capture on an interface, and stops on the one before. After it has returned, no packet is missed while the
+	// interface is up, until it is deleted or moved to another network namespace.
 	Attach(Interface) error
 
-	// Detach ends that: no packet is counted that comes after its return. Of an interface that is gone it is not needed.
+	// Detach stops: packets that arrive after it has returned are not counted. It is not needed if the interface is gone.
 	Detach() error
 
-	// Rename has packets that are counted from now on carry another name of the interface that it is attached to, as their label.
+	// Rename sets the interface label of packets that are counted from now on, when the attached interface is renamed.
 	Rename(name string)
 
-	// Run counts packets until ctx ends, then stops the capture, counts what the kernel still held for it and returns nil.
-	// It is called at most once.
+	// Run counts packets until ctx ends. Then it stops the capture, counts the packets that the kernel still holds for it, and returns
+	// nil. It is called at most once.
 	Run(ctx context.Context) error
 
 	// Status is safe for concurrent use, during Run and after.
 	Status() Status
 
-	// Close frees what Open took, after Run has returned or instead of it.
+	// Close releases all resources, after Run has returned or instead of Run.
 	Close() error
 }
 
@@ -86,26 +85,25 @@ type Source interface {
 type Interface struct {
 	Name     string
 	Index    int
-	Ethernet bool // frames begin with an Ethernet header; else the network layer begins where the kernel says
-	Loopback bool // what is sent comes back as received
+	Ethernet bool // frames begin with an Ethernet header; else the kernel says where the network layer begins
+	Loopback bool // sent packets come back as received packets
 }
 
 // Status is the state of a source at one instant.
 type Status struct {
-	Up       bool                        // frames can arrive: it is attached to an interface that is there and up
-	Dropped  int64                       // packets that the kernel dropped before they could be counted
-	Outcomes [frame.Outcomes]OutcomeSize // everything else that was seen, by what became of it
+	Up       bool                        // it is attached to an interface that exists and is up
+	Dropped  int64                       // packets that the kernel dropped before they were counted
+	Outcomes [frame.Outcomes]OutcomeSize // all other packets, by outcome
 }
 
-// OutcomeSize says how much had one outcome: packets on the wire, and network-layer bytes (frame bytes where no IP header
-// was found).
+// OutcomeSize is how much had one outcome: packets on the wire, and network-layer bytes (frame bytes if there is no IP header).
 type OutcomeSize struct{ Packets, Bytes int64 }
 
 // MissingCapabilityError says that the process lacks a Linux capability.
 type MissingCapabilityError struct {
 	Capability string // such as cap_net_raw
-	Doing      string // what needed it
-	Err        error  // what the kernel said; wraps os.ErrPermission
+	Doing      string // what needs it
+	Err        error  // of the kernel; wraps os.ErrPermission
 }
 
 func (e *MissingCapabilityError) Error() string {

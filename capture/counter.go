@@ -8,10 +8,10 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Counter adds the packets of one source to the table: a packet counts as transmitted by its source address and as
-// received by its destination, each only if it is monitored, and not at all if either is excluded.
+// Counter adds the packets of one source to a table. A packet counts as transmitted by its source address and as received by its
+// destination address, each only if that address is monitored. It does not count if one of them is excluded.
 //
-// It is a [sync.Locker] on the table: a source locks it for a batch of packets.
+// Count, Add, AddSeries and AddOutcome need the table's lock, which a source takes with Lock for each batch of packets.
 type Counter struct {
 	table               *Table
 	monitored, excluded subnets.Set
@@ -19,12 +19,12 @@ type Counter struct {
 	seenOn              uint16 // number of the interface
 }
 
-// NewCounter makes a counter for one source of the table.
+// NewCounter returns a counter for one source.
 func NewCounter(table *Table, monitored, excluded subnets.Set) *Counter {
 	return &Counter{table: table, monitored: monitored, excluded: excluded}
 }
 
-// SeenOn names the interface of what is counted from now on.
+// SeenOn sets the interface of the packets that are counted from now on. It takes the lock.
 func (c *Counter) SeenOn(name string) {
 	if g := c.table.group; g != nil {
 		number := g.InterfaceNumber(name)
@@ -34,122 +34,108 @@ func (c *Counter) SeenOn(name string) {
 	}
 }
 
-// Lock must be held for Count.
+// Lock begins a batch.
 func (c *Counter) Lock() { c.table.lock() }
 
 // Unlock ends a batch.
 func (c *Counter) Unlock() { c.table.mu.Unlock() }
 
-// Count adds a decoded packet, with the lock held. It allocates nothing, but for an address that is new to the table.
+// Count adds a decoded packet. It allocates only for an address or series that is new to the table.
 func (c *Counter) Count(p *frame.Packet) {
 	outcome := p.Outcome
 	if outcome == frame.Counted {
-		if c.table.group == nil {
-			outcome = c.add(p)
-		} else {
-			outcome = c.addGrouped(p)
-		}
+		outcome = c.add(p)
 	}
 	c.AddOutcome(outcome, OutcomeSize{p.Packets, p.Bytes})
 }
 
 func (c *Counter) add(p *frame.Packet) frame.Outcome {
-	// The addresses become numbers once, for all that is to be looked up.
 	var (
-		source, destination subnets.Number
-		from, to            bool // monitored
+		source, destination subnets.Number // each address becomes a number once
+		transmits, receives bool           // the source, the destination is monitored
+		from, to            *labels.Place  // of both, if the table has a grouping
+		g                   = c.table.group
 	)
 	if p.Source.Is4() {
 		s, d := subnets.Number4(p.Source), subnets.Number4(p.Destination)
 		if c.excluded.Contains4(s) || c.excluded.Contains4(d) {
 			return frame.Excluded
 		}
-		from, to = c.monitored.Contains4(s), c.monitored.Contains4(d)
+		if g == nil {
+			transmits, receives = c.monitored.Contains4(s), c.monitored.Contains4(d)
+		} else {
+			from, to = g.Place4(s), g.Place4(d)
+		}
 		source.Lo, destination.Lo = uint64(s), uint64(d)
 	} else {
 		source, destination = subnets.Number6(p.Source), subnets.Number6(p.Destination)
 		if c.excluded.Contains6(source) || c.excluded.Contains6(destination) {
 			return frame.Excluded
 		}
-		from, to = c.monitored.Contains6(source), c.monitored.Contains6(destination)
+		if g == nil {
+			transmits, receives = c.monitored.Contains6(source), c.monitored.Contains6(destination)
+		} else {
+			from, to = g.Place6(source), g.Place6(destination)
+		}
 	}
-	if from {
-		t := c.table.totals(Key{p.Source}, source)
+	if g != nil {
+		transmits, receives = from.Monitored, to.Monitored
+	}
+	if !transmits && !receives {
+		return frame.Unmonitored
+	}
+	var t *Totals
+	if transmits {
+		if g == nil {
+			t = c.table.totals(p.Source, source, 0)
+		} else {
+			t = c.grouped(p.Source, source, g.Of(from, to, true, p, c.seenOn))
+		}
 		t.TransmitBytes += p.Bytes
 		t.TransmitPackets += p.Packets
 	}
-	if to {
-		t := c.table.totals(Key{p.Destination}, destination)
+	if receives {
+		if g == nil {
+			t = c.table.totals(p.Destination, destination, 0)
+		} else {
+			t = c.grouped(p.Destination, destination, g.Of(to, from, false, p, c.seenOn))
+		}
 		t.ReceiveBytes += p.Bytes
 		t.ReceivePackets += p.Packets
-	}
-	if !from && !to {
-		return frame.Unmonitored
 	}
 	return frame.Counted
 }
 
-// addGrouped is add where totals are not kept by single addresses alone.
-func (c *Counter) addGrouped(p *frame.Packet) frame.Outcome {
-	g := c.table.group
-	var (
-		source, destination subnets.Number
-		from, to            *labels.Place
-	)
-	if p.Source.Is4() {
-		s, d := subnets.Number4(p.Source), subnets.Number4(p.Destination)
-		if c.excluded.Contains4(s) || c.excluded.Contains4(d) {
-			return frame.Excluded
-		}
-		from, to = g.Place4(s), g.Place4(d)
-		source.Lo, destination.Lo = uint64(s), uint64(d)
+// grouped returns the totals of an address of a packet for its labels, if the table has a grouping.
+func (c *Counter) grouped(addr netip.Addr, n subnets.Number, of labels.Values) *Totals {
+	addr, n = c.table.group.HostBits().Mask(addr, n)
+	return c.table.totals(addr, n, of)
+}
+
+// Add adds what a backend has counted in the kernel for an address, apart from series. The invalid address stands for all addresses for
+// which the kernel had no room.
+func (c *Counter) Add(addr netip.Addr, more Totals) {
+	if addr.IsValid() {
+		c.AddSeries(addr, c.table.rest, more)
 	} else {
-		source, destination = subnets.Number6(p.Source), subnets.Number6(p.Destination)
-		if c.excluded.Contains6(source) || c.excluded.Contains6(destination) {
-			return frame.Excluded
-		}
-		from, to = g.Place6(source), g.Place6(destination)
+		c.table.other.add(more)
 	}
-	if from.Monitored {
-		t := c.table.grouped(p.Source, source, g.Of(from, to, true, p, c.seenOn))
-		t.TransmitBytes += p.Bytes
-		t.TransmitPackets += p.Packets
-	}
-	if to.Monitored {
-		t := c.table.grouped(p.Destination, destination, g.Of(to, from, false, p, c.seenOn))
-		t.ReceiveBytes += p.Bytes
-		t.ReceivePackets += p.Packets
-	}
-	if !from.Monitored && !to.Monitored {
-		return frame.Unmonitored
-	}
-	return frame.Counted
 }
 
-// AddSeries adds what a backend that counts by itself has counted for an address with these labels, with the lock held. Where
-// addresses are grouped by prefixes, it is one whose other bits are 0.
+// AddSeries adds what a backend has counted in the kernel for an address with these labels. If the table groups by prefix, the host bits of
+// the address are 0.
 func (c *Counter) AddSeries(addr netip.Addr, of labels.Values, more Totals) {
-	c.table.labelled(Key{addr}, subnets.NumberOf(addr), of).add(more)
+	c.table.totals(addr, subnets.NumberOf(addr), of).add(more)
 }
 
-// Add adds what a backend that counts by itself has counted for a key, with the lock held. The zero Key stands for addresses
-// that the backend had no room for. Where totals are kept apart by labels, it is for what had no room there.
-func (c *Counter) Add(key Key, more Totals) {
-	t := &c.table.other
-	if key != (Key{}) {
-		t = c.table.totals(key, subnets.NumberOf(key.Addr))
-	}
-	t.add(more)
-}
-
-// AddOutcome adds packets that a backend has counted by itself to those of an outcome, with the lock held.
+// AddOutcome adds packets to those of an outcome.
 func (c *Counter) AddOutcome(outcome frame.Outcome, more OutcomeSize) {
 	o := &c.outcomes[outcome]
 	o.Packets += more.Packets
 	o.Bytes += more.Bytes
 }
 
-// Outcomes gives what became of all packets so far.
+// Outcomes returns the outcomes of all packets so far. It takes the lock.
 func (c *Counter) Outcomes() [frame.Outcomes]OutcomeSize {
 	c.Lock()
 	defer c.Unlock()

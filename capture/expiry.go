@@ -5,37 +5,35 @@ import (
 	"time"
 )
 
-// expiry tells which hosts of a table have expired. Times are in ticks since it was made.
+// expiry tells which hosts of a table have expired. Times are in ticks since it began.
 type expiry struct {
-	after   time.Duration // 0 is never
-	began   time.Time
-	now     uint32
-	horizon uint32   // who was seen last before this has expired
-	queue   []uint64 // who had expired when they were last looked for, longest first: when seen, then the position in hosts
-	look    uint32   // when it is worth while to look for them again
-	evicted int64
+	after       time.Duration // 0 is never
+	began       time.Time
+	now         uint32
+	horizon     uint32   // hosts that were last seen before this have expired
+	queue       []uint64 // hosts that had expired at the last search, longest idle first: when they were seen, and their position
+	searchAgain uint32   // when the next search may find one
+	evicted     int64
 }
 
-func newExpiry(after time.Duration) expiry { return expiry{after: after, began: time.Now()} }
-
-// update takes note of the time.
+// update sets the time.
 func (e *expiry) update() {
 	e.now = uint32(time.Since(e.began) / tick)
 	e.horizon = 0
-	if after := (e.after-1)/tick + 1; e.after > 0 && time.Duration(e.now) > after { // it may be more ticks than 32 bits have
+	if after := (e.after-1)/tick + 1; e.after > 0 && time.Duration(e.now) > after { // after may need more than 32 bits
 		e.horizon = e.now - uint32(after)
 	}
 }
 
-// next gives the position of the host that is to be evicted: of those that have expired, the one that has been idle for longest.
+// next returns the position of the host to evict: the one that has been idle for longest, if it has expired.
 func (e *expiry) next(hosts []Host) (position int, ok bool) {
-	if len(e.queue) == 0 && e.horizon > 0 && e.now >= e.look {
+	if len(e.queue) == 0 && e.horizon > 0 && e.now >= e.searchAgain {
 		e.search(hosts)
 	}
 	for len(e.queue) > 0 {
 		seen, position := uint32(e.queue[0]>>32), int(uint32(e.queue[0]))
 		e.queue = e.queue[1:]
-		if hosts[position].seen == seen { // else it has returned, even if it has expired again
+		if hosts[position].seen == seen { // else it has moved something since the search
 			e.evicted++
 			return position, true
 		}
@@ -43,8 +41,8 @@ func (e *expiry) next(hosts []Host) (position int, ok bool) {
 	return 0, false
 }
 
-// search fills the queue. To look at all hosts takes a millisecond for some 100,000 of them: while none has expired, which may be
-// so for each packet of a flood, it is done as often as that is little, and not before one of them can have expired.
+// search fills the queue. It looks at all hosts, some 100,000 in a millisecond, and a flood may want it for each packet. So the next search
+// is not before another host can have expired, and later with many hosts.
 func (e *expiry) search(hosts []Host) {
 	e.queue = e.queue[:0]
 	oldest := e.now
@@ -58,5 +56,5 @@ func (e *expiry) search(hosts []Host) {
 	}
 	slices.Sort(e.queue)
 	untilNext := oldest - e.horizon + 1
-	e.look = e.now + max(untilNext, uint32(len(hosts)>>16))
+	e.searchAgain = e.now + max(untilNext, uint32(len(hosts)>>16))
 }

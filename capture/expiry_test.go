@@ -16,7 +16,7 @@ func move(t *Table, i int) {
 	t.lock()
 	defer t.mu.Unlock()
 	a := addr4(i)
-	t.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes++
+	t.totals(a, subnets.NumberOf(a), 0).ReceiveBytes++
 }
 
 // live and expired give the received bytes of the snapshot's addresses.
@@ -207,7 +207,7 @@ func BenchmarkFlood(b *testing.B) {
 			random := rand.New(rand.NewPCG(1, 2))
 			for b.Loop() {
 				a := addr4(random.IntN(c.addresses))
-				table.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes++
+				table.totals(a, subnets.NumberOf(a), 0).ReceiveBytes++
 			}
 		})
 	}

@@ -2,49 +2,47 @@ package capture
 
 import (
 	"iter"
-	"net/netip"
 
 	"promflow/capture/labels"
-	"promflow/capture/subnets"
 )
 
-// SeriesPerIP is how many combinations of labels an address can have, and as many again where VLAN and interface, of which there is
-// no end, are "other". All labels of further ones are.
+// SeriesPerIP is how many series an address can have. VLANs and interfaces have no end: once an address has so many series, new ones have
+// "other" for both, and there can be as many again. What they do not hold adds up in the totals of the address.
 const SeriesPerIP = 64
 
 // Series is what an address has moved with one combination of labels.
 type Series struct {
 	Labels labels.Values
 	Totals
-	Entry uint32 // tells it from what had the same labels before it made room for others
-	host  int32  // the position in hosts, less than 0 if it is free
-	next  int32  // 1 + the position of the address' next one, 0 if it is the last; of free ones, too
+	Entry uint32 // another one when a series that was folded begins anew: its totals begin at 0
+	host  int32  // position in hosts, -1 if the series is free
+	next  int32  // 1 + position of the next series of the same host, or of the next one that is free; 0 for the last
 }
 
-// series is the combinations of labels of a table's addresses. Those of an address are a chain, the one that was wanted last first:
-// a few labels are most of what an address moves.
+// series has the series of all hosts of a table. Those of a host are a list, the one that was used last first: an address moves most of
+// its packets with few combinations of labels.
 type series struct {
-	limit  int
-	all    []Series
-	free   int32   // 1 + the position of the first that is free
-	chains []chain // by position in hosts
-	made   uint32
-	swept  uint32 // when room was last looked for
+	limit int
+	all   []Series
+	free  int32  // 1 + position of the first one that is free
+	lists []list // by position in hosts
+	made  uint32
+	swept uint32 // when the table last searched for series to fold
 }
 
-type chain struct {
-	first int32 // 1 + a position, 0 is none
+type list struct {
+	first int32 // 1 + position, 0 if the list is empty
 	count int32
 }
 
-// find looks for labels in a chain, and puts them at its begin.
-func (s *series) find(c *chain, of labels.Values) *Totals {
-	before := &c.first
-	for at := c.first; at != 0; at = *before {
+// find returns the series with these labels, and moves it to the begin of its list.
+func (s *series) find(l *list, of labels.Values) *Totals {
+	before := &l.first
+	for at := l.first; at != 0; at = *before {
 		found := &s.all[at-1]
 		if found.Labels == of {
-			if at != c.first {
-				*before, found.next, c.first = found.next, c.first, at
+			if at != l.first {
+				*before, found.next, l.first = found.next, l.first, at
 			}
 			return &found.Totals
 		}
@@ -53,9 +51,9 @@ func (s *series) find(c *chain, of labels.Values) *Totals {
 	return nil
 }
 
-// add begins a series of the host at a position, if there is room.
+// add adds a series to the host at a position, if there is room.
 func (s *series) add(host int, of labels.Values) *Totals {
-	c, at := &s.chains[host], s.free
+	l, at := &s.lists[host], s.free
 	switch {
 	case at != 0:
 		s.free = s.all[at-1].next
@@ -66,92 +64,71 @@ func (s *series) add(host int, of labels.Values) *Totals {
 		return nil
 	}
 	s.made++
-	s.all[at-1] = Series{Labels: of, Entry: s.made, host: int32(host), next: c.first}
-	c.first = at
-	c.count++
+	s.all[at-1] = Series{Labels: of, Entry: s.made, host: int32(host), next: l.first}
+	l.first = at
+	l.count++
 	return &s.all[at-1].Totals
 }
 
-// grouped gives where to add what an address moved with labels, valid until the next call; n is the address as a number. The caller
-// holds the lock.
-func (t *Table) grouped(addr netip.Addr, n subnets.Number, of labels.Values) *Totals {
-	if bits := t.group.HostBits(); bits != (labels.HostBits{}) {
-		addr, n = bits.Mask(addr, n)
+// seriesTotals returns the totals of the host at a position for packets with these labels: those of a series, or the host's own if there
+// is no room for one.
+func (t *Table) seriesTotals(host int, of labels.Values) *Totals {
+	s := &t.series
+	for len(s.lists) <= host {
+		s.lists = append(s.lists, list{})
 	}
-	return t.labelled(Key{addr}, n, of)
-}
-
-// labelled is grouped for the address that stands for all of its prefix.
-func (t *Table) labelled(key Key, n subnets.Number, of labels.Values) *Totals {
-	at := t.position(key, n)
-	if at < 0 {
-		return &t.other
-	}
-	s, g := &t.series, t.group
-	if of == g.Rest() {
-		return &t.hosts[at].Totals
-	}
-	for len(s.chains) <= at {
-		s.chains = append(s.chains, chain{})
-	}
-	c, coarser := &s.chains[at], g.Coarser(of)
-	if found := s.find(c, of); found != nil {
-		return found
-	}
-	if of != coarser && c.count < SeriesPerIP {
-		if added := t.addSeries(at, of); added != nil {
-			return added
+	l := &s.lists[host]
+	for of != t.rest {
+		if found := s.find(l, of); found != nil {
+			return found
 		}
-	}
-	if coarser == g.Rest() {
-		return &t.hosts[at].Totals
-	}
-	if found := s.find(c, coarser); found != nil {
-		return found
-	}
-	if c.count < 2*SeriesPerIP {
-		if added := t.addSeries(at, coarser); added != nil {
-			return added
+		coarser, room := t.group.Coarser(of), int32(SeriesPerIP)
+		if of == coarser {
+			room *= 2
 		}
+		if l.count < room {
+			added := s.add(host, of)
+			if added == nil && t.sweep() {
+				added = s.add(host, of)
+			}
+			if added != nil {
+				return added
+			}
+		}
+		if of == coarser {
+			break
+		}
+		of = coarser
 	}
-	return &t.hosts[at].Totals
+	return &t.hosts[host].Totals
 }
 
-// addSeries begins a series of a host, if there is room or there are some that have expired and make some: else it gives nil.
-func (t *Table) addSeries(host int, of labels.Values) *Totals {
-	added := t.series.add(host, of)
-	if added == nil && t.sweep() {
-		added = t.series.add(host, of)
-	}
-	return added
-}
-
-// fold gives all that an address has moved with labels to what it has moved altogether, or without room for labels.
+// fold adds the series of the host at a position to its own totals, and frees them.
 func (t *Table) fold(position int) {
 	s := &t.series
-	if position >= len(s.chains) {
+	if position >= len(s.lists) {
 		return
 	}
-	c := &s.chains[position]
-	for at := c.first; at != 0; {
+	l := &s.lists[position]
+	for at := l.first; at != 0; {
 		folded := &s.all[at-1]
 		t.hosts[position].Totals.add(folded.Totals)
 		next := folded.next
 		folded.host, folded.next, s.free = -1, s.free, at
 		at = next
 	}
-	*c = chain{}
+	*l = list{}
 }
 
-// sweep has addresses that have expired make room for series, and tells whether one did. It looks at all of them, so not for each
-// packet.
+// sweep folds the series of hosts that have expired, and tells whether there is room for a series then. It looks at all hosts, so it does
+// this once in a tick at most.
 func (t *Table) sweep() bool {
 	s := &t.series
 	if t.expiry.horizon == 0 || t.expiry.now == s.swept {
 		return false
 	}
 	s.swept = t.expiry.now
-	for i := range s.chains {
+	for i := range s.lists {
 		if t.hosts[i].seen < t.expiry.horizon {
 			t.fold(i)
 		}
@@ -159,8 +136,8 @@ func (t *Table) sweep() bool {
 	return s.free != 0
 }
 
-// Series gives what hosts have moved by labels, with their positions in Hosts, whose own totals are of what had no room there. A
-// series has its place among the others for as long as it is kept.
+// Series returns the series, with the position of their host in Hosts. A host's own totals are without those of its series. A series
+// stays in the same place of the sequence until it is folded.
 func (s *Snapshot) Series() iter.Seq2[int, *Series] {
 	return func(yield func(int, *Series) bool) {
 		for i := range s.series {
@@ -171,7 +148,7 @@ func (s *Snapshot) Series() iter.Seq2[int, *Series] {
 	}
 }
 
-// SeriesCount is how many combinations of labels are kept apart.
+// SeriesCount is how many series there are.
 func (s *Snapshot) SeriesCount() (n int) {
 	for range s.Series() {
 		n++

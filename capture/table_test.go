@@ -20,7 +20,7 @@ func fill(t *Table, n int, addr func(int) netip.Addr) {
 	defer t.mu.Unlock()
 	for i := range n {
 		a := addr(i)
-		t.totals(Key{a}, subnets.NumberOf(a)).ReceiveBytes += int64(i + 1)
+		t.totals(a, subnets.NumberOf(a), 0).ReceiveBytes += int64(i + 1)
 	}
 }
 
@@ -85,8 +85,8 @@ func TestTableFindsEveryAddressAgain(t *testing.T) {
 func TestTableTellsMappedAddressesFromIPv4(t *testing.T) {
 	table := NewTable(10, 0)
 	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.1")
-	table.totals(Key{v4}, subnets.NumberOf(v4)).ReceiveBytes += 1
-	table.totals(Key{v6}, subnets.NumberOf(v6)).ReceiveBytes += 2
+	table.totals(v4, subnets.NumberOf(v4), 0).ReceiveBytes += 1
+	table.totals(v6, subnets.NumberOf(v6), 0).ReceiveBytes += 2
 	hosts := table.Snapshot().Hosts
 	if len(hosts) != 2 || hosts[0].Addr != v4 || hosts[0].ReceiveBytes != 1 || hosts[1].Addr != v6 || hosts[1].ReceiveBytes != 2 {
 		t.Error("got", hosts)

@@ -417,7 +417,7 @@ func tableReading(n int) func() telemetry.Reading {
 	counter := capture.NewCounter(table, subnets.Set{}, subnets.Set{})
 	counter.Lock()
 	for h := range telemetrytest.ManyHosts(n) {
-		counter.Add(capture.Key{Addr: h.Addr}, capture.Totals{ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes})
+		counter.Add(h.Addr, capture.Totals{ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes})
 	}
 	counter.Unlock()
 	return func() telemetry.Reading {

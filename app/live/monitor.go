@@ -93,7 +93,7 @@ func withTotals(h telemetry.Host, t *capture.Totals) telemetry.Host {
 func (m *Monitor) warnIfFull(s *capture.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && s.Hosts[n-1].Key == (capture.Key{}) {
+	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && !s.Hosts[n-1].Addr.IsValid() {
 		m.full = true
 		m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
 			"addresses", m.table.Limit())

@@ -1,4 +1,4 @@
-// Package labels says by what else totals of an address are kept apart, and what such labels are called.
+// Package labels has the labels that split the totals of an address, and the values that a packet has for them.
 package labels
 
 import (
@@ -14,16 +14,16 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Label is something that totals of an address can be kept apart by.
+// Label is a label that can split the totals of an address.
 type Label uint8
 
 // The labels, in the order of --labels.
 const (
 	Network   Label = iota // the monitored subnet that the address is in
-	Peer                   // where the other end of the packet is
-	Protocol               // what the IP header carries
-	Interface              // where the packet was seen
-	VLAN                   // the outermost tag's ID
+	Peer                   // the subnet of the packet's other address
+	Protocol               // of the IP header
+	Interface              // that captured the packet
+	VLAN                   // the ID of the outermost tag
 	labels
 )
 
@@ -31,7 +31,7 @@ var labelNames = [labels]string{"network", "peer", "protocol", "interface", "vla
 
 func (l Label) String() string { return labelNames[l] }
 
-// Names gives the names of all labels.
+// Names returns the names of all labels.
 func Names() []string { return labelNames[:] }
 
 // Set is a set of labels.
@@ -40,29 +40,30 @@ type Set uint8
 // Has tells whether l is in the set.
 func (s Set) Has(l Label) bool { return s>>l&1 != 0 }
 
-// With gives the set with l.
+// With returns the set with l added.
 func (s Set) With(l Label) Set { return s | 1<<l }
 
-// Parse reads names of labels, separated by commas. Space around one is ignored; an empty list is an empty set.
+// Parse reads names of labels, separated by commas. Space around a name is ignored. An empty list is an empty set.
 func Parse(list string) (s Set, err error) {
 	if strings.TrimSpace(list) == "" {
 		return 0, nil
 	}
 	for name := range strings.SplitSeq(list, ",") {
-		l := slices.Index(labelNames[:], strings.TrimSpace(name))
+		name = strings.TrimSpace(name)
+		l := slices.Index(labelNames[:], name)
 		if l < 0 {
-			return 0, fmt.Errorf("%q is no label: expected some of %s, separated by commas", strings.TrimSpace(name), strings.Join(labelNames[:], ", "))
+			return 0, fmt.Errorf("%q is no label: expected some of %s, separated by commas", name, strings.Join(labelNames[:], ", "))
 		}
 		s = s.With(Label(l))
 	}
 	return s, nil
 }
 
-// Values is a value for each label that is asked for, as a number in a field of bits; what is not asked for is 0. A Grouping has
-// their texts.
+// Values has a value of each label, as a number in a bit field. The fields of labels that are not asked for are 0.
+// [Grouping.Texts] returns the values as text.
 type Values uint64
 
-// The fields, from the lowest bit on. The eBPF program has the same.
+// The bit fields, from the lowest bit on. The eBPF program has the same.
 const (
 	protocolAt  = 0
 	vlanAt      = 3
@@ -79,7 +80,7 @@ const (
 
 var fields = [labels]Values{networkField, peerField, protocolField, interfaceField, vlanField}
 
-// The numbers of networks, peers and interfaces are those of names. These have one from the start.
+// Networks, peers and interfaces are numbers of names. These names have fixed numbers.
 const (
 	external  = 0
 	multicast = 1
@@ -88,40 +89,41 @@ const (
 	otherVLAN = 0x1000 // a VLAN ID has 12 bits
 )
 
-// otherwise is "other" in every field. That of protocols is 0.
+// otherwise is "other" in every field. The number of protocol "other" is 0.
 const otherwise = otherVLAN<<vlanAt | other<<interfaceAt | other<<peerAt | other<<networkAt
 
-// protocolNames are by number, of which protocols has one for each protocol of IP. "other" has 0.
+// protocolNames are the values of the label protocol, by their numbers in Values.
 var protocolNames = []string{subnets.Other, "tcp", "udp", "icmp", "sctp", "esp", "gre"}
 
-// protocols are by the IANA's numbers; ICMPv6 is icmp.
+// protocols has the number in Values of each IANA protocol number. ICMP and ICMPv6 have the same.
 var protocols = [256]Values{6: 1, 17: 2, 1: 3, 58: 3, 132: 4, 50: 5, 47: 6}
 
-// Grouping says by what totals are kept, if not by single addresses alone: by prefixes, and apart by labels. nil is by single
-// addresses alone. Its methods are safe for concurrent use.
+// Grouping says how a table groups packets: by prefix instead of by address, and by labels. Without a Grouping (nil) a table has one total
+// for each address. Its methods are safe for concurrent use.
 type Grouping struct {
 	labels   Set
-	mask     Values // fields that are in keys
-	rest     Values // of what an address has moved that is not kept apart
+	mask     Values // the fields that split totals
+	rest     Values // the labels of an address's own totals
 	hostBits HostBits
 
-	places4 []placeFrom[uint32]
-	places6 []placeFrom[subnets.Number]
-	places  []Place
+	places           []Place
+	places4, places6 []Place  // of each version
+	firsts4          []uint32 // of these places
+	firsts6          []subnets.Number
 
 	mu         sync.Mutex
 	names      []string // of networks and peers, by number
 	interfaces names
 }
 
-// HostBits is how many low bits of an IPv4 and of an IPv6 address do not matter: addresses that differ in these only are counted as
-// one, which has 0 there.
+// HostBits is how many low bits of an IPv4 and of an IPv6 address are ignored: addresses that differ in these bits only are counted as the
+// one where they are 0.
 type HostBits struct{ V4, V6 int }
 
-// maxInterfaces is how many interfaces have a number of their own, ever: further ones are "other". 0 is none.
+// maxInterfaces is how many names of interfaces get a number before the program ends. Later ones are "other".
 const maxInterfaces = 4096
 
-// New makes a grouping by labels and prefixes. Networks are the monitored subnets; peers are these and those of the list.
+// New returns a grouping by labels and prefixes. Networks are the monitored subnets; peers are the monitored subnets and further ones.
 func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
 	g := &Grouping{labels: set, hostBits: hostBits, interfaces: newNames(maxInterfaces, "")}
 	for l, field := range fields {
@@ -130,7 +132,7 @@ func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
 		}
 	}
 	if hostBits == (HostBits{}) {
-		g.mask &^= networkField // the address tells
+		g.mask &^= networkField // each address is in one network
 	}
 	g.rest = otherwise & g.mask
 	known := newNames(other, subnets.External, subnets.Multicast)
@@ -138,15 +140,16 @@ func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
 	g.names = known.list
 	for _, p := range g.places {
 		if p.First.Is4() {
-			g.places4 = append(g.places4, placeFrom[uint32]{subnets.Number4(p.First), p})
+			g.firsts4 = append(g.firsts4, subnets.Number4(p.First))
 		} else {
-			g.places6 = append(g.places6, placeFrom[subnets.Number]{subnets.Number6(p.First), p})
+			g.firsts6 = append(g.firsts6, subnets.Number6(p.First))
 		}
 	}
+	g.places4, g.places6 = g.places[:len(g.firsts4)], g.places[len(g.firsts4):]
 	return g
 }
 
-// names gives numbers to names.
+// names numbers names.
 type names struct {
 	list    []string
 	numbers map[string]uint16
@@ -161,7 +164,7 @@ func newNames(limit int, list ...string) names {
 	return n
 }
 
-// number gives that of a name, which is other's once there are too many.
+// number returns the number of a name. A new name gets the next number, or that of "other" once limit names have one.
 func (n *names) number(name string) uint16 {
 	number, known := n.numbers[name]
 	if known {
@@ -182,47 +185,49 @@ func nameOf(list []string, number Values) string {
 	return list[number]
 }
 
-// Labels gives the labels that are asked for.
+// Labels returns the labels that are asked for.
 func (g *Grouping) Labels() Set { return g.labels }
 
-// Mask has the bits of Values that totals are kept apart by.
+// Mask has the bits of Values that split totals.
 func (g *Grouping) Mask() Values { return g.mask }
 
-// Rest gives the labels of what an address has moved that is not kept apart: "other", but for the network where the address tells.
+// Rest returns the labels of an address's own totals, which no series has: all of them are "other", except the network where Mask has none.
 func (g *Grouping) Rest() Values { return g.rest }
 
-// HostBits gives the bits of addresses that do not matter.
+// HostBits returns how many bits of addresses are ignored.
 func (g *Grouping) HostBits() HostBits { return g.hostBits }
 
-// Bits gives the length of the prefix that an address stands for, 0 if it is a single address.
+// Bits returns the length of the prefix that an address stands for, 0 for a single address.
 func (g *Grouping) Bits(addr netip.Addr) int {
-	host := g.hostBits.V6
-	if addr.Is4() {
-		host = g.hostBits.V4
+	if host := g.hostBits.of(addr); host > 0 {
+		return addr.BitLen() - host
 	}
-	if host == 0 {
-		return 0
-	}
-	return addr.BitLen() - host
+	return 0
 }
 
-// Places gives where addresses are: each from its first address to the next one's, or the end of the version. IPv4 comes first.
+// Places returns the places of all addresses in their order, IPv4 first.
 func (g *Grouping) Places() []Place { return g.places }
 
-// InterfaceNumber gives the number that Values have for an interface.
+// Place4 returns the place of the IPv4 address with this number.
+func (g *Grouping) Place4(n uint32) *Place { return &g.places4[subnets.Search4(g.firsts4, n)] }
+
+// Place6 returns the place of the IPv6 address with this number.
+func (g *Grouping) Place6(n subnets.Number) *Place { return &g.places6[subnets.Search6(g.firsts6, n)] }
+
+// InterfaceNumber returns the number that Values have for an interface.
 func (g *Grouping) InterfaceNumber(name string) uint16 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.interfaces.number(strings.ToValidUTF8(name, "\uFFFD")) // so that what looks the same is the same
+	return g.interfaces.number(strings.ToValidUTF8(name, "\uFFFD")) // names that look the same have the same number
 }
 
-// Text is a label and its value.
+// Text is a label and its value as text.
 type Text struct {
 	Label Label
 	Value string
 }
 
-// Texts gives what of an address has, for each label that is asked for.
+// Texts returns the values of an address for each label that is asked for. The invalid address is that of totals without room.
 func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -255,7 +260,7 @@ func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
 	return all
 }
 
-// networkOf gives the network of a single address; that of all addresses without room is other.
+// networkOf returns the network of an address. That of the invalid address is other.
 func (g *Grouping) networkOf(addr netip.Addr) uint16 {
 	switch {
 	case !addr.IsValid():
@@ -266,22 +271,23 @@ func (g *Grouping) networkOf(addr netip.Addr) uint16 {
 	return g.Place6(subnets.Number6(addr)).Network
 }
 
-// Of gives the labels of a packet for one of its ends; the other end is a peer in a place.
-func (g *Grouping) Of(end, peer *Place, isDestination bool, p *frame.Packet, seenOn uint16) Values {
+// Of returns the labels that a packet has for one of its addresses, by the places of both. peerReceives tells that the other address, the
+// peer, is the destination.
+func (g *Grouping) Of(own, peer *Place, peerReceives bool, p *frame.Packet, seenOn uint16) Values {
 	number := peer.Peer
-	if isDestination && (peer.Broadcast || isGroup(p.Destination)) {
+	if peerReceives && (peer.Broadcast || isGroup(p.Destination)) {
 		number = multicast
 	}
-	return (Values(end.Network)<<networkAt | Values(number)<<peerAt | Values(seenOn)<<interfaceAt | Values(p.VLAN)<<vlanAt |
+	return (Values(own.Network)<<networkAt | Values(number)<<peerAt | Values(seenOn)<<interfaceAt | Values(p.VLAN)<<vlanAt |
 		protocols[p.Protocol]<<protocolAt) & g.mask
 }
 
-// Coarser gives what labels become where an address has too many: of networks, peers and protocols there are only so many.
+// Coarser returns labels with VLAN and interface "other", for addresses with too many combinations: the other labels have few values.
 func (g *Grouping) Coarser(l Values) Values {
 	return l&^(vlanField|interfaceField) | g.rest&(vlanField|interfaceField)
 }
 
-// ParseHostBits reads a prefix length such as /24, of addresses of so many bits. An empty text keeps each address apart.
+// ParseHostBits reads a prefix length such as /24, of addresses with so many bits, and returns how many are left. It is 0 for an empty text.
 func ParseHostBits(s string, bits int) (int, error) {
 	if s = strings.TrimSpace(s); s == "" {
 		return 0, nil
@@ -293,20 +299,19 @@ func ParseHostBits(s string, bits int) (int, error) {
 	return bits - length, nil
 }
 
-// Mask clears the bits of an address, and of its number, that do not matter.
-func (b HostBits) Mask(addr netip.Addr, n subnets.Number) (netip.Addr, subnets.Number) {
+// of returns how many low bits of an address are ignored.
+func (b HostBits) of(addr netip.Addr) int {
 	if addr.Is4() {
-		if b.V4 == 0 {
-			return addr, n
-		}
-		n.Lo = n.Lo >> b.V4 << b.V4
-		return subnets.Addr4(uint32(n.Lo)), n
+		return b.V4
 	}
-	if b.V6 == 0 {
+	return b.V6
+}
+
+// Mask clears the bits of an address, and of its number, that are ignored.
+func (b HostBits) Mask(addr netip.Addr, n subnets.Number) (netip.Addr, subnets.Number) {
+	if b == (HostBits{}) {
 		return addr, n
 	}
-	ones := subnets.HostBits(b.V6)
-	n.Hi &^= ones.Hi
-	n.Lo &^= ones.Lo
-	return n.Addr6(), n
+	prefix, _ := addr.Prefix(addr.BitLen() - b.of(addr))
+	return prefix.Addr(), subnets.NumberOf(prefix.Addr())
 }

@@ -53,9 +53,9 @@ func TestPlaces(t *testing.T) {
 		monitored, said := list("abc", random.IntN(12))
 		peers, saidPeers := list("xyz", random.IntN(12))
 		g := New(0, monitored, peers, HostBits{})
-		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), lastOf(netip.MustParsePrefix("::/0"))}
+		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), subnets.Last(netip.MustParsePrefix("::/0"))}
 		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
-			ends = append(ends, p.Addr(), p.Addr().Prev(), lastOf(p), lastOf(p).Next(), lastOf(p).Prev())
+			ends = append(ends, p.Addr(), p.Addr().Prev(), subnets.Last(p), subnets.Last(p).Next(), subnets.Last(p).Prev())
 		}
 		for _, addr := range ends {
 			if !addr.IsValid() {
@@ -84,7 +84,7 @@ func TestPlaces(t *testing.T) {
 			}
 			broadcast := false
 			for _, prefix := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
-				broadcast = broadcast || addr.Is4() && prefix.Addr().Is4() && prefix.Bits() <= 30 && addr == lastOf(prefix)
+				broadcast = broadcast || addr.Is4() && prefix.Addr().Is4() && prefix.Bits() <= 30 && addr == subnets.Last(prefix)
 			}
 			if p.Broadcast != broadcast {
 				t.Fatalf("monitored %s, peers %s: broadcast of %v is %v", said, saidPeers, addr, p.Broadcast)

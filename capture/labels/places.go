@@ -8,62 +8,51 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Place is where addresses are from First on, as far as labels are concerned.
+// Place is a range of addresses that have the same labels: from First to the next place, or to the last address of its version of IP.
 type Place struct {
 	First         netip.Addr
-	Network, Peer uint16 // numbers of names: of the most specific monitored subnet, and of the most specific one that is known
+	Network, Peer uint16 // numbers of names: of the most specific monitored subnet, and of the most specific subnet with a name
 	Monitored     bool
 	Broadcast     bool // it is the broadcast address of an IPv4 subnet
 }
 
-// placeFrom is a place by the number of its first address.
-type placeFrom[T any] struct {
-	first T
-	Place
-}
-
 var limitedBroadcast = netip.MustParseAddr("255.255.255.255") // RFC 919
 
-// isGroup tells whether packets to an address go to several, wherever it is. One of IPv6 that maps an IPv4 one is of IPv6.
+// isGroup tells whether an address is a multicast or broadcast address in every subnet. An IPv4-mapped one is a unicast IPv6 address.
 func isGroup(addr netip.Addr) bool {
 	return addr.IsMulticast() && !addr.Is4In6() || addr == limitedBroadcast
 }
 
-// layer is a prefix that says something of the place of its addresses.
+// layer is a prefix, and what it changes of the places in it.
 type layer struct {
 	prefix netip.Prefix
 	apply  func(*Place)
 }
 
-// placesOf divides all addresses by subnets: first those of IPv4, then those of IPv6. The last address of a subnet is its broadcast
-// address (RFC 919, RFC 922), but where it has only two (RFC 3021).
+// placesOf divides all addresses by subnets, IPv4 first. The last address of a subnet is its broadcast address (RFC 919, RFC 922), except
+// where the subnet has one or two addresses (RFC 3021).
 func placesOf(monitored, peers subnets.Set, number func(string) uint16) []Place {
 	var layers []layer
-	add := func(p netip.Prefix, apply func(*Place)) { layers = append(layers, layer{p, apply}) }
-	each := func(s subnets.Set, apply func(number uint16) func(*Place)) {
+	add := func(s subnets.Set, apply func(p *Place, number uint16)) {
 		for i, prefix := range s.Prefixes() {
-			add(prefix, apply(number(s.Name(i))))
-			if addr := prefix.Addr(); addr.Is4() && prefix.Bits() <= 30 {
-				add(netip.PrefixFrom(lastOf(prefix), 32), func(p *Place) { p.Broadcast = true })
+			n := number(s.Name(i))
+			layers = append(layers, layer{prefix, func(p *Place) { apply(p, n) }})
+			if prefix.Addr().Is4() && prefix.Bits() <= 30 {
+				layers = append(layers, layer{netip.PrefixFrom(subnets.Last(prefix), 32), func(p *Place) { p.Broadcast = true }})
 			}
 		}
 	}
-	each(peers, func(n uint16) func(*Place) { return func(p *Place) { p.Peer = n } })
-	each(monitored, func(n uint16) func(*Place) { // after peers: of the same prefix, this is the name
-		return func(p *Place) { p.Network, p.Peer, p.Monitored = n, n, true }
-	})
+	add(peers, func(p *Place, n uint16) { p.Peer = n })
+	// These come after the peers: where both have a prefix, this is its name.
+	add(monitored, func(p *Place, n uint16) { p.Network, p.Peer, p.Monitored = n, n, true })
 	slices.SortStableFunc(layers, func(a, b layer) int {
 		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
 	})
-
-	var places []Place
-	for _, all := range []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")} {
-		places = append(places, divide(all, layers)...)
-	}
-	return places
+	all4, all6 := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
+	return append(divide(all4, layers), divide(all6, layers)...)
 }
 
-// divide goes through the layers of a version, of which those that are less specific come first.
+// divide divides the addresses of one version by its layers, which are sorted: a prefix comes before those inside it.
 func divide(all netip.Prefix, layers []layer) (places []Place) {
 	put := func(first netip.Addr, p Place) {
 		p.First = first
@@ -77,7 +66,7 @@ func divide(all netip.Prefix, layers []layer) (places []Place) {
 		last  netip.Addr
 		place Place
 	}
-	stack := []open{{lastOf(all), Place{}}} // within each other
+	stack := []open{{subnets.Last(all), Place{}}} // prefixes inside each other
 	put(all.Addr(), Place{})
 	closeBefore := func(addr netip.Addr) {
 		for len(stack) > 1 && (!addr.IsValid() || stack[len(stack)-1].last.Less(addr)) {
@@ -96,7 +85,7 @@ func divide(all netip.Prefix, layers []layer) (places []Place) {
 		closeBefore(first)
 		p := stack[len(stack)-1].place
 		l.apply(&p)
-		stack = append(stack, open{lastOf(l.prefix), p})
+		stack = append(stack, open{subnets.Last(l.prefix), p})
 		put(first, p)
 	}
 	closeBefore(netip.Addr{})
@@ -104,42 +93,4 @@ func divide(all netip.Prefix, layers []layer) (places []Place) {
 		b.First = a.First
 		return a == b
 	})
-}
-
-// lastOf gives the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	host := p.Addr().BitLen() - p.Bits()
-	if p.Addr().Is4() {
-		return subnets.Addr4(subnets.Number4(p.Addr()) | uint32(1<<host-1))
-	}
-	n, ones := subnets.Number6(p.Addr()), subnets.HostBits(host)
-	return subnets.Number{Hi: n.Hi | ones.Hi, Lo: n.Lo | ones.Lo}.Addr6()
-}
-
-// Place4 and Place6 search for the last place that does not begin after n: it is one of the size places from at on.
-
-// Place4 gives the place of an IPv4 address.
-func (g *Grouping) Place4(n uint32) *Place {
-	places, at := g.places4, 0
-	for size := len(places); size > 1; {
-		half := size / 2
-		if places[at+half].first <= n {
-			at += half
-		}
-		size -= half
-	}
-	return &places[at].Place
-}
-
-// Place6 gives the place of an IPv6 address.
-func (g *Grouping) Place6(n subnets.Number) *Place {
-	places, at := g.places6, 0
-	for size := len(places); size > 1; {
-		half := size / 2
-		if !n.Less(places[at+half].first) {
-			at += half
-		}
-		size -= half
-	}
-	return &places[at].Place
 }

@@ -1,8 +1,7 @@
-// Package subnets has sets of IP prefixes, and addresses as numbers.
+// Package subnets has sets of IP prefixes, and IP addresses as numbers.
 package subnets
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -16,14 +15,15 @@ import (
 // Set is a set of IP prefixes. The zero value is empty. It is immutable and safe for concurrent use.
 type Set struct {
 	prefixes []netip.Prefix
-	names    []string       // of the prefixes, "" where it has none; nil if none has
-	v4       []span[uint32] // what the prefixes cover: sorted, disjoint and not adjacent
-	v6       []span[Number]
+	names    []string // of the prefixes, "" for one without; nil if none has a name
+	ranges   []Range
+	v4       struct{ firsts, lasts []uint32 } // the ranges of each version
+	v6       struct{ firsts, lasts []Number }
 }
 
-// Parse reads prefixes in CIDR notation, or single addresses, separated by commas. Each may have a name before it, as in
-// lan=192.168.0.0/24; several may have the same. Bits behind the prefix are masked off: 192.168.0.1/24 is 192.168.0.0/24. Space
-// around a prefix or name is ignored; an empty list is an empty set. The error quotes what is wrong.
+// Parse reads prefixes in CIDR notation, or single addresses, separated by commas. Each may have a name, as in lan=192.168.0.0/24, and
+// several may have the same one. Host bits are masked off: 192.168.0.1/24 is 192.168.0.0/24. Space around a prefix or a name is ignored.
+// An empty list is an empty set. The error quotes the entry that is wrong.
 func Parse(list string) (Set, error) {
 	var prefixes []netip.Prefix
 	var names []string
@@ -37,10 +37,10 @@ func Parse(list string) (Set, error) {
 		}
 		name, subnet = strings.TrimSpace(name), strings.TrimSpace(subnet)
 		if named && (name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl)) {
-			return Set{}, fmt.Errorf("%q has no name that can be read before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
+			return Set{}, fmt.Errorf("%q needs a printable name before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
 		}
-		if slices.Contains(reservedNames, name) {
-			return Set{}, fmt.Errorf("%q cannot be the name of a subnet: it has a meaning of its own", name)
+		if slices.Contains([]string{External, Multicast, Other}, name) {
+			return Set{}, fmt.Errorf("%q cannot be the name of a subnet: choose another, this one is reserved", name)
 		}
 		prefix, err := netip.ParsePrefix(subnet)
 		if err != nil {
@@ -52,7 +52,7 @@ func Parse(list string) (Set, error) {
 		}
 		prefix = prefix.Masked()
 		if at := slices.Index(prefixes, prefix); at >= 0 && names[at] != name {
-			return Set{}, fmt.Errorf("%s comes twice, by two names", prefix)
+			return Set{}, fmt.Errorf("%s is listed twice, with different names", prefix)
 		}
 		prefixes, names = append(prefixes, prefix), append(names, name)
 	}
@@ -63,15 +63,13 @@ func Parse(list string) (Set, error) {
 	return s, nil
 }
 
-// Names that no subnet can have: what labels say of addresses that are in none.
+// Values of labels that are not names of subnets. No subnet can have such a name.
 const External, Multicast, Other = "external", "multicast", "other"
-
-var reservedNames = []string{External, Multicast, Other}
 
 // Named tells whether a prefix of the set has a name.
 func (s Set) Named() bool { return s.names != nil }
 
-// Name gives the name of the prefix at a place in Prefixes: one without is called by its prefix.
+// Name returns the name of the prefix at a position in Prefixes, or the prefix itself if it has none.
 func (s Set) Name(at int) string {
 	if s.names != nil && s.names[at] != "" {
 		return s.names[at]
@@ -79,44 +77,55 @@ func (s Set) Name(at int) string {
 	return s.prefixes[at].String()
 }
 
-// Of makes a set of valid prefixes.
+// Of returns the set of some valid prefixes.
 func Of(prefixes ...netip.Prefix) Set {
 	var s Set
 	for _, p := range prefixes {
 		p = p.Masked()
 		s.prefixes = append(s.prefixes, p)
-		if host := p.Addr().BitLen() - p.Bits(); p.Addr().Is4() {
-			first := Number4(p.Addr())
-			s.v4 = append(s.v4, span[uint32]{first, first | uint32(1<<host-1)})
-		} else {
-			first, ones := Number6(p.Addr()), HostBits(host)
-			s.v6 = append(s.v6, span[Number]{first, Number{first.Hi | ones.Hi, first.Lo | ones.Lo}})
+		s.ranges = append(s.ranges, Range{p.Addr(), Last(p)})
+	}
+	slices.SortFunc(s.ranges, func(a, b Range) int { return a.First.Compare(b.First) })
+	merged := s.ranges[:0]
+	for _, r := range s.ranges {
+		n := len(merged) - 1
+		if n < 0 || merged[n].Last.Less(r.First) && merged[n].Last.Next() != r.First {
+			merged = append(merged, r)
+		} else if merged[n].Last.Less(r.Last) {
+			merged[n].Last = r.Last
 		}
 	}
-	s.v4 = merge(s.v4, cmp.Compare[uint32], func(n uint32) uint32 { return n + 1 })
-	s.v6 = merge(s.v6, Number.compare, Number.next)
+	s.ranges = merged
+	for _, r := range s.ranges {
+		if r.First.Is4() {
+			s.v4.firsts, s.v4.lasts = append(s.v4.firsts, Number4(r.First)), append(s.v4.lasts, Number4(r.Last))
+		} else {
+			s.v6.firsts, s.v6.lasts = append(s.v6.firsts, Number6(r.First)), append(s.v6.lasts, Number6(r.Last))
+		}
+	}
 	return s
 }
 
-// Prefixes gives the prefixes of the set, masked, as they were listed.
-func (s Set) Prefixes() []netip.Prefix { return s.prefixes }
-
-// Range is the addresses of one version from First to Last, both included.
-type Range struct{ First, Last netip.Addr }
-
-// Ranges gives what the set covers: sorted, disjoint and not adjacent, IPv4 first.
-func (s Set) Ranges() []Range {
-	var ranges []Range
-	for _, r := range s.v4 {
-		ranges = append(ranges, Range{Addr4(r.first), Addr4(r.last)})
+// Last returns the last address of a prefix.
+func Last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for bit := p.Bits(); bit < p.Addr().BitLen(); bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
 	}
-	for _, r := range s.v6 {
-		ranges = append(ranges, Range{r.first.Addr6(), r.last.Addr6()})
-	}
-	return ranges
+	last, _ := netip.AddrFromSlice(b)
+	return last
 }
 
-// Empty tells whether no address is in the set.
+// Prefixes returns the prefixes of the set, masked, in the order of the list.
+func (s Set) Prefixes() []netip.Prefix { return s.prefixes }
+
+// Range is the addresses from First to Last, both included, of one version of IP.
+type Range struct{ First, Last netip.Addr }
+
+// Ranges returns the addresses of the set as sorted ranges with gaps between them, IPv4 first.
+func (s Set) Ranges() []Range { return s.ranges }
+
+// Empty tells whether the set has no addresses.
 func (s Set) Empty() bool { return len(s.prefixes) == 0 }
 
 func (s Set) String() string {
@@ -130,10 +139,10 @@ func (s Set) String() string {
 	return strings.Join(list, ",")
 }
 
-// MarshalText is String, for logs in JSON.
+// MarshalText returns what String does: logs in JSON need it.
 func (s Set) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Contains tells whether a prefix of the set covers addr. An IPv6 address that maps an IPv4 one is an IPv6 address.
+// Contains tells whether an address is in the set. An IPv4-mapped IPv6 address is an IPv6 address.
 func (s *Set) Contains(addr netip.Addr) bool {
 	if addr.Is4() {
 		return s.Contains4(Number4(addr))
@@ -141,107 +150,68 @@ func (s *Set) Contains(addr netip.Addr) bool {
 	return addr.IsValid() && s.Contains6(Number6(addr))
 }
 
-// Contains4 and Contains6 search for the last span that does not begin after n: it is one of the size spans from at on.
-
+// Contains4 is Contains for the number of an IPv4 address.
 func (s *Set) Contains4(n uint32) bool {
-	spans, at := s.v4, 0
-	if len(spans) == 0 {
+	if len(s.v4.firsts) == 0 {
 		return false
 	}
-	for size := len(spans); size > 1; {
-		half := size / 2
-		if spans[at+half].first <= n {
-			at += half
-		}
-		size -= half
-	}
-	return spans[at].first <= n && n <= spans[at].last
+	at := Search4(s.v4.firsts, n)
+	return s.v4.firsts[at] <= n && n <= s.v4.lasts[at]
 }
 
+// Contains6 is Contains for the number of an IPv6 address.
 func (s *Set) Contains6(n Number) bool {
-	spans, at := s.v6, 0
-	if len(spans) == 0 {
+	if len(s.v6.firsts) == 0 {
 		return false
 	}
-	for size := len(spans); size > 1; {
+	at := Search6(s.v6.firsts, n)
+	return !n.Less(s.v6.firsts[at]) && !s.v6.lasts[at].Less(n)
+}
+
+// Search4 returns the position of the last of some sorted numbers that is not greater than n, or 0 if all are greater. There must be one.
+func Search4(sorted []uint32, n uint32) int {
+	at := 0 // the result is one of the size positions from here on
+	for size := len(sorted); size > 1; {
 		half := size / 2
-		if !n.Less(spans[at+half].first) {
+		if sorted[at+half] <= n {
 			at += half
 		}
 		size -= half
 	}
-	return !n.Less(spans[at].first) && !spans[at].last.Less(n)
+	return at
 }
 
-// span is a range of addresses, both ends included.
-type span[T any] struct{ first, last T }
-
-// merge sorts spans and joins those that overlap or touch.
-func merge[T any](spans []span[T], compare func(a, b T) int, next func(T) T) []span[T] {
-	slices.SortFunc(spans, func(a, b span[T]) int { return compare(a.first, b.first) })
-	var out []span[T]
-	for _, s := range spans {
-		if n := len(out) - 1; n >= 0 && (compare(s.first, out[n].last) <= 0 || compare(s.first, next(out[n].last)) == 0) {
-			if compare(s.last, out[n].last) > 0 {
-				out[n].last = s.last
-			}
-			continue
+// Search6 is Search4 for IPv6 addresses.
+func Search6(sorted []Number, n Number) int {
+	at := 0
+	for size := len(sorted); size > 1; {
+		half := size / 2
+		if !n.Less(sorted[at+half]) {
+			at += half
 		}
-		out = append(out, s)
+		size -= half
 	}
-	return out
+	return at
 }
 
 // Number is an address as a number: that of an IPv4 address has 32 bits.
 type Number struct{ Hi, Lo uint64 }
 
-func (a Number) compare(b Number) int {
-	if a.Hi != b.Hi {
-		return cmp.Compare(a.Hi, b.Hi)
+// NumberOf returns the number of a valid address.
+func NumberOf(a netip.Addr) Number {
+	if a.Is4() {
+		return Number{0, uint64(Number4(a))}
 	}
-	return cmp.Compare(a.Lo, b.Lo)
+	return Number6(a)
 }
 
-// Less tells whether a comes before b.
-func (a Number) Less(b Number) bool {
-	_, borrow := bits.Sub64(a.Lo, b.Lo, 0)
-	_, borrow = bits.Sub64(a.Hi, b.Hi, borrow)
-	return borrow != 0
-}
-
-func (a Number) next() Number {
-	if a.Lo++; a.Lo == 0 {
-		a.Hi++
-	}
-	return a
-}
-
-// Addr6 gives the IPv6 address.
-func (a Number) Addr6() netip.Addr {
-	b := binary.BigEndian.AppendUint64(nil, a.Hi)
-	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(b, a.Lo)))
-}
-
-// HostBits has the low n bits set.
-func HostBits(n int) Number {
-	if n >= 64 {
-		return Number{1<<(n-64) - 1, ^uint64(0)}
-	}
-	return Number{0, 1<<n - 1}
-}
-
-// Number4 gives the number of an IPv4 address.
+// Number4 returns the number of an IPv4 address.
 func Number4(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// Addr4 gives the IPv4 address of a number.
-func Addr4(n uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
-}
-
-// Number6 gives the number of an IPv6 address.
+// Number6 returns the number of an IPv6 address.
 func Number6(a netip.Addr) Number {
 	// As16 would do, but the compiler copies its array, and the processor then waits for two halves to become one.
 	var b [16]byte
@@ -249,10 +219,9 @@ func Number6(a netip.Addr) Number {
 	return Number{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
-// NumberOf gives the number of an address of either version.
-func NumberOf(a netip.Addr) Number {
-	if a.Is4() {
-		return Number{0, uint64(Number4(a))}
-	}
-	return Number6(a)
+// Less tells whether a is less than b.
+func (a Number) Less(b Number) bool {
+	_, borrow := bits.Sub64(a.Lo, b.Lo, 0)
+	_, borrow = bits.Sub64(a.Hi, b.Hi, borrow)
+	return borrow != 0
 }

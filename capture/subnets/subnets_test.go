@@ -271,13 +271,13 @@ func TestNamesOfSubnets(t *testing.T) {
 		t.Error("a name without a name")
 	}
 	for list, want := range map[string]string{
-		"=10.0.0.0/8":                     `"=10.0.0.0/8" has no name that can be read`,
-		"a\x00b=10.0.0.0/8":               `has no name that can be read before the =`,
-		"a\xff=10.0.0.0/8":                `has no name that can be read before the =`,
+		"=10.0.0.0/8":                     `"=10.0.0.0/8" needs a printable name`,
+		"a\x00b=10.0.0.0/8":               `needs a printable name before the =`,
+		"a\xff=10.0.0.0/8":                `needs a printable name before the =`,
 		"a=b=10.0.0.0/8":                  `"b=10.0.0.0/8" is not a subnet`,
 		"a=":                              `"" is not a subnet`,
-		"a=10.0.0.0/8,b=10.0.0.0/8":       "10.0.0.0/8 comes twice",
-		"a=10.0.0.0/8,10.1.2.3/8":         "10.0.0.0/8 comes twice",
+		"a=10.0.0.0/8,b=10.0.0.0/8":       "10.0.0.0/8 is listed twice",
+		"a=10.0.0.0/8,10.1.2.3/8":         "10.0.0.0/8 is listed twice",
 		"external=10.0.0.0/8":             `"external" cannot be the name`,
 		"a=10.0.0.1,multicast=10.0.0.2":   `"multicast" cannot be the name`,
 		" other =10.0.0.0/8":              `"other" cannot be the name`,

@@ -65,7 +65,7 @@ func (r *reader) read() {
 		addSize(&other.TransmitBytes, &other.TransmitPackets, &p.sums[at+sumOther+transmit])
 	}
 	if other != r.other {
-		r.counter.Add(capture.Key{}, grown(&r.other, other))
+		r.counter.Add(netip.Addr{}, grown(&r.other, other))
 	}
 }
 
@@ -103,7 +103,7 @@ func (r *reader) readSlot(i int, now time.Duration) {
 		return
 	}
 	if addr := p.address(i); addr.IsValid() {
-		r.counter.Add(capture.Key{Addr: addr}, grown(&s.totals, totals))
+		r.counter.Add(addr, grown(&s.totals, totals))
 		s.seen = max(now, 1)
 	}
 }
