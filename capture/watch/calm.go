@@ -9,21 +9,21 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// An interface that flaps may log so much. What comes beyond is kept back for a while: then the last line of it appears, which says
-// how many there were before it.
+// The log of an interface that flaps is limited. Further lines are held back for a while: then the last of them is logged, with the number
+// of the others.
 const (
 	logBurst = 20
 	logEvery = 10 * time.Second
 )
 
-// calm is a handler of one interface's messages.
+// calm is the log handler of one interface.
 type calm struct {
 	slog.Handler
 	limit *rate.Limiter
 	kept  *kept
 }
 
-// kept is what is kept back.
+// kept is the lines that are held back.
 type kept struct {
 	mu    sync.Mutex
 	lines int
@@ -48,11 +48,11 @@ func (c calm) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// say logs the last line that was kept back.
+// say logs the last line that was held back.
 func (c calm) say() {
 	c.kept.mu.Lock()
 	defer c.kept.mu.Unlock()
 	c.kept.last.Add("unsaid", c.kept.lines-1)
 	c.kept.lines = 0
-	c.Handler.Handle(context.Background(), c.kept.last) // an error would be nobody's, as with slog
+	c.Handler.Handle(context.Background(), c.kept.last) // errors are dropped, as slog does
 }

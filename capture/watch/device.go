@@ -6,13 +6,13 @@ import "promflow/capture"
 type device struct {
 	capture.Interface
 	up     bool
-	master int // the bridge or bond that it is a port of; 0 is none
-	parent int // the device that has the same packets, as a VLAN's; 0 is none, or one in another network namespace
+	master int // index of the bridge or bond that it is a port of, 0 for none
+	parent int // index of the device that sends the same packets, as for a VLAN; 0 for none, or for one in another network namespace
 }
 
-// news is what has happened to a device.
+// news is a report of a device.
 type news struct {
 	device
 	gone bool
-	anew bool // it was deleted, and its index has been given away again
+	anew bool // it may have been made anew since the last report, with the same index
 }

@@ -23,10 +23,10 @@ func deviceOf(link netlink.Link) device {
 		master: a.MasterIndex,
 	}
 	if tun, ok := link.(*netlink.Tuntap); ok && tun.Mode == netlink.TUNTAP_MODE_TUN {
-		d.Ethernet = false // whatever type was set (TUNSETLINK): the kernel neither reads nor writes a link header there
+		d.Ethernet = false // whatever its type (TUNSETLINK): the kernel neither reads nor writes a link header there
 	}
 	switch link.Type() {
-	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // a tunnel's packets are others than those that it sends
+	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // not a tunnel: it sends other packets than it has itself
 		if a.NetNsID < 0 {
 			d.parent = a.ParentIndex
 		}
@@ -34,17 +34,17 @@ func deviceOf(link netlink.Link) device {
 	return d
 }
 
-// subscription has the kernel tell of devices. Its updates end where some were lost, for want of room.
+// subscription has the kernel's reports of devices. The channel is closed when the receive buffer was full.
 type subscription struct {
-	handle  *netlink.Handle // for questions
+	handle  *netlink.Handle // for requests
 	updates <-chan netlink.LinkUpdate
 	done    chan struct{}
 }
 
-// receiveBuffer is how many bytes of news may wait, if the system allows for that.
+// receiveBuffer is the size of the receive buffer, if the system allows it.
 const receiveBuffer = 4 << 20
 
-// subscribe is for the network namespace that the calling thread is in.
+// subscribe subscribes in the network namespace of the calling thread.
 func subscribe() (*subscription, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -55,15 +55,15 @@ func subscribe() (*subscription, error) {
 	err = netlink.LinkSubscribeWithOptions(updates, s.done, netlink.LinkSubscribeOptions{ReceiveBufferSize: receiveBuffer})
 	if err != nil {
 		handle.Close()
-		return nil, fmt.Errorf("asking the kernel for news of network interfaces: %w", err)
+		return nil, fmt.Errorf("subscribing to reports of network interfaces: %w", err)
 	}
 	return s, nil
 }
 
-// list gives the devices that are there, by index.
+// list returns the devices that exist, by index. The list may be incomplete if devices change all the time.
 func (s *subscription) list() (map[int]device, error) {
 	links, err := s.handle.LinkList()
-	for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 10; tries++ { // they change
+	for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 10; tries++ {
 		links, err = s.handle.LinkList()
 	}
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -76,8 +76,8 @@ func (s *subscription) list() (map[int]device, error) {
 	return devices, nil
 }
 
-// newsOf gives what has become of the device of an update; ok is false if it is about something else, as bridges tell of their ports
-// by the same messages. What a device is now is asked for: the update may be older than the list that it is known from.
+// newsOf returns the report of an update. ok is false if it is about something else: bridges send such messages of their ports. The report is
+// of the device as it is now, because the update may be older than what the last list had.
 func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error) {
 	n.device = deviceOf(u.Link)
 	if u.Family != unix.AF_UNSPEC {
@@ -88,7 +88,7 @@ func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error)
 	case errors.As(err, &netlink.LinkNotFoundError{}):
 		n.gone = true
 	case err != nil:
-		return n, false, fmt.Errorf("asking for interface %s: %w", n.Name, err)
+		return n, false, fmt.Errorf("reading the state of interface %s: %w", n.Name, err)
 	default:
 		n.device = deviceOf(link)
 		n.anew = u.Header.Type == unix.RTM_DELLINK
@@ -96,7 +96,7 @@ func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error)
 	return n, true, nil
 }
 
-// close ends the subscription, and waits until it has.
+// close ends the subscription, and waits for its end.
 func (s *subscription) close() {
 	close(s.done)
 	for range s.updates {

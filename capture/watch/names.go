@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Names says which interfaces are asked for, by name or by glob. The zero value asks for none.
+// Names is the interfaces that are asked for, by name or by glob.
 type Names struct {
 	Exact []string
 	Globs []string // in the notation of path.Match
 }
 
-// ParseNames reads names and globs, separated by commas. Space around one is ignored, and what comes twice counts once. The error
-// quotes what is wrong.
+// ParseNames reads names and globs, separated by commas. Space around them and repetitions are ignored. The error quotes the entry that is
+// wrong.
 func ParseNames(list string) (Names, error) {
 	var n Names
 	for name := range strings.SplitSeq(list, ",") {

@@ -2,8 +2,7 @@
 
 package watch
 
-// What the name of an interface may be on Linux (dev_valid_name in its net/core/dev.c): up to IFNAMSIZ - 1 bytes. The BSDs and macOS
-// have that length, too.
+// Names of interfaces on Linux have up to IFNAMSIZ - 1 bytes (dev_valid_name in net/core/dev.c), on the BSDs and macOS, too.
 const (
 	nameLen        = 15
 	notInNames     = "/: \t\n\v\f\r"

@@ -1,7 +1,7 @@
 package watch
 
-// What the name of an interface may be on Windows, such as "Ethernet 2" or "vEthernet (Default Switch)": up to IF_MAX_STRING_SIZE
-// characters (ifdef.h), and none that ncpa.cpl refuses. That has a "*" in names of its own, which is a glob that matches itself.
+// Names of interfaces on Windows, such as "Ethernet 2" or "vEthernet (Default Switch)", have up to IF_MAX_STRING_SIZE characters (ifdef.h),
+// and none that ncpa.cpl refuses. Windows itself makes names with "*": as globs, they match themselves.
 const (
 	nameLen        = 256
 	notInNames     = "/:\"<>|\t\n\v\f\r"

@@ -2,11 +2,11 @@ package watch
 
 import "slices"
 
-// pair is two interfaces which both see what one of them moves.
+// pair is two interfaces that see the same packets.
 type pair struct{ upper, lower string }
 
-// overlaps gives the pairs among captured devices: where one is a port of another (of a bridge or a bond) or sends by it (as a
-// VLAN does), if not directly, then by others in between.
+// overlaps returns the pairs among captured devices: one is a port of the other (a bridge or a bond) or sends by it (as a VLAN does),
+// directly or through further devices.
 func overlaps(devices map[int]device, captured []int) (pairs []pair) {
 	for _, index := range captured {
 		above := map[int]bool{index: true}

@@ -9,23 +9,23 @@ import (
 	"promflow/capture"
 )
 
-// pollEvery is the time between two lists.
+// pollEvery is the interval at which devices are listed.
 const pollEvery = time.Second
 
-// polling is a subscription for systems that do not tell of devices: it lists them again and again. Its updates end with close.
+// polling is the subscription for systems that do not report devices: it lists them at intervals. The channel is closed after an error.
 type polling struct {
 	first   map[int]device
 	updates chan update
 	done    chan struct{}
 }
 
-// update is news, or why there are none.
+// update is a report, or the error of a list.
 type update struct {
 	news
 	err error
 }
 
-// poll lists the devices, and begins to do so for updates.
+// poll lists the devices, and starts to list them at intervals.
 func poll(interfaces func() ([]net.Interface, error)) (*polling, error) {
 	now := func() (map[int]device, error) {
 		all, err := interfaces()
@@ -37,7 +37,7 @@ func poll(interfaces func() ([]net.Interface, error)) (*polling, error) {
 			devices[i.Index] = device{
 				Interface: capture.Interface{
 					Name: i.Name, Index: i.Index,
-					Ethernet: len(i.HardwareAddr) > 0, // as good as any guess: captures find out themselves
+					Ethernet: len(i.HardwareAddr) > 0, // a guess: sources find out themselves
 					Loopback: i.Flags&net.FlagLoopback != 0,
 				},
 				up: i.Flags&net.FlagUp != 0,
@@ -54,8 +54,8 @@ func poll(interfaces func() ([]net.Interface, error)) (*polling, error) {
 	return p, nil
 }
 
-// run tells of every device each time, as one may have been made anew under its index and name: who captures it knows. It ends with
-// an error.
+// run reports every device at each list: a device may have been made anew with its index and name, and its source knows. It ends after an
+// error.
 func (p *polling) run(before map[int]device, list func() (map[int]device, error)) {
 	defer close(p.updates)
 	tick := time.NewTicker(pollEvery)
@@ -85,7 +85,7 @@ func (p *polling) run(before map[int]device, list func() (map[int]device, error)
 	}
 }
 
-// tell hands over an update, if there is still somebody for it.
+// tell sends an update. It returns false once the subscription is closed.
 func (p *polling) tell(u update) bool {
 	select {
 	case p.updates <- u:
@@ -95,12 +95,12 @@ func (p *polling) tell(u update) bool {
 	}
 }
 
-// list gives the devices that were there when it began: updates go on from there.
+// list returns the devices of the first list: updates follow it.
 func (p *polling) list() (map[int]device, error) { return maps.Clone(p.first), nil }
 
 func (p *polling) newsOf(u update) (n news, ok bool, err error) { return u.news, u.err == nil, u.err }
 
-// close ends it, and waits until it has.
+// close ends the subscription, and waits for its end.
 func (p *polling) close() {
 	close(p.done)
 	for range p.updates {

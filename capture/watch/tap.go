@@ -6,41 +6,68 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"promflow/capture"
 )
 
-// tap is the capture on what has a name.
+// tap is the capture on interfaces of one name, and what they have counted under this name.
 type tap struct {
-	name  string
-	found bool // by a glob
-	log   *slog.Logger
+	name   string
+	found  bool // by a glob
+	log    *slog.Logger
+	counts capture.Status
 
 	attachment
-	left     time.Time // when it was last gone
-	err      error     // why it could not be captured
-	said     string    // the last error that was logged, since it was captured
-	saidAt   time.Time
-	retiring []capture.Source // earlier ones that still count
-	before   capture.Status   // what those have counted that have ended, or for it before they went to another name; less the reverse
+	left     time.Time      // when it last lost its interface
+	err      error          // why the interface cannot be captured
+	said     string         // the last error that was logged since it was captured
+	repeated rate.Sometimes // logs that error
+	retired  []*feed        // earlier sources that are not closed yet
 }
 
-// attachment is a source, and what it is attached to.
+// attachment is a source and its interface. It goes to another tap when the interface gets that name.
 type attachment struct {
-	source   capture.Source // nil while a tap that was found is gone
-	index    int            // of the device; 0 is none
-	ethernet bool           // what the device was when it was attached
-	loopback bool
-	up       bool // as was logged last
-	cancel   context.CancelFunc
-	ended    chan struct{}
+	source *feed             // nil while a tap that was found has no interface
+	to     capture.Interface // as it was when it was attached; Index is 0 for none
+	up     bool              // the state that was logged last
 }
 
-// now is the status of its source.
-func (a *attachment) now() capture.Status {
-	if a.source == nil {
-		return capture.Status{}
+// feed is a source.
+type feed struct {
+	capture.Source
+	taken  capture.Status     // what of its counts is in those of taps
+	cancel context.CancelFunc // nil before it runs
+	of     *tap               // that is to close it when it has run, nil if the Watch does
+}
+
+// status returns the counts of the name, and whether an interface of this name is up.
+func (t *tap) status() capture.Status {
+	for _, f := range t.retired {
+		t.take(f)
 	}
-	return a.source.Status()
+	t.counts.Up = false
+	if t.source != nil {
+		t.take(t.source)
+		t.counts.Up = t.source.taken.Up
+	}
+	return t.counts
+}
+
+// take adds to the counts of the name what a source has counted since the last call.
+func (t *tap) take(f *feed) {
+	now := f.Status()
+	addStatus(&t.counts, f.taken, now)
+	f.taken = now
+}
+
+// addStatus adds to a sum how much counts have grown.
+func addStatus(sum *capture.Status, before, now capture.Status) {
+	sum.Dropped += now.Dropped - before.Dropped
+	for o := range sum.Outcomes {
+		sum.Outcomes[o].Packets += now.Outcomes[o].Packets - before.Outcomes[o].Packets
+		sum.Outcomes[o].Bytes += now.Outcomes[o].Bytes - before.Outcomes[o].Bytes
+	}
 }
 
 func (t *tap) open(c capture.Capture) error {
@@ -48,45 +75,17 @@ func (t *tap) open(c capture.Capture) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", t.name, err)
 	}
-	t.source, t.cancel, t.ended = source, nil, nil
+	t.source = &feed{Source: source}
 	return nil
 }
 
-// attached takes note of what its source is attached to by now.
-func (t *tap) attached(to capture.Interface) {
-	t.index, t.ethernet, t.loopback = to.Index, to.Ethernet, to.Loopback
-	t.said = ""
-}
-
-// sayAgain is the time after which an error that stays the same is logged again: attempts come each second.
+// sayAgain is the interval at which the same error is logged again: an attempt is made each second.
 const sayAgain = 10 * time.Minute
 
-// complains tells whether its error is to be logged.
-func (t *tap) complains(now time.Time) bool {
-	if t.said == t.err.Error() && now.Sub(t.saidAt) < sayAgain {
-		return false
+// complain logs the error.
+func (t *tap) complain() {
+	if text := t.err.Error(); t.said != text {
+		t.said, t.repeated = text, rate.Sometimes{Interval: sayAgain}
 	}
-	t.said, t.saidAt = t.err.Error(), now
-	return true
-}
-
-// status adds up what its sources have counted.
-func (t *tap) status() capture.Status {
-	s := t.before
-	for _, source := range t.retiring {
-		addStatus(&s, source.Status(), 1)
-	}
-	now := t.now()
-	addStatus(&s, now, 1)
-	s.Up = now.Up
-	return s
-}
-
-// addStatus adds counts so many times: -1 takes them off.
-func addStatus(sum *capture.Status, more capture.Status, times int64) {
-	sum.Dropped += times * more.Dropped
-	for o := range sum.Outcomes {
-		sum.Outcomes[o].Packets += times * more.Outcomes[o].Packets
-		sum.Outcomes[o].Bytes += times * more.Outcomes[o].Bytes
-	}
+	t.repeated.Do(func() { t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err) })
 }

@@ -1,17 +1,17 @@
-// Package watch keeps a capture on the network interfaces that are asked for, as they come and go.
+// Package watch keeps a capture attached to network interfaces that come and go.
 //
-// An interface is what is called so now: one that is deleted and made anew, or gets its name from another, is captured as soon as
-// the kernel says that it is there, which is before it is up, so that nothing is missed. One that is renamed is gone, unless
-// its new name is asked for, too. The kernel tells by netlink (rtnetlink(7)), which takes no privilege.
+// Interfaces are known by their names. An interface that is deleted and made anew, or gets the name of another one, is captured as soon as
+// the kernel reports it by netlink (rtnetlink(7)). That is before it is up, so no packet is missed. The capture on an interface that is
+// renamed ends, unless the new name is asked for, too. This needs no privilege.
 //
-// An interface whose link layer changes, as a modem's or that of a bond without ports, is captured anew: its frames begin otherwise from
-// then on. It is down meanwhile, so that all that can be missed or misread is what comes before the kernel's news are heard.
+// An interface whose link layer changes, such as a modem or a bond without ports, is attached again, as its frames begin differently. Most
+// devices must be down for such a change. Packets that come before the report of the kernel may be missed or misread.
 //
-// That is Linux. Other systems are asked each second what there is: an interface is captured up to a second late, and nobody knows
-// which ones see the same packets.
+// Other systems than Linux are polled once a second: an interface is captured up to a second late, and nothing tells which interfaces
+// see the same packets.
 //
-// The source of an interface that is asked for by name is opened at the start and kept for good: it is attached again without any
-// privilege. Globs open sources as interfaces appear, for which [Watch.Keeps] names a capability.
+// The source of an interface that is named exactly is opened at the start and kept: it is attached again without any privilege. For globs
+// sources are opened when interfaces appear, which needs the capability of [Watch.Keeps].
 package watch
 
 import (
@@ -30,20 +30,20 @@ import (
 	"promflow/capture"
 )
 
-// Interfaces that globs find: so many are captured at a time, and the counts of so many that are gone are kept by name.
+// Limits for interfaces that globs find.
 const (
-	maxFound = 1024
-	maxGone  = 1024
+	maxFound = 1024 // captured at a time
+	maxGone  = 1024 // gone, with counts of their own
 )
 
-// Config says what to keep a capture on.
+// Config configures a Watch.
 type Config struct {
 	Names   Names
 	Capture capture.Capture
 	Log     *slog.Logger
 }
 
-// Room is how many interfaces a capture must be prepared for.
+// Room is how many interfaces can be captured at a time.
 func (n Names) Room() int {
 	if len(n.Globs) > 0 {
 		return len(n.Exact) + maxFound
@@ -53,35 +53,35 @@ func (n Names) Room() int {
 
 // Status is the state of the capture on an interface.
 type Status struct {
-	Interface string // Gone for interfaces that were forgotten
+	Interface string // Gone for the sum of interfaces without counts of their own
 	capture.Status
 }
 
-// Gone is the name under which counts of interfaces add up that globs found, and that have been gone for longer than others.
+// Gone is the name for the sum of interfaces that have been gone for longest, beyond the limit of what is kept by name.
 const Gone = "other"
 
 // Watch is a capture on interfaces. Its methods are safe for concurrent use, but not with Close.
 type Watch struct {
 	Config
 	subscription *subscription   // nil while there is none
-	lost         rate.Sometimes  // logs
-	run          *errgroup.Group // of sources, once they are to be run
-	ctx          context.Context // of that
+	lost         rate.Sometimes  // logs that reports were lost
+	run          *errgroup.Group // runs sources; nil before Run
+	ctx          context.Context // of run
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
 	byName  map[string]int
-	taps    map[string]*tap // by the name that was asked for, or found by a glob
-	gone    capture.Status  // what those have counted that were forgotten
+	taps    map[string]*tap // by the name that was asked for or that a glob found
+	gone    capture.Status  // sum of the names that were forgotten
 	warned  map[pair]bool   // of an overlap
-	crowded bool            // that there are too many was logged
-	again   bool            // what could not be captured may be by now
+	crowded bool            // the log has it that too many interfaces match
+	again   bool            // something failed, and may work by now
 }
 
-// Open begins to capture on the interfaces that are there. Sources are opened in the network namespace that the calling thread
-// is in.
+// Open starts to capture on the interfaces that exist. It opens sources in the network namespace of the calling thread.
 func Open(c Config) (w *Watch, err error) {
-	w = &Watch{Config: c, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{}, lost: rate.Sometimes{First: 3, Interval: logEvery}}
+	w = &Watch{Config: c, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
+		lost: rate.Sometimes{First: 3, Interval: logEvery}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -100,19 +100,19 @@ func Open(c Config) (w *Watch, err error) {
 		switch t := w.taps[name]; {
 		case t.err != nil:
 			return nil, t.err
-		case t.index == 0:
-			c.Log.Warn("interface is not there yet: it is captured as soon as it is", "interface", name)
+		case t.to.Index == 0:
+			c.Log.Warn("interface does not exist yet: it will be captured as soon as it does", "interface", name)
 		}
 	}
 	for _, glob := range c.Names.Globs {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(w.taps)), Names{Globs: []string{glob}}.Match) {
-			c.Log.Warn("no interface has such a name yet: what will have is captured as soon as it is there", "interface", glob)
+			c.Log.Warn("no interface matches yet: interfaces will be captured as soon as their names match", "interface", glob)
 		}
 	}
 	return w, nil
 }
 
-// Keeps names the capabilities that are needed for as long as it runs.
+// Keeps returns the capabilities that are needed after Open.
 func (w *Watch) Keeps() []string {
 	keeps := slices.Clone(w.Capture.Keeps())
 	if len(w.Names.Globs) > 0 {
@@ -121,20 +121,20 @@ func (w *Watch) Keeps() []string {
 	return keeps
 }
 
-// Run counts, and follows interfaces, until ctx ends. When it returns, all sources have counted their last packet.
+// Run counts packets and follows interfaces until ctx ends. When it returns, all packets have been counted.
 func (w *Watch) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	w.mu.Lock()
 	w.run, w.ctx = group, ctx
 	for _, t := range w.taps {
-		w.start(t)
+		w.start(t.source)
 	}
 	w.mu.Unlock()
 	group.Go(func() error { return w.follow(ctx) })
 	return group.Wait()
 }
 
-// follow takes the kernel's news, and tries again what failed.
+// follow takes the reports of the kernel, and tries again what failed.
 func (w *Watch) follow(ctx context.Context) error {
 	var retry <-chan time.Time
 	for ctx.Err() == nil {
@@ -148,7 +148,7 @@ func (w *Watch) follow(ctx context.Context) error {
 			w.retry()
 		case update, ok := <-w.subscription.updates:
 			if !ok {
-				w.resubscribe(ctx, errors.New("there was no room for them"))
+				w.resubscribe(ctx, errors.New("the receive buffer was full"))
 				continue
 			}
 			n, ok, err := w.subscription.newsOf(update)
@@ -173,7 +173,7 @@ func (w *Watch) mayRetry() bool {
 	return again
 }
 
-// retry captures what there is and is not captured yet, as far as that works by now.
+// retry tries to capture all interfaces that are not captured yet.
 func (w *Watch) retry() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,15 +185,17 @@ func (w *Watch) retry() {
 // retryAfter is the time between attempts to subscribe, or to capture.
 const retryAfter = time.Second
 
-// resubscribe finds out what has changed since news were lost, as soon as that works.
+// resubscribe subscribes again after reports were lost, as soon as that works.
 func (w *Watch) resubscribe(ctx context.Context, lost error) {
-	w.lost.Do(func() { w.Log.Warn("news of network interfaces were lost: they are listed anew", "reason", lost) })
+	w.lost.Do(func() {
+		w.Log.Warn("reports of network interfaces were lost: listing the interfaces again", "reason", lost)
+	})
 	for ctx.Err() == nil {
 		err := w.subscribe()
 		if err == nil {
 			return
 		}
-		w.lost.Do(func() { w.Log.Error("network interfaces cannot be followed", "error", err) })
+		w.lost.Do(func() { w.Log.Error("network interfaces cannot be followed: trying again", "error", err) })
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryAfter):
@@ -201,7 +203,7 @@ func (w *Watch) resubscribe(ctx context.Context, lost error) {
 	}
 }
 
-// subscribe begins to follow, and finds out what there is.
+// subscribe subscribes to reports, and lists the interfaces that exist.
 func (w *Watch) subscribe() (err error) {
 	if w.subscription != nil {
 		w.subscription.close()
@@ -209,11 +211,6 @@ func (w *Watch) subscribe() (err error) {
 	if w.subscription, err = subscribe(); err != nil {
 		return err
 	}
-	return w.list()
-}
-
-// list makes the devices those that are there now.
-func (w *Watch) list() error {
 	devices, err := w.subscription.list()
 	if err != nil {
 		return err
@@ -224,33 +221,32 @@ func (w *Watch) list() error {
 	return nil
 }
 
-// takeAll has the devices be these. The caller holds mu.
+// takeAll takes a list of all devices. The caller holds mu.
 func (w *Watch) takeAll(devices map[int]device) {
-	before := w.byName
-	w.devices, w.byName = devices, map[string]int{}
-	for index, d := range devices {
-		w.byName[d.Name] = index
-	}
-	for name, t := range w.taps {
-		// All leave before any joins, so that no device has two sources. What was made anew may have its old index: then the kernel
-		// has detached the source.
-		if t.index != 0 && (t.index != w.byName[name] || !t.source.Status().Up) {
-			w.leave(t)
+	for index, d := range w.devices {
+		if _, there := devices[index]; !there {
+			w.change(news{device: d, gone: true})
 		}
 	}
-	for name := range before {
-		w.settle(name)
-	}
-	for name := range w.byName {
-		w.settle(name)
+	for _, d := range devices {
+		w.change(news{device: d, anew: true}) // that may have been missed
 	}
 	w.warnOfOverlaps()
 }
 
-// take takes note of news. The caller holds mu.
+// take takes a report. The caller holds mu.
 func (w *Watch) take(n news) {
+	if w.change(n) {
+		w.warnOfOverlaps()
+	}
+}
+
+// change brings the devices and the taps of their names up to date. It tells whether the device may overlap with others now. The caller
+// holds mu.
+func (w *Watch) change(n news) bool {
 	was, known := w.devices[n.Index]
-	if t := w.taps[was.Name]; n.anew && t != nil && t.index == n.Index && !t.source.Status().Up { // else it has the new one
+	// If the device was made anew, the kernel has detached the source, unless that is attached to the new one already.
+	if t := w.taps[was.Name]; n.anew && t != nil && t.to.Index == n.Index && !t.source.Status().Up {
 		w.leave(t)
 	}
 	if known {
@@ -259,47 +255,43 @@ func (w *Watch) take(n news) {
 			delete(w.byName, was.Name)
 		}
 	}
-	if !n.gone {
-		w.devices[n.Index] = n.device
-		w.byName[n.Name] = n.Index
+	if n.gone {
+		if known {
+			w.settle(was.Name)
+		}
+		return false
 	}
-	if known && !n.gone && was.Name != n.Name {
+	w.devices[n.Index] = n.device
+	w.byName[n.Name] = n.Index
+	if known && was.Name != n.Name {
 		w.move(was.Name, n.device)
-	}
-	if known && (n.gone || was.Name != n.Name) {
 		w.settle(was.Name)
 	}
-	if !n.gone {
-		w.settle(n.Name)
-	}
-	if !n.gone && (!known || was.master != n.master || was.parent != n.parent || was.Name != n.Name) {
-		w.warnOfOverlaps()
-	}
+	w.settle(n.Name)
+	return !known || was.master != n.master || was.parent != n.parent || was.Name != n.Name
 }
 
-// settle has the tap of a name, if that is asked for, be where the name is. The caller holds mu.
+// settle attaches the tap of a name, if that is asked for, to the device with this name, or detaches it if there is none. The caller
+// holds mu.
 func (w *Watch) settle(name string) {
 	d, there := w.devices[w.byName[name]]
 	t := w.taps[name]
 	if t == nil && (!there || !w.Names.Match(name)) {
 		return
 	}
-	if there && (t == nil || t.found && t.index == 0) && !w.hasRoom() {
+	if there && (t == nil || t.found && t.to.Index == 0) && !w.hasRoom() {
 		return
 	}
 	if t == nil {
-		w.forget()
 		t = w.tap(name, true)
 	}
-	if t.index != 0 && t.index != d.Index {
+	if t.to.Index != 0 && t.to.Index != d.Index {
 		w.leave(t)
 	}
-	if there && t.index == 0 {
+	if there && (t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback) {
 		w.join(t, d)
-	} else if t.index != 0 && (t.ethernet != d.Ethernet || t.loopback != d.Loopback) {
-		w.rejoin(t, d)
 	}
-	if t.index != 0 && t.up != d.up {
+	if t.to.Index != 0 && t.up != d.up {
 		t.up = d.up
 		if d.up {
 			t.log.Info("interface is up again", "interface", name)
@@ -309,23 +301,20 @@ func (w *Watch) settle(name string) {
 	}
 }
 
-// move has the source of a name stay with its device, where that gets another name that is asked for: what it counts from then on is
-// that name's. That of the other name comes in return: a name that is asked for exactly keeps one for good. The caller holds mu.
+// move keeps the source of a name attached to its device when that gets another name that is asked for. The tap of the other name gives its
+// source in return: a name that is asked for exactly always has one. The caller holds mu.
 func (w *Watch) move(name string, d device) {
 	from, to := w.taps[name], w.taps[d.Name]
-	if from == nil || from.index != d.Index || !w.Names.Match(d.Name) || !from.found && (to == nil || to.found) {
+	if from == nil || from.to.Index != d.Index || !w.Names.Match(d.Name) || !from.found && (to == nil || to.found) {
 		return
 	}
 	if to == nil {
-		w.forget()
 		to = w.tap(d.Name, true)
-	} else if to.index != 0 {
+	} else if to.to.Index != 0 {
 		w.leave(to)
 	}
-	difference := from.now()
-	addStatus(&difference, to.now(), -1)
-	addStatus(&from.before, difference, 1)
-	addStatus(&to.before, difference, -1)
+	from.status() // what was counted so far stays with each name
+	to.status()
 	from.attachment, to.attachment, from.left = to.attachment, from.attachment, time.Now()
 	if from.source != nil {
 		w.release(from)
@@ -338,38 +327,41 @@ func (w *Watch) move(name string, d device) {
 func (w *Watch) hasRoom() bool {
 	here := 0
 	for _, t := range w.taps {
-		if t.found && t.index != 0 {
+		if t.found && t.to.Index != 0 {
 			here++
 		}
 	}
-	if here >= maxFound {
-		if !w.crowded {
-			w.Log.Warn("too many interfaces match: no more are captured until others are gone", "captured", here)
-			w.crowded = true
-		}
-		return false
+	if here >= maxFound && !w.crowded {
+		w.Log.Warn("too many interfaces match: no more are captured until others are gone", "captured", here)
 	}
-	w.crowded = false
-	return true
+	w.crowded = here >= maxFound
+	return !w.crowded
 }
 
-// forget lets go of the name that has been gone for longest, if there are as many as are kept. The caller holds mu.
-func (w *Watch) forget() {
-	var gone []*tap
-	for _, t := range w.taps {
-		if t.found && t.index == 0 && t.source == nil && len(t.retiring) == 0 {
-			gone = append(gone, t)
+// tap adds a tap for a name. If a glob found it, and as many names as are kept are gone, it forgets the one that has been gone for longest.
+// The caller holds mu, or is the only one.
+func (w *Watch) tap(name string, found bool) *tap {
+	if found {
+		var gone []*tap
+		for _, t := range w.taps {
+			if t.found && t.source == nil && len(t.retired) == 0 {
+				gone = append(gone, t)
+			}
+		}
+		if len(gone) >= maxGone {
+			oldest := slices.MinFunc(gone, func(a, b *tap) int { return a.left.Compare(b.left) })
+			addStatus(&w.gone, capture.Status{}, oldest.counts)
+			delete(w.taps, oldest.name)
 		}
 	}
-	if len(gone) >= maxGone {
-		oldest := slices.MinFunc(gone, func(a, b *tap) int { return a.left.Compare(b.left) })
-		addStatus(&w.gone, oldest.before, 1)
-		delete(w.taps, oldest.name)
-	}
+	t := &tap{name: name, found: found, log: newCalm(w.Log)}
+	w.taps[name] = t
+	return t
 }
 
-// join begins to capture on a device. The caller holds mu.
+// join attaches a tap to a device, or attaches it again as the device has another link layer. The caller holds mu.
 func (w *Watch) join(t *tap, d device) {
+	again := t.to.Index != 0
 	t.err = nil
 	if t.source == nil {
 		t.err = t.open(w.Capture)
@@ -378,55 +370,45 @@ func (w *Watch) join(t *tap, d device) {
 		t.err = t.source.Attach(d.Interface)
 	}
 	if t.err != nil {
-		w.failed(t)
+		if again {
+			t.to.Index, t.left = 0, time.Now()
+		}
+		gone := errors.Is(t.err, syscall.ENODEV) || errors.Is(t.err, syscall.ENXIO) // the kernel will report it
+		if !gone && (t.found || w.run != nil) {                                     // else Open returns the error
+			t.complain()
+			w.again = true
+		}
+		if t.source != nil {
+			w.release(t)
+		}
 		return
 	}
-	t.attached(d.Interface)
+	t.to, t.said = d.Interface, ""
+	if again {
+		t.log.Info("interface has another link layer: it is captured anew", "interface", t.name, "ethernet", d.Ethernet)
+		return
+	}
 	t.up = true
-	w.start(t)
+	w.start(t.source)
 	if w.run != nil {
 		t.log.Info("interface is there", "interface", t.name)
 	}
 }
 
-// rejoin captures anew on a device whose frames begin otherwise than before. The caller holds mu.
-func (w *Watch) rejoin(t *tap, d device) {
-	if t.err = t.source.Attach(d.Interface); t.err != nil {
-		t.index, t.left = 0, time.Now()
-		w.failed(t)
-		return
-	}
-	t.attached(d.Interface)
-	t.log.Info("interface has another link layer: it is captured anew", "interface", t.name, "ethernet", d.Ethernet)
-}
-
-// failed has a tap do without a device that it could not be attached to, for now. The caller holds mu.
-func (w *Watch) failed(t *tap) {
-	gone := errors.Is(t.err, syscall.ENODEV) || errors.Is(t.err, syscall.ENXIO) // of which there will be news
-	if !gone && (t.found || w.run != nil) {                                     // else it is an error at the start
-		if t.complains(time.Now()) {
-			t.log.Error("interface cannot be captured: trying again", "interface", t.name, "error", t.err)
-		}
-		w.again = true
-	}
-	if t.source != nil {
-		w.release(t)
-	}
-}
-
-// leave ends to capture where a tap is. The caller holds mu.
+// leave detaches a tap from a device that is gone or renamed. The caller holds mu.
 func (w *Watch) leave(t *tap) {
 	attributes := []any{"interface", t.name}
-	if d, there := w.devices[t.index]; there && d.Name != t.name {
+	if d, there := w.devices[t.to.Index]; there && d.Name != t.name {
 		attributes = append(attributes, "renamed", d.Name)
 	}
 	t.log.Warn("interface is gone: it is captured again as soon as it is back", attributes...)
-	t.index, t.left = 0, time.Now()
+	t.to.Index, t.left = 0, time.Now()
 	w.again = w.again || w.crowded // there is room for another
 	w.release(t)
 }
 
-// release has a tap do without a device: one that was found does without a source, too. The caller holds mu.
+// release detaches the source of a tap. That of a tap that was found is closed once it has counted what the kernel holds for it. The caller
+// holds mu.
 func (w *Watch) release(t *tap) {
 	if err := t.source.Detach(); err != nil {
 		t.log.Error("ending the capture on an interface", "interface", t.name, "error", err)
@@ -434,54 +416,50 @@ func (w *Watch) release(t *tap) {
 	if !t.found {
 		return
 	}
-	// Its source has yet to count what the kernel holds for it.
-	old, cancel, ended := t.source, t.cancel, t.ended
-	t.source = nil
-	if cancel == nil { // it was never run
-		w.close(t, old)
-		return
+	f := t.source
+	f.of, t.source, t.retired = t, nil, append(t.retired, t.source)
+	if f.cancel == nil { // it never ran
+		w.close(f)
+	} else {
+		f.cancel()
 	}
-	t.retiring = append(t.retiring, old)
-	cancel()
-	w.run.Go(func() error {
-		<-ended
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		t.retiring = slices.DeleteFunc(t.retiring, func(s capture.Source) bool { return s == old })
-		w.close(t, old)
-		return nil
-	})
 }
 
-// close closes a source that a tap had. The caller holds mu.
-func (w *Watch) close(t *tap, source capture.Source) {
-	addStatus(&t.before, source.Status(), 1)
-	if err := source.Close(); err != nil {
+// close closes a source that a tap has released. The caller holds mu.
+func (w *Watch) close(f *feed) {
+	t := f.of
+	t.take(f)
+	t.retired = slices.DeleteFunc(t.retired, func(one *feed) bool { return one == f })
+	if err := f.Close(); err != nil {
 		t.log.Error("ending the capture on an interface", "interface", t.name, "error", err)
 	}
 }
 
-// start runs the source of a tap, if it is not run yet and it is time to. The caller holds mu.
-func (w *Watch) start(t *tap) {
-	if w.run == nil || t.source == nil || t.cancel != nil {
+// start runs a source, unless it runs or Run was not called yet. The caller holds mu.
+func (w *Watch) start(f *feed) {
+	if w.run == nil || f == nil || f.cancel != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
-	source, ended := t.source, make(chan struct{})
-	t.cancel, t.ended = cancel, ended
+	f.cancel = cancel
 	w.run.Go(func() error {
-		defer close(ended)
 		defer cancel()
-		return source.Run(ctx)
+		err := f.Run(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if f.of != nil {
+			w.close(f)
+		}
+		return err
 	})
 }
 
-// warnOfOverlaps names pairs of captured interfaces that see the same packets, once. The caller holds mu.
+// warnOfOverlaps logs pairs of captured interfaces that see the same packets, each once. The caller holds mu.
 func (w *Watch) warnOfOverlaps() {
 	var captured []int
 	for _, t := range w.taps {
-		if t.index != 0 {
-			captured = append(captured, t.index)
+		if t.to.Index != 0 {
+			captured = append(captured, t.to.Index)
 		}
 	}
 	slices.Sort(captured)
@@ -493,7 +471,7 @@ func (w *Watch) warnOfOverlaps() {
 	}
 }
 
-// Statuses gives the state of every interface that was ever captured or is asked for by name, in the order of names.
+// Statuses returns the state of each interface that was captured or is named exactly, in the order of names.
 func (w *Watch) Statuses() (all []Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -506,7 +484,7 @@ func (w *Watch) Statuses() (all []Status) {
 	return all
 }
 
-// Close ends the capture on all interfaces, after Run has returned or instead of it.
+// Close ends the capture on all interfaces, after Run has returned or instead of Run.
 func (w *Watch) Close() error {
 	var errs []error
 	if w.subscription != nil {
@@ -515,19 +493,14 @@ func (w *Watch) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.taps {
+		t.status() // takes the last counts
 		if t.source != nil {
-			addStatus(&t.before, t.source.Status(), 1)
-			t.before.Up = false
-			errs = append(errs, t.source.Close())
-			t.source = nil
+			t.retired = append(t.retired, t.source)
 		}
+		for _, f := range t.retired {
+			errs = append(errs, f.Close())
+		}
+		t.source, t.retired = nil, nil
 	}
 	return errors.Join(errs...)
-}
-
-// tap makes a tap for a name. The caller holds mu, or is the only one.
-func (w *Watch) tap(name string, found bool) *tap {
-	t := &tap{name: name, found: found, log: newCalm(w.Log)}
-	w.taps[name] = t
-	return t
 }

@@ -134,12 +134,12 @@ func (w *Watch) hearAll(all ...device) {
 func (l *links) ended(w *Watch) int {
 	for {
 		w.mu.Lock()
-		open, retiring := l.open, 0
+		open, retired := l.open, 0
 		for _, t := range w.taps {
-			retiring += len(t.retiring)
+			retired += len(t.retired)
 		}
 		w.mu.Unlock()
-		if retiring == 0 {
+		if retired == 0 {
 			return open
 		}
 		runtime.Gosched()
