@@ -58,6 +58,21 @@ type Capture interface {
 	Close() error
 }
 
+// Opener is the Capture of a backend whose sources share nothing and add each packet to the table: a function that opens a source.
+type Opener func() (Source, error)
+
+// Open calls the function.
+func (o Opener) Open() (Source, error) { return o() }
+
+// Keeps returns nothing.
+func (Opener) Keeps() []string { return nil }
+
+// Read does nothing.
+func (Opener) Read() error { return nil }
+
+// Close does nothing.
+func (Opener) Close() error { return nil }
+
 // Source is a capture on one interface at a time. Its counts add up over all interfaces that it was attached to.
 type Source interface {
 	// Attach starts to capture on an interface, and stops on the one before. After it has returned, no packet is missed while the

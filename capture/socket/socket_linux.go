@@ -12,17 +12,17 @@ import (
 	"promflow/capture"
 )
 
-// Kind is what frames of a socket begin with.
+// Kind says where the frames of a socket begin.
 type Kind int
 
 const (
-	Raw    Kind = unix.SOCK_RAW   // their link header
-	Cooked Kind = unix.SOCK_DGRAM // the network layer
+	Raw    Kind = unix.SOCK_RAW   // with the link header
+	Cooked Kind = unix.SOCK_DGRAM // with the network layer
 )
 
 // Socket is a packet socket, attached to one interface at a time. Its methods are safe for concurrent use, but not with Close.
 type Socket struct {
-	File *os.File // the socket; in Go's poller, so that waiting for it takes no thread
+	File *os.File // non-blocking, so that waiting for it takes no thread
 	FD   int
 
 	mu          sync.Mutex
@@ -31,9 +31,9 @@ type Socket struct {
 	receiveOnly bool // PACKET_IGNORE_OUTGOING is set
 }
 
-// Open makes a socket in the network namespace that the calling thread is in. It receives nothing yet.
+// Open opens a socket in the network namespace of the calling thread. It receives nothing yet.
 func Open(kind Kind) (*Socket, error) {
-	// With protocol 0 the socket receives nothing, from any interface, until it is bound.
+	// With protocol 0 the socket receives nothing until it is bound.
 	fd, err := unix.Socket(unix.AF_PACKET, int(kind)|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if errors.Is(err, os.ErrPermission) {
 		return nil, &capture.MissingCapabilityError{Capability: "cap_net_raw", Doing: "opening a packet socket", Err: err}
@@ -56,8 +56,8 @@ func (s *Socket) Set(name string, option, value int) error {
 	return nil
 }
 
-// Attach begins to receive from an interface, and from no other: from its return on nothing is missed once the interface is up,
-// and on lo nothing comes twice. It needs no privilege.
+// Attach starts to receive from an interface, and stops to receive from the one before. After it has returned, no packet is missed while
+// the interface is up, and on lo each packet comes once. It needs no privilege.
 func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +80,7 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 	return nil
 }
 
-// ignoreOutgoing says whether only what is received matters. Kernels before 4.20 do not know that option: they are not asked where
-// it does not matter.
+// ignoreOutgoing sets whether sent packets are ignored. Kernels before 4.20 do not know the option: so it is only set if it changes.
 func (s *Socket) ignoreOutgoing(yes bool) error {
 	if yes == s.receiveOnly {
 		return nil
@@ -97,15 +96,15 @@ func (s *Socket) ignoreOutgoing(yes bool) error {
 	return nil
 }
 
-// Detach ends to receive: after its return nothing comes any more.
+// Detach stops to receive: no packet arrives after it has returned.
 func (s *Socket) Detach() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.detach()
 }
 
-// unused is an EtherType that no frame has: it is a length there (IEEE 802.3). A socket that has been bound cannot be unbound, but
-// nothing reaches one that waits for it. The kernel's own numbers begin at 1.
+// unused is an EtherType that no frame has, because it would be a length (IEEE 802.3). A socket cannot be unbound, but receives nothing if it is
+// bound to this. It is none of the kernel's own numbers, which begin at 1.
 const unused = 0x05ff
 
 func (s *Socket) detach() error {
@@ -113,13 +112,13 @@ func (s *Socket) detach() error {
 		return nil
 	}
 	var errs []error
-	if s.attached() { // else the kernel has done all this when the interface was deleted
+	if s.attached() { // else the interface was deleted, and the kernel has detached the socket
 		if s.promiscuous {
 			errs = append(errs, s.member(unix.PACKET_DROP_MEMBERSHIP))
 		}
 		errs = append(errs, s.bind(unused, s.index))
 		for i, err := range errs {
-			if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) { // deleted meanwhile
+			if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) { // deleted just now
 				errs[i] = nil
 			}
 		}
@@ -141,14 +140,14 @@ func (s *Socket) member(option int) error {
 	return unix.SetsockoptPacketMreq(s.FD, unix.SOL_PACKET, option, &member)
 }
 
-// attached tells whether the socket is still bound to the interface: the kernel unbinds it when that is deleted.
+// attached tells whether the socket is bound to the interface: the kernel unbinds it when the interface is deleted.
 func (s *Socket) attached() bool {
 	address, err := unix.Getsockname(s.FD)
 	bound, ok := address.(*unix.SockaddrLinklayer)
 	return err == nil && ok && s.index != 0 && bound.Ifindex == s.index
 }
 
-// Up tells whether the socket is attached to an interface that is there, and up.
+// Up tells whether the socket is attached to an interface that exists and is up.
 func (s *Socket) Up() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +165,7 @@ func (s *Socket) Up() bool {
 	return req.Uint16()&unix.IFF_UP != 0
 }
 
-// Err takes and gives the socket's error. That its interface has gone down is none: the socket outlives that.
+// Err returns and clears the socket's error. ENETDOWN is none: when the interface is up again, the socket receives again.
 func (s *Socket) Err() error {
 	code, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
@@ -178,5 +177,5 @@ func (s *Socket) Err() error {
 	return err
 }
 
-// Close ends the capture: after its return nothing is received any more.
+// Close closes the socket: no packet arrives after it has returned.
 func (s *Socket) Close() error { return s.File.Close() }

@@ -11,5 +11,5 @@ import (
 )
 
 func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("AF_PACKET sockets are Linux', this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("AF_PACKET sockets need Linux, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

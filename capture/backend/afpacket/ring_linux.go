@@ -17,17 +17,17 @@ import (
 	"promflow/capture/socket"
 )
 
-// The ring: 16 MiB hold about 110,000 small frames, which come in 70 ms at 1.5 million packets a second. Other threads may
-// have the reader's processor for that long. Where there are many rings, later ones are smaller.
+// The ring: 16 MiB hold about 110,000 small frames, which arrive in 70 ms at 1.5 million packets a second. Other threads may
+// keep the reader waiting for that long. With many rings, later ones are smaller.
 const (
 	blockSize  = 256 << 10
 	blockCount = 64
-	minBlocks  = 2 // of a ring beside many others
+	minBlocks  = 2
 
-	frameSize = 2048 // of no meaning to TPACKET_V3, which checks that it divides a block
+	frameSize = 2048 // TPACKET_V3 only checks that it divides the block size
 
-	// retireAfter is the age at which the kernel hands over a block that is not full. It looks once a period, so that a
-	// packet waits for two at most.
+	// retireAfter is the age at which the kernel hands over a block that is not full. It checks once per period, so that a
+	// packet waits for two periods at most.
 	retireAfter = 40 * time.Millisecond
 )
 
@@ -39,10 +39,10 @@ type ring struct {
 	mem     []byte
 	blocks  int
 	current int          // the block that the kernel hands over next
-	bare    atomic.Int32 // index of the interface that was last said to have no Ethernet header; 0 is none
+	bare    atomic.Int32 // index of the interface without Ethernet header that was attached last; 0 is none
 }
 
-// attach begins to receive from an interface.
+// attach starts to receive from an interface.
 func (r *ring) attach(to capture.Interface, promiscuous bool) error {
 	if !to.Ethernet {
 		r.bare.Store(int32(to.Index))
@@ -52,11 +52,11 @@ func (r *ring) attach(to capture.Interface, promiscuous bool) error {
 	return r.Attach(to, promiscuous)
 }
 
-// blocksBeside gives the size of a ring that is opened beside others: the first four are whole, and 1024 take 700 MiB. At the least
-// the kernel fills one block while another is read.
+// blocksBeside returns the number of blocks for a ring that is opened after others: the first four rings have the full size, and 1024 take
+// 700 MiB. With two blocks the kernel fills one while the other is read.
 func blocksBeside(others int) int { return max(minBlocks, blockCount/(1+others/4)) }
 
-// openRing makes a ring that is attached to no interface yet.
+// openRing opens a ring without interface.
 func openRing(blocks int) (*ring, error) {
 	s, err := socket.Open(socket.Raw)
 	if err != nil {
@@ -69,7 +69,7 @@ func openRing(blocks int) (*ring, error) {
 	return r, nil
 }
 
-// configure sets what must be set before the socket is bound; the order of the first three is the kernel's.
+// configure sets the options that must be set before the socket is bound. The kernel wants the first three in this order.
 func (r *ring) configure() error {
 	if err := r.Set("PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (r *ring) configure() error {
 	return nil
 }
 
-// accept sets how many bytes of a frame the socket takes; with 0 it takes no frame at all.
+// accept sets a filter with this snap length; 0 accepts no frame.
 func (r *ring) accept(snapLen uint32) error {
 	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: snapLen}})
 	if err != nil {
@@ -113,15 +113,14 @@ func (r *ring) accept(snapLen uint32) error {
 	return nil
 }
 
-// block gives the current block and its header, whoever owns it.
+// block returns the current block and its header, which may still be the kernel's.
 func (r *ring) block() ([]byte, *unix.TpacketHdrV1) {
 	b := r.mem[r.current*blockSize:][:blockSize]
 	desc := (*unix.TpacketBlockDesc)(unsafe.Pointer(&b[0]))
 	return b, (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
 }
 
-// wait returns once the current block is ready, the socket has an error, or the file's read deadline is over, with
-// os.ErrDeadlineExceeded.
+// wait returns once the current block is ready or the socket has an error. After the file's read deadline it returns os.ErrDeadlineExceeded.
 func (r *ring) wait() error {
 	conn, err := r.File.SyscallConn()
 	if err != nil {
@@ -138,11 +137,11 @@ func (r *ring) wait() error {
 // ready tells whether the kernel has handed over the current block.
 func (r *ring) ready() bool {
 	_, header := r.block()
-	// Go's atomics are sequentially consistent, so that what the kernel wrote before is seen after.
+	// Go's atomics are sequentially consistent: what the kernel wrote before the status can be read now.
 	return atomic.LoadUint32(&header.Block_status)&unix.TP_STATUS_USER != 0
 }
 
-// count counts the packets of the current block, which must be ready, and gives it back.
+// count counts the packets of the current block, which must be ready, and returns the block to the kernel.
 func (r *ring) count(c *capture.Counter) {
 	b, header := r.block()
 	var (
@@ -154,8 +153,8 @@ func (r *ring) count(c *capture.Counter) {
 	at := header.Offset_to_first_pkt
 	for range header.Num_pkts {
 		h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[at]))
-		// Where the kernel has no virtio_net_hdr for a segment it drops the frame, but the place that it had reserved for it
-		// stays in the block, without the rest of its header (af_packet.c, tpacket_rcv).
+		// The kernel drops a segment that a virtio_net_hdr cannot describe, but leaves its place in the block, without the rest of
+		// its header (af_packet.c, tpacket_rcv).
 		if h.Status&unix.TP_STATUS_USER != 0 {
 			fill(&f, b[at:], h, bare)
 			p.Decode(&f)
@@ -171,12 +170,11 @@ func (r *ring) count(c *capture.Counter) {
 	r.current = (r.current + 1) % r.blocks
 }
 
-// fill describes the frame that b begins with the ring's header of. The sockaddr_ll behind that says what kind of interface it was
-// on: the ring may have some of the one that it was attached to before. Only a tun device may say that it has an Ethernet header and
-// have none; its index is bare then.
+// fill sets f to the frame whose header in the ring is at the start of b. The sockaddr_ll behind this header has the type of the interface: the
+// ring may still have frames of the one before. Only a tun device can have the type of Ethernet without its header: then bare is its index.
 func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 	start, end := uint32(h.Mac), uint32(h.Mac)+h.Snaplen
-	link := uint32(0) // bytes of a link header that is skipped
+	link := uint32(0) // length of a link header to skip
 	address := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b[unix.SizeofTpacket3Hdr]))
 	if (address.Hatype == unix.ARPHRD_ETHER || address.Hatype == unix.ARPHRD_LOOPBACK) && address.Ifindex != bare {
 		f.Link = frame.LinkEthernet
@@ -188,7 +186,7 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 	f.Data = b[start+link : end]
 	f.Wire = int(h.Len - link)
 
-	// The variant tpacket_hdr_variant1 of the header has the tag that the kernel took out.
+	// The header's variant tpacket_hdr_variant1 has the tag that the kernel removed.
 	f.Tagged, f.Tag = h.Status&unix.TP_STATUS_VLAN_VALID != 0, uint16(h.Hv1.Vlan_tci)
 
 	f.Segments = frame.Segments{}
@@ -202,8 +200,8 @@ func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 	}
 }
 
-// decodeBare has another look at a frame that is no Ethernet frame with IP, where the kernel knows of no link header: if it says that
-// this is IP, it begins with that. A socket has such frames of a device that says more than it has.
+// decodeBare decodes a frame again that is not IP in Ethernet and for which the kernel has no link header: if its protocol is IP, the frame
+// begins with the IP header. Such frames come from a device that has the type of Ethernet without its header.
 func decodeBare(p *frame.Packet, f *frame.Frame, b []byte) {
 	protocol := binary.BigEndian.Uint16(b[unix.SizeofTpacket3Hdr+2:]) // sll_protocol
 	if f.Link == frame.LinkEthernet && (protocol == unix.ETH_P_IP || protocol == unix.ETH_P_IPV6) {
@@ -212,7 +210,7 @@ func decodeBare(p *frame.Packet, f *frame.Frame, b []byte) {
 	}
 }
 
-// drops gives how many packets the kernel has dropped since the last call.
+// drops returns how many packets the kernel has dropped since the last call.
 func (r *ring) drops() (int64, error) {
 	stats, err := unix.GetsockoptTpacketStatsV3(r.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {

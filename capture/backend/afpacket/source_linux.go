@@ -12,43 +12,30 @@ import (
 	"promflow/capture"
 )
 
-// rings is where sources come from. They have nothing in common but their counts.
-type rings struct {
-	config capture.Config
-	open   atomic.Int64 // sources
-}
-
 func open(c capture.Config, _ int) (capture.Capture, error) {
-	probe, err := openRing(blockCount) // so that who cannot open sources finds out
+	probe, err := openRing(blockCount) // fails if no source can be opened
 	if err != nil {
 		return nil, err
 	}
-	return &rings{config: c}, probe.close()
+	opened := new(atomic.Int64)
+	return capture.Opener(func() (capture.Source, error) {
+		ring, err := openRing(blocksBeside(int(opened.Load())))
+		if err != nil {
+			return nil, err
+		}
+		opened.Add(1)
+		return &source{config: c, opened: opened, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), ring: ring}, nil
+	}), probe.close()
 }
 
-func (*rings) Keeps() []string { return nil }
-
-func (r *rings) Open() (capture.Source, error) {
-	ring, err := openRing(blocksBeside(int(r.open.Load())))
-	if err != nil {
-		return nil, err
-	}
-	r.open.Add(1)
-	return &source{rings: r, counter: capture.NewCounter(r.config.Table, r.config.Monitored, r.config.Excluded), ring: ring}, nil
-}
-
-// Read has nothing to do: packets are counted as they come.
-func (*rings) Read() error { return nil }
-
-func (*rings) Close() error { return nil }
-
-// source is a ring whose packets are counted.
+// source counts the packets of a ring.
 type source struct {
-	rings   *rings
+	config  capture.Config
+	opened  *atomic.Int64 // sources that are not closed
 	counter *capture.Counter
 	ring    *ring
 
-	mu      sync.Mutex // of what follows, and of the socket against Close
+	mu      sync.Mutex // also against use of the socket after Close
 	closed  bool
 	dropped int64
 }
@@ -57,7 +44,7 @@ func (s *source) Attach(to capture.Interface) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counter.SeenOn(to.Name)
-	return s.ring.attach(to, s.rings.config.Promiscuous)
+	return s.ring.attach(to, s.config.Promiscuous)
 }
 
 func (s *source) Rename(name string) { s.counter.SeenOn(name) }
@@ -68,14 +55,14 @@ func (s *source) Detach() error {
 	return s.ring.Detach()
 }
 
-// Run counts until ctx ends, and then what is left in the ring.
+// Run counts until ctx ends, and then the packets that are still in the ring.
 func (s *source) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { s.ring.File.SetReadDeadline(time.Unix(1, 0)) })()
 	if err := s.countUntilDeadline(); err != nil {
 		return err
 	}
 
-	// With nothing more to come in, the kernel hands over the block that it was filling within two periods.
+	// When no packets arrive any more, the kernel hands over the block that it was filling within two periods.
 	if err := s.ring.accept(0); err != nil {
 		return err
 	}
@@ -87,7 +74,7 @@ func (s *source) Run(ctx context.Context) error {
 	return err
 }
 
-// countUntilDeadline counts until the read deadline of the ring's file, which may leave blocks in the ring.
+// countUntilDeadline counts until the read deadline of the ring's file. There may still be blocks in the ring then.
 func (s *source) countUntilDeadline() error {
 	for {
 		err := s.ring.wait()
@@ -98,13 +85,13 @@ func (s *source) countUntilDeadline() error {
 			return fmt.Errorf("waiting for packets: %w", err)
 		}
 		s.drain()
-		if err := s.ring.Err(); err != nil { // which is to be taken, or there would be no more waiting
+		if err := s.ring.Err(); err != nil { // an error that is not taken would end all further waiting at once
 			return fmt.Errorf("capturing: %w", err)
 		}
 	}
 }
 
-// drain counts what the kernel has handed over, one round of the ring at most: under a flood there is always more.
+// drain counts the blocks that the kernel has handed over, up to the size of the ring: in a flood there are always more.
 func (s *source) drain() {
 	for range s.ring.blocks {
 		if !s.ring.ready() {
@@ -129,11 +116,11 @@ func (s *source) Status() capture.Status {
 	}
 }
 
-// takeDrops adds what the kernel has dropped since it was last asked. The caller holds mu.
+// takeDrops adds the packets that the kernel has dropped since the last call. The caller holds mu.
 func (s *source) takeDrops() {
 	n, err := s.ring.drops()
 	if err != nil {
-		s.rings.config.Log.Error("reading the kernel's drop count", "error", err)
+		s.config.Log.Error("reading the kernel's drop count", "error", err)
 	}
 	s.dropped += n
 }
@@ -146,6 +133,6 @@ func (s *source) Close() error {
 	}
 	s.takeDrops()
 	s.closed = true
-	s.rings.open.Add(-1)
+	s.opened.Add(-1)
 	return s.ring.close()
 }

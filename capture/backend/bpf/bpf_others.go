@@ -11,5 +11,5 @@ import (
 )
 
 func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("devices of bpf(4) are macOS', FreeBSD's and OpenBSD's, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("bpf(4) needs macOS, FreeBSD or OpenBSD, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

@@ -23,28 +23,27 @@ import (
 var here = layout{captured: int(unsafe.Offsetof(unix.BpfHdr{}.Caplen)), alignment: unix.BPF_ALIGNMENT}
 
 const (
-	// bufferSize is what macOS and FreeBSD allow by default, if the administrator says nothing else. The kernel has two of them: it
-	// fills one while the other is read.
+	// bufferSize is the default limit of macOS and FreeBSD. The kernel has two buffers: it fills one while the other is read.
 	bufferSize = 512 << 10
 
-	// readTimeout is for how long a read waits for a buffer to be full.
+	// readTimeout is how long a read waits for a full buffer.
 	readTimeout = 100 * time.Millisecond
 
-	maxDevices = 256 // nodes that are tried; macOS has no more (debug.bpf_maxdevices)
+	maxDevices = 256 // how many nodes are tried; macOS has no more (debug.bpf_maxdevices)
 )
 
 // device is an open node of bpf(4), for the frames of one interface. Only one goroutine may read from it.
 type device struct {
 	fd      int
-	buf     []byte // as long as the kernel's, which a read insists on
+	buf     []byte // must have the size of the kernel's buffer
 	link    frame.Link
-	dropped uint32 // as the kernel said last
+	dropped uint32 // the kernel's count at the last call of drops
 
 	stopped bool // takes no more frames
 	reads   int  // since it was stopped
 }
 
-// openDevice opens a device that has no interface yet.
+// openDevice opens a device without interface.
 func openDevice() (*device, error) {
 	fd, err := openNode()
 	if err != nil {
@@ -57,7 +56,7 @@ func openDevice() (*device, error) {
 	return d, nil
 }
 
-// openNode opens a node that nobody else has: /dev/bpf makes one, where there is that, and others are taken in turn.
+// openNode opens a node that is not in use: /dev/bpf, which makes one, or the first free one of /dev/bpf0, /dev/bpf1 and so on.
 func openNode() (int, error) {
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC
 	node := "/dev/bpf"
@@ -77,9 +76,9 @@ func openNode() (int, error) {
 	return fd, nil
 }
 
-// configure sets what must be set before there is an interface.
+// configure sets the options that must be set before the interface.
 func (d *device) configure() error {
-	size := uint32(bufferSize) // which becomes less if that is too much
+	size := uint32(bufferSize) // the kernel sets it to a lower limit
 	if err := ioctl(d.fd, "BIOCSBLEN", unix.BIOCSBLEN, &size); err != nil {
 		return err
 	}
@@ -91,7 +90,7 @@ func (d *device) configure() error {
 	return d.filter("BIOCSETF", unix.BIOCSETF, SnapLen)
 }
 
-// attach begins to take the frames of an interface.
+// attach sets the interface.
 func (d *device) attach(to capture.Interface) error {
 	r := newRequest(to.Name)
 	if err := ioctl(d.fd, "BIOCSETIF", unix.BIOCSETIF, &r); err != nil {
@@ -101,7 +100,7 @@ func (d *device) attach(to capture.Interface) error {
 	if err := ioctl(d.fd, "BIOCGDLT", unix.BIOCGDLT, &dlt); err != nil {
 		return fmt.Errorf("asking for the link layer of %s: %w", to.Name, err)
 	}
-	// Numbers are those of capture files but for this one, which is 12 on OpenBSD: raw IP elsewhere.
+	// The numbers are those of capture files, except this one: it is 12 on OpenBSD, which is raw IP elsewhere.
 	if d.link = frame.LinkOfType(dlt); dlt == unix.DLT_LOOP {
 		d.link = frame.LinkLoop
 	}
@@ -115,7 +114,7 @@ func (d *device) promiscuous() error {
 	return ioctl(d.fd, "BIOCPROMISC", unix.BIOCPROMISC, (*byte)(nil))
 }
 
-// filter has the device take so many bytes of each frame.
+// filter sets a filter with this snap length.
 func (d *device) filter(name string, request uintptr, snapLen uint32) error {
 	all := unix.BpfInsn{Code: unix.BPF_RET | unix.BPF_K, K: snapLen}
 	err := ioctl(d.fd, name, request, &unix.BpfProgram{Len: 1, Insns: &all})
@@ -123,7 +122,7 @@ func (d *device) filter(name string, request uintptr, snapLen uint32) error {
 	return err
 }
 
-// read waits for records, and gives none if there were none in time. They are valid until the next read.
+// read waits for records, and returns none after the timeout. They are valid until the next read.
 func (d *device) read() ([]byte, error) {
 	for {
 		n, err := unix.Read(d.fd, d.buf)
@@ -138,7 +137,7 @@ func (d *device) read() ([]byte, error) {
 	}
 }
 
-// drops gives how many frames the kernel has dropped since the last call, of which its own count has 32 bits.
+// drops returns how many frames the kernel has dropped since the last call. The kernel's count has 32 bits.
 func (d *device) drops() (int64, error) {
 	var stat unix.BpfStat
 	if err := ioctl(d.fd, "BIOCGSTATS", unix.BIOCGSTATS, &stat); err != nil {
@@ -149,7 +148,7 @@ func (d *device) drops() (int64, error) {
 	return int64(more), nil
 }
 
-// up tells whether the device has an interface that is there, and up.
+// up tells whether the interface exists and is up.
 func (d *device) up() bool {
 	var r request
 	if ioctl(d.fd, "BIOCGETIF", unix.BIOCGETIF, &r) != nil { // it is gone
@@ -165,14 +164,14 @@ func (d *device) up() bool {
 
 func (d *device) close() error { return unix.Close(d.fd) }
 
-// isGone tells that an error is of an interface that is no longer there, as the systems say in different ways: OpenBSD revokes the
-// device, so that reads give EIO and all else EBADF.
+// isGone tells whether an error is that of an interface that is gone, which differs by system. OpenBSD revokes the device: then reads return EIO
+// and other calls EBADF.
 func isGone(err error) bool {
 	return slices.ContainsFunc([]error{unix.ENXIO, unix.ENODEV, unix.ENETDOWN, unix.EIO, unix.EBADF},
 		func(gone error) bool { return errors.Is(err, gone) })
 }
 
-// request is struct ifreq, a question about an interface (net/if.h).
+// request is struct ifreq, a request about an interface (net/if.h).
 type request struct {
 	name [unix.IFNAMSIZ]byte
 	data [16]byte
@@ -185,8 +184,8 @@ func newRequest(name string) (r request) {
 
 func (r *request) flags() uint16 { return binary.NativeEndian.Uint16(r.data[:]) }
 
-// ioctl asks the kernel for what is called so. Package unix has nothing that takes any pointer, and would rather have libc called: Go
-// does so for this number where the system insists on it, as OpenBSD does (go.dev/issue/63900).
+// ioctl calls ioctl(2); name is the request's, for errors. Package unix has no function for any pointer. On OpenBSD, which allows system calls
+// from libc only, Go makes this one through libc (go.dev/issue/63900).
 func ioctl[T any](fd int, name string, request uintptr, argument *T) error {
 	if _, _, errno := unix.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
 		return fmt.Errorf("%s: %w", name, errno)

@@ -8,20 +8,19 @@ import (
 	"promflow/capture/frame"
 )
 
-// layout says how a system writes the records that a read gives. A record is a header (struct bpf_hdr), padding and the captured
-// bytes of a frame. The header is a time stamp, whose size differs, and then three fields without a gap, in the byte order of the
-// machine: how many bytes were captured and how many the frame had (4 bytes each), and how long header and padding are (2 bytes).
+// layout is how a system lays out records. A record is a header (struct bpf_hdr), padding, and the captured bytes of a frame. The header is
+// a time stamp, whose size differs, and three fields without a gap in the byte order of the machine: the captured length and the frame's
+// length (4 bytes each), and the length of header and padding (2 bytes).
 type layout struct {
-	captured  int // where the first of the three fields is
-	alignment int // a power of 2, of which every record begins at a multiple (BPF_ALIGNMENT)
+	captured  int // offset of the first of the three fields
+	alignment int // of records, a power of 2 (BPF_ALIGNMENT)
 }
 
 const fieldsLen = 4 + 4 + 2
 
-var errRecord = errors.New("the kernel's record of a packet makes no sense")
+var errRecord = errors.New("the kernel's record of a packet is malformed")
 
-// next gives the captured bytes of the record that b begins with, the length that the frame had, and what is behind the record,
-// which is shorter than b. It allocates nothing.
+// next returns of the record at the start of b the captured bytes and the length of the frame, and the rest of b. It allocates nothing.
 func (l layout) next(b []byte) (data []byte, wire int, rest []byte, err error) {
 	if len(b) < l.captured+fieldsLen {
 		return nil, 0, nil, errRecord
@@ -33,11 +32,10 @@ func (l layout) next(b []byte) (data []byte, wire int, rest []byte, err error) {
 	}
 	end := header + int(captured)
 	aligned := (end + l.alignment - 1) &^ (l.alignment - 1)
-	return b[header:end], int(binary.NativeEndian.Uint32(fields[4:])), b[min(aligned, len(b)):], nil // the last one is not padded
+	return b[header:end], int(binary.NativeEndian.Uint32(fields[4:])), b[min(aligned, len(b)):], nil // the last record is not padded
 }
 
-// count counts the packets of all records in b, with frames of one link layer. It allocates nothing, but for an address that is new
-// to the table.
+// count counts the packets of all records in b, whose frames have one link layer. It allocates only for an address that is new to the table.
 func (l layout) count(b []byte, link frame.Link, c *capture.Counter) error {
 	f, p := frame.Frame{Link: link}, frame.Packet{}
 	c.Lock()

@@ -14,38 +14,24 @@ import (
 	"promflow/capture"
 )
 
-// devices is where sources come from. They have nothing in common but their counts.
-type devices struct{ config capture.Config }
-
 func open(c capture.Config, _ int) (capture.Capture, error) {
-	probe, err := openDevice() // so that who cannot open devices finds out
+	probe, err := openDevice() // fails if no source can be opened
 	if err != nil {
 		return nil, err
 	}
-	return &devices{c}, probe.close()
+	return capture.Opener(func() (capture.Source, error) {
+		return &source{config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1)}, nil
+	}), probe.close()
 }
 
-func (*devices) Keeps() []string { return nil }
-
-// Open opens no device yet: a source has a new one for each interface, as there is no way to take one off its interface.
-func (d *devices) Open() (capture.Source, error) {
-	c := d.config
-	return &source{config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1)}, nil
-}
-
-// Read has nothing to do: packets are counted as they come.
-func (*devices) Read() error { return nil }
-
-func (*devices) Close() error { return nil }
-
-// source counts the packets of one device after the other.
+// source counts the packets of one device after the other. It opens a device for each interface, as a device keeps its interface.
 type source struct {
 	config  capture.Config
 	counter *capture.Counter
-	more    chan struct{} // tells Run of a device
+	more    chan struct{} // tells Run that there is another device
 
-	mu      sync.Mutex // of what follows, and of devices but for reading
-	devices []*device  // all but the last are stopped, and have yet to be read to their end
+	mu      sync.Mutex // also of the devices, except for reading from them
+	devices []*device  // all but the last are stopped, and not yet read to their end
 	dropped int64
 }
 
@@ -60,7 +46,7 @@ func (s *source) Attach(to capture.Interface) error {
 		return err
 	}
 	switch err := d.attach(to); {
-	case errors.Is(err, unix.ENETDOWN): // as macOS has it; attached again when it is up, as Status says that it is not captured
+	case errors.Is(err, unix.ENETDOWN): // on macOS: package watch attaches again once it is up, because Status is not Up
 		return d.close()
 	case err != nil:
 		return errors.Join(err, d.close())
@@ -87,7 +73,7 @@ func (s *source) Detach() error {
 	return s.stop()
 }
 
-// attached gives the device that takes frames, if there is one. The caller holds mu.
+// attached returns the device that takes frames, or nil. The caller holds mu.
 func (s *source) attached() *device {
 	if n := len(s.devices); n > 0 && !s.devices[n-1].stopped {
 		return s.devices[n-1]
@@ -95,7 +81,7 @@ func (s *source) attached() *device {
 	return nil
 }
 
-// stop has no device take frames. The caller holds mu.
+// stop stops the device that takes frames. The caller holds mu.
 func (s *source) stop() error {
 	d := s.attached()
 	if d == nil {
@@ -108,7 +94,7 @@ func (s *source) stop() error {
 	return nil
 }
 
-// Run counts until ctx ends, and then what the kernel holds.
+// Run counts until ctx ends, and then the packets that the kernel still holds.
 func (s *source) Run(ctx context.Context) error {
 	for {
 		var err error
@@ -132,7 +118,7 @@ func (s *source) Run(ctx context.Context) error {
 	}
 }
 
-// next gives the device that is to be read, and whether it takes no more frames.
+// next returns the device to read from, or nil, and whether it is stopped.
 func (s *source) next() (d *device, stopped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,8 +128,8 @@ func (s *source) next() (d *device, stopped bool) {
 	return s.devices[0], s.devices[0].stopped
 }
 
-// count counts what a read gives, and closes the device once there is no more to come: both buffers of the kernel were read since it
-// was stopped, or have nothing, or its interface is gone.
+// count counts the packets of one read. It closes the device once no more can come: it is stopped, and both buffers of the kernel were read
+// since or are empty, or its interface is gone.
 func (s *source) count(d *device, stopped bool) error {
 	b, err := d.read()
 	gone := isGone(err)
@@ -177,7 +163,7 @@ func (s *source) Status() capture.Status {
 	return capture.Status{Up: up, Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
 }
 
-// takeDrops adds what the kernel has dropped since it was last asked. The caller holds mu.
+// takeDrops adds the packets that the kernel has dropped since the last call. The caller holds mu.
 func (s *source) takeDrops(d *device) {
 	n, err := d.drops()
 	if err != nil && !isGone(err) {

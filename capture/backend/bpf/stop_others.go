@@ -4,5 +4,5 @@ package bpf
 
 import "golang.org/x/sys/unix"
 
-// stop has the device take no more frames. Unlike BIOCSETF, this leaves it those that it holds.
+// stop makes the device take no more frames. Unlike BIOCSETF, BIOCSETFNR keeps the frames in the kernel's buffers.
 func (d *device) stop() error { return d.filter("BIOCSETFNR", unix.BIOCSETFNR, 0) }

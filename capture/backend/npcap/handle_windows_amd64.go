@@ -14,32 +14,32 @@ import (
 )
 
 const (
-	// bufferSize is that of the driver's buffer: a frame takes up to SnapLen bytes and some 20 more.
+	// bufferSize is the size of the driver's buffer: a frame takes up to SnapLen bytes and some 20 more.
 	bufferSize = 4 << 20
 
-	// readTimeout is for how long the driver waits for more frames.
+	// readTimeout is how long the driver waits for more frames.
 	readTimeout = 100 * time.Millisecond
 )
 
-// returnConstant is the instruction of a filter that ends it with K, the number of bytes that are captured (BPF_RET | BPF_K).
+// returnConstant is the filter instruction that returns K, the snap length (BPF_RET | BPF_K).
 const returnConstant = 0x06
 
 // handle is a capture on an interface. Only one goroutine may read from it.
 type handle struct {
 	*pcap.Handle
-	reading sync.Mutex // what a read gives lies in memory of wpcap.dll, until the handle is closed
+	reading sync.Mutex // a read returns memory of wpcap.dll, which is freed when the handle is closed
 	index   int        // of the interface
 	link    frame.Link
-	dropped uint32 // as the driver said last
+	dropped uint32 // the driver's count at the last call of drops
 }
 
-// entry gives what Windows knows of an interface.
+// entry returns what Windows has about an interface.
 func entry(index int) (*windows.MibIfRow2, error) {
 	row := &windows.MibIfRow2{InterfaceIndex: uint32(index)}
 	return row, windows.GetIfEntry2Ex(windows.MibIfEntryNormalWithoutStatistics, row)
 }
 
-// deviceOf gives Npcap's name of an interface.
+// deviceOf returns Npcap's name of an interface.
 func deviceOf(i capture.Interface) (string, error) {
 	if i.Loopback {
 		return `\Device\NPF_Loopback`, nil // which has no GUID
@@ -51,7 +51,7 @@ func deviceOf(i capture.Interface) (string, error) {
 	return `\Device\NPF_` + row.InterfaceGuid.String(), nil
 }
 
-// openHandle begins to capture on an interface.
+// openHandle starts to capture on an interface.
 func openHandle(on capture.Interface, promiscuous bool) (*handle, error) {
 	device, err := deviceOf(on)
 	if err != nil {
@@ -67,7 +67,7 @@ func openHandle(on capture.Interface, promiscuous bool) (*handle, error) {
 		h.Close()
 		return nil, fmt.Errorf("the link layer of %s (DLT %d) is not supported", on.Name, linkType)
 	}
-	// The snap length alone is libpcap's, which cuts what the driver has copied as a whole.
+	// Without a filter the driver copies whole frames, and libpcap cuts them to the snap length.
 	if err := h.SetBPFInstructionFilter([]pcap.BPFInstruction{{Code: returnConstant, K: SnapLen}}); err != nil {
 		h.Close()
 		return nil, fmt.Errorf("setting a filter on %s: %w", on.Name, err)
@@ -88,8 +88,8 @@ func activate(device string, promiscuous bool) (*pcap.Handle, error) {
 	return inactive.Activate()
 }
 
-// next reads a frame into f, whose data is valid for as long as next runs, and decodes it to p. The error is io.EOF once the handle is
-// closed, and pcap.NextErrorTimeoutExpired where there was none in time.
+// next reads a frame and decodes it to p. The data of f is not valid any more when next returns. The error is io.EOF once the handle is closed,
+// and pcap.NextErrorTimeoutExpired after the timeout.
 func (h *handle) next(f *frame.Frame, p *frame.Packet) error {
 	h.reading.Lock()
 	defer h.reading.Unlock()
@@ -102,14 +102,14 @@ func (h *handle) next(f *frame.Frame, p *frame.Packet) error {
 	return nil
 }
 
-// close waits for a read that is under way.
+// close waits until no read is running.
 func (h *handle) close() {
 	h.reading.Lock()
 	defer h.reading.Unlock()
 	h.Close()
 }
 
-// drops gives how many frames the driver has dropped since the last call, of which its own count has 32 bits.
+// drops returns how many frames the driver has dropped since the last call. The driver's count has 32 bits.
 func (h *handle) drops() (int64, error) {
 	stats, err := h.Stats()
 	if err != nil {
@@ -121,7 +121,7 @@ func (h *handle) drops() (int64, error) {
 	return int64(more), nil
 }
 
-// up tells whether the interface is there, and up.
+// up tells whether the interface exists and is up.
 func (h *handle) up() bool {
 	row, err := entry(h.index)
 	return err == nil && row.OperStatus == windows.IfOperStatusUp

@@ -11,5 +11,5 @@ import (
 )
 
 func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("using Npcap takes windows/amd64, this is %s/%s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
+	return nil, fmt.Errorf("Npcap needs windows/amd64, this is %s/%s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 }

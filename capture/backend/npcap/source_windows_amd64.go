@@ -15,41 +15,27 @@ import (
 	"promflow/capture/frame"
 )
 
-// handles is where sources come from. They have nothing in common but their counts.
-type handles struct{ config capture.Config }
-
 func open(c capture.Config, _ int) (capture.Capture, error) {
-	if err := pcap.LoadWinPCAP(); err != nil { // it says so again if that failed at the start
+	if err := pcap.LoadWinPCAP(); err != nil { // of the attempt at the start of the program
 		return nil, fmt.Errorf("%w, which comes with Npcap (https://npcap.com): %w", err, errors.ErrUnsupported)
 	}
-	return &handles{c}, nil
+	return capture.Opener(func() (capture.Source, error) {
+		return &source{
+			config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1),
+			failed: rate.Sometimes{First: 3, Interval: time.Minute},
+		}, nil
+	}), nil
 }
 
-func (*handles) Keeps() []string { return nil }
-
-// Open has nothing to open yet: there is a handle for each interface.
-func (h *handles) Open() (capture.Source, error) {
-	c := h.config
-	return &source{
-		config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1),
-		failed: rate.Sometimes{First: 3, Interval: time.Minute},
-	}, nil
-}
-
-// Read has nothing to do: packets are counted as they come.
-func (*handles) Read() error { return nil }
-
-func (*handles) Close() error { return nil }
-
-// source counts the packets of one handle after the other.
+// source counts the packets of one handle after the other. It opens a handle for each interface.
 type source struct {
 	config  capture.Config
 	counter *capture.Counter
-	more    chan struct{}  // tells Run of a handle
-	failed  rate.Sometimes // logs
+	more    chan struct{}  // tells Run that there is another handle
+	failed  rate.Sometimes // logs errors
 
-	mu      sync.Mutex // of what follows
-	on      *handle    // nil is none
+	mu      sync.Mutex
+	on      *handle // nil while not attached
 	dropped int64
 }
 
@@ -87,7 +73,7 @@ func (s *source) Detach() error {
 	return nil
 }
 
-// end closes the handle, after a read that is under way: that takes two timeouts at most. The caller holds mu.
+// end closes the handle. It waits for a read to return, which takes two timeouts at most. The caller holds mu.
 func (s *source) end() {
 	if s.on != nil {
 		s.takeDrops()
@@ -102,7 +88,7 @@ func (s *source) attached() *handle {
 	return s.on
 }
 
-// Run counts until ctx ends, and then what the driver hands over in the time that it may wait with it.
+// Run counts until ctx ends, and then for as long as the driver may hold packets back.
 func (s *source) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if h := s.attached(); h != nil {
@@ -121,8 +107,8 @@ func (s *source) Run(ctx context.Context) error {
 	return s.Detach()
 }
 
-// count counts the packets of a handle for as long as goOn says so, or until there are no more: it was closed, or fails, and is closed
-// then, as when its interface is gone.
+// count counts the packets of a handle until goOn returns false, or the handle is closed or fails, as when its interface is gone. A handle
+// that fails is closed.
 func (s *source) count(h *handle, goOn func() bool) {
 	f, p := frame.Frame{Link: h.link}, frame.Packet{}
 	for goOn() {
@@ -141,7 +127,7 @@ func (s *source) count(h *handle, goOn func() bool) {
 	}
 }
 
-// fail closes a handle that gives no more packets, if nobody has yet.
+// fail closes a handle that has failed, unless it is closed already.
 func (s *source) fail(h *handle, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +145,7 @@ func (s *source) Status() capture.Status {
 	return capture.Status{Up: up, Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
 }
 
-// takeDrops adds what the driver has dropped since it was last asked. The caller holds mu.
+// takeDrops adds the packets that the driver has dropped since the last call. The caller holds mu.
 func (s *source) takeDrops() {
 	if s.on == nil {
 		return
