@@ -1,16 +1,16 @@
 // Package capture counts the packets of network interfaces by IP address.
 //
-// Packets go one way. A backend, one of the folders in capture/backend, opens a [Source] for each interface. The source decodes packets with
-// package frame and gives them to a [Counter], which drops those outside the monitored subnets. The counter adds the others to the [Table],
-// which all sources share and each scrape reads. A backend that decodes and counts in the kernel adds totals instead of packets.
+// Packets go one way. A backend, one of the folders in capture/backend, opens a [Source] for each interface. The source decodes packets
+// with package frame and gives them to a [Counter], which drops those outside the monitored subnets. The counter adds the others to the
+// [Table], which all sources share and each scrape reads. A backend that decodes and counts in the kernel adds totals instead of packets.
 //
-// The table has totals by address, or by prefix, and by labels if it has a [labels.Grouping]. The grouping knows what labels mean, the table
-// keeps within its limits.
+// The table has totals by address, or by prefix, and by labels if it has a [labels.Grouping]. The grouping knows what labels mean, the
+// table keeps within its limits.
 //
 // Package watch knows which interfaces exist, and attaches sources to them.
 //
-// A backend is one folder in capture/backend with the name that --capture has for it. To add one, write its folder, pass the conformance suite
-// of package capturetest, and add one line to the list in app/live.
+// A backend is one folder in capture/backend with the name that --capture has for it. To add one, write its folder, pass the conformance
+// suite of package capturetest, and add one line to the list in app/live.
 package capture
 
 import (

@@ -1,15 +1,15 @@
-// Package detour finds out which interfaces do not see each packet once, because the kernel leads packets past them or by them twice.
-// It asks what nftables and IPsec were told, and captures nothing.
+// Package detour finds interfaces that packets bypass, or pass twice. It reads the configuration of nftables and IPsec, and captures
+// nothing.
 //
-// A flowtable of nftables (software flow offloading) takes packets of the connections that it knows from a port as they arrive, and
-// sends them by another port. A capture on a port sees them, as it comes first. What is above a port does not: a bridge, a VLAN device,
-// a VRF. The kernel does not look through others: above the slaves of a bond all is seen. Mainline looks through bridges and VLANs from
-// 5.13 on, OpenWrt since its 5.10. What the hardware forwards, no capture sees.
+// A flowtable of nftables (software flow offloading) forwards packets of known connections from port to port as they arrive. A capture on
+// a port sees them before that. A capture on a bridge, VLAN device or VRF above the port does not. The kernel does not look through other
+// devices: a bond sees all packets of its ports. It looks through bridges and VLANs from 5.13 on, and OpenWrt's kernel from 5.10 on. No
+// capture sees packets that the hardware forwards.
 //
-// A packet that arrives by IPsec in tunnel mode is seen as it came and, decrypted, once more on the same interface, unless the tunnel has
-// an interface of its own (xfrm, vti). What leaves is seen encrypted only. No field that a socket's filter or ring has tells a decrypted
-// packet from others. A program with CAP_PERFMON could read the kernel's mark (the secpath) from its memory, but to leave such packets out
-// would be wrong, too: with the modules esp4_offload and esp6_offload, GRO decrypts before any capture sees what came.
+// A packet that arrives by IPsec in tunnel mode passes its interface twice, encrypted and decrypted, unless the tunnel has an interface of
+// its own (xfrm, vti). A packet that leaves passes it encrypted only. No field of a socket's filter or ring marks decrypted packets. A
+// program with CAP_PERFMON could read the kernel's mark (the secpath) from its memory. But to leave out marked packets would be wrong,
+// too: with the modules esp4_offload and esp6_offload, GRO decrypts packets before any capture sees them.
 package detour
 
 import (
@@ -22,28 +22,28 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Namespace is what was found in a network namespace. Its methods do not ask again.
+// Namespace is the configuration of a network namespace at one instant.
 type Namespace struct {
-	FlowtablesErr, IPsecErr error // why these could not be listed
+	FlowtablesErr, IPsecErr error // errors of listing these
 
 	links      []link
 	flowtables []flowtable
 	tunnels    []tunnel
-	early      bool // what arrives by IPsec may be decrypted before it is captured
+	early      bool // packets that arrive by IPsec may be decrypted before they are captured
 }
 
 // link is an interface.
 type link struct {
 	name           string
 	index          int
-	kind           string // as ip -d link has it: bridge, vlan, ...
-	master, parent int    // indexes; 0 is none, or one in another namespace
+	kind           string // as in ip -d link: bridge, vlan, ...
+	master, parent int    // indexes; 0 for none, or for one in another namespace
 }
 
 type flowtable struct {
-	name     string   // as nft lists it: its family, table and own name
-	devices  []string // interfaces; with * at the end, those whose names begin so
-	hardware bool     // it may forward
+	name     string   // family, table and name, as nft lists it
+	devices  []string // names of interfaces; a * at the end stands for any further characters
+	hardware bool     // the hardware may forward packets
 }
 
 func (f *flowtable) has(name string) bool {
@@ -53,20 +53,20 @@ func (f *flowtable) has(name string) bool {
 	})
 }
 
-// tunnel is a policy for what arrives by IPsec in tunnel mode, without an interface of its own.
+// tunnel is a policy for packets that arrive by IPsec in tunnel mode, without an interface of its own.
 type tunnel struct {
-	from, to netip.Prefix // of the packets in it
-	device   int          // index of the interface that leads to its other end; 0 if that is not known
+	from, to netip.Prefix // of the packets inside
+	device   int          // index of the interface with the route to its other end; 0 if unknown
 }
 
-// Bypass is what keeps packets from an interface.
+// Bypass is why packets bypass an interface.
 type Bypass struct {
 	Flowtables []string // family, table and name of each
-	Ports      []string // where all of the interface's packets are seen, but for those that the hardware forwards
-	Hardware   bool     // it may forward
+	Ports      []string // interfaces that all of its packets pass, except those that the hardware forwards
+	Hardware   bool     // the hardware may forward packets
 }
 
-// Bypass tells what keeps packets from the interface. ok is false if nothing does.
+// Bypass returns why packets bypass the interface. ok is false if none do.
 func (n *Namespace) Bypass(name string) (b Bypass, ok bool) {
 	at := slices.IndexFunc(n.links, func(l link) bool { return l.name == name })
 	if at < 0 {
@@ -84,10 +84,11 @@ func (n *Namespace) Bypass(name string) (b Bypass, ok bool) {
 	return b, b.Flowtables != nil
 }
 
-// maxNested is how many devices may be on top of each other (MAX_NEST_DEV in Linux' include/linux/netdevice.h).
+// maxNested is how many devices can be stacked (MAX_NEST_DEV in Linux' include/linux/netdevice.h).
 const maxNested = 8
 
-// ports gives the interfaces below l that see all of its packets, and notes which flowtables forward past it. Without one there are none.
+// ports returns the interfaces below l that see all of its packets, and adds the flowtables that forward past l. It returns none if there
+// is no such flowtable.
 func (n *Namespace) ports(l link, past map[string]bool, nested int) (ports []string) {
 	if nested == 0 {
 		return nil
@@ -111,7 +112,7 @@ func (n *Namespace) ports(l link, past map[string]bool, nested int) (ports []str
 	return ports
 }
 
-// below gives the interfaces right below l, if it is one that flowtables look through.
+// below returns the interfaces directly below l, if flowtables look through l.
 func (n *Namespace) below(l link) (all []link) {
 	for _, other := range n.links {
 		switch l.kind {
@@ -128,19 +129,19 @@ func (n *Namespace) below(l link) (all []link) {
 	return all
 }
 
-// Decryption is about an interface where packets that arrive by IPsec are seen decrypted.
+// Decryption is about an interface that decrypted packets of IPsec pass.
 type Decryption struct {
-	// Subnets are those of the packets in tunnels: once all of them are excluded, encrypted packets alone count. A tunnel for all
-	// addresses, at both of its ends, has none here.
+	// Subnets are those of the packets in tunnels: if all of them are excluded, only encrypted packets count. A tunnel for all addresses at
+	// both ends has none.
 	Subnets []netip.Prefix
-	// Early tells that packets may be decrypted before they are captured: then those that arrive are not seen encrypted.
+	// Early tells that packets may be decrypted before they are captured. Then no capture sees them encrypted.
 	Early bool
 }
 
-// maxListed is how many subnets are listed.
+// maxListed is how many subnets List has.
 const maxListed = 10
 
-// List has the subnets with commas between them, or the first of them and how many more there are.
+// List returns the subnets, separated by commas. Of many it has the first ones and the number of the others.
 func (d Decryption) List() string {
 	var list []string
 	for i, p := range d.Subnets {
@@ -153,7 +154,7 @@ func (d Decryption) List() string {
 	return strings.Join(list, ",")
 }
 
-// Decryption tells what of the monitored subnets is decrypted on the interface, and not excluded yet. ok is false if nothing is.
+// Decryption returns which packets of the monitored subnets pass the interface decrypted and are not excluded. ok is false if none do.
 func (n *Namespace) Decryption(name string, monitored, excluded subnets.Set) (d Decryption, ok bool) {
 	at := slices.IndexFunc(n.links, func(l link) bool { return l.name == name })
 	for _, t := range n.tunnels {
@@ -165,7 +166,7 @@ func (n *Namespace) Decryption(name string, monitored, excluded subnets.Set) (d 
 		}
 		ok = true
 		switch {
-		case t.from.Bits() > 0: // the other side: what else is here may be wanted
+		case t.from.Bits() > 0: // the subnets at the other end: those at this end may have other traffic
 			d.Subnets = append(d.Subnets, t.from)
 		case t.to.Bits() > 0:
 			d.Subnets = append(d.Subnets, t.to)
@@ -179,7 +180,7 @@ func (n *Namespace) Decryption(name string, monitored, excluded subnets.Set) (d 
 	return d, ok
 }
 
-// overlap tells whether some addresses of p are in the set.
+// overlap tells whether any address of p is in the set.
 func overlap(s subnets.Set, p netip.Prefix) bool {
 	return slices.ContainsFunc(s.Prefixes(), p.Overlaps)
 }

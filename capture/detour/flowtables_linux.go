@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What golang.org/x/sys/unix has not of linux/netfilter/nf_tables.h.
+// Constants of linux/netfilter/nf_tables.h that golang.org/x/sys/unix does not have.
 const (
 	flowtableTable = 1 // NFTA_FLOWTABLE_TABLE
 	flowtableName  = 2 // NFTA_FLOWTABLE_NAME
@@ -22,8 +22,8 @@ const (
 	hardwareFlag = 1 // NFT_FLOWTABLE_HW_OFFLOAD
 )
 
-// listFlowtables asks for those of all families and tables. (github.com/google/nftables asks once for each table, and does not know
-// prefixes.)
+// listFlowtables lists the flowtables of all families and tables. (github.com/google/nftables needs a request for each table, and does not
+// support prefixes.)
 func listFlowtables() ([]flowtable, error) {
 	const of = unix.NFNL_SUBSYS_NFTABLES << 8
 	request := nl.NewNetlinkRequest(of|unix.NFT_MSG_GETFLOWTABLE, unix.NLM_F_DUMP)
@@ -45,7 +45,7 @@ func listFlowtables() ([]flowtable, error) {
 
 var familyNames = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6"}
 
-// parseFlowtable reads a struct nfgenmsg and the attributes behind it.
+// parseFlowtable reads a struct nfgenmsg and its attributes.
 func parseFlowtable(m []byte) (f flowtable, err error) {
 	if len(m) < nl.SizeofNfgenmsg {
 		return f, fmt.Errorf("a flowtable of %d bytes", len(m))

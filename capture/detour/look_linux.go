@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Look finds out what there is in the network namespace that the calling thread is in. To list flowtables and IPsec's policies takes
-// CAP_NET_ADMIN in the user namespace that owns it.
+// Look reads the configuration of the calling thread's network namespace. Listing flowtables and IPsec policies needs CAP_NET_ADMIN in the
+// user namespace that owns it.
 func Look() *Namespace {
 	links, err := netlink.LinkList()
 	if err := complete(err); err != nil {
@@ -24,7 +24,7 @@ func Look() *Namespace {
 		n.links = append(n.links, linkOf(l))
 	}
 	modules := loaded()
-	// Where nfnetlink is a module, nf_tables cannot be part of the kernel.
+	// If nfnetlink is a module, nf_tables cannot be built in.
 	if answers(unix.NETLINK_NETFILTER) && (modules["nf_tables"] || !modules["nfnetlink"]) {
 		if n.flowtables, err = listFlowtables(); err != nil {
 			n.FlowtablesErr = fmt.Errorf("listing nftables' flowtables: %w", err)
@@ -48,7 +48,7 @@ func linkOf(l netlink.Link) link {
 	return of
 }
 
-// complete takes it that a list may lack what changed while it was made.
+// complete ignores the error that a list is incomplete because something changed meanwhile.
 func complete(err error) error {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil
@@ -56,12 +56,12 @@ func complete(err error) error {
 	return err
 }
 
-// answers tells whether the kernel speaks a netlink protocol already. To ask by a socket would have it load a module for that, which a
-// machine that has no use for it is better off without.
+// answers tells whether the kernel supports a netlink protocol without loading a module. A request by a socket would load one, which
+// machines that do not use it should not have.
 func answers(protocol int) bool {
 	sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
 	if err != nil {
-		return true // maybe
+		return true // unknown
 	}
 	for line := range strings.Lines(string(sockets)) { // address, protocol, port ID, ...; the kernel's own port ID is 0
 		if f := strings.Fields(line); len(f) > 2 && f[1] == strconv.Itoa(protocol) && f[2] == "0" {
@@ -71,7 +71,7 @@ func answers(protocol int) bool {
 	return false
 }
 
-// loaded names the kernel's modules, as far as it tells.
+// loaded returns the names of the kernel's modules, none if they cannot be read.
 func loaded() map[string]bool {
 	names := map[string]bool{}
 	modules, err := os.ReadFile("/proc/modules")

@@ -2,5 +2,5 @@
 
 package detour
 
-// Look finds nothing: what this package is about is Linux.
+// Look returns an empty configuration: this package is about Linux.
 func Look() *Namespace { return &Namespace{} }

@@ -12,18 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// policy is one of IPsec's, as far as it matters here.
+// policy is an IPsec policy.
 type policy struct {
-	arrives  bool         // it is for what arrives
-	from, to netip.Prefix // of the packets
-	// A template is for tunnel mode, between these ends. 0.0.0.0 and :: are any.
-	tunnel      bool
-	remote, own netip.Addr
-	interfaceID uint32 // of an xfrm interface; 0 is none
-	mark        uint32 // that such packets have
+	arrives     bool         // it is for packets that arrive
+	from, to    netip.Prefix // of the packets
+	tunnel      bool         // it has a template for tunnel mode, between the next two
+	remote, own netip.Addr   // 0.0.0.0 and :: are any
+	interfaceID uint32       // of an xfrm interface; 0 is none
+	mark        uint32       // of the packets
 }
 
-// listTunnels asks for the policies. (netlink.XfrmPolicyList takes IPv6 prefixes such as fd00:1::/64 for IPv4.)
+// listTunnels lists the tunnels. (netlink.XfrmPolicyList takes IPv6 prefixes such as fd00:1::/64 for IPv4.)
 func listTunnels(links []netlink.Link) ([]tunnel, error) {
 	request := nl.NewNetlinkRequest(nl.XFRM_MSG_GETPOLICY, unix.NLM_F_DUMP)
 	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
@@ -46,7 +45,7 @@ func listTunnels(links []netlink.Link) ([]tunnel, error) {
 			device = deviceTo(p.remote)
 			devices[p.remote] = device
 		}
-		// What is for this machine and what is forwarded have a policy each.
+		// There is a policy for packets to this machine, and one for forwarded packets.
 		if t := (tunnel{p.from, p.to, device}); !slices.Contains(all, t) {
 			all = append(all, t)
 		}
@@ -54,8 +53,8 @@ func listTunnels(links []netlink.Link) ([]tunnel, error) {
 	return all, nil
 }
 
-// isOf tells whether a VTI has the policy's packets: it takes those between its ends, and looks for policies with its key as the mark.
-// One that is down takes none, such as ip_vti0, which has neither and is everywhere once the module is loaded.
+// isOf tells whether the policy's packets pass a VTI: it takes packets between its ends, by policies whose mark is its key. A VTI that is
+// down takes none, such as ip_vti0, which the module makes in each namespace.
 func (p *policy) isOf(l netlink.Link) bool {
 	vti, ok := l.(*netlink.Vti)
 	if !ok || vti.Flags&net.FlagUp == 0 {
@@ -68,7 +67,7 @@ func (p *policy) isOf(l netlink.Link) bool {
 	return vti.IKey == p.mark && same(vti.Remote, p.remote) && same(vti.Local, p.own)
 }
 
-// deviceTo gives the index of the interface that leads to an address, 0 if that cannot be told.
+// deviceTo returns the index of the interface with the route to an address, 0 if unknown.
 func deviceTo(a netip.Addr) int {
 	if !a.IsValid() || a.IsUnspecified() {
 		return 0
@@ -80,7 +79,7 @@ func deviceTo(a netip.Addr) int {
 	return routes[0].LinkIndex
 }
 
-// parsePolicy reads a struct xfrm_userpolicy_info (linux/xfrm.h) and the attributes behind it.
+// parsePolicy reads a struct xfrm_userpolicy_info (linux/xfrm.h) and its attributes.
 func parsePolicy(m []byte) (p policy, err error) {
 	if len(m) < nl.SizeofXfrmUserpolicyInfo {
 		return p, fmt.Errorf("a policy of %d bytes", len(m))
@@ -103,7 +102,7 @@ func parsePolicy(m []byte) (p policy, err error) {
 		case len(value) < 4:
 		case kind == nl.XFRMA_IF_ID:
 			p.interfaceID = binary.NativeEndian.Uint32(value)
-		case kind == nl.XFRMA_MARK: // and a mask
+		case kind == nl.XFRMA_MARK: // a mask follows
 			p.mark = binary.NativeEndian.Uint32(value)
 		}
 		return nil
@@ -111,7 +110,7 @@ func parsePolicy(m []byte) (p policy, err error) {
 	return p, err
 }
 
-// address gives a union of an IPv4 and an IPv6 address, by its family.
+// address returns an IPv4 or IPv6 address, by its family.
 func address(a nl.XfrmAddress, family uint16) netip.Addr {
 	switch family {
 	case unix.AF_INET:

@@ -1,21 +1,20 @@
-// Package frame tells from the bytes of a captured frame which addresses talk and how many network-layer bytes they moved.
+// Package frame decodes captured frames: it returns the addresses of a packet, and how many network-layer bytes it has.
 //
-// It is pure: no I/O, no allocation, no state, no dependency on where a frame came from, and no panic on any input.
+// It is pure: it has no I/O and no state, does not allocate, and does not panic on any input.
 //
-// A frame is followed through its link headers (Ethernet with up to [MaxTags] VLAN tags, MPLS with up to [MaxLabels]
-// labels, PPPoE sessions, PPP, Linux cooked capture, BSD loopback) to the first IP header. That outermost header counts;
-// nothing behind it is looked at, except the transport header of merged segments (see [Segments]).
+// It follows a frame through its link headers (Ethernet with up to [MaxTags] VLAN tags, MPLS with up to [MaxLabels] labels, PPPoE sessions,
+// PPP, Linux cooked capture, BSD loopback) to the first IP header. This outermost header counts. What is behind it does not matter, except
+// the transport header of merged segments (see [Segments]) and the extension headers before the protocol.
 //
 // The rules:
 //
-//   - Bytes are those of the network layer on the wire: an IPv4 header's total length, or 40 plus an IPv6 header's payload
-//     length. Neither counts for more than the frame held on the wire after its link headers, and a length of 0 (IPv4 BIG
-//     TCP, an IPv6 jumbogram) stands for all of that.
-//   - An IP header is valid when its version fits, an IPv4 header's IHL is at least 5 and its total length at least the
-//     header's or 0, and its fixed part (20 or 40 bytes) was captured. Otherwise, and where the capture ends inside a link
-//     header, the frame is [Malformed].
+//   - Bytes are those of the network layer on the wire: the total length of an IPv4 header, or 40 plus the payload length of an IPv6
+//     header. They are never more than the frame had on the wire after its link headers. A length of 0 (IPv4 BIG TCP, an IPv6 jumbogram)
+//     stands for all of that.
+//   - An IP header is valid if its version fits, an IPv4 header's IHL is at least 5 and its total length at least the header's or 0, and
+//     its fixed part (20 or 40 bytes) was captured. Otherwise, and if the capture ends inside a link header, the frame is [Malformed].
 //   - A frame that carries something else than IP is [NonIP].
-//   - What a packet has besides addresses and bytes, its protocol and its VLAN, says the outermost header, too.
+//   - The protocol and the VLAN of a packet are those of the outermost header, too.
 package frame
 
 import (
@@ -23,22 +22,22 @@ import (
 	"net/netip"
 )
 
-// How many VLAN tags and MPLS labels are followed. A frame with more is malformed.
+// Limits for VLAN tags and MPLS labels. A frame with more is malformed.
 const (
 	MaxTags   = 8
 	MaxLabels = 16
 )
 
-// Outcome says what became of a frame. Every frame has exactly one.
+// Outcome says how a frame was counted. Every frame has exactly one.
 type Outcome uint8
 
-// Decode gives Counted, NonIP or Malformed; Unmonitored and Excluded are for who then applies subnets.
+// Decode returns Counted, NonIP or Malformed. A counter changes Counted to Unmonitored or Excluded.
 const (
 	Counted     Outcome = iota // at least one of its addresses was counted
 	Unmonitored                // neither of its addresses is monitored
 	Excluded                   // one of its addresses is excluded
 	NonIP                      // carries no IP packet
-	Malformed                  // its headers make no sense, or the capture ends inside them
+	Malformed                  // its headers are invalid, or the capture ends inside them
 	Outcomes                   // how many outcomes there are
 )
 
@@ -46,31 +45,31 @@ var outcomeNames = [Outcomes]string{"counted", "unmonitored", "excluded", "non_i
 
 func (o Outcome) String() string { return outcomeNames[o] }
 
-// Frame is what a capture knows about one frame.
+// Frame is a captured frame.
 type Frame struct {
 	Link      Link
-	EtherType uint16   // what Data is, when Link is LinkNone
+	EtherType uint16   // of Data, if Link is LinkNone
 	Data      []byte   // the captured bytes, from the link header on
-	Wire      int      // bytes the frame had on the wire from the link header on; less than len(Data) counts as len(Data)
+	Wire      int      // length on the wire from the link header on; less than len(Data) counts as len(Data)
 	Segments  Segments // how the frame was merged from several packets, zero if it was not
-	Tagged    bool     // a VLAN tag, before those that are in Data, was taken out, as Linux does
-	Tag       uint16   // the control information of that, else 0
+	Tagged    bool     // the outermost VLAN tag was removed from Data, as Linux does
+	Tag       uint16   // the control information of the removed tag, else 0
 }
 
-// Packet is what a frame counts for.
+// Packet is what a frame counts as.
 type Packet struct {
 	Source, Destination netip.Addr // of the outermost IP header, so of one version; invalid unless the outcome is Counted
-	Bytes               int64      // network-layer bytes on the wire; the frame's own length if no IP header was found
+	Bytes               int64      // network-layer bytes on the wire; the frame's length if there is no valid IP header
 	Packets             int64      // packets on the wire: 1, or more for merged segments
 	Outcome             Outcome    // Counted, NonIP or Malformed
-	Protocol            uint8      // of the outermost IP header, behind extension headers of IPv6 ([NoProtocol] if they are not all there)
-	VLAN                uint16     // VLAN ID of the outermost tag before the IP header, 0 without a tag or if it has only a priority
+	Protocol            uint8      // of the outermost IP header, behind IPv6 extension headers ([NoProtocol] if they were not all captured)
+	VLAN                uint16     // VLAN ID of the outermost tag before the IP header, 0 without a tag or for a tag with only a priority
 }
 
 // NoProtocol is reserved by IANA: no packet has it.
 const NoProtocol = 255
 
-// EtherTypes and PPP protocol numbers of what can be followed (IEEE 802 numbers; IANA PPP numbers).
+// EtherTypes and PPP protocol numbers that are followed (IEEE 802 numbers; IANA PPP numbers).
 const (
 	etherTypeIPv4  = 0x0800
 	etherTypeIPv6  = 0x86dd
@@ -98,7 +97,7 @@ func (p *Packet) Decode(f *Frame) {
 	wire := max(f.Wire, len(d))
 	*p = Packet{Bytes: int64(wire), Packets: 1, Outcome: Malformed}
 
-	// Ethernet with IPv4 inside is what nearly every frame is: one bounds check, no call.
+	// Nearly every frame is IPv4 in Ethernet: this takes one bounds check and no call.
 	if f.Link == LinkEthernet && len(d) >= 14+ipv4HeaderLen && d[12] == 0x08 && d[13] == 0x00 {
 		p.ipv4(f, 14, wire)
 		if f.Tagged && p.Outcome == Counted {
@@ -135,8 +134,8 @@ func isTag(etherType uint16) bool {
 	return etherType == etherTypeVLAN || etherType == etherTypeQinQ || etherType == etherTypeQinQ1
 }
 
-// unwrap follows tags, labels and sessions from off on, where data of etherType begins, to an IP header. On Counted, the
-// returned offset and type are those of the IP header.
+// unwrap follows tags, labels and sessions to an IP header, from data of etherType at off on. If the outcome is Counted, it returns the
+// offset and type of the IP header.
 func unwrap(d []byte, off int, etherType uint16) (int, uint16, Outcome) {
 	for tags := 0; ; {
 		switch etherType {
@@ -166,8 +165,8 @@ func unwrap(d []byte, off int, etherType uint16) (int, uint16, Outcome) {
 	}
 }
 
-// labels follows an MPLS label stack at off to its bottom. What lies there has no type of its own: by common practice
-// (RFC 4928) a first nibble of 4 or 6 is an IP header, and anything else, such as a pseudowire's control word, is not.
+// labels follows an MPLS label stack at off to its bottom. There is no type for what follows: by common practice (RFC 4928) a first nibble
+// of 4 or 6 is that of an IP header, and any other is not, such as that of a pseudowire's control word.
 func labels(d []byte, off int) (int, uint16, Outcome) {
 	for range MaxLabels {
 		if len(d) < off+4 {
@@ -206,7 +205,7 @@ func ppp(d []byte, off int) (int, uint16, Outcome) {
 	return 0, 0, NonIP
 }
 
-// byVersion tells what begins at off by its first nibble; what is neither version of IP has the outcome otherwise.
+// byVersion reads the version of IP in the first nibble at off. The outcome of any other version is otherwise.
 func byVersion(d []byte, off int, otherwise Outcome) (int, uint16, Outcome) {
 	if len(d) <= off {
 		return 0, 0, Malformed
@@ -220,7 +219,7 @@ func byVersion(d []byte, off int, otherwise Outcome) (int, uint16, Outcome) {
 	return 0, 0, otherwise
 }
 
-// ipv4 reads the header at off (RFC 791) of a frame that held wire bytes.
+// ipv4 reads the IPv4 header (RFC 791) at off, of a frame with wire bytes.
 func (p *Packet) ipv4(f *Frame, off, wire int) {
 	h := f.Data[off:]
 	if len(h) < ipv4HeaderLen || h[0]>>4 != 4 {
@@ -242,7 +241,7 @@ func (p *Packet) ipv4(f *Frame, off, wire int) {
 	}
 }
 
-// ipv6 reads the header at off (RFC 8200) of a frame that held wire bytes.
+// ipv6 reads the IPv6 header (RFC 8200) at off, of a frame with wire bytes.
 func (p *Packet) ipv6(f *Frame, off, wire int) {
 	h := f.Data[off:]
 	if len(h) < ipv6HeaderLen || h[0]>>4 != 6 {
@@ -254,16 +253,23 @@ func (p *Packet) ipv6(f *Frame, off, wire int) {
 		total = held
 	}
 	p.Source, p.Destination = netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
+	end, jumbo := ipv6HeaderLen, false
 	p.Bytes, p.Outcome, p.Protocol = int64(total), Counted, h[6]
 	if isExtension(h[6]) {
-		p.Protocol = upperProtocol(h)
+		p.Protocol, end, jumbo = extensions(h)
 	}
 	if f.Segments.Size > 0 {
-		p.splitIPv6(f, off)
+		transport := off + end
+		if jumbo {
+			// Linux may add this option to IPv6 BIG TCP. No packet on the wire has it (include/net/ipv6.h, ipv6_has_hopopt_jumbo).
+			p.Bytes -= jumboLen
+			off += jumboLen
+		}
+		p.split(f, off, transport)
 	}
 }
 
-// IPv6 extension headers that may stand before a transport header (IANA, IPv6 Extension Header Types).
+// IPv6 extension headers that are followed (IANA, IPv6 Extension Header Types).
 const (
 	hopByHop    = 0
 	routing     = 43
@@ -278,27 +284,31 @@ func isExtension(protocol byte) bool {
 	return all>>protocol&1 != 0 // 0 from 64 on
 }
 
-// upperProtocol gives the protocol behind the extension headers of an IPv6 packet. Of a fragment but the first, its own header says
-// what the first begins with (RFC 8200, section 4.5).
-func upperProtocol(h []byte) uint8 {
-	next, at := h[6], ipv6HeaderLen
-	for range maxExtensions {
-		if !isExtension(next) {
-			return next
-		}
-		if len(h) < at+8 {
-			return NoProtocol
+// extensions follows the extension headers of an IPv6 packet. It returns the protocol behind them ([NoProtocol] if they were not all
+// captured or are too many), the offset where they end, as far as they were followed, and whether one is the jumbo option of a merged
+// segment.
+func extensions(h []byte) (protocol uint8, end int, jumbo bool) {
+	next, end := h[6], ipv6HeaderLen
+	known := false
+	for n := 0; isExtension(next); n++ {
+		if n == maxExtensions || len(h) < end+8 {
+			next = NoProtocol
+			break
 		}
 		length := 8
 		if next != fragment {
-			length += int(h[at+1]) * 8
-		} else if binary.BigEndian.Uint16(h[at+2:])&^7 != 0 {
-			return h[at]
+			length += int(h[end+1]) * 8
+		} else if !known && binary.BigEndian.Uint16(h[end+2:])&^7 != 0 {
+			// This is not the first fragment. Its header tells how the packet goes on in the first one (RFC 8200, section 4.5).
+			protocol, known = h[end], true
 		}
-		next, at = h[at], at+length
+		if next == hopByHop && length == jumboLen && h[end+2] == 0xc2 && binary.BigEndian.Uint16(h[4:]) == 0 {
+			jumbo = true
+		}
+		next, end = h[end], end+length
 	}
-	if isExtension(next) {
-		return NoProtocol
+	if !known {
+		protocol = next
 	}
-	return next
+	return protocol, end, jumbo
 }

@@ -5,38 +5,38 @@ import (
 	"math/bits"
 )
 
-// Link is a link layer: what a frame's bytes begin with.
+// Link is a link layer: the header that a frame begins with.
 type Link uint8
 
 // The link layers that can be decoded.
 const (
 	LinkUnknown  Link = iota // none of the below: every frame is malformed
 	LinkEthernet             // destination, source, EtherType
-	LinkNone                 // no link header: Frame.EtherType tells what the data is
+	LinkNone                 // no link header: Frame.EtherType is the type of the data
 	LinkRaw                  // no link header: the first nibble is the version of IP
 	LinkIPv4                 // no link header, IPv4 only
 	LinkIPv6                 // no link header, IPv6 only
 	LinkNull                 // BSD loopback: an address family in the byte order of the machine that captured
 	LinkLoop                 // OpenBSD loopback: an address family in network byte order
 	LinkPPP                  // PPP, with or without the address and control bytes of HDLC framing
-	LinkPPPDir               // PPP behind a byte that tells the direction
+	LinkPPPDir               // PPP behind a byte for the direction
 	LinkPPPoE                // PPPoE session header without Ethernet
 	LinkSLL                  // Linux cooked capture, version 1
 	LinkSLL2                 // Linux cooked capture, version 2
 )
 
-// linkTypes has the numbers of capture files (https://www.tcpdump.org/linktypes.html). 12 and 14 are the values of DLT_RAW
-// on systems that wrote them to files as they were.
+// linkTypes has the numbers of capture files (https://www.tcpdump.org/linktypes.html). 12 and 14 are values of DLT_RAW that some systems
+// write to files.
 var linkTypes = map[uint32]Link{
 	0: LinkNull, 1: LinkEthernet, 9: LinkPPP, 12: LinkRaw, 14: LinkRaw, 50: LinkPPP, 51: LinkPPPoE, 101: LinkRaw,
 	108: LinkLoop, 113: LinkSLL, 204: LinkPPPDir, 228: LinkIPv4, 229: LinkIPv6, 276: LinkSLL2,
 }
 
-// LinkOfType gives the link layer of a capture file's LINKTYPE_ number, LinkUnknown if it is not supported.
+// LinkOfType returns the link layer of a capture file's LINKTYPE_ number, LinkUnknown if it is not supported.
 func LinkOfType(linkType uint32) Link { return linkTypes[linkType] }
 
-// open reads the link header that d begins with. On Counted, what follows it begins at the returned offset and is of the
-// returned EtherType; LinkNone passes etherType on.
+// open reads the link header of a frame. If the outcome is Counted, it returns the offset and EtherType of what follows; for LinkNone that
+// is etherType.
 func (l Link) open(d []byte, etherType uint16) (int, uint16, Outcome) {
 	switch l {
 	case LinkEthernet:
@@ -65,7 +65,7 @@ func (l Link) open(d []byte, etherType uint16) (int, uint16, Outcome) {
 	return 0, 0, Malformed
 }
 
-// typed reads a header of n bytes with an EtherType at at.
+// typed reads a header of n bytes with an EtherType at offset at.
 func typed(d []byte, at, n int) (int, uint16, Outcome) {
 	if len(d) < n {
 		return 0, 0, Malformed
@@ -73,7 +73,7 @@ func typed(d []byte, at, n int) (int, uint16, Outcome) {
 	return n, binary.BigEndian.Uint16(d[at:]), Counted
 }
 
-// framed reads PPP at off, behind the address and control bytes 0xff 0x03 of HDLC framing if they are there (RFC 1662).
+// framed reads PPP at off, behind the address and control bytes 0xff 0x03 of HDLC framing, if any (RFC 1662).
 func framed(d []byte, off int) (int, uint16, Outcome) {
 	if len(d) >= off+2 && d[off] == 0xff && d[off+1] == 0x03 {
 		off += 2
@@ -82,8 +82,8 @@ func framed(d []byte, off int) (int, uint16, Outcome) {
 }
 
 // loopback reads an address family of four bytes. AF_INET is 2 on every system; AF_INET6 is 10 on Linux, 23 on Windows,
-// 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS (https://www.tcpdump.org/linktypes.html). No family has a number
-// over 65535, so that the byte order of the machine that captured shows; some wrote an EtherType instead.
+// 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS (https://www.tcpdump.org/linktypes.html). No family is over 65535, which
+// tells the byte order of the machine that captured. Some systems write an EtherType instead.
 func loopback(d []byte, anyOrder bool) (int, uint16, Outcome) {
 	if len(d) < 4 {
 		return 0, 0, Malformed

@@ -287,7 +287,8 @@ func (g *Grouping) Coarser(l Values) Values {
 	return l&^(vlanField|interfaceField) | g.rest&(vlanField|interfaceField)
 }
 
-// ParseHostBits reads a prefix length such as /24, of addresses with so many bits, and returns how many are left. It is 0 for an empty text.
+// ParseHostBits reads a prefix length such as /24, of addresses with so many bits, and returns how many are left. It is 0 for an empty
+// text.
 func ParseHostBits(s string, bits int) (int, error) {
 	if s = strings.TrimSpace(s); s == "" {
 		return 0, nil

@@ -5,8 +5,8 @@ import (
 	"promflow/capture/frame"
 )
 
-// To read and decode takes a third of the time, and to count, which waits for the memory of one address after another, the
-// rest. Each has a goroutine of its own, and a few batches of packets go around between them.
+// Reading and decoding takes a third of the time. Counting, which waits for the memory of each address, takes the rest. Both have a
+// goroutine, and exchange a few batches of packets.
 const (
 	batchSize = 512 // packets
 	batches   = 8
@@ -14,7 +14,7 @@ const (
 
 // counting is a goroutine that counts packets.
 type counting struct {
-	batch      []frame.Packet // is being filled
+	batch      []frame.Packet // that is being filled
 	full, free chan []frame.Packet
 	done       chan struct{}
 }
@@ -43,7 +43,7 @@ func startCounting(c *capture.Counter) *counting {
 	return n
 }
 
-// add has a packet counted, at the latest after the next flush.
+// add adds a packet to the batch.
 func (n *counting) add(p *frame.Packet) {
 	n.batch = append(n.batch, *p)
 	if len(n.batch) == cap(n.batch) {
@@ -51,7 +51,7 @@ func (n *counting) add(p *frame.Packet) {
 	}
 }
 
-// flush hands over what was added.
+// flush hands over the batch.
 func (n *counting) flush() {
 	if len(n.batch) > 0 {
 		n.full <- n.batch
@@ -59,7 +59,7 @@ func (n *counting) flush() {
 	}
 }
 
-// end returns when everything that was added is counted.
+// end returns when all packets are counted.
 func (n *counting) end() {
 	n.flush()
 	close(n.full)

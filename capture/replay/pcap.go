@@ -26,12 +26,12 @@ type pcap struct {
 	linkType  uint32
 	link      frame.Link
 
-	// Before version 2.3 the original length stood before the captured one. Files of version 2.3 have either, and those of
-	// which the captured length seems greater are taken for swapped (libpcap, sf-pcap.c).
+	// Before version 2.3 the original length is before the captured length. Files of version 2.3 may have either order: if the captured length
+	// is greater than the original one, they are swapped (libpcap, sf-pcap.c).
 	swapped, maybeSwapped bool
 }
 
-// pcapMagicOf gives the magic number that h begins with, as it reads in the file's byte order.
+// pcapMagicOf returns the magic number at the start of h, and the byte order of the file.
 func pcapMagicOf(h []byte) (magic uint32, order byteOrder, ok bool) {
 	for _, order := range []byteOrder{false, true} {
 		switch magic := order.uint32(h); magic {
@@ -47,8 +47,7 @@ func isPcap(h []byte) bool {
 	return ok
 }
 
-// newPcap reads a file header, which is known to begin with a magic number. Time zone, accuracy and snap length that it
-// has, too, do not matter.
+// newPcap reads a file header, which must begin with a magic number. It ignores time zone, accuracy and snap length.
 func newPcap(h []byte) (*pcap, error) {
 	magic, order, _ := pcapMagicOf(h)
 	major, minor := order.uint16(h[4:]), order.uint16(h[6:])
@@ -85,5 +84,5 @@ func (p *pcap) next(b []byte, r *record) (int64, error) {
 }
 
 func errTooLong(captured uint32) error {
-	return fmt.Errorf("claims %d captured bytes, more than the %d that are sensible", captured, maxCaptured)
+	return fmt.Errorf("claims %d captured bytes, more than the limit of %d", captured, maxCaptured)
 }

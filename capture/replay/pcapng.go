@@ -19,7 +19,7 @@ const (
 const (
 	blockHeaderLen  = 8          // type and length of the block
 	blockTrailerLen = 4          // the length again
-	pcapngByteOrder = 0x1a2b3c4d // how it reads in the byte order of its section
+	pcapngByteOrder = 0x1a2b3c4d // in the byte order of its section
 	pcapngMajor     = 1
 	maxInterfaces   = 1 << 16 // of a section
 	sectionLen      = 16      // byte order, version, section length
@@ -45,14 +45,14 @@ func isPcapng(h []byte) bool { return byteOrder(false).uint32(h) == blockSection
 func (p *pcapng) unit() string { return "block" }
 
 func (p *pcapng) next(b []byte, r *record) (int64, error) {
-	if len(b) < blockHeaderLen+blockTrailerLen { // of the shortest block; of a section, up to its byte order
+	if len(b) < blockHeaderLen+blockTrailerLen { // the shortest block, or a section up to its byte order
 		return blockHeaderLen + blockTrailerLen, nil
 	}
 	kind := p.order.uint32(b)
 	if kind == blockSection {
 		p.order = byteOrder(byteOrder(true).uint32(b[8:]) == pcapngByteOrder)
 		if p.order.uint32(b[8:]) != pcapngByteOrder {
-			return 0, errors.New("does not tell the byte order of its section")
+			return 0, errors.New("has no valid byte order")
 		}
 	}
 	size := p.order.uint32(b[4:])
@@ -62,8 +62,7 @@ func (p *pcapng) next(b []byte, r *record) (int64, error) {
 	if len(b) < int(min(size, bufferSize)) {
 		return int64(size), nil
 	}
-	// A block longer than the buffer is used without a look at its end. If its length is wrong, what seems to follow it
-	// is no block.
+	// The end of a block that is longer than the buffer is not checked. If its length is wrong, no valid block follows.
 	body := b[blockHeaderLen:]
 	if int64(size) <= int64(len(b)) {
 		body = b[blockHeaderLen : size-blockTrailerLen]
@@ -75,14 +74,14 @@ func (p *pcapng) next(b []byte, r *record) (int64, error) {
 	return int64(size), p.block(kind, body, size-blockHeaderLen-blockTrailerLen, r)
 }
 
-// block reads a block from its body, of which b has all of its size bytes, or as much as fits in the buffer.
+// block reads a block. Its body has size bytes, of which b has those that fit in the buffer.
 func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 	switch kind {
 	case blockSection:
 		if len(b) < sectionLen {
 			return errTooShort
 		}
-		// The draft has readers take 1.2, which some tools write, for 1.0.
+		// Some tools write 1.2, which the draft wants readers to take as 1.0.
 		if major, minor := p.order.uint16(b[4:]), p.order.uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
 			return fmt.Errorf("has pcapng version %d.%d, which is not supported", major, minor)
 		}
@@ -92,7 +91,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 			return errTooShort
 		}
 		if len(p.interfaces) == maxInterfaces {
-			return fmt.Errorf("describes an interface more than the %d that are sensible", maxInterfaces)
+			return fmt.Errorf("describes more than %d interfaces, which is not supported", maxInterfaces)
 		}
 		linkType := uint32(p.order.uint16(b))
 		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.uint32(b[4:])})
@@ -101,7 +100,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 			return errTooShort
 		}
 		id := p.order.uint32(b)
-		if kind == blockOldPacket { // what follows is a count of drops
+		if kind == blockOldPacket { // a count of drops follows
 			id = uint32(p.order.uint16(b))
 		}
 		captured, original := p.order.uint32(b[12:]), p.order.uint32(b[16:])

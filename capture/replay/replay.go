@@ -1,21 +1,19 @@
 // Package replay counts the packets of capture files.
 //
-// It reads, by what a stream begins with and as a stream, so that a pipe will do:
+// It detects the format by the first bytes, and reads files as streams, so that they may be pipes:
 //
 //   - pcap in the versions that libpcap reads (2.0 to 2.4, and the 543.0 of DG/UX), in both byte orders, with time stamps in
 //     microseconds or nanoseconds, and in the modified format of Alexey Kuznetzov (draft-ietf-opsawg-pcap, pcap-savefile(5),
 //     libpcap's sf-pcap.c);
-//   - pcapng 1.0, with any number of sections, each in a byte order of its own, and of interfaces, each of a link type of
-//     its own. Enhanced, simple and the old packet blocks count, all that does not hold packets is skipped
-//     (draft-ietf-opsawg-pcapng);
-//   - either of them compressed with gzip (RFC 1952) or zstd (RFC 8878), in any number of members or frames.
+//   - pcapng 1.0, with any number of sections and interfaces. Each section has its byte order, and each interface its link type. Enhanced,
+//     simple and old packet blocks count, other blocks are skipped (draft-ietf-opsawg-pcapng);
+//   - both compressed with gzip (RFC 1952) or zstd (RFC 8878), in any number of members or frames.
 //
-// Time stamps and options are not looked at.
+// Time stamps and options are ignored.
 //
-// Nothing that a file says makes the reader panic, loop or allocate: packets are decoded where they lie in a buffer of 256
-// KiB, what exceeds it of a longer record is read past, and a section has at most 65536 interfaces. Only zstd takes as much
-// memory as the file asks for, up to windows of 128 MiB, the limit of the zstd command. A packet has at most 16 MiB; the snap
-// lengths in headers are not relied on.
+// No file makes the reader panic, loop or take memory without limit. Packets are decoded in a buffer of 256 KiB, and what a longer record
+// has beyond that is skipped. A section has up to 65536 interfaces, and a packet up to 16 MiB, whatever the snap lengths in headers. Only
+// zstd takes as much memory as a file asks for, with windows of up to 128 MiB, the limit of the zstd command.
 package replay
 
 import (
@@ -42,31 +40,29 @@ import (
 const (
 	bufferSize    = 1 << 18   // of unpacked data
 	inputSize     = 1 << 16   // of the buffer in front of a decompressor
-	maxCaptured   = 16 << 20  // bytes of a packet; libpcap writes up to 256 KiB, Linux has packets of 512 KiB (BIG TCP)
+	maxCaptured   = 16 << 20  // bytes of a packet; libpcap writes up to 256 KiB, and BIG TCP packets of Linux have up to 512 KiB
 	maxZstdWindow = 128 << 20 // bytes
 	maxListed     = 8         // link types in an error
 )
 
-// supported names the link types of frame.LinkOfType.
+// supported lists the link types that package frame supports.
 const supported = "Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2)"
 
-// Count reads the capture file r, of which name says where it is from, and counts its packets with c. It locks c for a
-// batch of packets at a time, never while it reads, and allocates nothing per packet. How far it has got, c
-// says at any time from another goroutine ([capture.Counter.Outcomes]): each packet of a file has exactly one outcome.
+// Count counts the packets of the capture file r with c. It locks c for each batch of packets, not while it reads, and allocates nothing
+// per packet. Meanwhile [capture.Counter.Outcomes] tells how many packets were counted: each packet has exactly one outcome.
 //
-// The error is nil at the end of a sound file. Otherwise it begins with name and says what is wrong, and where: at which
-// packet of a pcap or block of a pcapng file, and at which byte, after decompression. All packets before that are counted.
-// Packets of a link type that is not supported count as malformed, and once the file is read to its end they are an
-// error, too.
+// The error is nil at the end of a valid file. Otherwise it begins with name, and has what is wrong and where: the packet of a pcap file or
+// block of a pcapng file, and the byte after decompression. All packets before this place are counted. Packets of a link type that is not
+// supported count as malformed, and are an error at the end of the file, too.
 //
-// When ctx ends, the error wraps ctx.Err() and says how many packets were counted. A read that blocks is not interrupted.
+// When ctx ends, the error wraps ctx.Err() and has the number of packets that were counted. A read that blocks is not interrupted.
 func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) error {
 	in, closeInput, err := decompress(r)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer closeInput()
-	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c)}
+	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c), unsupported: map[uint32]int64{}}
 	err = f.run(ctx)
 	f.out.end()
 	if len(f.unsupported) > 0 {
@@ -82,7 +78,7 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) er
 	return nil
 }
 
-// interruptedError says how far a file was counted when its context ended.
+// interruptedError has how many packets were counted when the context ended.
 type interruptedError struct {
 	packets int64
 	err     error
@@ -95,7 +91,7 @@ func (e *interruptedError) Unwrap() error { return e.err }
 
 var errNoHeader = errors.New("ends inside its header")
 
-// decompress gives what r holds, and a function that frees what that took.
+// decompress returns the decompressed data of r, and a function that releases the decompressor.
 func decompress(r io.Reader) (io.Reader, func(), error) {
 	in := bufio.NewReaderSize(r, inputSize)
 	magic, err := in.Peek(4)
@@ -124,7 +120,7 @@ func decompress(r io.Reader) (io.Reader, func(), error) {
 	return in, func() {}, nil
 }
 
-// isZstd tells whether a frame begins here, or one that is to be skipped: parallel compressors put their own first.
+// isZstd tells whether a zstd frame begins here, or a skippable frame: parallel compressors begin with one.
 func isZstd(magic []byte) bool {
 	if len(magic) < 4 {
 		return false
@@ -133,7 +129,7 @@ func isZstd(magic []byte) bool {
 	return m == 0xfd2fb528 || m&^0xf == 0x184d2a50
 }
 
-// unpacked says of errors that they are about compressed data.
+// unpacked adds to errors that the data is compressed.
 type unpacked struct{ io.Reader }
 
 func (u unpacked) Read(b []byte) (int, error) {
@@ -144,26 +140,25 @@ func (u unpacked) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A format reads one file format. It does no I/O and keeps nothing of what it is given.
+// A format reads one file format. It does no I/O, and does not keep the bytes that it reads.
 type format interface {
-	// next reads the record that b begins with into r and gives its size in the file. If b is shorter than that size, and
-	// shorter than bufferSize, then r is not valid: next wants to be called again with the size it gave, or bufferSize if
-	// that is less, and may then give a greater one.
+	// next reads the record at the start of b into r, and returns its size in the file. If b is shorter than this size and shorter than
+	// bufferSize, r is not valid: then next must be called again with so many bytes, or with bufferSize bytes if that is less. It may then
+	// return a greater size.
 	next(b []byte, r *record) (size int64, err error)
 
 	// unit is what the format calls a record.
 	unit() string
 }
 
-// record is a record of a capture file. Only those that are packets have a frame.
+// record is a record of a capture file. Only a packet has a frame.
 type record struct {
 	isPacket bool
-	linkType uint32 // the file's number
+	linkType uint32 // the number in the file
 	frame    frame.Frame
 }
 
-// setPacket makes r a packet whose captured bytes data begins with, or as many of them as fit in the buffer: far more than
-// the headers that are decoded.
+// setPacket makes r a packet. Its captured bytes are the first of data, as far as the buffer has them: far more than the headers.
 func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captured, original uint32) {
 	r.isPacket, r.linkType = true, linkType
 	r.frame.Link = link
@@ -194,19 +189,19 @@ func (o byteOrder) uint32(b []byte) uint32 {
 type file struct {
 	r          io.Reader
 	buf        []byte
-	begin, end int   // of what is in buf and not yet used
-	base       int64 // where in the file buf begins
+	begin, end int   // of the bytes in buf that are not used yet
+	base       int64 // offset of buf in the file
 
 	format  format
 	out     *counting
 	record  record
-	packet  frame.Packet // what the record counts for
-	start   int64        // where in the file the record begins
-	rest    int64        // bytes of the record that are still to be passed over
+	packet  frame.Packet // what the record counts as
+	start   int64        // offset of the record in the file
+	rest    int64        // bytes of the record that are not skipped yet
 	records int64        // before this one
 	packets int64
 
-	unsupported map[uint32]int64 // link type to packets
+	unsupported map[uint32]int64 // packets by link type
 }
 
 // run counts the whole file.
@@ -235,9 +230,9 @@ func (f *file) run(ctx context.Context) error {
 	}
 }
 
-// open finds out the format.
+// open detects the format.
 func (f *file) open() error {
-	err := f.fill(pcapHeaderLen) // a pcapng file is no shorter
+	err := f.fill(pcapHeaderLen) // a pcapng file has at least as many bytes
 	head := f.buf[:f.end]
 	switch {
 	case err == io.EOF:
@@ -257,7 +252,7 @@ func (f *file) open() error {
 	return err
 }
 
-// buffered has all packets counted that are in the buffer. It returns how many bytes it needs there to go on.
+// buffered counts all packets in the buffer. It returns how many bytes it needs there for the next one.
 func (f *file) buffered() (need int, err error) {
 	for {
 		if f.rest == 0 {
@@ -286,7 +281,7 @@ func (f *file) buffered() (need int, err error) {
 			f.packets++
 			f.out.add(&f.packet)
 			if f.record.frame.Link == frame.LinkUnknown {
-				f.addUnsupported()
+				f.unsupported[f.record.linkType]++
 			}
 		}
 	}
@@ -309,16 +304,9 @@ func (f *file) fill(need int) error {
 	return err
 }
 
-// where says which record is being read.
+// where is the place of the record in the file.
 func (f *file) where() string {
 	return fmt.Sprintf("%s %d (byte %d)", f.format.unit(), f.records+1, f.start)
-}
-
-func (f *file) addUnsupported() {
-	if f.unsupported == nil {
-		f.unsupported = map[uint32]int64{}
-	}
-	f.unsupported[f.record.linkType]++
 }
 
 func (f *file) unsupportedError() error {

@@ -103,8 +103,8 @@ func (s *Socket) Detach() error {
 	return s.detach()
 }
 
-// unused is an EtherType that no frame has, because it would be a length (IEEE 802.3). A socket cannot be unbound, but receives nothing if it is
-// bound to this. It is none of the kernel's own numbers, which begin at 1.
+// unused is an EtherType that no frame has, because it would be a length (IEEE 802.3). A socket cannot be unbound, but receives nothing if
+// it is bound to this. It is none of the kernel's own numbers, which begin at 1.
 const unused = 0x05ff
 
 func (s *Socket) detach() error {

@@ -76,8 +76,8 @@ func (s *subscription) list() (map[int]device, error) {
 	return devices, nil
 }
 
-// newsOf returns the report of an update. ok is false if it is about something else: bridges send such messages of their ports. The report is
-// of the device as it is now, because the update may be older than what the last list had.
+// newsOf returns the report of an update. ok is false if it is about something else: bridges send such messages of their ports. The report
+// is of the device as it is now, because the update may be older than what the last list had.
 func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error) {
 	n.device = deviceOf(u.Link)
 	if u.Family != unix.AF_UNSPEC {

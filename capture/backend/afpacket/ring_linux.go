@@ -120,7 +120,8 @@ func (r *ring) block() ([]byte, *unix.TpacketHdrV1) {
 	return b, (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
 }
 
-// wait returns once the current block is ready or the socket has an error. After the file's read deadline it returns os.ErrDeadlineExceeded.
+// wait returns once the current block is ready or the socket has an error. After the file's read deadline it returns
+// os.ErrDeadlineExceeded.
 func (r *ring) wait() error {
 	conn, err := r.File.SyscallConn()
 	if err != nil {
@@ -170,8 +171,9 @@ func (r *ring) count(c *capture.Counter) {
 	r.current = (r.current + 1) % r.blocks
 }
 
-// fill sets f to the frame whose header in the ring is at the start of b. The sockaddr_ll behind this header has the type of the interface: the
-// ring may still have frames of the one before. Only a tun device can have the type of Ethernet without its header: then bare is its index.
+// fill sets f to the frame whose header in the ring is at the start of b. The sockaddr_ll behind this header has the type of the
+// interface: the ring may still have frames of the one before. Only a tun device can have the type of Ethernet without its header: then
+// bare is its index.
 func fill(f *frame.Frame, b []byte, h *unix.Tpacket3Hdr, bare int32) {
 	start, end := uint32(h.Mac), uint32(h.Mac)+h.Snaplen
 	link := uint32(0) // length of a link header to skip

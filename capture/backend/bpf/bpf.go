@@ -1,8 +1,8 @@
 // Package bpf counts the packets of an interface of macOS, FreeBSD or OpenBSD in user space, from a device of bpf(4), the Berkeley
 // Packet Filter. It needs the right to read /dev/bpf or /dev/bpf0, /dev/bpf1 and so on, as root has it.
 //
-// The kernel copies the first [SnapLen] bytes of every frame, which is room for the headers, into a buffer. It hands the buffer over once it
-// is full or a read has waited for a tenth of a second: totals lag behind the wire by that time.
+// The kernel copies the first [SnapLen] bytes of every frame, which is room for the headers, into a buffer. It hands the buffer over once
+// it is full or a read has waited for a tenth of a second: totals lag behind the wire by that time.
 //
 //   - The device tells the link layer (BIOCGDLT). An interface with one that package frame does not support is not captured, and the
 //     error has its number.

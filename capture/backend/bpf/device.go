@@ -164,8 +164,8 @@ func (d *device) up() bool {
 
 func (d *device) close() error { return unix.Close(d.fd) }
 
-// isGone tells whether an error is that of an interface that is gone, which differs by system. OpenBSD revokes the device: then reads return EIO
-// and other calls EBADF.
+// isGone tells whether an error is that of an interface that is gone, which differs by system. OpenBSD revokes the device: then reads
+// return EIO and other calls EBADF.
 func isGone(err error) bool {
 	return slices.ContainsFunc([]error{unix.ENXIO, unix.ENODEV, unix.ENETDOWN, unix.EIO, unix.EBADF},
 		func(gone error) bool { return errors.Is(err, gone) })
@@ -184,8 +184,8 @@ func newRequest(name string) (r request) {
 
 func (r *request) flags() uint16 { return binary.NativeEndian.Uint16(r.data[:]) }
 
-// ioctl calls ioctl(2); name is the request's, for errors. Package unix has no function for any pointer. On OpenBSD, which allows system calls
-// from libc only, Go makes this one through libc (go.dev/issue/63900).
+// ioctl calls ioctl(2); name is the request's, for errors. Package unix has no function for any pointer. On OpenBSD, which allows system
+// calls from libc only, Go makes this one through libc (go.dev/issue/63900).
 func ioctl[T any](fd int, name string, request uintptr, argument *T) error {
 	if _, _, errno := unix.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
 		return fmt.Errorf("%s: %w", name, errno)

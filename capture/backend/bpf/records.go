@@ -35,7 +35,8 @@ func (l layout) next(b []byte) (data []byte, wire int, rest []byte, err error) {
 	return b[header:end], int(binary.NativeEndian.Uint32(fields[4:])), b[min(aligned, len(b)):], nil // the last record is not padded
 }
 
-// count counts the packets of all records in b, whose frames have one link layer. It allocates only for an address that is new to the table.
+// count counts the packets of all records in b, whose frames have one link layer. It allocates only for an address that is new to the
+// table.
 func (l layout) count(b []byte, link frame.Link, c *capture.Counter) error {
 	f, p := frame.Frame{Link: link}, frame.Packet{}
 	c.Lock()

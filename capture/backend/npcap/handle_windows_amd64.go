@@ -88,8 +88,8 @@ func activate(device string, promiscuous bool) (*pcap.Handle, error) {
 	return inactive.Activate()
 }
 
-// next reads a frame and decodes it to p. The data of f is not valid any more when next returns. The error is io.EOF once the handle is closed,
-// and pcap.NextErrorTimeoutExpired after the timeout.
+// next reads a frame and decodes it to p. The data of f is not valid any more when next returns. The error is io.EOF once the handle is
+// closed, and pcap.NextErrorTimeoutExpired after the timeout.
 func (h *handle) next(f *frame.Frame, p *frame.Packet) error {
 	h.reading.Lock()
 	defer h.reading.Unlock()

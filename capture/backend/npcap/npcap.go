@@ -1,9 +1,9 @@
-// Package npcap counts the packets of a Windows interface in user space. It uses Npcap (https://npcap.com), a driver that users install, and
-// package pcap of gopacket, which loads Npcap's wpcap.dll at the start of the program. Without the DLL this backend is unsupported. A DLL that
-// lacks a function, such as that of an old WinPcap, would end the program. Without cgo, package pcap is for amd64 only.
+// Package npcap counts the packets of a Windows interface in user space. It uses Npcap (https://npcap.com), a driver that users install,
+// and package pcap of gopacket, which loads Npcap's wpcap.dll at the start of the program. Without the DLL this backend is unsupported. A
+// DLL that lacks a function, such as that of an old WinPcap, would end the program. Without cgo, package pcap is for amd64 only.
 //
-// The driver copies the first [SnapLen] bytes of every frame, which is room for the headers, into a buffer. It hands the buffer over once it
-// has enough or a tenth of a second is over: totals lag behind the wire by that time.
+// The driver copies the first [SnapLen] bytes of every frame, which is room for the headers, into a buffer. It hands the buffer over once
+// it has enough or a tenth of a second is over: totals lag behind the wire by that time.
 //
 //   - Npcap names an interface by its GUID, which Windows has for the index of "Ethernet" or "Wi-Fi". The loopback interface is a device of
 //     its own, and has each packet once.
