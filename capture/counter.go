@@ -118,14 +118,14 @@ func (c *Counter) Add(addr netip.Addr, more Totals) {
 	if addr.IsValid() {
 		c.AddSeries(addr, c.table.rest, more)
 	} else {
-		c.table.other.add(more)
+		c.table.other.Add(more)
 	}
 }
 
 // AddSeries adds what a backend has counted in the kernel for an address with these labels. If the table groups by prefix, the host bits of
 // the address are 0.
 func (c *Counter) AddSeries(addr netip.Addr, of labels.Values, more Totals) {
-	c.table.totals(addr, subnets.NumberOf(addr), of).add(more)
+	c.table.totals(addr, subnets.NumberOf(addr), of).Add(more)
 }
 
 // AddOutcome adds packets to those of an outcome.

@@ -207,7 +207,7 @@ func TestChurnConservesLabelledTotals(t *testing.T) {
 				}
 				for at, series := range s.Series() {
 					sum := got[s.Hosts[at].Addr]
-					sum.add(series.Totals)
+					sum.Add(series.Totals)
 					got[s.Hosts[at].Addr] = sum
 					now[fmt.Sprint(s.Hosts[at].Addr, s.Hosts[at].Entry, series.Labels, series.Entry)] = series.Totals
 				}

@@ -112,7 +112,7 @@ func (t *Table) fold(position int) {
 	l := &s.lists[position]
 	for at := l.first; at != 0; {
 		folded := &s.all[at-1]
-		t.hosts[position].Totals.add(folded.Totals)
+		t.hosts[position].Totals.Add(folded.Totals)
 		next := folded.next
 		folded.host, folded.next, s.free = -1, s.free, at
 		at = next

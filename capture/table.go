@@ -19,7 +19,8 @@ type Totals struct {
 	ReceivePackets, TransmitPackets int64
 }
 
-func (t *Totals) add(more Totals) {
+// Add adds totals to t.
+func (t *Totals) Add(more Totals) {
 	t.ReceiveBytes += more.ReceiveBytes
 	t.TransmitBytes += more.TransmitBytes
 	t.ReceivePackets += more.ReceivePackets
@@ -181,7 +182,7 @@ func (t *Table) add(addr netip.Addr, hash uint64) int {
 // evict adds the totals of the host at a position to other, and takes it out of the index.
 func (t *Table) evict(position int) {
 	t.fold(position)
-	t.other.add(t.hosts[position].Totals)
+	t.other.Add(t.hosts[position].Totals)
 	mask := uint64(len(t.index) - 1)
 	gap := t.hashOf(position) & mask
 	for uint32(t.index[gap]) != uint32(position+1) {

@@ -93,9 +93,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 				g, monitored := grouping(t, list, bits)
 				here, there := link(t)
 				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
-				c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
-				r := openSource(t, c, here, table)
-				r.attach(here.Interface("here"))
+				r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
 				r.run()
 				reference, plain := capture.NewCounter(want, monitored, excluded), expect(monitored, excluded)
 				reference.SeenOn("here")
@@ -124,19 +122,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 				}
 				r.seen(plain.packets())
 				r.stop()
-				got, wanted := bySeries(table), bySeries(want)
-				if !maps.Equal(got, wanted) {
-					for _, series := range slices.Sorted(maps.Keys(wanted)) {
-						if got[series] != wanted[series] {
-							t.Errorf("%s has %+v, want %+v", series, got[series], wanted[series])
-						}
-					}
-					for series, totals := range got {
-						if _, ok := wanted[series]; !ok {
-							t.Errorf("%s has %+v, want nothing", series, totals)
-						}
-					}
-				}
+				compareTotals(t, bySeries(table), bySeries(want))
 				if bits == (labels.HostBits{}) {
 					compareTotals(t, byAddress(table), totals(plain.table))
 				}
@@ -150,10 +136,7 @@ func byAddress(table *capture.Table) map[netip.Addr]capture.Totals {
 	all, s := totals(table), table.Snapshot()
 	for at, series := range s.Series() {
 		sum := all[s.Hosts[at].Addr]
-		sum.ReceiveBytes += series.ReceiveBytes
-		sum.TransmitBytes += series.TransmitBytes
-		sum.ReceivePackets += series.ReceivePackets
-		sum.TransmitPackets += series.TransmitPackets
+		sum.Add(series.Totals)
 		all[s.Hosts[at].Addr] = sum
 	}
 	return all
@@ -176,9 +159,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
 			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
-			source := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: monitored})
-			r := openSource(t, source, here, table)
-			r.attach(here.Interface("here"))
+			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
 			r.run()
 			s := NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
@@ -234,7 +215,7 @@ func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
 	here, there := NewNamespace(t), NewNamespace(t)
 	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
-	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored})
+	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Promiscuous: true})
 	f := UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)

@@ -69,25 +69,24 @@ type running struct {
 
 func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded subnets.Set) *running {
 	t.Helper()
-	r := open(t, b, n, name, 1000, monitored, excluded)
+	r := open(t, b, n, name, capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
 	r.run()
 	return r
 }
 
-// open opens a source on an interface that is not run yet, with room for limit addresses.
-func open(t *testing.T, b capture.Backend, n *Namespace, name string, limit int, monitored, excluded subnets.Set) *running {
+// open opens a source on an interface. It does not run yet.
+func open(t *testing.T, b capture.Backend, n *Namespace, name string, config capture.Config) *running {
 	t.Helper()
-	table := capture.NewTable(limit, 0)
-	c := openCapture(t, b, n, 1, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
-	r := openSource(t, c, n, table)
+	config.Promiscuous = true
+	r := openSource(t, openCapture(t, b, n, 1, config), n, config.Table)
 	r.attach(n.Interface(name))
 	return r
 }
 
-// openCapture prepares to capture on interfaces of the namespace. The test's end closes it.
+// openCapture prepares to capture on interfaces of the namespace, until the end of the test.
 func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, config capture.Config) (c capture.Capture) {
 	t.Helper()
-	config.Promiscuous, config.Log = true, slog.New(slog.NewTextHandler(t.Output(), nil))
+	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	err := n.Do(func() (err error) {
 		c, err = b.Open(config, interfaces)
 		return err
@@ -216,7 +215,8 @@ func (e expectation) compare(t *testing.T, r *running) {
 	compareTotals(t, totals(r.table), totals(e.table))
 }
 
-func compareTotals(t *testing.T, got, want map[netip.Addr]capture.Totals) {
+// compareTotals compares totals by address or series.
+func compareTotals[K comparable](t *testing.T, got, want map[K]capture.Totals) {
 	t.Helper()
 	for addr, w := range want {
 		if got[addr] != w {
@@ -309,7 +309,7 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 				t.Fatal(err)
 			}
 			here, there := link(t)
-			r := open(t, b, here, "here", limit, within, subnets.Set{})
+			r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: within})
 			r.run()
 			s := NewSender(t, there, "there")
 			var packets int64
@@ -327,10 +327,7 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 			}
 			var sum capture.Totals
 			for addr, h := range totals(r.table) {
-				sum.ReceivePackets += h.ReceivePackets
-				sum.TransmitPackets += h.TransmitPackets
-				sum.ReceiveBytes += h.ReceiveBytes
-				sum.TransmitBytes += h.TransmitBytes
+				sum.Add(h)
 				if addr.IsValid() && (h.ReceivePackets+h.TransmitPackets)%rounds != 0 {
 					t.Errorf("%v has %+v: some of what it moved is elsewhere", addr, h)
 				}
@@ -617,7 +614,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 
 func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := open(t, b, here, "here", 1000, monitored, excluded)
+	r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
 	const count = 200_000
 	s := NewSender(t, there, "there")
 	f := Frames()[0]
@@ -666,8 +663,7 @@ func survivesDown(t *testing.T, b capture.Backend) {
 // survivesDeletion has the interface deleted and made anew again and again, which is what a source is attached to again.
 func survivesDeletion(t *testing.T, b capture.Backend) {
 	const cycles, perCycle = 20, 50
-	here, there := NewNamespace(t), NewNamespace(t)
-	here.Veth("here", there, "there")
+	here, there := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
 	for cycle := range int64(cycles) {
 		s := NewSender(t, there, "there")
@@ -728,7 +724,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 func countsSeveral(t *testing.T, b capture.Backend) {
 	here, there := NewNamespace(t), NewNamespace(t)
 	table := capture.NewTable(1000, 0)
-	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
+	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded, Promiscuous: true})
 	var all []*running
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)
@@ -775,9 +771,7 @@ func expires(t *testing.T, b capture.Backend) {
 			}
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)
-			c := openCapture(t, b, here, 1, capture.Config{Table: table, Monitored: within})
-			r := openSource(t, c, here, table)
-			r.attach(here.Interface("here"))
+			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: within})
 			r.run()
 			s := NewSender(t, there, "there")
 			var sent int64
@@ -852,19 +846,8 @@ func noticesDeletion(t *testing.T, b capture.Backend) {
 func isPromiscuous(t *testing.T, b capture.Backend) {
 	for _, on := range []bool{true, false} {
 		here, _ := link(t)
-		var source capture.Source
-		var c capture.Capture
-		err := here.Do(func() (err error) {
-			c, err = b.Open(capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: on, Log: slog.New(slog.DiscardHandler)}, 1)
-			if err != nil {
-				return err
-			}
-			source, err = c.Open()
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := openCapture(t, b, here, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: on})
+		source := openSource(t, c, here, nil).source
 		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
 		for range 2 {
 			if err := source.Attach(here.Interface("here")); err != nil {
@@ -880,7 +863,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 		if is() {
 			t.Error("promiscuous after the end")
 		}
-		if err := errors.Join(source.Close(), c.Close()); err != nil {
+		if err := source.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -888,7 +871,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
 	n := NewNamespace(t)
-	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored})
+	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: true})
 	r := openSource(t, c, n, nil)
 	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {

@@ -3,6 +3,7 @@ package frametest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -14,118 +15,107 @@ import (
 // Shape is a kind of packet that can be merged.
 type Shape struct {
 	Name      string
-	packet    func(t testing.TB, payload []byte) []byte // from the IP header on, as on the wire
+	headers   func(t testing.TB) stack // from the IP header on, as on the wire
 	V6, UDP   bool
-	Transport int               // where its innermost transport header begins, if the kernel has to tell
-	Protocol  layers.IPProtocol // of its outermost IP header, behind extension headers
+	Transport int               // offset of the innermost transport header, if the kernel has to tell
+	Protocol  layers.IPProtocol // of the outermost IP header, behind extension headers
 }
 
-// transport completes a transport layer, whose checksum covers the addresses of ip.
-func transport[L interface {
+type stack = []gopacket.SerializableLayer
+
+// packet is a packet with this payload.
+func (s Shape) packet(t testing.TB, payload []byte) []byte {
+	return Build(t, append(s.headers(t), gopacket.Payload(payload))...)
+}
+
+// over is a transport header behind an IP header, whose addresses its checksum covers.
+func over[IP interface {
+	gopacket.SerializableLayer
+	gopacket.NetworkLayer
+}, L interface {
 	gopacket.SerializableLayer
 	SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-}](t testing.TB, ip gopacket.NetworkLayer, l L) L {
+}](t testing.TB, ip IP, l L) stack {
 	t.Helper()
 	if err := l.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return stack{ip, l}
 }
 
 // Shapes are the kinds of packets that are merged.
 func Shapes() []Shape {
-	// timestamps are the options of nearly every TCP segment: a header of 32 bytes.
+	const (
+		tcp = layers.IPProtocolTCP
+		udp = layers.IPProtocolUDP
+		gre = layers.IPProtocolGRE
+		v4  = layers.IPProtocolIPv4
+		v6  = layers.IPProtocolIPv6
+	)
+	plain := func() *layers.TCP { return &layers.TCP{SrcPort: 443, DstPort: 50000, ACK: true} }
+	// timestamps has the options of nearly every TCP segment: a header of 32 bytes.
 	timestamps := func() *layers.TCP {
 		return &layers.TCP{SrcPort: 443, DstPort: 50000, ACK: true, Options: []layers.TCPOption{
 			{OptionType: layers.TCPOptionKindNop}, {OptionType: layers.TCPOptionKindNop},
 			{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)},
 		}}
 	}
-	plain := func() *layers.TCP { return &layers.TCP{SrcPort: 443, DstPort: 50000, ACK: true} }
 	quic := func() *layers.UDP { return &layers.UDP{SrcPort: 443, DstPort: 50000} }
+	tunnel := func(port layers.UDPPort) *layers.UDP { return &layers.UDP{SrcPort: 1, DstPort: port} }
 
 	return []Shape{
-		{Name: "TCP over IPv4", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip4Header(layers.IPProtocolTCP)
-			return Build(t, ip, transport(t, ip, plain()), gopacket.Payload(payload))
+		{Name: "TCP over IPv4", Protocol: tcp, headers: func(t testing.TB) stack { return over(t, ip4Header(tcp), plain()) }},
+		{Name: "TCP with timestamps over IPv4", Protocol: tcp, headers: func(t testing.TB) stack {
+			return over(t, ip4Header(tcp), timestamps())
 		}},
-		{Name: "TCP with timestamps over IPv4", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip4Header(layers.IPProtocolTCP)
-			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
-		}},
-		{Name: "TCP over IPv4 with options", Protocol: layers.IPProtocolTCP, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip4Header(layers.IPProtocolTCP)
+		{Name: "TCP over IPv4 with options", Protocol: tcp, headers: func(t testing.TB) stack {
+			ip := ip4Header(tcp)
 			ip.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 11, OptionData: make([]byte, 9)}}
-			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
+			return over(t, ip, timestamps())
 		}},
-		{Name: "UDP over IPv4", Protocol: layers.IPProtocolUDP, UDP: true, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip4Header(layers.IPProtocolUDP)
-			return Build(t, ip, transport(t, ip, quic()), gopacket.Payload(payload))
+		{Name: "UDP over IPv4", Protocol: udp, UDP: true, headers: func(t testing.TB) stack { return over(t, ip4Header(udp), quic()) }},
+		{Name: "TCP over IPv6", Protocol: tcp, V6: true, headers: func(t testing.TB) stack { return over(t, ip6Header(tcp), timestamps()) }},
+		{Name: "TCP over IPv6 with extension headers", Protocol: tcp, V6: true, headers: func(t testing.TB) stack {
+			// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16.
+			extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
+			headers := over(t, ip6Header(layers.IPProtocolIPv6HopByHop), plain())
+			return slices.Insert(headers, 1, gopacket.SerializableLayer(gopacket.Payload(extensions)))
 		}},
-		{Name: "TCP over IPv6", Protocol: layers.IPProtocolTCP, V6: true, packet: func(t testing.TB, payload []byte) []byte {
-			ip := ip6Header(layers.IPProtocolTCP)
-			return Build(t, ip, transport(t, ip, timestamps()), gopacket.Payload(payload))
+		{Name: "UDP over IPv6", Protocol: udp, V6: true, UDP: true, headers: func(t testing.TB) stack {
+			return over(t, ip6Header(udp), quic())
 		}},
-		{Name: "TCP over IPv6 with extension headers", Protocol: layers.IPProtocolTCP, V6: true,
-			packet: func(t testing.TB, payload []byte) []byte {
-				ip := ip6Header(layers.IPProtocolTCP)
-				// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16 stand before TCP.
-				extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
-				d := Build(t, ip, transport(t, ip, plain()), gopacket.Payload(payload))
-				d = Concat(d[:40], extensions, d[40:])
-				d[6] = 0
-				binary.BigEndian.PutUint16(d[4:], uint16(len(d)-40))
-				return d
+		{Name: "TCP over IPv6 in VXLAN over IPv4", Protocol: udp, Transport: 20 + 8 + 8 + 14 + 40, headers: func(t testing.TB) stack {
+			return slices.Concat(over(t, ip4Header(udp), tunnel(4789)), stack{&layers.VXLAN{ValidIDFlag: true}, Ethernet(layers.EthernetTypeIPv6)},
+				over(t, ip6Header(tcp), timestamps()))
+		}},
+		{Name: "TCP over IPv4 in GRE over IPv6", Protocol: gre, V6: true, Transport: 40 + 4 + 20, headers: func(t testing.TB) stack {
+			return append(stack{ip6Header(gre), &layers.GRE{Protocol: layers.EthernetTypeIPv4}}, over(t, ip4Header(tcp), plain())...)
+		}},
+		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Protocol: gre, Transport: 20 + 8 + 14 + 20,
+			headers: func(t testing.TB) stack {
+				key := &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7}
+				return append(stack{ip4Header(gre), key, Ethernet(layers.EthernetTypeIPv4)}, over(t, ip4Header(tcp), timestamps())...)
 			}},
-		{Name: "UDP over IPv6", Protocol: layers.IPProtocolUDP, V6: true, UDP: true,
-			packet: func(t testing.TB, payload []byte) []byte {
-				ip := ip6Header(layers.IPProtocolUDP)
-				return Build(t, ip, transport(t, ip, quic()), gopacket.Payload(payload))
-			}},
-		{Name: "TCP over IPv6 in VXLAN over IPv4", Protocol: layers.IPProtocolUDP, Transport: 20 + 8 + 8 + 14 + 40,
-			packet: func(t testing.TB, payload []byte) []byte {
-				outer, inner := ip4Header(layers.IPProtocolUDP), ip6Header(layers.IPProtocolTCP)
-				return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 4789}), &layers.VXLAN{ValidIDFlag: true},
-					Ethernet(layers.EthernetTypeIPv6), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
-			}},
-		{Name: "TCP over IPv4 in GRE over IPv6", Protocol: layers.IPProtocolGRE, V6: true, Transport: 40 + 4 + 20,
-			packet: func(t testing.TB, payload []byte) []byte {
-				inner := ip4Header(layers.IPProtocolTCP)
-				return Build(t, ip6Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeIPv4},
-					inner, transport(t, inner, plain()), gopacket.Payload(payload))
-			}},
-		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Protocol: layers.IPProtocolGRE, Transport: 20 + 8 + 14 + 20,
-			packet: func(t testing.TB, payload []byte) []byte {
-				inner := ip4Header(layers.IPProtocolTCP)
-				return Build(t, ip4Header(layers.IPProtocolGRE), &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7},
-					Ethernet(layers.EthernetTypeIPv4), inner, transport(t, inner, timestamps()), gopacket.Payload(payload))
-			}},
-		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", Protocol: layers.IPProtocolUDP, V6: true, UDP: true,
-			Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20, packet: func(t testing.TB, payload []byte) []byte {
-				outer, inner := ip6Header(layers.IPProtocolUDP), ip4Header(layers.IPProtocolUDP)
+		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", Protocol: udp, V6: true, UDP: true,
+			Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20, headers: func(t testing.TB) stack {
 				geneve := gopacket.Payload{2, 0, 0x65, 0x58, 0, 0, 3, 0, 1, 2, 3, 1, 0, 0, 0, 0}
 				link := Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4))[:18] // without padding
-				return Build(t, outer, transport(t, outer, &layers.UDP{SrcPort: 1, DstPort: 6081}), geneve, gopacket.Payload(link),
-					inner, transport(t, inner, quic()), gopacket.Payload(payload))
+				return slices.Concat(over(t, ip6Header(udp), tunnel(6081)), stack{geneve, gopacket.Payload(link)},
+					over(t, ip4Header(udp), quic()))
 			}},
-		{Name: "TCP over IPv6 in IPv4", Protocol: layers.IPProtocolIPv6, Transport: 20 + 40,
-			packet: func(t testing.TB, payload []byte) []byte {
-				inner := ip6Header(layers.IPProtocolTCP)
-				return Build(t, ip4Header(layers.IPProtocolIPv6), inner, transport(t, inner, plain()), gopacket.Payload(payload))
-			}},
-		{Name: "TCP over IPv4 in IPv4 in IPv6", Protocol: layers.IPProtocolIPv4, V6: true, Transport: 40 + 20 + 20,
-			packet: func(t testing.TB, payload []byte) []byte {
-				inner := ip4Header(layers.IPProtocolTCP)
-				return Build(t, ip6Header(layers.IPProtocolIPv4), ip4Header(layers.IPProtocolIPv4), inner, transport(t, inner, plain()), gopacket.Payload(payload))
-			}},
+		{Name: "TCP over IPv6 in IPv4", Protocol: v6, Transport: 20 + 40, headers: func(t testing.TB) stack {
+			return append(stack{ip4Header(v6)}, over(t, ip6Header(tcp), plain())...)
+		}},
+		{Name: "TCP over IPv4 in IPv4 in IPv6", Protocol: v4, V6: true, Transport: 40 + 20 + 20, headers: func(t testing.TB) stack {
+			return append(stack{ip6Header(v4), ip4Header(v4)}, over(t, ip4Header(tcp), plain())...)
+		}},
 	}
 }
 
-// Merged is the packet of a shape that the kernel makes of many: their headers once, then all of their payload. A length
-// that does not fit its field is 0 (BIG TCP).
+// Merged is a merged segment: the headers of its packets once, and all of their payload. A length that does not fit its field is 0 (BIG TCP).
 func (s Shape) Merged(t testing.TB, payload int) []byte {
-	d := s.packet(t, make([]byte, min(payload, 40_000)))
-	d = append(d, make([]byte, payload-min(payload, 40_000))...)
+	first := min(payload, 40_000) // what gopacket has length fields for
+	d := append(s.packet(t, make([]byte, first)), make([]byte, payload-first)...)
 	total, at := len(d), 2
 	if s.V6 {
 		total, at = total-40, 4
@@ -137,7 +127,7 @@ func (s Shape) Merged(t testing.TB, payload int) []byte {
 	return d
 }
 
-// OnTheWire is what the payload counts for when it is really cut up and put in packets.
+// OnTheWire is what the payload counts as in packets of this size.
 func (s Shape) OnTheWire(t testing.TB, payload, size int) frame.Packet {
 	want := Counted4(0)
 	if s.V6 {
