@@ -1,3 +1,2 @@
-// Package capturetest is the conformance suite of capture backends, and the network namespaces that tests with real
-// packets run in.
+// Package capturetest has the conformance suite of capture backends, and network namespaces for tests with real packets.
 package capturetest

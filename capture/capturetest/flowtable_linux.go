@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// NewFlowtable makes a flowtable in the namespace, on its devices, and in the families inet, ip and ip6 a rule by which it forwards the
-// connections of TCP and UDP. It needs nft(8).
+// NewFlowtable makes a flowtable in the namespace for some devices, and a rule that puts TCP and UDP connections into it. The family is
+// inet, ip or ip6. It needs nft(8).
 func NewFlowtable(n *Namespace, family, table, name string, devices ...string) {
 	n.t.Helper()
 	Need(n.t, "nft")

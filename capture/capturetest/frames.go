@@ -8,7 +8,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// links has link headers behind the Ethernet addresses, as they stand before IPv4 and before IPv6.
+// links has what frames of IPv4 and IPv6 have between the Ethernet addresses and the IP header.
 var links = []struct{ ipv4, ipv6 string }{
 	{"\x08\x00", "\x86\xdd"},
 	{"\x81\x00\x00\x07\x08\x00", "\x81\x00\x00\x07\x86\xdd"},                                                                 // VLAN 7
@@ -21,8 +21,8 @@ var links = []struct{ ipv4, ipv6 string }{
 	{"\x88\x47\x00\x01\x00\x40\x00\x02\x01\x40", "\x88\x48\x00\x01\x00\x40\x00\x02\x01\x40"},                                 // two labels
 }
 
-// Frames has Ethernet frames of every outcome, with every kind of link header, where 10.0.0.0/8 and fd00::/16 are monitored
-// and 10.66.0.0/16 is excluded. The first is plain UDP over IPv4 between two monitored addresses.
+// Frames returns Ethernet frames with every outcome and every kind of link header, if 10.0.0.0/8 and fd00::/16 are monitored and
+// 10.66.0.0/16 is excluded. The first is plain UDP over IPv4 between two monitored addresses.
 func Frames() [][]byte {
 	payload := gopacket.Payload("eighteen bytes, so")
 	var frames [][]byte
@@ -72,7 +72,7 @@ func UDP(src, dst netip.Addr, size int) []byte {
 	return ethernet("\x86\xdd", ipv6(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-48)))
 }
 
-// Merged is a frame with more payload than fits in a packet, for the kernel to segment.
+// Merged is a merged segment, which the kernel splits into packets.
 type Merged struct {
 	Frame     []byte
 	Kind      byte // gsoTCPv4, gsoTCPv6 or gsoUDP
@@ -80,8 +80,7 @@ type Merged struct {
 	Transport int  // offset of the transport header in Frame
 }
 
-// MergedFrames has frames that the kernel can segment, for each transport over each version of IP, with payloads that are
-// and are not a multiple of the segment size.
+// MergedFrames returns merged segments of each transport over each version of IP. Some payloads are a multiple of the segment size.
 func MergedFrames() []Merged {
 	var merged []Merged
 	for _, payload := range []int{10 * 1400, 10*1400 + 1, 1401, 30_000} {
@@ -105,8 +104,7 @@ const (
 	gsoUDP   = 5
 )
 
-// ethernet builds a frame: addresses, what link has behind them, the layers, and padding to the 60 bytes of Ethernet's
-// smallest frame.
+// ethernet builds a frame from the Ethernet addresses, a link header, layers, and padding to Ethernet's minimum of 60 bytes.
 func ethernet(link string, of ...gopacket.SerializableLayer) []byte {
 	buffer := gopacket.NewSerializeBuffer()
 	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true}, of...); err != nil {

@@ -18,7 +18,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// grouping parses what names, labels and prefixes are asked for.
+// grouping returns a grouping by labels and prefixes, and its monitored subnets.
 func grouping(t *testing.T, list string, bits labels.HostBits) (g *labels.Grouping, monitored subnets.Set) {
 	t.Helper()
 	monitored, err := subnets.Parse("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
@@ -36,7 +36,7 @@ func grouping(t *testing.T, list string, bits labels.HostBits) (g *labels.Groupi
 	return labels.New(set, monitored, peers, bits), monitored
 }
 
-// bySeries gives what a table has by address and labels.
+// bySeries returns the totals of a table by address and labels.
 func bySeries(table *capture.Table) map[string]capture.Totals {
 	all, s, g := map[string]capture.Totals{}, table.Snapshot(), table.Grouping()
 	add := func(at int, of labels.Values, totals capture.Totals) {
@@ -53,7 +53,7 @@ func bySeries(table *capture.Table) map[string]capture.Totals {
 	return all
 }
 
-// labelledFrames are frames that differ in what labels tell.
+// labelledFrames returns frames with different values of labels.
 func labelledFrames() [][]byte {
 	frames := Frames()
 	payload := gopacket.Payload("eighteen bytes, so")
@@ -81,7 +81,7 @@ func labelledFrames() [][]byte {
 	return frames
 }
 
-// keepsLabelsApart compares with package frame and the table, which has tests of its own, and with what is counted without labels.
+// keepsLabelsApart compares with package frame and the table, which have tests of their own, and with totals without labels.
 func keepsLabelsApart(t *testing.T, b capture.Backend) {
 	const all = "network,peer,protocol,interface,vlan"
 	prefixes := labels.HostBits{V4: 8, V6: 64}
@@ -131,7 +131,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 	}
 }
 
-// byAddress adds up what a table has by address.
+// byAddress returns the totals of a table by address, with all series.
 func byAddress(table *capture.Table) map[netip.Addr]capture.Totals {
 	all, s := totals(table), table.Snapshot()
 	for at, series := range s.Series() {
@@ -142,7 +142,7 @@ func byAddress(table *capture.Table) map[netip.Addr]capture.Totals {
 	return all
 }
 
-// boundsLabels has an address send in more VLANs than are kept apart, and series expire to make room for others.
+// boundsLabels sends from one address in more VLANs than it can have series. Then series expire, and another address gets their room.
 func boundsLabels(t *testing.T, b capture.Backend) {
 	for name, c := range map[string]struct {
 		monitored string
@@ -210,7 +210,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 	}
 }
 
-// labelsInterfaces has several sources, one of which gets another name.
+// labelsInterfaces has several sources, and renames one.
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
 	here, there := NewNamespace(t), NewNamespace(t)

@@ -18,8 +18,8 @@ import (
 	"promflow/capture"
 )
 
-// Namespace is a network namespace that goes away with the test. Its lo is up; it has no IPv6 until it is asked for, so
-// that nothing is on a link but what the test sends.
+// Namespace is a network namespace that is deleted at the end of the test. Its lo is up. IPv6 is off until a test turns it on, so that no
+// packets pass except those of the test.
 type Namespace struct {
 	Name string
 	t    testing.TB
@@ -40,7 +40,7 @@ func NewNamespace(t testing.TB) *Namespace {
 	return n
 }
 
-// Veth joins two namespaces: interface a in n, b in peer, both up.
+// Veth connects two namespaces by interface a in n and b in peer, both up.
 func (n *Namespace) Veth(a string, peer *Namespace, b string) {
 	n.t.Helper()
 	run(n.t, "ip", "link", "add", a, "netns", n.Name, "type", "veth", "peer", "name", b, "netns", peer.Name)
@@ -48,8 +48,8 @@ func (n *Namespace) Veth(a string, peer *Namespace, b string) {
 	peer.IP("link", "set", b, "up")
 }
 
-// Tun makes a tun or tap device in n, up, and gives its other side, which goes away with the test. With IFF_VNET_HDR that
-// takes merged segments.
+// Tun makes a tun or tap device in n, up, and returns its file, which is closed at the end of the test. With IFF_VNET_HDR the file takes
+// merged segments.
 func (n *Namespace) Tun(name string, flags uint16) *os.File {
 	n.t.Helper()
 	var tun *os.File
@@ -58,7 +58,7 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 		if err != nil {
 			return err
 		}
-		// Last, as Go's poller takes it as it is then.
+		// This is last, because Go's poller adds the file in its present state.
 		defer func() { tun = os.NewFile(uintptr(fd), name) }()
 		req, err := unix.NewIfreq(name)
 		if err != nil {
@@ -73,7 +73,7 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 		}
 		const tcp, udp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|udp)
-		if errors.Is(err, unix.EINVAL) { // before Linux 6.2, merged UDP is split before it gets there
+		if errors.Is(err, unix.EINVAL) { // before Linux 6.2, which splits merged UDP itself
 			err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp)
 		}
 		return err
@@ -91,7 +91,7 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 	return tun
 }
 
-// SetTunType sets the ARPHRD_ type of a tun or tap device, which goes down and up for that.
+// SetTunType sets the ARPHRD_ type of a tun or tap device, which must be down meanwhile.
 func (n *Namespace) SetTunType(tun *os.File, name string, arphrd int) {
 	n.t.Helper()
 	n.IP("link", "set", name, "down")
@@ -107,7 +107,7 @@ func (n *Namespace) SetTunType(tun *os.File, name string, arphrd int) {
 	n.IP("link", "set", name, "up")
 }
 
-// Interface gives an interface of the namespace as it is now.
+// Interface returns the present state of an interface of the namespace.
 func (n *Namespace) Interface(name string) capture.Interface {
 	n.t.Helper()
 	var links []struct {
@@ -138,22 +138,22 @@ func (n *Namespace) IP(args ...string) string {
 	return run(n.t, append([]string{"ip", "-n", n.Name}, args...)...)
 }
 
-// Run runs a program in the namespace and returns what it printed; the test fails if the program does.
+// Run runs a program in the namespace and returns its output. The test fails if the program does.
 func (n *Namespace) Run(args ...string) string {
 	n.t.Helper()
 	return run(n.t, append([]string{"ip", "netns", "exec", n.Name}, args...)...)
 }
 
-// Command prepares a program that will run in the namespace.
+// Command returns a command that runs in the namespace.
 func (n *Namespace) Command(args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.Name}, args...)...)
 }
 
-// Do calls f on a thread that is in the namespace: sockets that it opens are in there, wherever they are used later.
+// Do calls f on a thread in the namespace. The sockets that f opens stay in the namespace.
 func (n *Namespace) Do(f func() error) error {
 	done := make(chan error)
 	go func() {
-		// The thread is not unlocked, so that it ends with the goroutine.
+		// The thread is never unlocked: it ends with the goroutine.
 		runtime.LockOSThread()
 		fd, err := unix.Open("/run/netns/"+n.Name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Need skips the test, or fails it in CI, unless all programs are installed.
+// Need skips the test unless all programs are installed. In CI the test fails.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -16,7 +16,7 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// NeedRoot skips the test, or fails it in CI, unless it runs as root.
+// NeedRoot skips the test unless it runs as root. In CI the test fails.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -24,7 +24,7 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// Lacks skips the test for lack of something; in CI (CI=true) nothing may be lacking.
+// Lacks skips the test because something is missing. In CI (CI=true) the test fails.
 func Lacks(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -33,11 +33,11 @@ func Lacks(t testing.TB, what string) {
 	t.Skipf("needs %s", what)
 }
 
-// completeKernel says that the kernel has all that tests need. It is read before a test could change the environment.
+// completeKernel says that the kernel has all that tests need. It is read before a test can change the environment.
 var completeKernel = os.Getenv("PROMFLOW_TEST_KERNEL") == "complete"
 
-// KernelLacks skips the test for lack of something in the kernel. In CI, too: its machine may have any kernel. Where CI boots kernels that
-// have it all, and says so (PROMFLOW_TEST_KERNEL=complete), nothing may be lacking.
+// KernelLacks skips the test because the kernel lacks something. CI may run on any kernel, so the test fails only on kernels that CI boots
+// itself and that have everything (PROMFLOW_TEST_KERNEL=complete).
 func KernelLacks(t testing.TB, what string) {
 	t.Helper()
 	if completeKernel {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sender puts frames on an interface as they are.
+// Sender sends frames on an interface.
 type Sender struct {
 	fd int
 	t  testing.TB
@@ -50,8 +50,8 @@ func NewSender(t testing.TB, n *Namespace, name string) *Sender {
 	return s
 }
 
-// awaitQueue returns when an interface that is up sends: until the kernel has noticed its carrier, which can take it a second, what
-// is sent vanishes in a queue called noop, and no error says so.
+// awaitQueue waits until an interface that is up can send. Until the kernel has noticed the carrier, which can take a second, the queue
+// noop drops all packets without an error.
 func awaitQueue(index int) error {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		link, err := netlink.LinkByIndex(index)
@@ -77,8 +77,8 @@ func (s *Sender) Send(frames ...[]byte) {
 	}
 }
 
-// SendMerged sends a frame that the kernel segments where the interface does not take it whole. It returns false, and has sent
-// nothing, if the kernel is too old to take merged UDP.
+// SendMerged sends a merged segment. The kernel splits it if the interface cannot. It returns false if the kernel is too old for merged
+// UDP, and sends nothing.
 func (s *Sender) SendMerged(m Merged) bool {
 	s.t.Helper()
 	sum, headers := 16, m.Transport+int(m.Frame[m.Transport+12]>>4)*4 // where TCP has its checksum, and its data offset
@@ -99,7 +99,7 @@ func (s *Sender) SendMerged(m Merged) bool {
 	return true
 }
 
-// needMergedUDP makes a test of its own of what SendMerged could not send, so that it does not go unnoticed.
+// needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.
 func needMergedUDP(t *testing.T, sent bool) {
 	t.Run("merged UDP", func(t *testing.T) {
 		if !sent {

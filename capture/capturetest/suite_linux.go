@@ -21,7 +21,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Run has a backend pass the suite.
+// Run runs the suite for a backend.
 func Run(t *testing.T, b capture.Backend) {
 	t.Run("counts every link header and outcome in both directions", func(t *testing.T) { countsFrames(t, b) })
 	t.Run("counts frames that end early as package frame does", func(t *testing.T) { countsCutFrames(t, b) })
@@ -47,7 +47,7 @@ func Run(t *testing.T, b capture.Backend) {
 	t.Run("names the capability that it lacks", func(t *testing.T) { refusesUnprivileged(t, b) })
 }
 
-// deadline is how long packets may take to be counted on a busy machine before the test is lost.
+// deadline is how long packets may take to be counted on a busy machine.
 const deadline = 10 * time.Second
 
 var (
@@ -184,7 +184,7 @@ func packets(s capture.Status) int64 {
 	return n
 }
 
-// expectation is what package frame says of the same frames: it is the reference that has tests of its own.
+// expectation is what package frame makes of the same frames. It is the reference, and has tests of its own.
 type expectation struct {
 	table   *capture.Table
 	counter *capture.Counter
@@ -238,7 +238,7 @@ func totals(table *capture.Table) map[netip.Addr]capture.Totals {
 	return m
 }
 
-// link joins two new namespaces and gives them.
+// link returns two new namespaces, connected by a veth.
 func link(t *testing.T) (here, there *Namespace) {
 	here, there = NewNamespace(t), NewNamespace(t)
 	here.Veth("here", there, "there")
@@ -266,7 +266,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 	}
 	r.seen(want.packets())
 	r.stop()
-	// A tag that the kernel took out makes a frame shorter, which shows where a frame's own length is counted.
+	// The kernel may have removed a tag: then frames without IP header are shorter.
 	got, wanted := r.last.Outcomes, want.counter.Outcomes()
 	for o := range got {
 		if frame.Outcome(o) == frame.NonIP || frame.Outcome(o) == frame.Malformed {
@@ -297,7 +297,7 @@ func countsCutFrames(t *testing.T, b capture.Backend) {
 	want.compare(t, r)
 }
 
-// keepsLimit sends from and to more addresses than there is room for.
+// keepsLimit sends from and to more addresses than the table has room for.
 func keepsLimit(t *testing.T, b capture.Backend) {
 	for name, monitored := range map[string]string{
 		"small subnets": "10.0.0.0/28,10.0.1.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16", "many subnets": many,
@@ -343,7 +343,7 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 	}
 }
 
-// many is the addresses that keepsLimit sends from and to, as subnets that do not touch each other, and more.
+// many has the addresses that keepsLimit uses as subnets that are not adjacent, and further subnets.
 var many = func() string {
 	var list []string
 	for i := range 16 {
@@ -352,8 +352,8 @@ var many = func() string {
 	return strings.Join(list, ",")
 }()
 
-// countsSegments sends the same merged frames over an interface that takes them whole, and over one for which the kernel
-// must segment them first. What is counted must not differ.
+// countsSegments sends the same merged segments over an interface that takes them, and over one for which the kernel must split them. The
+// counts must be the same.
 func countsSegments(t *testing.T, b capture.Backend) {
 	Need(t, "ethtool")
 	sent := true
@@ -423,7 +423,7 @@ func countsLoopback(t *testing.T, b capture.Backend) {
 	})
 }
 
-// received is how many frames an interface has received.
+// received returns how many frames an interface has received.
 func received(t *testing.T, n *Namespace, name string) int64 {
 	t.Helper()
 	var links []struct {
@@ -435,10 +435,10 @@ func received(t *testing.T, n *Namespace, name string) int64 {
 	return links[0].Stats64.Rx.Packets
 }
 
-// skipsUndescribed has a virtual machine's network card, so to say, deliver merged segments of a kind that few know: UDP
-// that is to be fragmented. A backend may count them or drop them, but not take anything else for them.
+// skipsUndescribed delivers merged segments of a rare kind, as a virtual machine's network card may: UDP to be fragmented. A backend may
+// count or drop them, but must not count anything else instead.
 func skipsUndescribed(t *testing.T, b capture.Backend) {
-	const filler = 150_000 // more than any backend keeps, so that what is reused has been used
+	const filler = 150_000 // more than the buffers of any backend hold, so that they are reused
 	n := NewNamespace(t)
 	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
 	r := start(t, b, n, "tap0", monitored, excluded)
@@ -457,7 +457,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 			}
 		}
 	}
-	deliver(fragments, 3) // in what was never used
+	deliver(fragments, 3) // into fresh buffers
 	deliver(plain, filler)
 	deliver(fragments, 20)
 	deliver(plain, 1)
@@ -482,7 +482,7 @@ func countsTun(t *testing.T, b capture.Backend) {
 	r := start(t, b, n, "tun0", monitored, excluded)
 	var frames []frame.Frame
 	for _, f := range Frames() {
-		// Those with IP right behind the Ethernet header, without it.
+		// Frames with IP right behind the Ethernet header, without this header.
 		if strings.HasPrefix(string(f[12:]), "\x08\x00") || strings.HasPrefix(string(f[12:]), "\x86\xdd") {
 			if ip := f[14:]; len(ip) > 0 && (ip[0]>>4 == 4 || ip[0]>>4 == 6) {
 				frames = append(frames, frame.Frame{Link: frame.LinkRaw, Data: ip, Wire: len(ip)})
@@ -507,9 +507,9 @@ func countsTun(t *testing.T, b capture.Backend) {
 	want.compare(t, r)
 }
 
-// countsMislabelled has tun and tap devices say that they have an Ethernet header and that they have none, back and forth, and gives
-// them packets with and without one. What counts is what the kernel takes the bytes for: of a tun device it reads none, of a tap device
-// it does.
+// countsMislabelled sets the type of tun and tap devices to one with an Ethernet header and one without, back and forth, and writes
+// packets with and without this header. Only the kind of device matters: the kernel reads an Ethernet header of a tap device, and none of
+// a tun device.
 func countsMislabelled(t *testing.T, b capture.Backend) {
 	const counted, nonIP, malformed = frame.Counted, frame.NonIP, frame.Malformed
 	with := UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
@@ -579,7 +579,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 						t.Fatalf("after one %s, outcomes are %v, want %v", p.name, got, want)
 					}
 				}
-				// On its way out a packet is what it begins with.
+				// A sent packet has no link header.
 				if c.flags&unix.IFF_TUN != 0 {
 					NewSender(t, n, "t0").Send(bare)
 					sent++
@@ -592,7 +592,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 			}
 		})
 	}
-	// Until there is news of another link layer, packets come to a source that was attached for the one before.
+	// Until package watch learns of another link layer, the source is attached as for the one before.
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
 		n := NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
@@ -648,7 +648,7 @@ func survivesDown(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
 	s := NewSender(t, there, "there")
-	s.Send(Frames()[0]) // may still be underway when the interface goes down
+	s.Send(Frames()[0]) // may not have been counted when the interface goes down
 	here.IP("link", "set", "here", "down")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
 	here.IP("link", "set", "here", "up")
@@ -660,7 +660,7 @@ func survivesDown(t *testing.T, b capture.Backend) {
 	}
 }
 
-// survivesDeletion has the interface deleted and made anew again and again, which is what a source is attached to again.
+// survivesDeletion deletes the interface and makes it anew, again and again, and attaches the source to each.
 func survivesDeletion(t *testing.T, b capture.Backend) {
 	const cycles, perCycle = 20, 50
 	here, there := link(t)
@@ -682,7 +682,7 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 	}
 }
 
-// movesBetweenInterfaces attaches one source in turn to interfaces with and without link header, while all have traffic.
+// movesBetweenInterfaces attaches one source in turn to an interface with and one without link header. Both have traffic.
 func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 	here, there := NewNamespace(t), NewNamespace(t)
 	here.Veth("veth", there, "there")
@@ -720,7 +720,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 	expect(monitored, excluded, sent...).compare(t, r)
 }
 
-// countsSeveral has two sources of a capture on an interface each, which add up in the table and not in their outcomes.
+// countsSeveral has several sources of one capture. Their packets add up in the table, but not in their outcomes.
 func countsSeveral(t *testing.T, b capture.Backend) {
 	here, there := NewNamespace(t), NewNamespace(t)
 	table := capture.NewTable(1000, 0)
@@ -739,7 +739,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 	}
 	for i, r := range all {
 		r.seen(int64(i + 1))
-		if i == 1 { // the place of one that is gone is another's, who begins at 0
+		if i == 1 { // a source that takes the place of a closed one begins at 0
 			r.stop()
 			r = openSource(t, c, here, table)
 			r.attach(here.Interface("a1"))
@@ -760,7 +760,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 	}
 }
 
-// expires has more addresses than there is room for come one after the other, while one stays.
+// expires sends from more addresses than the table has room for, one after the other, while one address stays active.
 func expires(t *testing.T, b capture.Backend) {
 	for name, monitored := range map[string]string{"small subnets": "10.0.0.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16"} {
 		t.Run(name, func(t *testing.T) {
@@ -782,7 +782,7 @@ func expires(t *testing.T, b capture.Backend) {
 			here4, early := netip.MustParseAddr("10.0.0.15"), netip.MustParseAddr("10.0.0.14")
 			send(early)
 			var stayed int64
-			// The others are 15 of each version in turn, more than there is room for, and each is idle for long before it returns.
+			// The others are 14 of each version in turn, more than there is room for. Each is idle for long before it returns.
 			for round := range 4 {
 				for i := range byte(14) {
 					from := netip.AddrFrom4([4]byte{10, 0, 0, i})
@@ -808,7 +808,7 @@ func expires(t *testing.T, b capture.Backend) {
 					live++
 				}
 				if h.Addr == here4 && h.TransmitPackets != stayed {
-					t.Errorf("who stayed has %d packets, want %d", h.TransmitPackets, stayed)
+					t.Errorf("the active address has %d packets, want %d", h.TransmitPackets, stayed)
 				}
 			}
 			if sum != sent {
@@ -817,14 +817,14 @@ func expires(t *testing.T, b capture.Backend) {
 			if live != 1 || snapshot.Evicted == 0 {
 				t.Errorf("%d addresses have not expired, want 1; %d were evicted", live, snapshot.Evicted)
 			}
-			// There is room for who comes now.
+			// There is room for another address now.
 			before := totals(table)[netip.Addr{}]
 			last := netip.MustParseAddr("10.0.0.13")
 			had := totals(table)[last].TransmitPackets
 			send(last)
 			r.seen(sent)
 			if got := totals(table)[last].TransmitPackets; got != had+1 {
-				t.Errorf("who comes when others have expired has %d packets, had %d", got, had)
+				t.Errorf("an address that comes when others have expired has %d packets, had %d", got, had)
 			}
 			if after := totals(table)[netip.Addr{}]; after.TransmitPackets < before.TransmitPackets {
 				t.Errorf("others went from %v to %v", before, after)

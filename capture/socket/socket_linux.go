@@ -64,8 +64,15 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 	if err := s.detach(); err != nil {
 		return err
 	}
-	if err := s.ignoreOutgoing(to.Loopback); err != nil {
-		return err
+	if to.Loopback != s.receiveOnly { // kernels before 4.20 lack the option, and most interfaces do not need it
+		value := 0
+		if to.Loopback {
+			value = 1
+		}
+		if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, value); err != nil {
+			return err
+		}
+		s.receiveOnly = to.Loopback
 	}
 	if err := s.bind(unix.ETH_P_ALL, to.Index); err != nil {
 		return fmt.Errorf("binding a packet socket to %s: %w", to.Name, err)
@@ -77,22 +84,6 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 		}
 		s.promiscuous = true
 	}
-	return nil
-}
-
-// ignoreOutgoing sets whether sent packets are ignored. Kernels before 4.20 do not know the option: so it is only set if it changes.
-func (s *Socket) ignoreOutgoing(yes bool) error {
-	if yes == s.receiveOnly {
-		return nil
-	}
-	value := 0
-	if yes {
-		value = 1
-	}
-	if err := s.Set("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, value); err != nil {
-		return err
-	}
-	s.receiveOnly = yes
 	return nil
 }
 

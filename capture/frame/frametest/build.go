@@ -20,8 +20,7 @@ var (
 	mac = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 )
 
-// Build serialises layers, outermost first, with lengths and checksums filled in. As on the wire, Ethernet is padded to 60
-// bytes.
+// Build serializes layers, outermost first, with correct lengths and checksums. Ethernet is padded to 60 bytes, as on the wire.
 func Build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
 	t.Helper()
 	buffer := gopacket.NewSerializeBuffer()
@@ -32,13 +31,13 @@ func Build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
 	return buffer.Bytes()
 }
 
-// IP4 is an IPv4 packet of 20 bytes and a payload.
+// IP4 is an IPv4 packet with a header of 20 bytes.
 func IP4(t testing.TB, payload int) []byte {
 	t.Helper()
 	return Build(t, ip4Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
 }
 
-// IP6 is an IPv6 packet of 40 bytes and a payload.
+// IP6 is an IPv6 packet with a header of 40 bytes.
 func IP6(t testing.TB, payload int) []byte {
 	t.Helper()
 	return Build(t, ip6Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
@@ -52,15 +51,15 @@ func ip6Header(next layers.IPProtocol) *layers.IPv6 {
 	return &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: next, SrcIP: src6.AsSlice(), DstIP: dst6.AsSlice()}
 }
 
-// Ethernet is a header in front of etherType.
+// Ethernet is an Ethernet header.
 func Ethernet(etherType layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: etherType}
 }
 
-// Tag is a tag of VLAN 7 in front of etherType.
+// Tag is a tag of VLAN 7.
 func Tag(etherType layers.EthernetType) *layers.Dot1Q { return TagOf(7, etherType) }
 
-// TagOf is a tag of another VLAN.
+// TagOf is a tag of any VLAN.
 func TagOf(id uint16, etherType layers.EthernetType) *layers.Dot1Q {
 	return &layers.Dot1Q{VLANIdentifier: id, Type: etherType}
 }
@@ -75,7 +74,7 @@ func Session() *layers.PPPoE {
 	return &layers.PPPoE{Version: 1, Type: 1, Code: layers.PPPoECodeSession, SessionId: 9}
 }
 
-// sll2 is the header of Linux cooked capture version 2, which gopacket does not have.
+// sll2 is the header of Linux cooked capture version 2, which gopacket cannot write.
 func sll2(etherType layers.EthernetType) []byte {
 	h := make([]byte, 20)
 	binary.BigEndian.PutUint16(h, uint16(etherType))
@@ -83,7 +82,7 @@ func sll2(etherType layers.EthernetType) []byte {
 	return h
 }
 
-// SLL is the header of Linux cooked capture version 1, which gopacket can read only.
+// SLL is the header of Linux cooked capture version 1, which gopacket cannot write.
 func SLL(etherType layers.EthernetType) []byte {
 	h := make([]byte, 16)
 	h[3], h[5] = 1, 6 // ARPHRD_ETHER, address length
@@ -91,19 +90,19 @@ func SLL(etherType layers.EthernetType) []byte {
 	return h
 }
 
-// With sets the bytes of d from at on.
+// With is d with other bytes from at on.
 func With(d []byte, at int, bytes ...byte) []byte {
 	d = slices.Clone(d)
 	copy(d[at:], bytes)
 	return d
 }
 
-// repeat is n times the same layer, then the last one.
+// repeat is the same layer n times, and then the last one.
 func repeat(n int, l, last gopacket.SerializableLayer) []gopacket.SerializableLayer {
 	return append(slices.Repeat([]gopacket.SerializableLayer{l}, n), last)
 }
 
-// Counted4 and counted6 are what a frame with the packets of IP4 and IP6 counts for: UDP without a tag.
+// Counted4 and counted6 are what frames with packets of IP4 and IP6 count as: UDP without a tag.
 func Counted4(bytes int) frame.Packet {
 	return frame.Packet{Source: src4, Destination: dst4, Bytes: int64(bytes), Packets: 1, Outcome: frame.Counted, Protocol: 17}
 }
@@ -132,5 +131,5 @@ func malformed(bytes int) frame.Packet {
 	return frame.Packet{Bytes: int64(bytes), Packets: 1, Outcome: frame.Malformed}
 }
 
-// Concat joins a header and what it carries.
+// Concat joins headers and payload.
 func Concat(parts ...[]byte) []byte { return slices.Concat(parts...) }

@@ -1,4 +1,4 @@
-// Package frametest has frames with known answers, for the tests of package frame and of what must agree with it.
+// Package frametest has frames with known results, for tests of package frame and of other implementations.
 package frametest
 
 import (
@@ -8,14 +8,14 @@ import (
 	"promflow/capture/frame"
 )
 
-// Case is a frame and what it counts for.
+// Case is a frame and what it counts as.
 type Case struct {
 	Name string
 	In   frame.Frame
 	Want frame.Packet
 }
 
-// DecodeCases are those of LinkCases, HeaderCases, VLANCases and ProtocolCases.
+// DecodeCases has LinkCases, HeaderCases, VLANCases and ProtocolCases.
 func DecodeCases(t testing.TB) []Case {
 	return slices.Concat(LinkCases(t), HeaderCases(t), VLANCases(t), ProtocolCases(t))
 }

@@ -12,7 +12,7 @@ import (
 	"promflow/capture/frame"
 )
 
-// VLANCases are frames by their tags, which differ, so that it shows which of them counts.
+// VLANCases are frames with different tags: the tests see which of them counts.
 func VLANCases(t testing.TB) []Case {
 	var (
 		v4, v6     = gopacket.Payload(IP4(t, 100)), gopacket.Payload(IP6(t, 100)) // of 120 and 140 bytes
@@ -50,7 +50,7 @@ func VLANCases(t testing.TB) []Case {
 	}
 	eth("as many tags as are followed", in(50, Counted4(120)), append(stack, TagOf(60, ipv4), v4)...)
 
-	// What else may stand between a tag and the IP header, and behind that.
+	// Other headers between a tag and the IP header, and tunnels.
 	eth("PPPoE", in(105, counted6(140)), Ethernet(dot1q), TagOf(105, layers.EthernetTypePPPoESession), Session(), ppp6, v6)
 	eth("802.1ad with PPPoE", in(106, Counted4(120)), Ethernet(qinq), TagOf(106, dot1q),
 		TagOf(206, layers.EthernetTypePPPoESession), Session(), ppp4, v4)
@@ -78,7 +78,7 @@ func VLANCases(t testing.TB) []Case {
 	eth("other version of IPv6", malformed(138), Ethernet(dot1q), TagOf(116, ipv6), v4)
 	add("cut short", frame.LinkEthernet, Build(t, Ethernet(dot1q), TagOf(117, ipv4), v4)[:37], malformed(37))
 
-	// A tag that was taken out stood before those that are left.
+	// A removed tag was the outermost.
 	taken := func(name string, control uint16, link frame.Link, data []byte, want frame.Packet) {
 		f := frame.Frame{Link: link, Data: data, Wire: len(data), Tagged: true, Tag: control}
 		cases = append(cases, Case{"VLAN/taken out, " + name, f, want})
@@ -114,11 +114,11 @@ func VLANCases(t testing.TB) []Case {
 // extension is an IPv6 extension header.
 type extension struct {
 	kind   layers.IPProtocol
-	more   byte   // its length beyond 8 bytes, in units of 8; of a fragment, which always has 8, a reserved byte
-	offset uint16 // of a fragment: all 16 bits that have the offset and, in the last three, flags
+	more   byte   // its length beyond 8 bytes, in units of 8 bytes; a reserved byte of a fragment header, which always has 8 bytes
+	offset uint16 // of a fragment: the offset, and flags in the last three bits
 }
 
-// behind is an IPv6 packet of 100 bytes that begin with protocol, behind extension headers.
+// behind is an IPv6 packet with extension headers, and then 100 bytes of a protocol.
 func behind(t testing.TB, protocol layers.IPProtocol, extensions ...extension) []byte {
 	t.Helper()
 	var headers []byte
@@ -174,7 +174,7 @@ func ProtocolCases(t testing.TB) []Case {
 		add6(p.name+" in a last fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 185 << 3}))
 	}
 
-	// Every fragment of IPv4 has the protocol, and no protocol of it is an extension header.
+	// Every IPv4 fragment has the protocol, and no protocol is an extension header.
 	for _, f := range []struct {
 		name   string
 		flags  layers.IPv4Flag
@@ -213,7 +213,7 @@ func ProtocolCases(t testing.TB) []Case {
 		{"first fragment", tcp, tcp, []extension{{kind: fragment, offset: 1}, {kind: destination}}},
 		{"first fragment, reserved bits set", tcp, tcp, []extension{{kind: fragment, offset: 7}, {kind: destination}}},
 		{"first fragment, reserved byte is no length", tcp, tcp, []extension{{kind: fragment, more: 1}, {kind: destination, more: 1}}},
-		// Another continues what the first has, even if that reads like a header.
+		// Other fragments do not begin with a header, even if they look like it.
 		{"fragment at 8", destination, tcp, []extension{{kind: fragment, offset: 1<<3 | 1}, {kind: destination}}},
 		{"fragment at 32768", destination, tcp, []extension{{kind: fragment, offset: 0x8001}, {kind: destination}}},
 		{"last fragment", tcp, tcp, []extension{{kind: fragment, offset: 185 << 3}}},
@@ -260,7 +260,7 @@ func ProtocolCases(t testing.TB) []Case {
 			frame.Frame{Link: frame.LinkEthernet, Data: c.data[:14+40+c.captured], Wire: wire}, of(c.want, counted6(wire-14))})
 	}
 
-	// So it is behind other headers of the link.
+	// Behind other link headers.
 	tagged := Build(t, Ethernet(layers.EthernetTypeDot1Q), TagOf(9, layers.EthernetTypeIPv6),
 		gopacket.Payload(behind(t, tcp, extension{kind: routing, more: 1})))
 	cases = append(cases, Case{"protocol/IPv6/behind a tag",

@@ -112,7 +112,8 @@ func Shapes() []Shape {
 	}
 }
 
-// Merged is a merged segment: the headers of its packets once, and all of their payload. A length that does not fit its field is 0 (BIG TCP).
+// Merged is a merged segment: the headers of its packets once, and all of their payload. A length that does not fit its field is 0 (BIG
+// TCP).
 func (s Shape) Merged(t testing.TB, payload int) []byte {
 	first := min(payload, 40_000) // what gopacket has length fields for
 	d := append(s.packet(t, make([]byte, first)), make([]byte, payload-first)...)
