@@ -15,7 +15,10 @@ package capture
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 
 	"promflow/capture/frame"
 	"promflow/capture/subnets"
@@ -30,6 +33,13 @@ type Backend struct {
 	// errors.ErrUnsupported if the kernel or system lacks something, and os.ErrPermission as a *MissingCapabilityError if the process
 	// lacks a capability.
 	Open func(c Config, interfaces int) (Capture, error)
+}
+
+// Unsupported returns the Open of a backend that cannot run on this system, because it needs another one.
+func Unsupported(needs string) func(Config, int) (Capture, error) {
+	return func(Config, int) (Capture, error) {
+		return nil, fmt.Errorf("%s, this is %s/%s: %w", needs, runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
+	}
 }
 
 // Config configures a capture.

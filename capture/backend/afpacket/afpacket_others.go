@@ -2,14 +2,6 @@
 
 package afpacket
 
-import (
-	"errors"
-	"fmt"
-	"runtime"
+import "promflow/capture"
 
-	"promflow/capture"
-)
-
-func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("AF_PACKET sockets need Linux, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
-}
+var open = capture.Unsupported("AF_PACKET sockets need Linux")

@@ -2,14 +2,6 @@
 
 package bpf
 
-import (
-	"errors"
-	"fmt"
-	"runtime"
+import "promflow/capture"
 
-	"promflow/capture"
-)
-
-func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("bpf(4) needs macOS, FreeBSD or OpenBSD, this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
-}
+var open = capture.Unsupported("bpf(4) needs macOS, FreeBSD or OpenBSD")

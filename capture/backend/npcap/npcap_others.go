@@ -2,14 +2,6 @@
 
 package npcap
 
-import (
-	"errors"
-	"fmt"
-	"runtime"
+import "promflow/capture"
 
-	"promflow/capture"
-)
-
-func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("Npcap needs windows/amd64, this is %s/%s: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
-}
+var open = capture.Unsupported("Npcap needs windows/amd64")
