@@ -442,7 +442,7 @@ func TestLostNews(t *testing.T) {
 			sendOn(t, there, "a0", 10)
 			all.agree(t, oneAddress(packets+10))
 			for backend, p := range all {
-				if !strings.Contains(p.log.String(), "listed anew") {
+				if !strings.Contains(p.log.String(), "network interfaces were lost") {
 					t.Errorf("%s lost nothing: the test shows nothing", backend)
 				}
 			}
