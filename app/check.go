@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"promflow/app/check"
 	"promflow/app/live"
@@ -18,53 +19,85 @@ import (
 	"promflow/telemetry/otlp"
 )
 
-// checking is what flags and variables say of a check, beside what they say of the program.
+// checking holds the values of the flags that only check has.
 type checking struct {
 	duration time.Duration
 	output   string
 }
 
-// settings lists what can be set of k, which gets the defaults.
+// settings returns these flags, and sets k to their defaults.
 func (k *checking) settings() settings {
 	return settings{
-		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration),
+		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration, 1),
 			usage: "how long to count"},
 		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", chosen: &k.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
 	}.withDefaults()
 }
 
-// checkHere writes what would work here of what c asks for. What does not is an error, too.
-func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
+// checkCommand is promflow check.
+func checkCommand(c *config) *cli.Command {
+	k := new(checking)
+	all := append(slices.Clone(c.all), k.settings()...)
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "say whether promflow would work here, and what share of the traffic it sees",
+		UsageText: "promflow check [flags]",
+		Description: `Takes the flags of the program, captures for some seconds, and compares what was counted with the kernel's own counters.
+The status is 1 if something does not work, or less than 99 % of the packets are seen.`,
+		Flags: all.flags(),
+		Action: func(ctx *cli.Context) error {
+			if err := errors.Join(tooMany(ctx, 0, "flags only"), all.resolve()); err != nil {
+				return err
+			}
+			report, err := c.check(ctx.Context, k.duration)
+			if err != nil {
+				return fmt.Errorf("check: %w", err)
+			}
+			write := report.WriteText
+			if k.output == "json" {
+				write = report.WriteJSON
+			}
+			if err := write(os.Stdout); err != nil {
+				return fmt.Errorf("check: printing the report: %w", err)
+			}
+			if wrong := report.Named(check.Error); len(wrong) > 0 {
+				return errors.New("check: does not work: " + strings.Join(wrong, ", "))
+			}
+			return nil
+		},
+	}
+}
+
+// check captures for a while, and reports what works here and what does not.
+func (c *config) check(ctx context.Context, duration time.Duration) (*check.Report, error) {
 	var log check.Log
 	setup := check.Setup{
-		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Monitored: c.monitored, Excluded: c.excluded, Promiscuous: c.promiscuous, Duration: k.duration,
-		Log: c.logger(os.Stderr), Open: c.openForCheck,
-	}
-	settings := check.Finding{Name: "settings", Summary: "nothing contradicts"}
-	wrong := func(err error) {
-		settings.Status = check.Error
-		settings.Details = append(settings.Details, oneLine(err))
+		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Promiscuous: c.promiscuous,
+		Monitored: c.monitored, Excluded: c.excluded, Duration: duration, Log: c.logger(os.Stderr), Open: c.openForCheck,
 	}
 	chosen, err := chooseExporters(c, log.Logger())
-	if err != nil {
-		wrong(err)
-	}
+	wrong := []error{err}
 	if slices.Contains(chosen, "otlp") {
 		setup.Push = func(ctx context.Context) (string, error) {
 			endpoint, err := otlp.Probe(ctx, c.otlp, log.Logger())
 			return endpoint, c.otlpError(err)
 		}
 	}
-	if of := c.web(); of.Address != web.None {
-		setup.MetricsAddress = of.Address
-		if l, err := of.Bind(); err != nil {
-			setup.Refused = err
-		} else {
-			l.Close()
+	if server := c.web(); server.Address != web.None {
+		setup.MetricsAddress = server.Address
+		listener, err := server.Bind()
+		if err == nil {
+			listener.Close()
 		}
-		if err := of.Check(); err != nil {
-			wrong(err)
+		setup.Refused = err
+		wrong = append(wrong, server.Check())
+	}
+	settings := check.Finding{Name: "settings", Summary: "no setting contradicts another"}
+	for _, err := range wrong {
+		if err != nil {
+			settings.Status = check.Error
+			settings.Details = append(settings.Details, oneLine(err))
 		}
 	}
 	if warnings := log.Take(); len(warnings) > 0 {
@@ -72,33 +105,18 @@ func checkHere(ctx context.Context, c *config, k *checking, w io.Writer) error {
 		settings.Details = append(settings.Details, warnings...)
 	}
 	if settings.Status != check.OK {
-		settings.Summary = "not all is as promflow would have it"
+		settings.Summary = "some settings are wrong or have no effect"
 	}
 	setup.Others = []check.Finding{settings}
-
-	report, err := check.Run(ctx, setup)
-	if err != nil {
-		return fmt.Errorf("check: %w", err)
-	}
-	write := report.WriteText
-	if k.output == "json" {
-		write = report.WriteJSON
-	}
-	if err := write(w); err != nil {
-		return fmt.Errorf("check: printing the report: %w", err)
-	}
-	if wrong := report.Named(check.Error); len(wrong) > 0 {
-		return errors.New("check: does not work: " + strings.Join(wrong, ", "))
-	}
-	return nil
+	return check.Run(ctx, setup)
 }
 
-// openForCheck begins to capture as the program does.
+// openForCheck starts a capture as run does, and gives up privileges.
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	table := capture.NewTable(c.maxIPs, c.expireAfter) // each address is looked at
+	table := capture.NewTable(c.maxIPs, c.expireAfter) // without labels: the report is about addresses
 	l, err := live.Open(c.live(table, log))
 	if err != nil {
-		_ = c.dropPrivileges(nil, log) // what else there is to check, such as the collector, is to be as promflow would find it
+		_ = c.dropPrivileges(nil, log) // the other checks, such as of the collector, need the privileges of a running promflow
 		return nil, err
 	}
 	if err := c.dropPrivileges(l.Keeps(), log); err != nil {

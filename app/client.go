@@ -1,13 +1,24 @@
 package app
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
 
 	promconfig "github.com/prometheus/common/config"
+
+	"promflow/app/top"
+	"promflow/telemetry/talkers"
 )
 
-// clientFile is how an HTTP client is configured, which flags and variables say.
+// clientFile is the setting of an HTTP client's configuration file.
 type clientFile struct {
 	file string
 	from *setting
@@ -19,19 +30,93 @@ func (c *clientFile) setting(category string) *setting {
 	return c.from
 }
 
-// client makes the HTTP client that the file asks for.
+// client returns a client with the file's configuration, or the default one without a file.
 func (c *clientFile) client() (*http.Client, error) {
 	if c.file == "" {
 		return &http.Client{}, nil
 	}
-	wrong := func(err error) error { return fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err) }
 	parsed, _, err := promconfig.LoadHTTPConfigFile(c.file)
-	if err != nil {
-		return nil, wrong(err)
+	if err == nil {
+		var client *http.Client
+		if client, err = promconfig.NewClientFromConfig(*parsed, "promflow"); err == nil {
+			return client, nil
+		}
 	}
-	client, err := promconfig.NewClientFromConfig(*parsed, "promflow")
-	if err != nil {
-		return nil, wrong(err)
+	return nil, fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err)
+}
+
+// defaultPort is that of --metrics-address.
+const defaultPort = "9088"
+
+// oneURL is what top and health take.
+const oneURL = "one URL, and flags come before it"
+
+// parseBase parses the address of a promflow: a URL or, without http://, a host with or without a port.
+func parseBase(text string) (*url.URL, error) {
+	address, hasScheme := text, strings.Contains(text, "://")
+	if !hasScheme {
+		if a, err := netip.ParseAddr(text); err == nil && a.Is6() {
+			address = "[" + strings.Replace(text, "%", "%25", 1) + "]" // a zone, as RFC 6874 writes it
+		}
+		address = "http://" + address
 	}
-	return client, nil
+	base, err := url.Parse(address)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" || base.RawQuery != "" || base.Fragment != "" {
+		return nil, errors.New("expected a URL such as http://router:9088, or a host") // without err, which may quote a password
+	}
+	if !hasScheme && base.Port() == "" {
+		base.Host = net.JoinHostPort(base.Hostname(), defaultPort)
+	}
+	return base, nil
+}
+
+// remote is a promflow that runs, maybe on another machine.
+type remote struct {
+	base      *url.URL
+	isDefault bool // the user gave no URL
+	client    *http.Client
+}
+
+// askTimeout is how long an answer may take.
+const askTimeout = 5 * time.Second
+
+func (r remote) ask(ctx context.Context, q talkers.Query) (*talkers.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	report, err := talkers.Fetch(ctx, r.client, r.base, q)
+	if err != nil {
+		return nil, r.explain(err)
+	}
+	return report, nil
+}
+
+// explain says why asking failed, and what the user can do.
+func (r remote) explain(err error) error {
+	var request *url.Error
+	if !errors.As(err, &request) {
+		return errors.New(top.Clean(err.Error())) // it quotes the server's answer
+	}
+	err = request.Err // url.Error repeats the whole URL
+	var (
+		operation *net.OpError
+		lookup    *net.DNSError
+		untrusted *tls.CertificateVerificationError
+		hint      string
+	)
+	dialed := errors.As(err, &operation) && operation.Op == "dial"
+	if dialed {
+		err = operation.Err // without the address, which the message has already
+	}
+	switch {
+	case errors.As(err, &untrusted):
+		hint = " (--http-config-file can name the certificate authority: tls_config, ca_file)"
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("no answer in %v: %w", askTimeout, err)
+	case !dialed || errors.As(err, &lookup): // no hint
+	case r.isDefault:
+		hint = ": name the promflow to ask, as in promflow top http://router:9088, or count here, as in promflow top --interface=eth0"
+	default:
+		hint = ": does promflow run there, and serve on that port? By default it is " + defaultPort
+	}
+	return fmt.Errorf("%s: %w%s", r.base.Redacted(), err, hint)
 }

@@ -11,8 +11,7 @@ import (
 	"promflow/app/privilege"
 )
 
-// dropPrivileges gives up what is not needed once everything is open, but for some capabilities. What is read again later must be
-// readable then: if it is not, that is an error now.
+// dropPrivileges gives up all privileges but the capabilities in keep. It then checks that files which are read again later are readable.
 func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 	wasRoot := os.Geteuid() == 0
 	kept, err := privilege.Drop(c.user, c.isGiven("user"), keep)
@@ -32,10 +31,15 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 		return nil
 	}
 	if wasRoot && os.Geteuid() == 0 {
-		log.Warn("stays root, as it lacks CAP_SETUID or CAP_SETGID, but gave up root's capabilities: --user=root keeps them, another user needs both")
+		log.Warn("promflow stays root without root's capabilities, as it lacks CAP_SETUID or CAP_SETGID to become another user: --user=root keeps the capabilities")
 	}
-	if err := errors.Join(c.web().Check(), c.otlpError(c.otlp.Reread())); err != nil { // which were right before
-		return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())
+	return unreadable(errors.Join(c.web().Check(), c.otlpError(c.otlp.Reread()))) // root has read these files before
+}
+
+// unreadable explains an error, if any, of reading a file with the privileges that are left.
+func unreadable(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())
 }

@@ -13,21 +13,19 @@ import (
 	"promflow/app/web"
 	"promflow/telemetry"
 	"promflow/telemetry/otlp"
-	"promflow/telemetry/page"
 )
 
-// exporter is a telemetry backend.
+// exporter is a way to export metrics besides the page.
 type exporter struct {
 	name string // as OTEL_METRICS_EXPORTER has it
 
-	// prepare finds what is wrong with the settings, and gives what makes the reader.
+	// prepare checks the settings, and returns a function that makes the reader.
 	prepare func(*config, *slog.Logger) (newReader, error)
 }
 
-// newReader makes a reader of what was counted.
+// newReader makes a reader of a source.
 type newReader func(*telemetry.Source) sdkmetric.Reader
 
-// exporters are the telemetry backends, besides the page.
 var exporters = []exporter{
 	{"otlp", func(c *config, log *slog.Logger) (newReader, error) {
 		push, err := otlp.Prepare(c.otlp, log)
@@ -41,11 +39,10 @@ var exporters = []exporter{
 	}},
 }
 
-// onPage is the exporter whose reader is the page that the server has in any case.
-const onPage = "prometheus"
-
-// noExporter stands for none of them.
-const noExporter = "none"
+const (
+	onPage     = "prometheus" // the exporter whose reader is the page; the server has the page even without it
+	noExporter = "none"
+)
 
 func exporterNames() []string {
 	names := []string{onPage}
@@ -55,19 +52,15 @@ func exporterNames() []string {
 	return names
 }
 
-// exporterList parses a list of exporters.
-func exporterList(dst *[]string) func(string) error {
-	return func(s string) error {
-		names, unknown := splitExporters(s)
-		if len(unknown) > 0 || names == nil {
-			return fmt.Errorf("expected a list of %s, or %s", strings.Join(exporterNames(), ", "), noExporter)
-		}
-		*dst = names
-		return nil
+func parseExporters(s string) ([]string, error) {
+	names, unknown := splitExporters(s)
+	if len(unknown) > 0 || names == nil {
+		return nil, fmt.Errorf("expected a list of %s, or %s", strings.Join(exporterNames(), ", "), noExporter)
 	}
+	return names, nil
 }
 
-// splitExporters reads a list as OTEL_METRICS_EXPORTER has it. Names are nil if there was none that is known, and empty for "none".
+// splitExporters parses a list such as OTEL_METRICS_EXPORTER. names is nil if the list has no known name, and empty for "none".
 func splitExporters(list string) (names, unknown []string) {
 	for name := range strings.SplitSeq(list, ",") {
 		switch name = strings.ToLower(strings.TrimSpace(name)); {
@@ -84,8 +77,7 @@ func splitExporters(list string) (names, unknown []string) {
 	return names, unknown
 }
 
-// chooseExporters gives the exporters to open, by flags and by what the OpenTelemetry specification has for
-// OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER
+// chooseExporters returns the names of the exporters to use. It follows the flags, OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER
 // (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
 func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	switch disabled := strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_SDK_DISABLED"))); disabled {
@@ -94,13 +86,12 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 		return nil, nil
 	case "", "false":
 	default:
-		log.Warn("a variable is ignored: expected true or false", "variable", "OTEL_SDK_DISABLED", "value", disabled)
+		log.Warn("a variable is neither true nor false, and is ignored", "variable", "OTEL_SDK_DISABLED", "value", disabled)
 	}
 	chosen, from := c.exporters, c.givenBy("exporters")
 	if list := os.Getenv("OTEL_METRICS_EXPORTER"); chosen == nil && list != "" {
-		var unknown []string
-		from = "OTEL_METRICS_EXPORTER"
-		chosen, unknown = splitExporters(list)
+		names, unknown := splitExporters(list)
+		chosen, from = names, "OTEL_METRICS_EXPORTER"
 		if len(unknown) > 0 {
 			log.Warn("unknown exporters in OTEL_METRICS_EXPORTER are ignored", "unknown", strings.Join(unknown, ", "),
 				"known", strings.Join(append(exporterNames(), noExporter), ", "))
@@ -114,19 +105,20 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 		}
 	}
 	has := func(name string) bool { return slices.Contains(chosen, name) }
-	switch {
-	case c.metricsAddress == web.None && has(onPage):
+	switch noPage := c.metricsAddress == web.None; {
+	case noPage && has(onPage):
 		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == onPage })
-		switch {
-		case len(chosen) == 0 && asked:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts, as %s has only prometheus", c.givenBy("metrics-address"), web.None, from)
-		case len(chosen) == 0:
-			return nil, fmt.Errorf("%s %s: nobody could see the counts; give an --otlp-endpoint to push to", c.givenBy("metrics-address"), web.None)
+		if len(chosen) == 0 {
+			why := "; give an --otlp-endpoint to push to"
+			if asked {
+				why = ", as " + from + " has only prometheus"
+			}
+			return nil, fmt.Errorf("%s %s: nobody could see the counts%s", c.givenBy("metrics-address"), web.None, why)
 		}
 		if asked {
 			log.Warn("no page is served: "+c.givenBy("metrics-address")+" is "+web.None, from, "prometheus")
 		}
-	case !has(onPage) && c.metricsAddress != web.None:
+	case !noPage && !has(onPage):
 		log.Warn("the page has no counts: " + from + " does not have prometheus")
 	}
 	if c.otlp.Endpoint != "" && !has("otlp") {
@@ -138,47 +130,23 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 	return chosen, nil
 }
 
-// outlets are the exporters that were chosen.
-type outlets struct {
-	onPage bool // the page has the counts
-	others []newReader
-}
-
-// prepareExporters chooses exporters, and finds what is wrong with their settings.
-func prepareExporters(c *config, log *slog.Logger) (o outlets, err error) {
+// prepareExporters chooses exporters, and checks their settings. hasPage tells whether the page is one of them.
+func prepareExporters(c *config, log *slog.Logger) (hasPage bool, others []newReader, err error) {
 	chosen, err := chooseExporters(c, log)
-	if err != nil {
-		return outlets{}, err
-	}
-	o.onPage = slices.Contains(chosen, onPage)
 	for _, e := range exporters {
 		if !slices.Contains(chosen, e.name) {
 			continue
 		}
 		reader, err := e.prepare(c, log)
 		if err != nil {
-			return outlets{}, err
+			return false, nil, err
 		}
-		o.others = append(o.others, reader)
+		others = append(others, reader)
 	}
-	return o, nil
+	return slices.Contains(chosen, onPage), others, err
 }
 
-// open makes the readers of a source, and the page, which is one of them if it has the counts.
-func (o outlets) open(source *telemetry.Source, log *slog.Logger) (served *page.Page, readers []sdkmetric.Reader, err error) {
-	if served, err = page.New(source, log); err != nil {
-		return nil, nil, err
-	}
-	if o.onPage {
-		readers = append(readers, served)
-	}
-	for _, reader := range o.others {
-		readers = append(readers, reader(source))
-	}
-	return served, readers, nil
-}
-
-// otlpError names the flag or the variable of a setting that is wrong.
+// otlpError adds the flag or variable to an error about a setting.
 func (c *config) otlpError(err error) error {
 	if wrong := (*otlp.SettingError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("%s: %w", c.givenBy("otlp-"+wrong.Setting), wrong.Err)

@@ -19,7 +19,7 @@ import (
 	"promflow/app/web"
 )
 
-// probing is what flags and variables say of promflow health.
+// probing holds the values of the flags that only health has.
 type probing struct {
 	timeout time.Duration
 	http    clientFile
@@ -28,28 +28,21 @@ type probing struct {
 // healthCommand is promflow health.
 func healthCommand(c *config) *cli.Command {
 	p := new(probing)
-	ofProgram := c.all.named("metrics-address")
-	own := settings{
-		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(&p.timeout),
+	taken := append(c.all.named("metrics-address"), settings{
+		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(&p.timeout, 1),
 			usage: "how long the answer may take"},
 		p.http.setting("Health"),
-	}.withDefaults()
+	}.withDefaults()...)
 	return &cli.Command{
 		Name:      "health",
-		Usage:     "ask whether promflow answers, as containers are asked",
+		Usage:     "ask whether promflow answers, as a health check of containers",
 		UsageText: "promflow health [flags] [URL]",
-		Description: `Asks the promflow at a URL or, without one, the one on this machine, where --metrics-address and its variable say that it
-is: in a container that is the program itself. The status is 0 if it answers, else 1. That it asks for a password is an answer,
-too. On this machine, who has signed its certificate does not matter.`,
-		CustomHelpTemplate: helpTemplate,
-		HideHelpCommand:    true,
-		Flags:              append(ofProgram.flags(), own.flags()...),
-		OnUsageError:       usageError,
+		Description: `Asks the promflow at a URL. Without a URL, it asks the one on this machine, at --metrics-address or its variable: in a container
+that is the program itself. The status is 0 if promflow answers, even if it asks for a password, else 1. Without a URL any
+certificate will do.`,
+		Flags: taken.flags(),
 		Action: func(ctx *cli.Context) error {
-			if ctx.NArg() > 1 {
-				return fmt.Errorf("health: unexpected %q: it takes one URL, and flags come before it", ctx.Args().Get(1))
-			}
-			if err := errors.Join(c.all.refuse(ofProgram), ofProgram.resolve(), own.resolve()); err != nil {
+			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(taken), taken.resolve()); err != nil {
 				return err
 			}
 			client, base, err := p.target(c, ctx.Args().First())
@@ -72,54 +65,52 @@ too. On this machine, who has signed its certificate does not matter.`,
 	}
 }
 
-// target finds out who is to be asked, and how.
+// target returns the promflow to ask, at an address or on this machine, and a client to ask it.
 func (p *probing) target(c *config, address string) (*http.Client, *url.URL, error) {
-	if address != "" {
-		base, err := parseBase(address)
-		if err != nil {
-			return nil, nil, fmt.Errorf("health: %q: %w", address, err)
-		}
-		client, err := p.http.client()
-		return client, base, err
-	}
-	of := c.web()
-	if of.Address == web.None {
-		return nil, nil, fmt.Errorf("%s %s: nothing is served that could be asked", of.AddressFrom, web.None)
-	}
-	host, port, err := of.Split()
+	client, err := p.http.client()
 	if err != nil {
 		return nil, nil, err
 	}
-	switch ip := net.ParseIP(host); { // where all addresses are listened on
+	if address != "" {
+		base, err := parseBase(address)
+		if err != nil {
+			err = fmt.Errorf("health: %q: %w", address, err)
+		}
+		return client, base, err
+	}
+	server := c.web()
+	if server.Address == web.None {
+		return nil, nil, fmt.Errorf("%s %s: nothing is served that could be asked", server.AddressFrom, web.None)
+	}
+	host, port, err := server.Split()
+	if err != nil {
+		return nil, nil, err
+	}
+	switch ip := net.ParseIP(host); { // of a server on all addresses
 	case host == "", ip.Equal(net.IPv4zero):
 		host = "127.0.0.1"
 	case ip.Equal(net.IPv6unspecified):
 		host = "::1"
 	}
-	client, err := p.http.client()
-	if err == nil && p.http.file == "" {
-		client = &http.Client{Transport: &http.Transport{TLSClientConfig: trusting()}}
+	if p.http.file == "" { // the probe sends no secret: any certificate will do
+		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	}
-	return client, &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}, err
+	return client, &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}, nil
 }
-
-// trusting takes any certificate: nothing is told to whoever answers on this machine.
-func trusting() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 var errWantsTLS = errors.New("it serves HTTPS only")
 
-// probe asks whether promflow is there.
+// probe returns an error if no promflow answers.
 func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("/-/healthy").String(), nil)
 	if err != nil {
 		return err
 	}
 	response, err := client.Do(request)
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		return failed.Err // url.Error repeats the whole URL
+	}
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
-			err = failed.Err // which has not the whole question in it
-		}
 		return err
 	}
 	defer response.Body.Close()
@@ -129,7 +120,7 @@ func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 		return nil
 	case err != nil:
 		return err
-	case strings.Contains(string(body), "HTTP request to an HTTPS server"): // as Go's servers say it
+	case strings.Contains(string(body), "HTTP request to an HTTPS server"): // from net/http
 		return errWantsTLS
 	case response.StatusCode != http.StatusOK || strings.TrimSpace(string(body)) != "OK":
 		return fmt.Errorf("the answer is %s, %q, which is not promflow's", response.Status, top.Clean(string(body)))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -12,24 +11,15 @@ import (
 	"promflow/capture"
 )
 
-// meter counts the bytes that are read through it.
-type meter struct {
-	io.Reader
-	read atomic.Int64
-}
-
-func (m *meter) Read(b []byte) (int, error) {
-	n, err := m.Reader.Read(b)
-	m.read.Add(int64(n))
-	return n, err
-}
-
-// progressEvery is the time between two looks at how far a replay has got. One that takes less shows nothing.
+// progressEvery is the time between two updates of a replay's progress. A replay that takes less shows none.
 const progressEvery = 500 * time.Millisecond
 
-// showProgress writes a line about how far in has been read, of size bytes if that is known, over itself until the returned
-// function is called, which removes it. It does nothing where nobody watches.
-func showProgress(w *os.File, name string, in *meter, size int64, counter *capture.Counter) (stop func()) {
+// eraseLine is a carriage return and "erase in line" (ECMA-48).
+const eraseLine = "\r\x1b[K"
+
+// showProgress shows on a terminal how much of a file of size bytes, 0 if unknown, has been counted. The returned function ends that, and
+// erases the line.
+func showProgress(w *os.File, name string, in io.Seeker, size int64, counter *capture.Counter) (stop func()) {
 	if !term.IsTerminal(int(w.Fd())) {
 		return func() {}
 	}
@@ -51,9 +41,10 @@ func showProgress(w *os.File, name string, in *meter, size int64, counter *captu
 				for _, o := range counter.Outcomes() {
 					packets += o.Packets
 				}
-				line := progress(name, packets, in.read.Load(), size, time.Since(begin))
+				read, _ := in.Seek(0, io.SeekCurrent) // a pipe has no position, and no size either
+				line := progress(name, packets, read, size, time.Since(begin))
 				if width, _, err := term.GetSize(int(w.Fd())); err == nil && width > 0 {
-					line = line[:min(len(line), width-1)] // what wraps is not erased
+					line = line[:min(len(line), width-1)] // a line that wraps would not be erased
 				}
 				fmt.Fprint(w, eraseLine, line)
 				shown = true
@@ -63,9 +54,7 @@ func showProgress(w *os.File, name string, in *meter, size int64, counter *captu
 	return func() { close(quit); <-done }
 }
 
-const eraseLine = "\r\x1b[K" // ECMA-48: carriage return, erase in line
-
-// progress says how far a file of size bytes, 0 if unknown, has been read.
+// progress describes how much of a file of size bytes, 0 if unknown, has been read.
 func progress(name string, packets, read, size int64, took time.Duration) string {
 	rate := float64(packets) / took.Seconds()
 	if size == 0 || read == 0 {

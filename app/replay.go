@@ -10,15 +10,38 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"promflow/app/live"
 	"promflow/capture"
+	"promflow/capture/frame"
 	"promflow/capture/replay"
 	"promflow/telemetry"
 )
 
-// replayFiles counts capture files into one table and prints it. What was counted is printed whatever went wrong with a file.
+// replayCommand is promflow replay.
+func replayCommand(c *config) *cli.Command {
+	taken := c.all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips",
+		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6")
+	return &cli.Command{
+		Name:      "replay",
+		Usage:     "count capture files and print the counts",
+		UsageText: "promflow replay [flags] FILE...",
+		Description: `Counts pcap and pcapng files, plain or compressed with gzip or zstd; - is standard input:
+
+   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -`,
+		Flags: taken.flags(),
+		Action: func(ctx *cli.Context) error {
+			if err := errors.Join(c.all.refuse(taken), taken.resolve()); err != nil {
+				return err
+			}
+			return replayFiles(ctx.Context, c, ctx.Args().Slice())
+		},
+	}
+}
+
+// replayFiles counts capture files into one table and prints the counts, even if a file is damaged or the context ends.
 func replayFiles(ctx context.Context, c *config, files []string) error {
 	if len(files) == 0 {
 		return errors.New("replay: no capture file given; name some, or - for standard input")
@@ -27,34 +50,41 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 		return err
 	}
 	c.explainLabels(c.logger(os.Stderr))
-	debug.SetGCPercent(400) // a replay is over soon, and its table is nearly all that it keeps
+	debug.SetGCPercent(400) // faster: a replay is short, and little of its memory is garbage
 	table := c.table(0)
-	counted := []telemetry.Interface{}
+	counted, sawPackets := []telemetry.Interface{}, false
 	var errs []error
 	for _, name := range files {
 		if ctx.Err() != nil {
 			errs = append(errs, fmt.Errorf("interrupted before %s", name))
 			break
 		}
-		counter := capture.NewCounter(table, c.monitored, c.excluded)
-		counter.SeenOn(displayName(name))
-		of, err := countFile(ctx, name, counter)
-		if of != "" {
-			counted = append(counted, telemetry.Interface{Name: of, Outcomes: live.Outcomes(counter.Outcomes())})
+		file, err := openFile(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		if name == "-" {
+			name = "standard input"
+		}
+		counter := capture.NewCounter(table, c.monitored, c.excluded)
+		counter.SeenOn(name)
+		errs = append(errs, countFile(ctx, file, name, counter))
+		outcomes := counter.Outcomes()
+		counted = append(counted, telemetry.Interface{Name: name, Outcomes: live.Outcomes(outcomes)})
+		sawPackets = sawPackets || outcomes != [frame.Outcomes]capture.OutcomeSize{}
 	}
-	counts := live.NewMonitor(table, func() []telemetry.Interface { return counted }, nil, nil).Read()
-	if err := errors.Join(errs...); err != nil && !sawPackets(counts) {
+	if err := errors.Join(errs...); err != nil && !sawPackets {
 		return err
 	}
+	counts := live.NewMonitor(table, func() []telemetry.Interface { return counted }, nil, nil).Read()
 	if err := telemetry.WriteText(os.Stdout, counts, c.packets); err != nil {
 		errs = append(errs, fmt.Errorf("printing the counts: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// checkFiles finds a wrong name before the files in front of it are counted.
+// checkFiles returns an error if a file cannot be counted, before the files in front of it are.
 func checkFiles(files []string) error {
 	for _, name := range files {
 		if name == "-" {
@@ -73,55 +103,35 @@ func checkFiles(files []string) error {
 	return nil
 }
 
-// sawPackets tells whether there was anything to count.
-func sawPackets(r telemetry.Reading) bool {
-	for _, i := range r.Interfaces {
-		for _, o := range i.Outcomes {
-			if o.Packets > 0 {
-				return true
-			}
-		}
+// openFile opens a file, or standard input if its name is -.
+func openFile(name string) (*os.File, error) {
+	if name != "-" {
+		return os.Open(name)
 	}
-	return false
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		return nil, errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
+	}
+	return os.Stdin, nil
 }
 
-// displayName is what metrics and messages call a file.
-func displayName(file string) string {
-	if file == "-" {
-		return "standard input"
-	}
-	return file
-}
-
-// countFile counts a file, and gives the name that metrics have for it, empty if it could not be opened.
-func countFile(ctx context.Context, name string, counter *capture.Counter) (string, error) {
-	f := os.Stdin
-	if name == "-" {
-		if term.IsTerminal(int(f.Fd())) {
-			return "", errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
-		}
-		name = displayName(name)
-	} else {
-		var err error
-		if f, err = os.Open(name); err != nil {
-			return "", err
-		}
-		defer f.Close()
+// countFile counts a file, shows its progress on a terminal, and closes it unless it is standard input.
+func countFile(ctx context.Context, file *os.File, name string, counter *capture.Counter) error {
+	if file != os.Stdin {
+		defer file.Close()
 	}
 	count, size := countPipe, int64(0) // unknown
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 		count, size = replay.Count, info.Size()
 	}
-	in := &meter{Reader: f}
-	defer showProgress(os.Stderr, name, in, size, counter)()
-	return name, count(ctx, in, name, counter)
+	defer showProgress(os.Stderr, name, file, size, counter)()
+	return count(ctx, file, name, counter)
 }
 
 // pipeGrace is how long the writer of a pipe has to end after an interrupt.
 const pipeGrace = 2 * time.Second
 
-// countPipe counts to the end of a pipe, even after an interrupt: a terminal sends that to the program that writes the pipe,
-// too, and what it has still to write is wanted. It returns while a read goes on if the writer does.
+// countPipe counts to the end of a pipe, even after an interrupt: the terminal interrupts the program that writes the pipe, too, and that
+// may still write packets. If it does not end in time, countPipe returns while the read goes on.
 func countPipe(ctx context.Context, in io.Reader, name string, counter *capture.Counter) error {
 	ended := make(chan error, 1)
 	go func() { ended <- replay.Count(context.WithoutCancel(ctx), in, name, counter) }()
@@ -134,6 +144,6 @@ func countPipe(ctx context.Context, in io.Reader, name string, counter *capture.
 	case err := <-ended:
 		return err
 	case <-time.After(pipeGrace):
-		return fmt.Errorf("%s: interrupted, and its writer goes on", name)
+		return fmt.Errorf("%s: interrupted, but the program that writes it does not end", name)
 	}
 }

@@ -16,18 +16,22 @@ import (
 	"promflow/app/web"
 	"promflow/capture"
 	"promflow/telemetry"
+	"promflow/telemetry/page"
 	"promflow/telemetry/talkers"
 )
 
-// flushTimeout is how long the last push may take. Nobody should have to wait for 5 s in all.
+// flushTimeout is how long the last push may take. The whole program should end within 5 s.
 const flushTimeout = 2500 * time.Millisecond
 
-// run is promflow's main job, until ctx ends or something fails for good. What can be wrong with the settings is found before anything is
-// started. Then each part is made of what is there: the listener, so that a port that is taken is an error before packets are counted;
-// the capture; with privileges given up, what reads files again later; the readers.
+// run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. Then it binds the
+// port, as a port that is in use is an error before packets are counted. It opens the capture, gives up privileges, and only then opens
+// files that it reads again later.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
-	outlets, err := c.check(log)
+	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
+		return err
+	}
+	if err := c.web().Check(); err != nil {
 		return err
 	}
 	listener, err := web.Listen(c.web())
@@ -35,7 +39,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		return err
 	}
 	if listener != nil {
-		defer listener.Close() // once more, where the server has
+		defer listener.Close() // if the server does not come to close it
 	}
 	live, err := live.Open(c.live(c.table(c.expireAfter), log))
 	if err != nil {
@@ -53,9 +57,17 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}
 	monitor := live.Monitor(names.info())
 	talkers := talkers.New(monitor.Read)
-	page, readers, err := outlets.open(telemetry.NewSource(monitor.Read, c.packets), log)
+	source := telemetry.NewSource(monitor.Read, c.packets)
+	page, err := page.New(source, log)
 	if err != nil {
 		return err
+	}
+	var readers []metric.Reader
+	if hasPage {
+		readers = append(readers, page)
+	}
+	for _, reader := range others {
+		readers = append(readers, reader(source))
 	}
 	server := web.New(c.web(), listener, page, talkers, log)
 	defer func() { err = errors.Join(err, server.Close()) }()
@@ -66,19 +78,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
 }
 
-// check finds what is wrong with the settings, as far as that can be told without starting anything, and prepares the exporters.
-func (c *config) check(log *slog.Logger) (outlets, error) {
-	prepared, err := prepareExporters(c, log)
-	if err != nil {
-		return outlets{}, err
-	}
-	if c.metricsAddress == web.None {
-		return prepared, nil
-	}
-	return prepared, c.web().Check()
-}
-
-// web is what the server is told.
+// web returns the configuration of the web server.
 func (c *config) web() web.Config {
 	return web.Config{
 		Address: c.metricsAddress, AddressFrom: c.givenBy("metrics-address"), AddressAsked: c.isGiven("metrics-address"),
@@ -86,7 +86,7 @@ func (c *config) web() web.Config {
 	}
 }
 
-// live is what the capture is told that fills a table.
+// live returns the configuration of a capture that fills a table.
 func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
 		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend, Promiscuous: c.promiscuous,
@@ -94,8 +94,8 @@ func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	}
 }
 
-// work serves and does its jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has
-// counted its last packet.
+// work runs a server and jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has counted its last
+// packet.
 func work(ctx context.Context, server *web.Server, jobs ...func(context.Context) error) error {
 	all, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
@@ -106,11 +106,11 @@ func work(ctx context.Context, server *web.Server, jobs ...func(context.Context)
 	return all.Wait()
 }
 
-// instance tells this promflow from others: those on one machine have other ports or, without any, other interfaces.
+// instance identifies this promflow among others, by its host and its port or, without a port, its interfaces.
 func instance(c *config, s *web.Server, log *slog.Logger) string {
 	host, err := os.Hostname()
 	if err != nil {
-		log.Warn("this machine has no name", "error", err)
+		log.Warn("the hostname of this machine is not known", "error", err)
 	}
 	if s.Port() == "" {
 		return host + ":" + c.interfaces.String()
@@ -118,8 +118,8 @@ func instance(c *config, s *web.Server, log *slog.Logger) string {
 	return net.JoinHostPort(host, s.Port())
 }
 
-// shutdown takes the last counts and has the readers export them, side by side: none keeps another from it, nor the program from
-// its end, be it a collector that is frozen or a console that nobody reads.
+// shutdown has the readers export the last counts. They do so at the same time and within a timeout: a collector that hangs, or a console
+// that nobody reads, delays neither the other readers nor the end of the program for longer.
 func shutdown(readers []metric.Reader, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func shutdown(readers []metric.Reader, log *slog.Logger) {
 	for _, r := range readers {
 		go func() { ended <- r.Shutdown(ctx) }()
 	}
-	patience := time.After(flushTimeout + 100*time.Millisecond) // for who ends by the deadline
+	patience := time.After(flushTimeout + 100*time.Millisecond) // a reader that keeps to the deadline has ended by then
 	for range readers {
 		select {
 		case err := <-ended:

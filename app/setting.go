@@ -14,26 +14,26 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// setting is a flag and its environment variable. A flag beats its variable, a variable beats the default, and an empty
-// variable counts as unset. It is a [cli.Flag]; one setting may stand in the flags of several commands.
+// setting is a flag and its environment variable. A flag beats its variable, a variable beats the default, and an empty variable
+// counts as unset. A setting is a [cli.Flag], and may belong to several commands.
 type setting struct {
 	name     string
 	category string
-	holder   string // what the help shows for the value; empty for a boolean
+	holder   string // the help's placeholder for the value; empty for a boolean
 	usage    string
-	// What the value is where none is given: a text like others, or words for the help where only other parts know.
-	byDefault, otherwise string
 
-	choices []string // what the value may be, or have in a list, where that is known
-	chosen  *string  // one of the choices; without it parse takes the value
-	parse   func(string) error
-	secret  bool // errors do not show the value
-	repeats bool // it is a list, and may be given several times, which adds up; else the last one counts
+	byDefault string // the default value
+	otherwise string // the help's words for a default that another package decides
 
-	given   bool     // on the command line
-	givenBy string   // the flag or the variable that gave the value
-	texts   []string // that were given, if it repeats
-	wrong   error
+	choices []string           // the values, or the elements of a list, that are allowed; nil if they are not a fixed set
+	chosen  *string            // where the value goes if it is one of choices; else it goes to parse
+	parse   func(string) error // checks and stores the value
+	secret  bool               // errors do not show the value
+	repeats bool               // the flag may be repeated, and its lists are joined; else the last one counts
+
+	givenBy string   // the flag or variable that set the value; empty for a default
+	texts   []string // the values so far, if the flag repeats
+	wrong   error    // what is wrong with the flag's value
 }
 
 var (
@@ -41,23 +41,22 @@ var (
 	_ cli.VisibleFlag       = (*setting)(nil)
 )
 
-// variable names the setting's environment variable.
+// variable is the name of the environment variable.
 func (s *setting) variable() string {
 	return "PROMFLOW_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-// Set takes the flag's value from the command line. What is wrong with it is resolve's to say, in the program's words.
+// Set takes the flag's value from the command line. It leaves an error to resolve, as cli would add words of its own.
 func (s *setting) Set(text string) error {
-	s.given = true
 	if err := s.take("--"+s.name, text); s.wrong == nil || !s.repeats {
 		s.wrong = err
 	}
 	return nil
 }
 
-// resolve takes the variable's value, unless the flag was given or the variable is empty.
+// resolve takes the variable's value, unless the flag was given or the variable is empty. It returns what is wrong with the value.
 func (s *setting) resolve() error {
-	if text := os.Getenv(s.variable()); !s.given && text != "" {
+	if text := os.Getenv(s.variable()); !s.IsSet() && text != "" {
 		return s.take(s.variable(), text)
 	}
 	return s.wrong
@@ -81,10 +80,14 @@ func (s *setting) take(from, text string) error {
 }
 
 func (s *setting) set(text string) error {
-	if s.chosen != nil {
-		return choice(s.chosen, s.choices...)(text)
+	if s.chosen == nil {
+		return s.parse(text)
 	}
-	return s.parse(text)
+	if !slices.Contains(s.choices, text) {
+		return fmt.Errorf("expected one of %s", strings.Join(s.choices, ", "))
+	}
+	*s.chosen = text
+	return nil
 }
 
 // String is the flag's part of the help.
@@ -93,18 +96,23 @@ func (s *setting) String() string {
 	if s.TakesValue() {
 		head += " " + s.holder
 	}
+	return fmt.Sprintf("%s  (%s)\n         %s", head, s.notes(), strings.ReplaceAll(s.usage, "\n", "\n         "))
+}
+
+// notes has the variable and the default, for the help and the manual page.
+func (s *setting) notes() string {
 	notes := "$" + s.variable()
 	if text := s.GetDefaultText(); text != "" {
 		notes += ", default " + text
 	}
-	return fmt.Sprintf("%s  (%s)\n         %s", head, notes, strings.ReplaceAll(s.usage, "\n", "\n         "))
+	return notes
 }
 
-// The methods that cli and flag ask for.
+// The methods of [cli.Flag], [cli.DocGenerationFlag] and [flag.Value].
 
 func (s *setting) Apply(set *flag.FlagSet) error { set.Var(s, s.name, s.usage); return nil }
 func (s *setting) Names() []string               { return []string{s.name} }
-func (s *setting) IsSet() bool                   { return s.given }
+func (s *setting) IsSet() bool                   { return s.givenBy == "--"+s.name } // by its flag
 func (s *setting) IsVisible() bool               { return true }
 func (s *setting) IsBoolFlag() bool              { return !s.TakesValue() }
 func (s *setting) TakesValue() bool              { return s.holder != "" }
@@ -114,73 +122,109 @@ func (s *setting) GetDefaultText() string        { return cmp.Or(s.byDefault, s.
 func (s *setting) GetEnvVars() []string          { return []string{s.variable()} }
 func (s *setting) GetCategory() string           { return s.category }
 
-// What a value may look like. Each of these gives the parse function of a setting whose value goes to dst.
+// into returns the parse function of a setting whose value goes to dst.
+func into[T any](dst *T, parse func(string) (T, error)) func(string) error {
+	return func(s string) (err error) {
+		*dst, err = parse(s)
+		return err
+	}
+}
 
 func text(dst *string) func(string) error {
-	return func(s string) error { *dst = s; return nil }
+	return into(dst, func(s string) (string, error) { return s, nil })
 }
 
-func boolean(dst *bool) func(string) error {
-	return func(s string) error {
-		v, err := strconv.ParseBool(s)
-		if err != nil {
-			return errors.New("expected true or false")
-		}
-		*dst = v
-		return nil
-	}
-}
+func boolean(dst *bool) func(string) error { return into(dst, parseBool) }
 
 func optionalBoolean(dst **bool) func(string) error {
-	return func(s string) error {
-		v := new(bool)
-		if err := boolean(v)(s); err != nil {
-			return err
-		}
-		*dst = v
-		return nil
+	return into(dst, func(s string) (*bool, error) {
+		v, err := parseBool(s)
+		return &v, err
+	})
+}
+
+func parseBool(s string) (bool, error) {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		err = errors.New("expected true or false")
 	}
+	return v, err
 }
 
 func number(dst *int, least, most int) func(string) error {
-	return func(s string) error {
+	return into(dst, func(s string) (int, error) {
 		v, err := strconv.Atoi(s)
 		if err != nil || v < least || v > most {
-			return fmt.Errorf("expected a whole number from %d to %d", least, most)
+			err = fmt.Errorf("expected a whole number from %d to %d", least, most)
 		}
-		*dst = v
-		return nil
-	}
+		return v, err
+	})
 }
 
-func duration(dst *time.Duration) func(string) error {
-	return func(s string) error {
+// duration parses a duration of at least least, which is 0 or 1 ns.
+func duration(dst *time.Duration, least time.Duration) func(string) error {
+	expected := "expected a time such as 500ms, 15s or 24h"
+	if least == 0 {
+		expected += ", or 0"
+	}
+	return into(dst, func(s string) (time.Duration, error) {
 		v, err := time.ParseDuration(s)
-		if err != nil || v <= 0 {
-			return errors.New("expected a time such as 500ms, 15s or 1m30s")
+		if err != nil || v < least {
+			err = errors.New(expected)
 		}
-		*dst = v
-		return nil
-	}
+		return v, err
+	})
 }
 
-func durationOrZero(dst *time.Duration) func(string) error {
-	return func(s string) error {
-		v, err := time.ParseDuration(s)
-		if err != nil || v < 0 {
-			return errors.New("expected a time such as 30s, 15m or 24h, or 0")
+// settings is a list of settings, such as those of a command.
+type settings []*setting
+
+// withDefaults sets all values to their defaults.
+func (s settings) withDefaults() settings {
+	for _, each := range s {
+		if each.byDefault == "" {
+			continue
 		}
-		*dst = v
-		return nil
+		if err := each.set(each.byDefault); err != nil {
+			panic(err)
+		}
 	}
+	return s
 }
 
-func choice(dst *string, of ...string) func(string) error {
-	return func(s string) error {
-		if !slices.Contains(of, s) {
-			return fmt.Errorf("expected one of %s", strings.Join(of, ", "))
-		}
-		*dst = s
-		return nil
+// flags returns the settings as flags of cli.
+func (s settings) flags() (flags []cli.Flag) {
+	for _, each := range s {
+		flags = append(flags, each)
 	}
+	return flags
+}
+
+// named returns the settings with these names, in the order of s. It panics if one does not exist.
+func (s settings) named(names ...string) settings {
+	found := slices.DeleteFunc(slices.Clone(s), func(each *setting) bool { return !slices.Contains(names, each.name) })
+	if len(found) != len(names) {
+		panic(fmt.Sprintf("%d of the settings %q exist", len(found), names))
+	}
+	return found
+}
+
+// refuse returns an error if the command line has a flag that is not in taken.
+func (s settings) refuse(taken settings) error {
+	for _, each := range s {
+		if each.IsSet() && !slices.Contains(taken, each) {
+			return fmt.Errorf("--%s means nothing to this command", each.name)
+		}
+	}
+	return nil
+}
+
+// resolve takes the values of variables where the command line has no flag, and returns the first error of either.
+func (s settings) resolve() error {
+	for _, each := range s {
+		if err := each.resolve(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry/talkers"
 )
@@ -125,9 +126,9 @@ func TestSettings(t *testing.T) {
 		change func(*config) // of the defaults
 	}{
 		{"", "", func(*config) {}},
-		{"", "--exclude-subnets=", func(c *config) { must(subnetList(&c.excluded)("")) }},
-		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(subnetList(&c.monitored)("0.0.0.0/0,::/0")) }},
-		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(subnetList(&c.monitored)("10.0.0.7/32")) }},
+		{"", "--exclude-subnets=", func(c *config) { must(into(&c.excluded, subnets.Parse)("")) }},
+		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(into(&c.monitored, subnets.Parse)("0.0.0.0/0,::/0")) }},
+		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(into(&c.monitored, subnets.Parse)("10.0.0.7/32")) }},
 		{"", "--interface=a --interface=b", func(c *config) { c.interfaces.Exact = []string{"a", "b"} }},
 		{"", "--interface=ppp*,b --interface=b,a", func(c *config) { c.interfaces = watch.Names{Exact: []string{"b", "a"}, Globs: []string{"ppp*"}} }},
 		{"", "--log-format=text --log-format=json", func(c *config) { c.logFormat = "json" }},
@@ -176,9 +177,15 @@ func TestDefaultsOfCommands(t *testing.T) {
 	if k.duration != 5*time.Second || k.output != "text" {
 		t.Errorf("check has %+v", *k)
 	}
-	v := &viewing{c: c}
+	v := new(viewing)
 	v.settings()
 	if v.output != "text" || v.count >= 0 || v.query.Limit != talkers.DefaultLimit || v.query.Sort != talkers.Sorts[0] {
 		t.Errorf("top has %+v", *v)
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
 	}
 }

@@ -10,33 +10,28 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-// Release is the version that is being worked on (https://semver.org). build.sh reads it here: a build of the commit that has
-// its tag, v0.1.0, is that version; one before is a pre-release of it, such as 0.1.0-dev.420, after so many commits.
+// Release is the next version (https://semver.org). build.sh reads it here: a build of the commit with the tag v0.1.0 is that version. A
+// build of an earlier commit is a pre-release, such as 0.1.0-dev.420, where 420 is the number of commits.
 const Release = "0.1.0"
 
-// stamp completes what build.sh has the linker say of the build, for builds without it.
+// stamp completes the version and date that build.sh has the linker set, for builds without build.sh.
 func stamp() {
 	version.Version = cmp.Or(version.Version, Release+"-dev")
-	if version.BuildDate != "" {
-		return
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.time" {
-			version.BuildDate = s.Value
+	if info, ok := debug.ReadBuildInfo(); ok && version.BuildDate == "" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				version.BuildDate = s.Value
+			}
 		}
 	}
+	version.BuildDate = cmp.Or(version.BuildDate, "unknown")
 }
 
-// versionLine follows the program's name. The date is the commit's, so that builds of one commit are the same.
+// versionLine is what --version prints after the program's name. The date is the commit's: builds of one commit are the same.
 func versionLine() string {
-	return fmt.Sprintf("%s (commit %s of %s, %s, %s/%s)", version.Version, version.GetRevision(), buildDate(), version.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s (commit %s of %s, %s, %s/%s)",
+		version.Version, version.GetRevision(), version.BuildDate, version.GoVersion, runtime.GOOS, runtime.GOARCH)
 }
-
-func buildDate() string { return cmp.Or(version.BuildDate, "unknown") }
 
 // printVersion is promflow version.
 func printVersion(w io.Writer) error {
@@ -45,6 +40,6 @@ commit      %s
 build date  %s
 Go          %s
 platform    %s/%s
-`, version.Version, version.GetRevision(), buildDate(), version.GoVersion, runtime.GOOS, runtime.GOARCH)
+`, version.Version, version.GetRevision(), version.BuildDate, version.GoVersion, runtime.GOOS, runtime.GOARCH)
 	return err
 }

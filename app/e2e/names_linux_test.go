@@ -347,7 +347,7 @@ func TestNamesThatAreNotAskedFor(t *testing.T) {
 	ns := capturetest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--lease-files=/nosuch", "--reverse-dns=false")
 	for _, want := range []string{"--lease-files=[/nosuch]", "--reverse-dns=false"} {
-		if log := p.log.String(); !strings.Contains(log, "for --host-info only") || !strings.Contains(log, want) {
+		if log := p.log.String(); !strings.Contains(log, "no effect without --host-info") || !strings.Contains(log, want) {
 			t.Errorf("the log has no %s: %s", want, log)
 		}
 	}
