@@ -1,44 +1,42 @@
 package web
 
 import (
-	"container/list"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // maxConnections is how many clients may be connected. It leaves room for other files where a process may have 1024.
 const maxConnections = 512
 
-// connections keeps clients from being too many: one more, and the connection is closed that was idle for longest, which is any
-// whose request is not being answered, be it that none has come yet or that one comes byte by byte. So who asks is served, however
-// many others are there that do not.
+// connections bounds the connections of a server. One more closes the connection that has been idle for longest. A connection is idle while
+// no request on it is being answered, also while a request arrives byte by byte. So clients that ask are served, whatever the number of
+// clients that do not.
 type connections struct {
 	most int
-
 	mu   sync.Mutex
 	open map[net.Conn]*connection
-	idle *list.List // of *connection, that was idle for longest first
 }
 
 type connection struct {
-	net.Conn
-	requests int           // that are being answered
-	place    *list.Element // in idle, else nil
+	requests  int       // that are being answered
+	idleSince time.Time // if there are none
 }
 
 func newConnections(most int) *connections {
-	return &connections{most: most, open: map[net.Conn]*connection{}, idle: list.New()}
+	return &connections{most: most, open: map[net.Conn]*connection{}}
 }
 
 type connectionKey struct{}
 
-// limit has a server tell of its connections.
+// limit bounds the connections of a server.
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, connectionKey{}, c.add(conn))
+		c.add(conn)
+		return context.WithValue(ctx, connectionKey{}, conn)
 	}
 	s.ConnState = func(conn net.Conn, state http.ConnState) {
 		if state == http.StateClosed || state == http.StateHijacked {
@@ -47,64 +45,57 @@ func (c *connections) limit(s *http.Server) {
 	}
 	handler := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if of, known := r.Context().Value(connectionKey{}).(*connection); known {
-			c.answer(of, 1)
-			defer c.answer(of, -1)
+		if conn, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
+			c.answer(conn, 1)
+			defer c.answer(conn, -1)
 		}
 		handler.ServeHTTP(w, r)
 	})
 }
 
-// add takes a connection, and closes one if that is one too many.
-func (c *connections) add(conn net.Conn) *connection {
+// add takes a connection, and closes one if there are too many.
+func (c *connections) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	one := &connection{Conn: conn}
-	one.place = c.idle.PushBack(one)
-	c.open[conn] = one
-	if oldest := c.idle.Front(); len(c.open) > c.most && oldest.Value != one {
-		c.drop(oldest.Value.(*connection))
+	if len(c.open) >= c.most {
+		c.dropIdle()
 	}
-	return one
+	c.open[conn] = &connection{idleSince: time.Now()}
 }
 
-// drop closes a connection. The caller holds mu.
-func (c *connections) drop(one *connection) {
-	c.idle.Remove(one.place)
-	one.place = nil
-	delete(c.open, one.Conn)
-	conn := one.Conn
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn() // else a client that does not read could hold this up
+// dropIdle closes the connection that has been idle for longest, if one is idle. The caller holds mu.
+func (c *connections) dropIdle() {
+	var (
+		idle   net.Conn
+		oldest *connection
+	)
+	for conn, one := range c.open {
+		if one.requests == 0 && (oldest == nil || one.idleSince.Before(oldest.idleSince)) {
+			idle, oldest = conn, one
+		}
 	}
-	conn.Close() // and the server finds out
+	if idle == nil {
+		return
+	}
+	delete(c.open, idle)
+	if secure, ok := idle.(*tls.Conn); ok {
+		idle = secure.NetConn() // closing TLS writes to the client, and waits if that does not read
+	}
+	idle.Close() // the server notices
 }
 
 func (c *connections) remove(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if one := c.open[conn]; one != nil {
-		if one.place != nil {
-			c.idle.Remove(one.place)
-			one.place = nil
-		}
-		delete(c.open, conn)
-	}
+	delete(c.open, conn)
 }
 
-// answer adds to the requests of a connection that are being answered.
-func (c *connections) answer(one *connection, more int) {
+// answer adds to the requests on a connection that are being answered.
+func (c *connections) answer(conn net.Conn, more int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open[one.Conn] == nil { // closed
-		return
-	}
-	one.requests += more
-	switch {
-	case one.requests == 0:
-		one.place = c.idle.PushBack(one)
-	case one.place != nil:
-		c.idle.Remove(one.place)
-		one.place = nil
+	if one := c.open[conn]; one != nil { // else it was closed
+		one.requests += more
+		one.idleSince = time.Now()
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Listen gives the socket to serve on: the one that a service manager listens on for promflow, or else that of the address; nil for None.
+// Listen returns the listener to serve on: the socket that the service manager passes, or else one for the address. It is nil for None.
 func Listen(c Config) (net.Listener, error) {
 	if c.Address == None {
 		return nil, nil
@@ -21,15 +21,15 @@ func Listen(c Config) (net.Listener, error) {
 	case len(passed) == 0:
 		return c.Bind()
 	case len(passed) > 1 || passed[0] == nil:
-		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, as with one ListenStream= in a socket unit", len(passed))
+		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, as of one ListenStream= in a socket unit", len(passed))
 	case c.AddressAsked:
-		return nil, fmt.Errorf("%s %q: the service manager passes a socket to serve on, %s: leave one of both out",
+		return nil, fmt.Errorf("%s %q: the service manager passes a socket to serve on, %s: remove one of the two",
 			c.AddressFrom, c.Address, passed[0].Addr())
 	}
 	return passed[0], nil
 }
 
-// Bind binds the address, which is not None.
+// Bind listens on the address, which is not None.
 func (c Config) Bind() (net.Listener, error) {
 	_, port, err := c.Split()
 	if err != nil {
@@ -40,14 +40,14 @@ func (c Config) Bind() (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &inUse{fmt.Sprintf("%s %q: port %s is in use by another program, maybe another promflow", c.AddressFrom, c.Address, port)}
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %q: %w: take port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", c.AddressFrom, c.Address, err)
+		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", c.AddressFrom, c.Address, err)
 	case err != nil:
 		return nil, fmt.Errorf("%s %q: %w", c.AddressFrom, c.Address, err)
 	}
 	return listener, nil
 }
 
-// Split gives the host and the port of the address, which is not None.
+// Split returns the host and the port of the address, which is not None.
 func (c Config) Split() (host, port string, err error) {
 	if host, port, err = net.SplitHostPort(c.Address); err != nil {
 		err = fmt.Errorf("%s %q: expected an address and a port such as :9088 or 127.0.0.1:9088, or %s", c.AddressFrom, c.Address, None)
@@ -55,7 +55,7 @@ func (c Config) Split() (host, port string, err error) {
 	return host, port, err
 }
 
-// inUse is EADDRINUSE in other words.
+// inUse is EADDRINUSE with a text of its own.
 type inUse struct{ text string }
 
 func (e *inUse) Error() string { return e.text }

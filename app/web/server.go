@@ -1,4 +1,5 @@
-// Package web serves HTTP: the metrics page, the live page and what it asks, health. It bounds what slow clients can hold.
+// Package web serves the metrics page, the live page with its API, and health checks over HTTP. It bounds the connections and the memory that
+// slow clients take.
 package web
 
 import (
@@ -19,14 +20,14 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// Config is what a server is told.
+// Config is the configuration of a server.
 type Config struct {
 	Address      string // HOST:PORT, or None
-	AddressFrom  string // the flag or variable that says so, for messages
-	AddressAsked bool   // it was given, and is not the default
+	AddressFrom  string // the flag or variable of the address, for messages
+	AddressAsked bool   // the address is not just the default
 	File         string // of exporter-toolkit, for TLS and passwords; may be empty
-	FileFrom     string // as AddressFrom
-	NoUI         bool   // a page that leads to the metrics takes the live page's place
+	FileFrom     string // the flag or variable of the file, for messages
+	NoUI         bool   // serve a page of links instead of the live page
 }
 
 // None as an address means that nothing is served.
@@ -43,29 +44,29 @@ func (c Config) Check() error {
 	return nil
 }
 
-// drainTimeout is how long requests that are under way may take at the end.
+// drainTimeout is how long open requests may take when the server closes.
 const drainTimeout = time.Second
 
 // Server serves on a listener.
 type Server struct {
 	http     *http.Server
-	listener net.Listener // nil: there is none
+	listener net.Listener // nil: nothing is served
 	config   Config
 	log      *slog.Logger
 }
 
-// New returns a server for what Listen has bound, which is the server's from then on. metrics is the page for Prometheus, and talking
-// answers below [talkers.Path].
-func New(c Config, listener net.Listener, metrics, talking http.Handler, log *slog.Logger) *Server {
+// New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api answers at
+// [talkers.Path].
+func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.Logger) *Server {
 	s := &Server{
 		http: &http.Server{
-			Handler: whileRead(c.routes(metrics, talking), stallTimeout),
-			// Slow clients are cut off while they ask and while they idle, and whileRead those that do not read. No timeout
-			// is for a whole answer: a page with a hundred thousand lines takes its time.
+			Handler: whileRead(c.routes(metrics, api), stallTimeout),
+			// These bound clients that send slowly or idle, and whileRead those that do not read. No timeout bounds a whole
+			// answer: a page of a hundred thousand lines takes long on a slow line.
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
 		},
 		listener: listener,
 		config:   c,
@@ -75,8 +76,7 @@ func New(c Config, listener net.Listener, metrics, talking http.Handler, log *sl
 	return s
 }
 
-// routes says who answers what.
-func (c Config) routes(metrics, talking http.Handler) http.Handler {
+func (c Config) routes(metrics, api http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", metrics)
@@ -86,7 +86,7 @@ func (c Config) routes(metrics, talking http.Handler) http.Handler {
 		mux.Handle("/", landing())
 		return mux
 	}
-	mux.Handle("GET "+talkers.Path, talking)
+	mux.Handle("GET "+talkers.Path, api)
 	mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "expected GET", http.StatusMethodNotAllowed)
@@ -95,7 +95,7 @@ func (c Config) routes(metrics, talking http.Handler) http.Handler {
 	return mux
 }
 
-// landing is the page that leads to the others.
+// landing is a page with links to the others.
 func landing() http.Handler {
 	page, err := toolkit.NewLandingPage(toolkit.LandingConfig{
 		Name:        "promflow",
@@ -109,31 +109,30 @@ func landing() http.Handler {
 		},
 	})
 	if err != nil {
-		panic(err) // the template is the library's, and nothing that goes into it is from outside
+		panic(err) // the template and its input are constant
 	}
 	return page
 }
 
-// stallTimeout is how long a client may leave what is sent to it unread.
+// stallTimeout is how long a client may leave a part of an answer unread.
 const stallTimeout = 30 * time.Second
 
-// bodyTimeout is how long the body of a request may take, which nobody reads.
+// bodyTimeout is how long the server reads the body of a request that it refuses.
 const bodyTimeout = time.Second
 
-// whileRead gives each write of an answer a deadline of its own: a client that reads, however slowly, is served to the end. Requests
-// with a body are refused: before anything is written the whole of it is read, however slowly it comes, and an answer that waits for
-// that would keep others waiting.
+// whileRead gives each write of an answer a deadline of its own: a client that reads slowly gets the whole answer, one that does not read is
+// cut off. It refuses requests with a body: net/http reads a body before it writes the answer, so that a slow one would hold a scrape's slot.
 func whileRead(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
-		if err := control.SetWriteDeadline(time.Time{}); err != nil { // that of an earlier answer
+		if err := control.SetWriteDeadline(time.Time{}); err != nil { // of an earlier answer on this connection
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
-			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // an error is the connection's, which is gone then
-			http.Error(w, "a request has no body here", http.StatusRequestEntityTooLarge)
+			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
+			http.Error(w, "expected a request without a body", http.StatusRequestEntityTooLarge)
 			return
 		}
 		h.ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
@@ -146,26 +145,23 @@ type deadlineWriter struct {
 	stall   time.Duration
 
 	mu    sync.Mutex
-	fixed bool // the deadline is the handler's
+	fixed bool // the handler has set the deadline
 }
 
 func (w *deadlineWriter) Write(b []byte) (int, error) {
-	if err := w.extend(); err != nil {
+	var err error
+	w.mu.Lock()
+	if !w.fixed {
+		err = w.control.SetWriteDeadline(time.Now().Add(w.stall))
+	}
+	w.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
 	return w.ResponseWriter.Write(b)
 }
 
-func (w *deadlineWriter) extend() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.fixed {
-		return nil
-	}
-	return w.control.SetWriteDeadline(time.Now().Add(w.stall))
-}
-
-// SetWriteDeadline is for http.ResponseController: a deadline that the handler sets is for all writes that follow, or go on.
+// SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow.
 func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -176,7 +172,7 @@ func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
 // Unwrap is for http.ResponseController.
 func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Port is the one that was bound, which the address may have left open, or the path of a Unix socket; empty without a listener.
+// Port is the port of the listener, or the path of its Unix socket. It is empty without a listener.
 func (s *Server) Port() string {
 	if s.listener == nil {
 		return ""
@@ -190,7 +186,7 @@ func (s *Server) Port() string {
 // ServeHTTP answers one request, as Serve does.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
 
-// Serve serves until Close, and returns an error if it cannot.
+// Serve serves until Close. It returns an error if it cannot.
 func (s *Server) Serve() error {
 	if s.listener == nil {
 		return nil
@@ -202,7 +198,7 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Close lets requests that are under way end, for a moment. It may be called more than once.
+// Close stops serving, and waits up to drainTimeout for open requests. It may be called more than once.
 func (s *Server) Close() error {
 	if s.listener == nil {
 		return nil

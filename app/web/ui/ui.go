@@ -1,7 +1,7 @@
-// Package ui is the live page: who moves how much right now, in a browser. All that the page needs is in the program, and it
-// asks nobody but the program.
+// Package ui is the live page: the current rates of addresses in a browser. The program contains all files of the page, and the page loads
+// nothing from elsewhere.
 //
-// The files in assets/uplot are those of uPlot 1.6.32 (https://github.com/leeoniya/uPlot), unchanged, as npm has them.
+// The files in assets/uplot are those of uPlot 1.6.32 (https://github.com/leeoniya/uPlot), unchanged, as published on npm.
 package ui
 
 import (
@@ -18,11 +18,11 @@ import (
 //go:embed page.html assets
 var files embed.FS
 
-// policy lets a page load and ask what is on its own server, and nothing else.
+// policy lets the page load from its own server, and from nowhere else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// contentTypes are those of the files by their names' ends. What the system would say about them differs.
+// contentTypes has the content types by file extension. Those of package mime depend on the system.
 var contentTypes = map[string]string{
 	"":      "text/plain; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -31,7 +31,7 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handler serves the page at / and what belongs to it below /assets/.
+// Handler serves the page at / and its assets below /assets/.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -57,7 +57,7 @@ func Handler() http.Handler {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache") // a browser asks whether what it has is still so
+		h.Set("Cache-Control", "no-cache") // a browser asks each time, with the ETag
 		mux.ServeHTTP(w, r)
 	})
 }
