@@ -61,7 +61,7 @@ func newApp() *cli.App {
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
    promflow top [flags] [URL]         show live who moves how much
-   promflow health [flags] [URL]      ask whether promflow answers, as a health check of containers
+   promflow health [flags] [URL]      ask whether promflow answers, as a container's health check does
    promflow version                   print the version, its commit and its date
    promflow completion SHELL          print what completes this command line in bash, zsh or fish`,
 		Description: `A flag may be written with one dash or two, and its value after a space or "="; for true and false it is "=" only. Each has

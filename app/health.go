@@ -35,7 +35,7 @@ func healthCommand(c *config) *cli.Command {
 	}.withDefaults()...)
 	return &cli.Command{
 		Name:      "health",
-		Usage:     "ask whether promflow answers, as a health check of containers",
+		Usage:     "ask whether promflow answers, as a container's health check does",
 		UsageText: "promflow health [flags] [URL]",
 		Description: `Asks the promflow at a URL. Without a URL, it asks the one on this machine, at --metrics-address or its variable: in a container
 that is the program itself. The status is 0 if promflow answers, even if it asks for a password, else 1. Without a URL any

@@ -89,8 +89,8 @@ func (c *config) web() web.Config {
 // live returns the configuration of a capture that fills a table.
 func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
-		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend, Promiscuous: c.promiscuous,
-		Table: table, Monitored: c.monitored, Excluded: c.excluded, Log: log,
+		Config: capture.Config{Table: table, Monitored: c.monitored, Excluded: c.excluded, Promiscuous: c.promiscuous, Log: log},
+		Names:  c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
 	}
 }
 

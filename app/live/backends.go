@@ -10,10 +10,10 @@ import (
 	"promflow/capture"
 )
 
-// Automatic is the name that stands for the first backend that works.
+// Automatic stands for the first backend that works.
 const Automatic = "auto"
 
-// Backends names the backends of this system, in the order in which Automatic tries them.
+// Backends returns the names of this system's backends, in the order in which Automatic tries them.
 func Backends() []string {
 	var names []string
 	for _, b := range backends {
@@ -22,30 +22,30 @@ func Backends() []string {
 	return names
 }
 
-// openCapture opens the backend of that name, or the first that works, for so many interfaces, and gives its name. What did not
-// work, and why, is logged where another did, and returned where none did.
+// openCapture opens the named backend, or with Automatic the first that works, for a number of interfaces. It returns the backend's name.
+// If one works, it logs why those before it do not; else it returns the reasons of all.
 func openCapture(name string, c capture.Config, interfaces int) (capture.Capture, string, error) {
 	if err := privilege.Raise(); err != nil {
 		return nil, "", err
 	}
-	var refused []error
+	var reasons []error
 	for _, b := range backends {
 		if name != Automatic && name != b.Name {
 			continue
 		}
 		opened, err := b.Open(c, interfaces)
 		if err == nil {
-			for _, r := range refused {
+			for _, r := range reasons {
 				c.Log.Warn("capture backend cannot be used", "reason", r)
 			}
 			return opened, b.Name, nil
 		}
-		refused = append(refused, fmt.Errorf("--capture=%s: %w", b.Name, explain(b, err)))
+		reasons = append(reasons, fmt.Errorf("--capture=%s: %w", b.Name, explain(b, err)))
 	}
-	return nil, "", errors.Join(refused...)
+	return nil, "", errors.Join(reasons...)
 }
 
-// explain adds to an error of a backend what its user can do.
+// explain adds to a missing capability how to grant it.
 func explain(b capture.Backend, err error) error {
 	var missing *capture.MissingCapabilityError
 	if !errors.As(err, &missing) {
@@ -55,10 +55,10 @@ func explain(b capture.Backend, err error) error {
 	if pathErr != nil {
 		program = os.Args[0]
 	}
-	if strings.ContainsAny(program, " \t'\"\\$`&;()<>|*?[]#~") { // which a shell would not take as they are
+	if strings.ContainsAny(program, " \t'\"\\$`&;()<>|*?[]#~") { // special to a shell
 		program = "'" + strings.ReplaceAll(program, "'", `'\''`) + "'"
 	}
-	// setcap takes away what is not named.
+	// setcap removes the capabilities that it does not name.
 	needed := b.Capabilities
 	if !strings.Contains(needed, missing.Capability) {
 		needed += "," + missing.Capability

@@ -6,7 +6,7 @@ import (
 	"promflow/capture/backend/ebpf"
 )
 
-// backends lists the capture backends of this system in the order in which --capture=auto tries them.
+// backends are those of this system, in the order in which Automatic tries them.
 var backends = []capture.Backend{
 	ebpf.Backend,
 	afpacket.Backend,

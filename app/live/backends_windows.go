@@ -5,7 +5,7 @@ import (
 	"promflow/capture/backend/npcap"
 )
 
-// backends lists the capture backends of this system in the order in which --capture=auto tries them.
+// backends are those of this system, in the order in which Automatic tries them.
 var backends = []capture.Backend{
 	npcap.Backend,
 }

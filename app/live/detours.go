@@ -6,14 +6,14 @@ import (
 	"promflow/capture/detour"
 )
 
-// WarnOfDetours logs which captured interfaces do not see each packet once. The kernel tells who has CAP_NET_ADMIN, as promflow has at its
-// start only, if root starts it.
+// WarnOfDetours warns of captured interfaces that miss packets, or see packets twice. The kernel shows the reasons only with CAP_NET_ADMIN,
+// which promflow has before it gives up root.
 func (l *Live) WarnOfDetours() {
 	log := l.config.Log
 	found := detour.Look()
 	for _, err := range []error{found.FlowtablesErr, found.IPsecErr} {
 		if err != nil {
-			log.Debug("cannot tell whether interfaces see each packet once", "reason", err)
+			log.Debug("whether interfaces miss packets, or see packets twice, is not known", "reason", err)
 		}
 	}
 	for _, s := range l.watch.Statuses() {

@@ -10,7 +10,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// checkInterface gives an error that lists this machine's interfaces if name, which the flag or variable from has, is not one of them.
+// checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the flag or variable of the name.
 func checkInterface(name, from string) error {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -31,7 +31,7 @@ func checkInterface(name, from string) error {
 	return fmt.Errorf("%s %q: no such network interface; this machine has %s", from, name, strings.Join(known, ", "))
 }
 
-// defaultRoutes has the names of the interfaces with a default route, as far as this system tells (proc_net(5)).
+// defaultRoutes returns the names of the interfaces with a default route, on Linux (proc_net(5)).
 func defaultRoutes() map[string]bool {
 	names := map[string]bool{}
 	for _, route := range tableOf("/proc/net/route") { // device, destination, ..., mask
@@ -40,29 +40,25 @@ func defaultRoutes() map[string]bool {
 		}
 	}
 	for _, route := range tableOf("/proc/net/ipv6_route") { // destination, prefix length, ..., device
-		if len(route) > 9 && route[1] == "00" && route[9] != "lo" { // the kernel's own unreachable route is on lo
+		if len(route) > 9 && route[1] == "00" && route[9] != "lo" { // lo has the kernel's unreachable route
 			names[route[9]] = true
 		}
 	}
 	return names
 }
 
-// tableOf reads the fields of a file's lines; a file that is not there has none.
-func tableOf(file string) [][]string {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	var rows [][]string
+// tableOf returns the fields of each line of a file. A file that cannot be read has none.
+func tableOf(file string) (rows [][]string) {
+	content, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(content)) {
 		rows = append(rows, strings.Fields(line))
 	}
 	return rows
 }
 
-// addressesOutside gives the interface's addresses if it has some and none of them is monitored: on a mirror port that is
-// as it should be, elsewhere the subnets were forgotten.
-func addressesOutside(name string, monitored subnets.Set) []string {
+// addressesOutside returns the interface's addresses if none of them is monitored. On a mirror port that is normal; elsewhere
+// --monitor-subnets may be wrong.
+func addressesOutside(name string, monitored subnets.Set) (outside []string) {
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil
@@ -71,7 +67,6 @@ func addressesOutside(name string, monitored subnets.Set) []string {
 	if err != nil {
 		return nil
 	}
-	var outside []string
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
 		if err != nil || prefix.Addr().IsLinkLocalUnicast() {

@@ -1,10 +1,9 @@
-// Package live captures on the interfaces of this machine, and gives what was counted as telemetry reads it.
+// Package live captures on the interfaces of this machine, and reads the counts for telemetry.
 package live
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -12,24 +11,20 @@ import (
 	"golang.org/x/time/rate"
 
 	"promflow/capture"
-	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry"
 )
 
-// Config is what a capture is told.
+// Config is the configuration of a capture.
 type Config struct {
-	Names               watch.Names // of the interfaces
-	NamesFrom           string      // the flag or variable that says so, for messages
-	Wait                bool        // for interfaces that are not there yet
-	Backend             string      // or Automatic
-	Table               *capture.Table
-	Monitored, Excluded subnets.Set
-	Promiscuous         bool
-	Log                 *slog.Logger
+	capture.Config
+	Names     watch.Names // of the interfaces
+	NamesFrom string      // the flag or variable of the names, for messages
+	Wait      bool        // for interfaces that do not exist yet
+	Backend   string      // or Automatic
 }
 
-// Live is a capture that was opened.
+// Live is an open capture.
 type Live struct {
 	config  Config
 	backend string
@@ -38,7 +33,7 @@ type Live struct {
 	unread  rate.Sometimes // logs
 }
 
-// Open begins to capture. It needs the privileges of the backend; from then on those of Keeps are enough.
+// Open starts a capture. It needs the capabilities of the backend; later the capture needs only those of Keeps.
 func Open(c Config) (l *Live, err error) {
 	for _, name := range c.Names.Exact {
 		if err := checkInterface(name, c.NamesFrom); err != nil && !c.Wait {
@@ -46,8 +41,7 @@ func Open(c Config) (l *Live, err error) {
 		}
 	}
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
-	of := capture.Config{Table: c.Table, Monitored: c.Monitored, Excluded: c.Excluded, Promiscuous: c.Promiscuous, Log: c.Log}
-	if l.capture, l.backend, err = openCapture(c.Backend, of, c.Names.Room()); err != nil {
+	if l.capture, l.backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
 		return nil, err
 	}
 	l.watch, err = watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Log: c.Log})
@@ -64,16 +58,16 @@ func Open(c Config) (l *Live, err error) {
 	return l, nil
 }
 
-// Backend names the backend that captures.
+// Backend is the name of the backend.
 func (l *Live) Backend() string { return l.backend }
 
-// Keeps names the capabilities that are needed after Open.
+// Keeps returns the capabilities that the capture needs after Open.
 func (l *Live) Keeps() []string { return l.watch.Keeps() }
 
-// Statuses gives the state of the interfaces.
+// Statuses returns the state of each interface.
 func (l *Live) Statuses() []watch.Status { return l.watch.Statuses() }
 
-// Captured names the interfaces.
+// Captured returns the names of the interfaces, separated by commas.
 func (l *Live) Captured() string {
 	var names []string
 	for _, s := range l.watch.Statuses() {
@@ -82,7 +76,7 @@ func (l *Live) Captured() string {
 	return strings.Join(names, ",")
 }
 
-// Run captures until ctx ends. When it returns, the last packet has been counted.
+// Run captures until ctx ends. When it returns, all packets until then have been counted.
 func (l *Live) Run(ctx context.Context) error {
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return l.watch.Run(ctx) })
@@ -90,7 +84,8 @@ func (l *Live) Run(ctx context.Context) error {
 	return both.Wait()
 }
 
-// keepUp has the table know in time who is idle, and the kernel forget who has expired, even if nobody scrapes.
+// keepUp reads regularly, even without scrapes: so the table learns in time which addresses are idle, and the kernel frees those that have
+// expired.
 func (l *Live) keepUp(ctx context.Context) {
 	after := l.config.Table.ExpireAfter()
 	if after == 0 {
@@ -111,23 +106,25 @@ func (l *Live) keepUp(ctx context.Context) {
 // Read brings the table up to date.
 func (l *Live) Read() {
 	if err := l.capture.Read(); err != nil {
-		l.unread.Do(func() { l.config.Log.Error("counts are missing until the next time that they are read", "error", err) })
+		l.unread.Do(func() {
+			l.config.Log.Error("reading the kernel's counts failed: the next reading will include them", "error", err)
+		})
 	}
 }
 
-// interfaces brings the table up to date, and gives the state of the interfaces.
+// interfaces brings the table up to date, and returns the state of the interfaces.
 func (l *Live) interfaces() []telemetry.Interface {
 	l.Read()
 	var all []telemetry.Interface
 	for _, s := range l.watch.Statuses() {
 		i := telemetry.Interface{Name: s.Interface, Backend: l.backend, Up: s.Up, Dropped: s.Dropped, Outcomes: Outcomes(s.Outcomes)}
 		if s.Interface == watch.Gone {
-			i.Backend = "" // it is not up or down
+			i.Backend = "" // the sum of interfaces that are gone is neither up nor down
 		}
 		all = append(all, i)
 	}
 	return all
 }
 
-// Close frees what Open took, after Run has returned or instead of it.
+// Close ends the capture, after Run has returned or instead of Run.
 func (l *Live) Close() error { return errors.Join(l.watch.Close(), l.capture.Close()) }

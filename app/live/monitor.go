@@ -12,40 +12,42 @@ import (
 	"promflow/telemetry"
 )
 
-// Monitor is where capture and telemetry meet: a table, and how to read it as telemetry does.
+// Monitor reads a capture's table for telemetry.
 type Monitor struct {
 	table      *capture.Table
 	interfaces func() []telemetry.Interface
 	info       func(netip.Addr) telemetry.HostInfo
 	log        *slog.Logger
 
-	mu         sync.Mutex
-	full       bool // that there is no room was logged
-	seriesFull bool // that there is none for labels was, too
+	full, seriesFull sync.Once // logs
 }
 
-// NewMonitor returns a monitor of a table. interfaces brings the table up to date, and gives the state of what fills it. info says what
-// addresses are called, and log is told once that the table is full: either may be nil.
+// NewMonitor returns a monitor of a table. interfaces brings the table up to date, and returns the state of its interfaces. info returns
+// what addresses are called, and log gets one warning when the table is full; either may be nil.
 func NewMonitor(table *capture.Table, interfaces func() []telemetry.Interface, info func(netip.Addr) telemetry.HostInfo, log *slog.Logger) *Monitor {
 	return &Monitor{table: table, interfaces: interfaces, info: info, log: log}
 }
 
-// Monitor returns a monitor of what is captured. info may be nil.
+// Monitor returns a monitor of the capture. info may be nil.
 func (l *Live) Monitor(info func(netip.Addr) telemetry.HostInfo) *Monitor {
 	return NewMonitor(l.config.Table, l.interfaces, info, l.config.Log)
 }
 
-// Read gives the state of everything. It is safe for concurrent use.
+// Read returns the state of the capture. It is safe for concurrent use.
 func (m *Monitor) Read() telemetry.Reading {
-	r := telemetry.Reading{Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Info: m.info, Interfaces: m.interfaces()}
+	interfaces := m.interfaces() // before the snapshot: it brings the table up to date
 	s := m.table.Snapshot()
-	r.Evicted = s.Evicted
+	r := telemetry.Reading{
+		Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Evicted: s.Evicted, Info: m.info, Interfaces: interfaces,
+	}
 	for i := range s.Hosts {
 		if h := &s.Hosts[i]; h.Addr.IsValid() && !s.Expired(h) {
 			r.Tracked++
 		}
 	}
-	m.warnIfFull(&s)
+	if m.log != nil {
+		m.warnIfFull(&s)
+	}
 	g := m.table.Grouping()
 	if g != nil && g.Mask() != 0 {
 		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.table.SeriesLimit())
@@ -58,9 +60,13 @@ func (m *Monitor) Read() telemetry.Reading {
 			return all
 		}
 	}
-	host := func(at int) telemetry.Host {
+	host := func(at int, totals *capture.Totals) telemetry.Host {
 		h := &s.Hosts[at]
-		of := telemetry.Host{Addr: h.Addr, Entry: h.Entry, Expired: s.Expired(h)}
+		of := telemetry.Host{
+			Addr: h.Addr, Entry: h.Entry, Expired: s.Expired(h),
+			ReceiveBytes: totals.ReceiveBytes, TransmitBytes: totals.TransmitBytes,
+			ReceivePackets: totals.ReceivePackets, TransmitPackets: totals.TransmitPackets,
+		}
 		if g != nil {
 			of.Bits, of.Labels = g.Bits(h.Addr), uint64(g.Rest())
 		}
@@ -68,14 +74,14 @@ func (m *Monitor) Read() telemetry.Reading {
 	}
 	r.Hosts = func(yield func(telemetry.Host) bool) {
 		for i := range s.Hosts {
-			if !yield(withTotals(host(i), &s.Hosts[i].Totals)) {
+			if !yield(host(i, &s.Hosts[i].Totals)) {
 				return
 			}
 		}
 		for at, series := range s.Series() {
-			of := host(at)
+			of := host(at, &series.Totals)
 			of.Labels, of.Entry, of.Part = uint64(series.Labels), series.Entry, true
-			if !yield(withTotals(of, &series.Totals)) {
+			if !yield(of) {
 				return
 			}
 		}
@@ -83,29 +89,23 @@ func (m *Monitor) Read() telemetry.Reading {
 	return r
 }
 
-func withTotals(h telemetry.Host, t *capture.Totals) telemetry.Host {
-	h.ReceiveBytes, h.TransmitBytes = t.ReceiveBytes, t.TransmitBytes
-	h.ReceivePackets, h.TransmitPackets = t.ReceivePackets, t.TransmitPackets
-	return h
-}
-
-// warnIfFull says once that addresses, or labels of one, count together.
+// warnIfFull logs once that further addresses, and once that further labels, count as other.
 func (m *Monitor) warnIfFull(s *capture.Snapshot) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := len(s.Hosts); m.log != nil && !m.full && n > 0 && s.Evicted == 0 && !s.Hosts[n-1].Addr.IsValid() {
-		m.full = true
-		m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
-			"addresses", m.table.Limit())
+	if n := len(s.Hosts); n > 0 && s.Evicted == 0 && !s.Hosts[n-1].Addr.IsValid() {
+		m.full.Do(func() {
+			m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
+				"addresses", m.table.Limit())
+		})
 	}
-	if n := s.SeriesCount(); m.log != nil && !m.seriesFull && n > 0 && n == m.table.SeriesLimit() {
-		m.seriesFull = true
-		m.log.Warn("no more combinations of labels are kept apart: labels of further ones are \"other\" until addresses have expired (see --max-series)",
-			"series", n)
+	if n := s.SeriesCount(); n > 0 && n == m.table.SeriesLimit() {
+		m.seriesFull.Do(func() {
+			m.log.Warn("the limit of series is reached: labels of further ones are \"other\" until addresses have expired (see --max-series)",
+				"series", n)
+		})
 	}
 }
 
-// Outcomes gives what became of packets as telemetry has it.
+// Outcomes returns outcomes with the names that they have on the page.
 func Outcomes(of [frame.Outcomes]capture.OutcomeSize) (all []telemetry.Outcome) {
 	for o, size := range of {
 		all = append(all, telemetry.Outcome{Name: frame.Outcome(o).String(), Packets: size.Packets, Bytes: size.Bytes})
