@@ -127,7 +127,7 @@ func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Captu
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	return &check.Capture{
-		Backend: l.Backend(),
+		Backend: l.Backend,
 		Keeps:   l.Keeps(),
 		Table:   table,
 		Read: func() map[string]capture.Status {

@@ -27,11 +27,8 @@ func completionCommand() *cli.Command {
 
 For each one to come, put that line into ~/.bashrc, ~/.zshrc (below compinit) or ~/.config/fish/config.fish. The packages for
 Debian and Fedora bring the scripts along.`,
-		CustomHelpTemplate: helpTemplate,
-		HideHelpCommand:    true,
-		OnUsageError:       usageError,
 		Action: func(ctx *cli.Context) error {
-			if n := ctx.NArg(); n != 1 {
+			if ctx.NArg() != 1 {
 				return fmt.Errorf("completion: expected one of %s (see promflow completion --help)", strings.Join(completion.Shells, ", "))
 			}
 			script, err := completion.Script(ctx.Args().First())
@@ -44,19 +41,18 @@ Debian and Fedora bring the scripts along.`,
 	}
 }
 
-// completingCommand is what the scripts run.
+// completingCommand is the hidden command that the scripts run.
 const completingCommand = "__complete"
 
-// complete prints what the last word can become, and after a tab what that is.
+// complete prints what the last word can become: a candidate, a tab and its description in each line.
 func complete(w io.Writer, app *cli.App, words []string) error {
 	commands := []completion.Command{{Flags: flagsOf(app.Flags)}}
-	for _, c := range app.Commands {
-		if !c.Hidden {
-			commands = append(commands, completion.Command{Name: c.Name, Usage: c.Usage, Flags: flagsOf(c.Flags)})
-		}
+	for _, c := range app.VisibleCommands() {
+		command := completion.Command{Name: c.Name, Usage: c.Usage, Flags: flagsOf(c.Flags)}
 		if c.Name == "completion" {
-			commands[len(commands)-1].Args = completion.Shells
+			command.Args = completion.Shells
 		}
+		commands = append(commands, command)
 	}
 	for _, c := range completion.Complete(commands, words) {
 		if _, err := fmt.Fprintf(w, "%s\t%s\n", c.Word, c.Usage); err != nil {
@@ -68,27 +64,19 @@ func complete(w io.Writer, app *cli.App, words []string) error {
 
 func flagsOf(flags []cli.Flag) (all []completion.Flag) {
 	for _, f := range flags {
-		s, ok := f.(*setting)
-		if !ok { // cli's own: help and version
-			all = append(all, completion.Flag{Name: f.Names()[0], Usage: f.(cli.DocGenerationFlag).GetUsage()})
-			continue
+		usage, _, _ := strings.Cut(f.(cli.DocGenerationFlag).GetUsage(), "\n")
+		flag := completion.Flag{Name: f.Names()[0], Usage: usage}
+		if s, ok := f.(*setting); ok { // else it is --help or --version
+			flag.Value, flag.Values = s.TakesValue(), s.choices
 		}
-		usage, _, _ := strings.Cut(s.usage, "\n")
-		values := s.choices
-		if s.name == "interface" {
-			values = interfacesHere()
+		if flag.Name == "interface" {
+			interfaces, _ := net.Interfaces()
+			for _, i := range interfaces {
+				flag.Values = append(flag.Values, i.Name)
+			}
 		}
-		all = append(all, completion.Flag{Name: s.name, Usage: usage, Value: s.TakesValue(), Values: values})
+		all = append(all, flag)
 	}
 	slices.SortFunc(all, func(a, b completion.Flag) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-// interfacesHere names the network interfaces of this machine, if it tells.
-func interfacesHere() (names []string) {
-	all, _ := net.Interfaces()
-	for _, each := range all {
-		names = append(names, each.Name)
-	}
-	return names
 }

@@ -27,8 +27,7 @@ func showProgress(w *os.File, name string, in io.Seeker, size int64, counter *ca
 	go func() {
 		defer close(done)
 		begin, shown := time.Now(), false
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
+		tick := time.Tick(progressEvery)
 		for {
 			select {
 			case <-quit:
@@ -36,7 +35,7 @@ func showProgress(w *os.File, name string, in io.Seeker, size int64, counter *ca
 					fmt.Fprint(w, eraseLine)
 				}
 				return
-			case <-ticker.C:
+			case <-tick:
 				var packets int64
 				for _, o := range counter.Outcomes() {
 					packets += o.Packets

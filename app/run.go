@@ -70,11 +70,10 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		readers = append(readers, reader(source))
 	}
 	server := web.New(c.web(), listener, page, talkers, log)
-	defer func() { err = errors.Join(err, server.Close()) }()
 	telemetry.New(instance(c, server, log), log, readers...)
 	defer shutdown(readers, log)
 
-	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend()), read: func() { live.Read(); live.Statuses() }, log: log}
+	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend), read: func() { live.Read(); live.Statuses() }, log: log}
 	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
 }
 

@@ -8,34 +8,31 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// service is what a service manager is told (sd_notify(3)): that promflow is ready, that it is alive, and that it ends. Where
-// there is no service manager, or none that asks, nothing happens.
+// service tells a service manager that promflow is ready, alive, or about to end (sd_notify(3)). Without a service manager it does nothing.
 type service struct {
 	status string
-	read   func() // the counts: whoever cannot do that any more is not alive
+	read   func() // reads the counts: promflow is alive as long as that returns
 	log    *slog.Logger
 }
 
-// run tells that promflow is ready, and that it ends once ctx does. Between, where the manager has a watchdog, it reads the
-// counts twice in the watchdog's time, and says so: if capture or table hang, the manager hears nothing more, and restarts promflow.
+// run sends "ready", and "stopping" when ctx ends. In between it reads the counts twice in the time of the manager's watchdog, if there is
+// one, and answers the watchdog: if the capture or the table hangs, the manager gets no answer, and restarts promflow.
 func (s *service) run(ctx context.Context) error {
 	s.notify(systemd.SdNotifyReady + "\nSTATUS=" + s.status)
 	defer s.notify(systemd.SdNotifyStopping)
 	within, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
-		s.log.Warn("the service manager's watchdog is not understood: promflow will not answer it", "error", err)
+		s.log.Warn("the watchdog's settings from the service manager are invalid: promflow will not answer it", "error", err)
 	}
-	if within == 0 {
-		<-ctx.Done()
-		return nil
+	var tick <-chan time.Time // never, without a watchdog
+	if within > 0 {
+		tick = time.Tick(within / 2)
 	}
-	tick := time.NewTicker(within / 2)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-tick:
 			s.read()
 			s.notify(systemd.SdNotifyWatchdog)
 		}
@@ -44,6 +41,6 @@ func (s *service) run(ctx context.Context) error {
 
 func (s *service) notify(state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
-		s.log.Warn("the service manager cannot be told", "state", state, "error", err)
+		s.log.Warn("notifying the service manager failed", "state", state, "error", err)
 	}
 }

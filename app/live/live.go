@@ -26,8 +26,8 @@ type Config struct {
 
 // Live is an open capture.
 type Live struct {
+	Backend string // the name of the backend that captures
 	config  Config
-	backend string
 	capture capture.Capture
 	watch   *watch.Watch
 	unread  rate.Sometimes // logs
@@ -41,7 +41,7 @@ func Open(c Config) (l *Live, err error) {
 		}
 	}
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
-	if l.capture, l.backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
+	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
 		return nil, err
 	}
 	l.watch, err = watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Log: c.Log})
@@ -54,12 +54,9 @@ func Open(c Config) (l *Live, err error) {
 				"interface", s.Interface, "addresses", outside, "monitored", c.Monitored)
 		}
 	}
-	c.Log.Info("capturing", "interface", l.Captured(), "backend", l.backend, "promiscuous", c.Promiscuous)
+	c.Log.Info("capturing", "interface", l.Captured(), "backend", l.Backend, "promiscuous", c.Promiscuous)
 	return l, nil
 }
-
-// Backend is the name of the backend.
-func (l *Live) Backend() string { return l.backend }
 
 // Keeps returns the capabilities that the capture needs after Open.
 func (l *Live) Keeps() []string { return l.watch.Keeps() }
@@ -91,13 +88,12 @@ func (l *Live) keepUp(ctx context.Context) {
 	if after == 0 {
 		return
 	}
-	tick := time.NewTicker(min(max(after/10, 100*time.Millisecond), 10*time.Second))
-	defer tick.Stop()
+	tick := time.Tick(min(max(after/10, 100*time.Millisecond), 10*time.Second))
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			l.Read()
 		}
 	}
@@ -117,7 +113,7 @@ func (l *Live) interfaces() []telemetry.Interface {
 	l.Read()
 	var all []telemetry.Interface
 	for _, s := range l.watch.Statuses() {
-		i := telemetry.Interface{Name: s.Interface, Backend: l.backend, Up: s.Up, Dropped: s.Dropped, Outcomes: Outcomes(s.Outcomes)}
+		i := telemetry.Interface{Name: s.Interface, Backend: l.Backend, Up: s.Up, Dropped: s.Dropped, Outcomes: Outcomes(s.Outcomes)}
 		if s.Interface == watch.Gone {
 			i.Backend = "" // the sum of interfaces that are gone is neither up nor down
 		}

@@ -10,12 +10,12 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Drop has the process be that user, if it is root now, and have no capability but those to keep, as far as it has them (their
-// names are those of capabilities(7)); nor will any program give it more (no_new_privs). That is for all its threads, and for good.
-// It returns which it has kept.
+// Drop changes the user of the process, if that is root now, and gives up all its capabilities but those in keep (named as in
+// capabilities(7)). No program that it executes will get more (no_new_privs). This affects all threads, and cannot be undone. Drop returns the
+// capabilities that the process has kept, as far as it had them.
 //
-// With root as the user nothing changes. Who is not root stays who it is. A process that is root and may not change that, as in
-// some containers, gets an error if that user was asked for, and else remains root by name, without root's capabilities.
+// If to is root, nothing changes. A process that is not root keeps its user. A process that is root but may not change its user, as in some
+// containers, gets an error if asked says that the user was asked for; else it stays root without root's capabilities.
 func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	now := os.Geteuid()
 	switch {
@@ -23,7 +23,7 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 		return permitted(), nil
 	case now == 0:
 		if err := become(to); err != nil && asked {
-			return nil, fmt.Errorf("cannot become this user (which takes CAP_SETUID and CAP_SETGID): %w", err)
+			return nil, fmt.Errorf("cannot become this user, which needs CAP_SETUID and CAP_SETGID: %w", err)
 		}
 	case asked && now != to.UID:
 		return nil, fmt.Errorf("only root can become another user, and this is %d: %w", now, os.ErrPermission)
@@ -31,7 +31,7 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 		return nil, fmt.Errorf("only root can change its group, and this is %d:%d: %w", now, os.Getegid(), os.ErrPermission)
 	}
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("ruling out new privileges (PR_SET_NO_NEW_PRIVS): %w", err)
+		return nil, fmt.Errorf("setting no_new_privs (PR_SET_NO_NEW_PRIVS): %w", err)
 	}
 	had, rest := cap.GetProc(), cap.NewSet()
 	for _, name := range keep {
@@ -54,7 +54,7 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	return slices.Compact(kept), nil
 }
 
-// become changes user and groups, and keeps capabilities.
+// become changes the user and the groups. It keeps the capabilities.
 func become(to User) error {
 	if err := cap.SetGroups(to.GID, to.Groups...); err != nil {
 		return err
@@ -62,7 +62,7 @@ func become(to User) error {
 	return cap.SetUID(to.UID)
 }
 
-// permitted names the capabilities that this process has.
+// permitted returns the names of the capabilities that this process has.
 func permitted() (names []string) {
 	has := cap.GetProc()
 	for value := range cap.MaxBits() {

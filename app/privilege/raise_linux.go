@@ -6,8 +6,8 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Raise puts into effect what the process is permitted to do, for all its threads. The capabilities of a file without the effective
-// flag (setcap cap_net_raw,cap_bpf=p) are only permitted: unlike with it, the file can also be run where some of them are ruled out.
+// Raise makes the permitted capabilities of the process effective, for all its threads. A file without the effective flag (setcap
+// cap_net_raw,cap_bpf=p) only permits its capabilities; in return it can be executed where some of them are not allowed.
 func Raise() error {
 	is, raised := cap.GetProc(), cap.NewSet()
 	for _, each := range []struct{ to, from cap.Flag }{

@@ -1,4 +1,4 @@
-// Package privilege gives up what a process may do beyond what it has to.
+// Package privilege gives up the privileges that a process does not need.
 package privilege
 
 import (
@@ -9,30 +9,30 @@ import (
 	"strings"
 )
 
-// DefaultUser is "nonroot" of the distroless container images. It is not nobody, whom other daemons share: who has the same
-// user may send signals and trace.
+// DefaultUser is "nonroot" of the distroless container images. It is not nobody, which other daemons use: processes of the same user may
+// signal and trace each other.
 const DefaultUser = "65532"
 
-// User is who a process is to be.
+// User is the user and the groups of a process.
 type User struct {
 	UID, GID int
-	Groups   []int // supplementary ones
+	Groups   []int // supplementary
 	grouped  bool  // the group was asked for
 }
 
-// Root keeps what root may do.
+// Root reports whether the user is root.
 func (u User) Root() bool { return u.UID == 0 }
 
 func (u User) String() string { return fmt.Sprintf("%d:%d", u.UID, u.GID) }
 
-// maxID is the largest identifier; the one beyond means none (setresuid(2)).
+// maxID is the largest identifier: the next one means "unchanged" (setresuid(2)).
 const maxID = 1<<32 - 2
 
-// ParseUser reads a user, by number or by name, and maybe a group behind a colon. Without one, the groups are those of the named user,
-// or the one that has the number's value.
+// ParseUser parses a user, as number or name, and optionally a group after a colon. Without a group, a name has the groups of that user, and
+// a number has the group of the same number.
 func ParseUser(s string) (User, error) {
 	name, group, grouped := strings.Cut(s, ":")
-	u := User{}
+	var u User
 	if id, err := parseID(name); err == nil {
 		u = User{UID: id, GID: id}
 	} else if named, err := user.Lookup(name); err != nil {
@@ -47,7 +47,7 @@ func ParseUser(s string) (User, error) {
 	if err != nil {
 		named, err := user.LookupGroup(group)
 		if err != nil {
-			return User{}, fmt.Errorf("%q is no group", group)
+			return User{}, fmt.Errorf("there is no group %q", group)
 		}
 		if gid, err = parseID(named.Gid); err != nil {
 			return User{}, err
@@ -59,19 +59,20 @@ func ParseUser(s string) (User, error) {
 	return User{UID: u.UID, GID: gid, grouped: true}, nil
 }
 
-func numbers(named *user.User) (u User, err error) {
+func numbers(named *user.User) (User, error) {
 	groups, err := named.GroupIds()
 	if err != nil {
 		return User{}, fmt.Errorf("groups of %s: %w", named.Username, err)
 	}
-	var errs [2]error
-	u.UID, errs[0] = parseID(named.Uid)
-	u.GID, errs[1] = parseID(named.Gid)
-	for _, group := range groups {
-		gid, err := parseID(group)
-		u.Groups, errs[1] = append(u.Groups, gid), errors.Join(errs[1], err)
+	var ids []int
+	for _, s := range append([]string{named.Uid, named.Gid}, groups...) {
+		id, err := parseID(s)
+		if err != nil {
+			return User{}, err
+		}
+		ids = append(ids, id)
 	}
-	return u, errors.Join(errs[:]...)
+	return User{UID: ids[0], GID: ids[1], Groups: ids[2:]}, nil
 }
 
 func parseID(s string) (int, error) {

@@ -38,7 +38,7 @@ func (c Config) Bind() (net.Listener, error) {
 	listener, err := net.Listen("tcp", c.Address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &inUse{fmt.Sprintf("%s %q: port %s is in use by another program, maybe another promflow", c.AddressFrom, c.Address, port)}
+		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow (%w)", c.AddressFrom, c.Address, port, syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", c.AddressFrom, c.Address, err)
 	case err != nil:
@@ -54,10 +54,3 @@ func (c Config) Split() (host, port string, err error) {
 	}
 	return host, port, err
 }
-
-// inUse is EADDRINUSE with a text of its own.
-type inUse struct{ text string }
-
-func (e *inUse) Error() string { return e.text }
-
-func (e *inUse) Unwrap() error { return syscall.EADDRINUSE }
