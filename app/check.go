@@ -30,7 +30,7 @@ func (k *checking) settings() settings {
 	return settings{
 		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration, 1),
 			usage: "how long to count"},
-		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", chosen: &k.output, choices: []string{"text", "json"},
+		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", text: &k.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
 	}.withDefaults()
 }

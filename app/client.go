@@ -25,7 +25,7 @@ type clientFile struct {
 }
 
 func (c *clientFile) setting(category string) *setting {
-	c.from = &setting{category: category, name: "http-config-file", holder: "FILE", parse: text(&c.file),
+	c.from = &setting{category: category, name: "http-config-file", holder: "FILE", text: &c.file,
 		usage: "TLS and authentication for the URL, as of Prometheus' HTTP clients:\nhttps://prometheus.io/docs/prometheus/latest/configuration/configuration/#http_config"}
 	return c.from
 }

@@ -11,11 +11,9 @@ import (
 	"promflow/telemetry"
 )
 
-// hostNames looks up what addresses are called. Without --host-info it does nothing.
-type hostNames struct{ *names.Names }
-
-// openNames looks up names for the first time, with the privileges that later look-ups have.
-func openNames(c *config, log *slog.Logger) (hostNames, error) {
+// openNames looks up names for the first time, with the privileges that later look-ups have. info returns what an address is called, and run
+// updates the names until its context ends. Without --host-info, info is nil and run does nothing.
+func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.HostInfo, run func(context.Context) error, err error) {
 	if !c.hostInfo {
 		const noEffect = "a setting has no effect without --host-info"
 		if c.leaseFiles != nil {
@@ -24,27 +22,13 @@ func openNames(c *config, log *slog.Logger) (hostNames, error) {
 		if c.isGiven("reverse-dns") {
 			log.Warn(noEffect, c.givenBy("reverse-dns"), c.reverseDNS)
 		}
-		return hostNames{}, nil
+		return nil, func(context.Context) error { return nil }, nil
 	}
 	n, err := names.Open(names.Config{LeaseFiles: c.leaseFiles, ReverseDNS: c.reverseDNS, Limit: c.maxIPs, Log: log})
 	if err != nil {
-		err = unreadable(fmt.Errorf("%s %q: %w", c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err))
+		return nil, nil, unreadable(fmt.Errorf("%s %q: %w", c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err))
 	}
-	return hostNames{n}, err
-}
-
-// info returns the look-up for telemetry and talkers; nil without names.
-func (n hostNames) info() func(netip.Addr) telemetry.HostInfo {
-	if n.Names == nil {
-		return nil
-	}
-	return func(addr netip.Addr) telemetry.HostInfo { return telemetry.HostInfo(n.Of(addr)) }
-}
-
-// run updates names until ctx ends. It always returns nil.
-func (n hostNames) run(ctx context.Context) error {
-	if n.Names != nil {
-		n.Run(ctx)
-	}
-	return nil
+	info = func(addr netip.Addr) telemetry.HostInfo { return telemetry.HostInfo(n.Of(addr)) }
+	run = func(ctx context.Context) error { n.Run(ctx); return nil }
+	return info, run, nil
 }

@@ -51,11 +51,11 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}
-	names, err := openNames(c, log)
+	info, updateNames, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	monitor := live.Monitor(names.info())
+	monitor := live.Monitor(info)
 	talkers := talkers.New(monitor.Read)
 	source := telemetry.NewSource(monitor.Read, c.packets)
 	page, err := page.New(source, log)
@@ -73,8 +73,18 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	telemetry.New(instance(c, server, log), log, readers...)
 	defer shutdown(readers, log)
 
-	service := service{status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend), read: func() { live.Read(); live.Statuses() }, log: log}
-	return work(ctx, server, live.Run, names.run, talkers.Run, service.run)
+	service := service{
+		status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend),
+		read:   func() { live.Read(); live.Statuses() },
+		log:    log,
+	}
+	all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
+	for _, job := range []func(context.Context) error{live.Run, updateNames, talkers.Run, service.run} {
+		all.Go(func() error { return job(ctx) })
+	}
+	all.Go(server.Serve)
+	all.Go(func() error { <-ctx.Done(); return server.Close() })
+	return all.Wait() // and then all packets until now have been counted
 }
 
 // web returns the configuration of the web server.
@@ -91,18 +101,6 @@ func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 		Config: capture.Config{Table: table, Monitored: c.monitored, Excluded: c.excluded, Promiscuous: c.promiscuous, Log: log},
 		Names:  c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
 	}
-}
-
-// work runs a server and jobs until ctx ends or one of them fails, which ends the others. When it returns, the capture has counted its last
-// packet.
-func work(ctx context.Context, server *web.Server, jobs ...func(context.Context) error) error {
-	all, ctx := errgroup.WithContext(ctx)
-	for _, job := range jobs {
-		all.Go(func() error { return job(ctx) })
-	}
-	all.Go(server.Serve)
-	all.Go(func() error { <-ctx.Done(); return server.Close() })
-	return all.Wait()
 }
 
 // instance identifies this promflow among others, by its host and its port or, without a port, its interfaces.

@@ -26,7 +26,7 @@ type setting struct {
 	otherwise string // the help's words for a default that another package decides
 
 	choices []string           // the values, or the elements of a list, that are allowed; nil if they are not a fixed set
-	chosen  *string            // where the value goes if it is one of choices; else it goes to parse
+	text    *string            // where the value goes as it is; nil: to parse
 	parse   func(string) error // checks and stores the value
 	secret  bool               // errors do not show the value
 	repeats bool               // the flag may be repeated, and its lists are joined; else the last one counts
@@ -80,13 +80,13 @@ func (s *setting) take(from, text string) error {
 }
 
 func (s *setting) set(text string) error {
-	if s.chosen == nil {
+	if s.text == nil {
 		return s.parse(text)
 	}
-	if !slices.Contains(s.choices, text) {
+	if s.choices != nil && !slices.Contains(s.choices, text) {
 		return fmt.Errorf("expected one of %s", strings.Join(s.choices, ", "))
 	}
-	*s.chosen = text
+	*s.text = text
 	return nil
 }
 
@@ -128,10 +128,6 @@ func into[T any](dst *T, parse func(string) (T, error)) func(string) error {
 		*dst, err = parse(s)
 		return err
 	}
-}
-
-func text(dst *string) func(string) error {
-	return into(dst, func(s string) (string, error) { return s, nil })
 }
 
 func boolean(dst *bool) func(string) error { return into(dst, parseBool) }

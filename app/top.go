@@ -36,7 +36,7 @@ type viewing struct {
 func (v *viewing) settings() settings {
 	v.count = -1
 	return settings{
-		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], chosen: &v.query.Sort, choices: talkers.Sorts,
+		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], text: &v.query.Sort, choices: talkers.Sorts,
 			usage: "what addresses are sorted by: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
 			usage: "the lowest first, and names from Z to A"},
@@ -46,7 +46,7 @@ func (v *viewing) settings() settings {
 			usage: "rates in bytes a second, not in bits"},
 		{category: "Text", name: "plain", byDefault: "false", parse: boolean(&v.plain),
 			usage: "print text instead of drawing on the terminal, as is done where there is none"},
-		{category: "Text", name: "output", holder: "FORMAT", byDefault: "text", chosen: &v.output, choices: []string{"text", "json"},
+		{category: "Text", name: "output", holder: "FORMAT", byDefault: "text", text: &v.output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts: one object in a line for each report. It draws nothing"},
 		{category: "Text", name: "count", holder: "N", otherwise: "1", parse: number(&v.count, 0, 1<<30),
 			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
@@ -174,11 +174,11 @@ func (v *viewing) here(ctx context.Context, c *config) (err error) {
 	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}
-	names, err := openNames(c, log)
+	info, updateNames, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	counted := talkers.New(live.Monitor(names.info()).Read)
+	counted := talkers.New(live.Monitor(info).Read)
 	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
 	var warned []string
 	warnings := func() []string {
@@ -187,7 +187,7 @@ func (v *viewing) here(ctx context.Context, c *config) (err error) {
 		warned = warned[max(len(warned)-maxWarned, 0):]
 		return latest
 	}
-	err = alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, names.run, counted.Run)
+	err = alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
 	warnings()
 	for _, line := range warned { // the screen is gone
 		fmt.Fprintln(os.Stderr, "promflow: warning:", line)

@@ -9,13 +9,13 @@ import (
 // Raise makes the permitted capabilities of the process effective, for all its threads. A file without the effective flag (setcap
 // cap_net_raw,cap_bpf=p) only permits its capabilities; in return it can be executed where some of them are not allowed.
 func Raise() error {
-	is, raised := cap.GetProc(), cap.NewSet()
-	for _, each := range []struct{ to, from cap.Flag }{
-		{cap.Permitted, cap.Permitted}, {cap.Inheritable, cap.Inheritable}, {cap.Effective, cap.Permitted},
-	} {
-		if err := raised.FillFlag(each.to, is, each.from); err != nil {
-			return err
-		}
+	is := cap.GetProc()
+	raised, err := is.Dup()
+	if err != nil {
+		return err
+	}
+	if err := raised.FillFlag(cap.Effective, is, cap.Permitted); err != nil {
+		return err
 	}
 	if differs, err := raised.Cf(is); err != nil || differs == 0 {
 		return err
