@@ -75,7 +75,8 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, health, version and completion (see promflow --help)", ctx.Args().First())
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, health, version and completion "+
+					"(see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
 				return err

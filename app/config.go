@@ -57,10 +57,7 @@ func (c *config) table(expireAfter time.Duration) *capture.Table {
 	if c.labels == 0 && c.hostBits == (labels.HostBits{}) {
 		return capture.NewTable(c.maxIPs, expireAfter)
 	}
-	series := c.maxSeries
-	if series == 0 {
-		series = max(4*c.maxIPs, 4096)
-	}
+	series := cmp.Or(c.maxSeries, max(4*c.maxIPs, 4096))
 	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.monitored, c.peers, c.hostBits), series)
 }
 
@@ -69,14 +66,12 @@ func (c *config) explainLabels(log *slog.Logger) {
 	if c.labels == 0 && c.maxSeries > 0 {
 		log.Warn("--max-series has no effect without --labels", c.givenBy("max-series"), c.maxSeries)
 	}
-	if !c.labels.Has(labels.Peer) {
-		if !c.peers.Empty() {
-			log.Warn("--peer-subnets has no effect without --labels=peer", c.givenBy("peer-subnets"), c.peers)
-		}
-		return
+	hasPeer := c.labels.Has(labels.Peer)
+	if !hasPeer && !c.peers.Empty() {
+		log.Warn("--peer-subnets has no effect without --labels=peer", c.givenBy("peer-subnets"), c.peers)
 	}
 	for i, prefix := range c.monitored.Prefixes() {
-		if prefix.Bits() == 0 {
+		if hasPeer && prefix.Bits() == 0 {
 			log.Info("all addresses of this IP version are monitored: none has the peer \"external\" (see --monitor-subnets)",
 				"monitored", prefix, "peer", c.monitored.Name(i))
 		}

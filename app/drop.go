@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,16 +23,12 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 		log.Info("privileges are kept: they are given up on Linux only", "user", os.Geteuid(), "group", os.Getegid())
 		return nil
 	}
-	capabilities := strings.Join(kept, ",")
-	if capabilities == "" {
-		capabilities = "none"
-	}
-	log.Info("privileges", "user", os.Geteuid(), "group", os.Getegid(), "capabilities", capabilities)
+	log.Info("privileges", "user", os.Geteuid(), "group", os.Getegid(), "capabilities", cmp.Or(strings.Join(kept, ","), "none"))
 	if wasRoot && c.user.Root() {
 		return nil
 	}
 	if wasRoot && os.Geteuid() == 0 {
-		log.Warn("promflow stays root without root's capabilities, as it lacks CAP_SETUID or CAP_SETGID to become another user: --user=root keeps the capabilities")
+		log.Warn("promflow stays root, but without root's capabilities: to become another user it needs CAP_SETUID and CAP_SETGID (see --user)")
 	}
 	return unreadable(errors.Join(c.web().Check(), c.otlpError(c.otlp.Reread()))) // root has read these files before
 }
@@ -41,5 +38,6 @@ func unreadable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it", err, os.Geteuid(), os.Getegid())
+	return fmt.Errorf("%w: it is read again while promflow runs, as user %d and group %d (see --user): let them read it",
+		err, os.Geteuid(), os.Getegid())
 }

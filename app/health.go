@@ -37,9 +37,9 @@ func healthCommand(c *config) *cli.Command {
 		Name:      "health",
 		Usage:     "ask whether promflow answers, as a container's health check does",
 		UsageText: "promflow health [flags] [URL]",
-		Description: `Asks the promflow at a URL. Without a URL, it asks the one on this machine, at --metrics-address or its variable: in a container
-that is the program itself. The status is 0 if promflow answers, even if it asks for a password, else 1. Without a URL any
-certificate will do.`,
+		Description: `Asks the promflow at a URL. Without a URL, it asks the one on this machine, at --metrics-address or its variable: in a
+container that is the program itself. The status is 0 if promflow answers, even if it asks for a password, else 1. Without a
+URL any certificate will do.`,
 		Flags: taken.flags(),
 		Action: func(ctx *cli.Context) error {
 			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(taken), taken.resolve()); err != nil {

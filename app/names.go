@@ -11,8 +11,8 @@ import (
 	"promflow/telemetry"
 )
 
-// openNames looks up names for the first time, with the privileges that later look-ups have. info returns what an address is called, and run
-// updates the names until its context ends. Without --host-info, info is nil and run does nothing.
+// openNames looks up names for the first time, with the privileges that later look-ups have. info returns what an address is called, and
+// run updates the names until its context ends. Without --host-info, info is nil and run does nothing.
 func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.HostInfo, run func(context.Context) error, err error) {
 	if !c.hostInfo {
 		const noEffect = "a setting has no effect without --host-info"

@@ -36,10 +36,7 @@ type setting struct {
 	wrong   error    // what is wrong with the flag's value
 }
 
-var (
-	_ cli.CategorizableFlag = (*setting)(nil)
-	_ cli.VisibleFlag       = (*setting)(nil)
-)
+var _ cli.CategorizableFlag = (*setting)(nil)
 
 // variable is the name of the environment variable.
 func (s *setting) variable() string {

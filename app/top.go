@@ -97,7 +97,8 @@ On a terminal it draws until q is pressed (? shows the keys); elsewhere it print
 			}
 			switch {
 			case ctx.Args().Present():
-				return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here", ctx.Args().First())
+				return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here",
+					ctx.Args().First())
 			case own.named("http-config-file")[0].IsSet():
 				return errors.New("--http-config-file is for asking another promflow, and --interface counts here")
 			}

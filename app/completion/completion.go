@@ -1,5 +1,5 @@
-// Package completion completes promflow's command line in shells. The scripts for the shells ask the program itself, so that they always know
-// its flags.
+// Package completion completes promflow's command line in shells. The scripts for the shells ask the program itself, so that they always
+// know its flags.
 package completion
 
 import (

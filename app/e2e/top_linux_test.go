@@ -437,7 +437,7 @@ func TestTopOverTLS(t *testing.T) {
 	}{
 		"no password":     {[]string{"--http-config-file=" + noPassword, "https://" + p.address}, "a user and a password that it knows (see --http-config-file)"},
 		"a wrong one":     {[]string{"--http-config-file=" + noPassword, "https://ali:sesame@" + p.address}, "https://ali:xxxxx@"},
-		"no certificates": {[]string{"https://" + p.address}, "--http-config-file can name who signs"},
+		"no certificates": {[]string{"https://" + p.address}, "--http-config-file can name the certificate authority"},
 		"no TLS":          {[]string{"http://" + p.address}, "HTTPS server"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the flag or variable of the name.
+// checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the name's flag or variable.
 func checkInterface(name, from string) error {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -63,10 +63,7 @@ func addressesOutside(name string, monitored subnets.Set) (outside []string) {
 	if err != nil {
 		return nil
 	}
-	addrs, err := iface.Addrs()
-	if err != nil {
-		return nil
-	}
+	addrs, _ := iface.Addrs() // none if it fails
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
 		if err != nil || prefix.Addr().IsLinkLocalUnicast() {

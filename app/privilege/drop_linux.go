@@ -11,8 +11,8 @@ import (
 )
 
 // Drop changes the user of the process, if that is root now, and gives up all its capabilities but those in keep (named as in
-// capabilities(7)). No program that it executes will get more (no_new_privs). This affects all threads, and cannot be undone. Drop returns the
-// capabilities that the process has kept, as far as it had them.
+// capabilities(7)). No program that it executes will get more (no_new_privs). This affects all threads, and cannot be undone. Drop returns
+// the capabilities that the process has kept, as far as it had them.
 //
 // If to is root, nothing changes. A process that is not root keeps its user. A process that is root but may not change its user, as in some
 // containers, gets an error if asked says that the user was asked for; else it stays root without root's capabilities.

@@ -28,8 +28,8 @@ func (u User) String() string { return fmt.Sprintf("%d:%d", u.UID, u.GID) }
 // maxID is the largest identifier: the next one means "unchanged" (setresuid(2)).
 const maxID = 1<<32 - 2
 
-// ParseUser parses a user, as number or name, and optionally a group after a colon. Without a group, a name has the groups of that user, and
-// a number has the group of the same number.
+// ParseUser parses a user, as number or name, and optionally a group after a colon. Without a group, a name has the groups of that user,
+// and a number has the group of the same number.
 func ParseUser(s string) (User, error) {
 	name, group, grouped := strings.Cut(s, ":")
 	var u User

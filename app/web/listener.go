@@ -21,7 +21,8 @@ func Listen(c Config) (net.Listener, error) {
 	case len(passed) == 0:
 		return c.Bind()
 	case len(passed) > 1 || passed[0] == nil:
-		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, as of one ListenStream= in a socket unit", len(passed))
+		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, as of one ListenStream= in a socket unit",
+			len(passed))
 	case c.AddressAsked:
 		return nil, fmt.Errorf("%s %q: the service manager passes a socket to serve on, %s: remove one of the two",
 			c.AddressFrom, c.Address, passed[0].Addr())
@@ -38,9 +39,11 @@ func (c Config) Bind() (net.Listener, error) {
 	listener, err := net.Listen("tcp", c.Address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow (%w)", c.AddressFrom, c.Address, port, syscall.EADDRINUSE)
+		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow (%w)",
+			c.AddressFrom, c.Address, port, syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", c.AddressFrom, c.Address, err)
+		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities",
+			c.AddressFrom, c.Address, err)
 	case err != nil:
 		return nil, fmt.Errorf("%s %q: %w", c.AddressFrom, c.Address, err)
 	}

@@ -1,5 +1,4 @@
-// Package web serves the metrics page, the live page with its API, and health checks over HTTP. It bounds the connections and the memory that
-// slow clients take.
+// Package web serves the metrics page, the live page with its API, and health checks over HTTP. It bounds what slow clients take.
 package web
 
 import (
@@ -120,8 +119,9 @@ const stallTimeout = 30 * time.Second
 // bodyTimeout is how long the server reads the body of a request that it refuses.
 const bodyTimeout = time.Second
 
-// whileRead gives each write of an answer a deadline of its own: a client that reads slowly gets the whole answer, one that does not read is
-// cut off. It refuses requests with a body: net/http reads a body before it writes the answer, so that a slow one would hold a scrape's slot.
+// whileRead gives each write of an answer a deadline of its own: a client that reads slowly gets the whole answer, one that does not read
+// is cut off. It refuses requests with a body: net/http reads the body before it writes the answer, and with a slow body a scrape would hold
+// its slot for long.
 func whileRead(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
