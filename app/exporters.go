@@ -62,15 +62,14 @@ func parseExporters(s string) ([]string, error) {
 
 // splitExporters parses a list such as OTEL_METRICS_EXPORTER. names is nil if the list has no known name, and empty for "none".
 func splitExporters(list string) (names, unknown []string) {
-	for name := range strings.SplitSeq(list, ",") {
-		switch name = strings.ToLower(strings.TrimSpace(name)); {
+	for name := range strings.SplitSeq(strings.ToLower(list), ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == "" || slices.Contains(names, name):
 		case name == noExporter && names == nil:
 			names = []string{}
 		case slices.Contains(exporterNames(), name):
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		case name != "" && name != noExporter:
+			names = append(names, name)
+		case name != noExporter:
 			unknown = append(unknown, name)
 		}
 	}

@@ -59,13 +59,10 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 			errs = append(errs, fmt.Errorf("interrupted before %s", name))
 			break
 		}
-		file, err := openFile(name)
+		file, name, err := openFile(name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
-		}
-		if name == "-" {
-			name = "standard input"
 		}
 		counter := capture.NewCounter(table, c.monitored, c.excluded)
 		counter.SeenOn(name)
@@ -103,47 +100,88 @@ func checkFiles(files []string) error {
 	return nil
 }
 
-// openFile opens a file, or standard input if its name is -.
-func openFile(name string) (*os.File, error) {
+// openFile opens a file, or standard input if its name is -. It returns the name for metrics and messages.
+func openFile(name string) (*os.File, string, error) {
 	if name != "-" {
-		return os.Open(name)
+		file, err := os.Open(name)
+		return file, name, err
 	}
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		return nil, errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
+		return nil, "", errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
 	}
-	return os.Stdin, nil
-}
-
-// countFile counts a file, shows its progress on a terminal, and closes it unless it is standard input.
-func countFile(ctx context.Context, file *os.File, name string, counter *capture.Counter) error {
-	if file != os.Stdin {
-		defer file.Close()
-	}
-	count, size := countPipe, int64(0) // unknown
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-		count, size = replay.Count, info.Size()
-	}
-	defer showProgress(os.Stderr, name, file, size, counter)()
-	return count(ctx, file, name, counter)
+	return os.Stdin, "standard input", nil
 }
 
 // pipeGrace is how long the writer of a pipe has to end after an interrupt.
 const pipeGrace = 2 * time.Second
 
-// countPipe counts to the end of a pipe, even after an interrupt: the terminal interrupts the program that writes the pipe, too, and that
-// may still write packets. If it does not end in time, countPipe returns while the read goes on.
-func countPipe(ctx context.Context, in io.Reader, name string, counter *capture.Counter) error {
+// countFile counts a file, shows its progress on a terminal, and closes it unless it is standard input.
+//
+// It counts to the end of a pipe, even after an interrupt: the terminal interrupts the program that writes the pipe, too, and that may still
+// write packets. If it does not end in time, countFile returns while the read goes on.
+func countFile(ctx context.Context, file *os.File, name string, counter *capture.Counter) error {
+	if file != os.Stdin {
+		defer file.Close()
+	}
+	begin, size, interrupted := time.Now(), int64(0), ctx.Done()
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		size, interrupted = info.Size(), nil // replay.Count ends by itself
+	} else {
+		ctx = context.WithoutCancel(ctx)
+	}
 	ended := make(chan error, 1)
-	go func() { ended <- replay.Count(context.WithoutCancel(ctx), in, name, counter) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+	go func() { ended <- replay.Count(ctx, file, name, counter) }()
+	var tick, grace <-chan time.Time
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		tick = time.Tick(progressEvery)
 	}
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(pipeGrace):
-		return fmt.Errorf("%s: interrupted, but the program that writes it does not end", name)
+	shown := false
+	defer func() {
+		if shown {
+			fmt.Fprint(os.Stderr, eraseLine)
+		}
+	}()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick:
+			var packets int64
+			for _, o := range counter.Outcomes() {
+				packets += o.Packets
+			}
+			read, _ := file.Seek(0, io.SeekCurrent) // a pipe has no position, and no size either
+			showLine(os.Stderr, progress(name, packets, read, size, time.Since(begin)))
+			shown = true
+		case <-interrupted:
+			interrupted, grace = nil, time.After(pipeGrace)
+		case <-grace:
+			return fmt.Errorf("%s: interrupted, but the program that writes it does not end", name)
+		}
 	}
+}
+
+// progressEvery is the time between two updates of a replay's progress. A replay that takes less shows none.
+const progressEvery = 500 * time.Millisecond
+
+// eraseLine is a carriage return and "erase in line" (ECMA-48).
+const eraseLine = "\r\x1b[K"
+
+// showLine writes a line over the last one on a terminal.
+func showLine(w *os.File, line string) {
+	if width, _, err := term.GetSize(int(w.Fd())); err == nil && width > 0 {
+		line = line[:min(len(line), width-1)] // a line that wraps would not be erased
+	}
+	fmt.Fprint(w, eraseLine, line)
+}
+
+// progress describes how much of a file of size bytes, 0 if unknown, has been read.
+func progress(name string, packets, read, size int64, took time.Duration) string {
+	rate := float64(packets) / took.Seconds()
+	if size == 0 || read == 0 {
+		return fmt.Sprintf("%s: %d packets, %.0f packets/s", name, packets, rate)
+	}
+	share := min(float64(read)/float64(size), 1)
+	left := time.Duration(float64(took) * (1 - share) / share).Round(time.Second)
+	return fmt.Sprintf("%s: %.0f %%, %d packets, %.0f packets/s, %v left", name, 100*share, packets, rate, left)
 }
