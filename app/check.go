@@ -113,7 +113,7 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 
 // openForCheck starts a capture as run does, and gives up privileges.
 func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	table := capture.NewTable(c.maxIPs, c.expireAfter) // without labels: the report is about addresses
+	table := capture.NewTable(c.maxIPs, c.expireAfter) // the report needs addresses, without labels or prefixes
 	l, err := live.Open(c.live(table, log))
 	if err != nil {
 		_ = c.dropPrivileges(nil, log) // the other checks, such as of the collector, need the privileges of a running promflow

@@ -65,7 +65,7 @@ URL any certificate will do.`,
 	}
 }
 
-// target returns the promflow to ask, at an address or on this machine, and a client to ask it.
+// target returns a client, and the URL of a promflow: at an address or, if that is empty, on this machine.
 func (p *probing) target(c *config, address string) (*http.Client, *url.URL, error) {
 	client, err := p.http.client()
 	if err != nil {
@@ -80,7 +80,7 @@ func (p *probing) target(c *config, address string) (*http.Client, *url.URL, err
 	}
 	server := c.web()
 	if server.Address == web.None {
-		return nil, nil, fmt.Errorf("%s %s: nothing is served that could be asked", server.AddressFrom, web.None)
+		return nil, nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", server.AddressFrom, web.None)
 	}
 	host, port, err := server.Split()
 	if err != nil {
@@ -123,7 +123,7 @@ func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 	case strings.Contains(string(body), "HTTP request to an HTTPS server"): // from net/http
 		return errWantsTLS
 	case response.StatusCode != http.StatusOK || strings.TrimSpace(string(body)) != "OK":
-		return fmt.Errorf("the answer is %s, %q, which is not promflow's", response.Status, top.Clean(string(body)))
+		return fmt.Errorf("the server answers %s, %q: it is not a promflow", response.Status, top.Clean(string(body)))
 	}
 	return nil
 }

@@ -23,9 +23,8 @@ import (
 // flushTimeout is how long the last push may take. The whole program should end within 5 s.
 const flushTimeout = 2500 * time.Millisecond
 
-// run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. Then it binds the
-// port, as a port that is in use is an error before packets are counted. It opens the capture, gives up privileges, and only then opens
-// files that it reads again later.
+// run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the port
+// before it captures, so that a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
@@ -132,7 +131,7 @@ func shutdown(readers []metric.Reader, log *slog.Logger) {
 				log.Warn("the last counts may not have been exported", "error", err)
 			}
 		case <-patience:
-			log.Warn("the last counts may not have been exported", "error", "an exporter does not end")
+			log.Warn("the last counts may not have been exported", "error", "an exporter does not end in time")
 			return
 		}
 	}

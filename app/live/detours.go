@@ -21,7 +21,7 @@ func (l *Live) WarnOfDetours() {
 			text, attributes := "a flowtable forwards packets past an interface: capture its ports instead",
 				[]any{"interface", s.Interface, "flowtable", strings.Join(b.Flowtables, ", ")}
 			if b.Hardware {
-				text = "a flowtable has the hardware forward packets, which no interface sees: turn its offloading off"
+				text = "a flowtable forwards packets in hardware, where no interface sees them: turn its offloading off"
 			}
 			if len(b.Ports) > 0 {
 				attributes = append(attributes, "ports", strings.Join(b.Ports, ","))
@@ -29,9 +29,9 @@ func (l *Live) WarnOfDetours() {
 			log.Warn(text, attributes...)
 		}
 		if d, ok := found.Decryption(s.Interface, l.config.Monitored, l.config.Excluded); ok {
-			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude what is in the tunnels, or give them an xfrm interface"
+			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude the subnets in the tunnels, or give the tunnels an xfrm interface"
 			if d.Early {
-				text = "what arrives by IPsec may be seen decrypted only, and what leaves encrypted only: give the tunnels an xfrm interface"
+				text = "promflow may see incoming IPsec traffic only decrypted, and outgoing only encrypted: give the tunnels an xfrm interface"
 			}
 			log.Warn(text, "interface", s.Interface, "subnets", d.List())
 		}
