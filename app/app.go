@@ -60,7 +60,7 @@ func newApp() *cli.App {
 		UsageText: `promflow [flags]                   count and serve the counts at http://localhost:9088/metrics
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
-   promflow top [flags] [URL]         show live who moves how much
+   promflow top [flags] [URL]         show the top talkers live
    promflow health [flags] [URL]      ask whether promflow answers, as a container's health check does
    promflow version                   print the version, its commit and its date
    promflow completion SHELL          print what completes this command line in bash, zsh or fish`,

@@ -152,7 +152,7 @@ func (c *config) settings() settings {
 		{category: "OTLP", name: "otlp-headers", holder: "LIST", secret: true, parse: into(&c.otlp.Headers, otlp.ParseHeaders),
 			usage: "headers of each push, such as authorization=Bearer%20abc,tenant=lab"},
 		{category: "OTLP", name: "otlp-headers-file", holder: "FILE", text: &c.otlp.HeadersFile,
-			usage: "more headers, such a list or one in each line, so that others do not see them in the list of processes"},
+			usage: "a file with more headers, as a list or one in each line; unlike a flag, it does not show in the list of processes"},
 		{category: "OTLP", name: "otlp-compression", holder: "HOW", otherwise: otlp.NoCompression, text: &c.otlp.Compression, choices: []string{otlp.NoCompression, otlp.Gzip},
 			usage: "none or gzip"},
 		{category: "OTLP", name: "otlp-temporality", holder: "WHICH", otherwise: otlp.Cumulative, text: &c.otlp.Temporality, choices: []string{otlp.Cumulative, otlp.Delta},

@@ -23,8 +23,8 @@ import (
 // flushTimeout is how long the last push may take. The whole program should end within 5 s.
 const flushTimeout = 2500 * time.Millisecond
 
-// run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the port
-// before it captures, so that a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
+// run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
+// port before it captures: a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {

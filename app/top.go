@@ -37,19 +37,19 @@ func (v *viewing) settings() settings {
 	v.count = -1
 	return settings{
 		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], text: &v.query.Sort, choices: talkers.Sorts,
-			usage: "what addresses are sorted by: " + strings.Join(talkers.Sorts, ", ")},
+			usage: "the order of addresses: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
-			usage: "the lowest first, and names from Z to A"},
+			usage: "reverse the order: the lowest first, and names from Z to A"},
 		{category: "Top", name: "filter", holder: "TEXT", parse: filter(&v.query.Filter),
-			usage: "only addresses in this subnet, or that contain this, or whose name does"},
+			usage: "show only addresses in this subnet, or those that contain this text in the address or name"},
 		{category: "Top", name: "bytes", byDefault: "false", parse: boolean(&v.bytes),
 			usage: "rates in bytes a second, not in bits"},
 		{category: "Text", name: "plain", byDefault: "false", parse: boolean(&v.plain),
-			usage: "print text instead of drawing on the terminal, as is done where there is none"},
+			usage: "print text even on a terminal, instead of drawing on it"},
 		{category: "Text", name: "output", holder: "FORMAT", byDefault: "text", text: &v.output, choices: []string{"text", "json"},
-			usage: "text, or json for scripts: one object in a line for each report. It draws nothing"},
+			usage: "text, or json for scripts: one object in a line for each report, and no drawing"},
 		{category: "Text", name: "count", holder: "N", otherwise: "1", parse: number(&v.count, 0, 1<<30),
-			usage: "how many reports to print, each once there are rates, then every 2 s; 0 is without end. It draws nothing"},
+			usage: "how many reports to print instead of drawing: the first once there are rates, then one every 2 s; 0 is without end"},
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has, 1000 at most"},
 		v.http.setting("Connection"),
@@ -75,11 +75,11 @@ func topCommand(c *config) *cli.Command {
 		"expire-after", "aggregate", "aggregate6", "host-info", "lease-files", "reverse-dns", "user")
 	return &cli.Command{
 		Name:      "top",
-		Usage:     "show live who moves how much",
+		Usage:     "show the top talkers live",
 		UsageText: "promflow top [flags] [URL]\n   promflow top [flags] --interface=NAME",
 		Description: `Asks the promflow at a URL, such as http://router:9088 or just router, by default http://localhost:9088. With the flag
---interface it asks nobody: it captures by itself, as promflow would, but serves nothing. The variable PROMFLOW_INTERFACE does
-not decide that, so that top in a container asks the promflow that runs there. Flags for capturing are for that only.
+--interface it captures by itself instead, and serves nothing. The variable PROMFLOW_INTERFACE does not make it do so: in a
+container top asks the promflow that runs there. The flags for capturing need --interface.
 
 On a terminal it draws until q is pressed (? shows the keys); elsewhere it prints one report as text.`,
 		Flags: append(slices.Clone(own), capture...).flags(),

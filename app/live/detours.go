@@ -29,9 +29,9 @@ func (l *Live) WarnOfDetours() {
 			log.Warn(text, attributes...)
 		}
 		if d, ok := found.Decryption(s.Interface, l.config.Monitored, l.config.Excluded); ok {
-			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude the subnets in the tunnels, or give the tunnels an xfrm interface"
+			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude the subnets in the tunnels, or use an xfrm interface"
 			if d.Early {
-				text = "promflow may see incoming IPsec traffic only decrypted, and outgoing only encrypted: give the tunnels an xfrm interface"
+				text = "promflow may see incoming IPsec traffic only decrypted, and outgoing only encrypted: use an xfrm interface"
 			}
 			log.Warn(text, "interface", s.Interface, "subnets", d.List())
 		}

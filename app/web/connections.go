@@ -12,9 +12,9 @@ import (
 // maxConnections is how many clients may be connected. It leaves room for other files where a process may have 1024.
 const maxConnections = 512
 
-// connections bounds the connections of a server: a new one beyond the bound closes the one that has been idle for longest. A connection is
-// idle while no request on it is being answered, also while a request arrives byte by byte. So clients that finish their requests are served,
-// however many others are connected.
+// connections bounds the connections of a server: a new one beyond the bound closes the one that has been idle for longest. A connection
+// is idle while no request on it is being answered, also while a request arrives byte by byte. So clients that finish their requests are
+// served, however many others are connected.
 type connections struct {
 	most int
 	mu   sync.Mutex

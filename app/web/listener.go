@@ -21,8 +21,7 @@ func Listen(c Config) (net.Listener, error) {
 	case len(passed) == 0:
 		return c.Bind()
 	case len(passed) > 1 || passed[0] == nil:
-		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, as of one ListenStream= in a socket unit",
-			len(passed))
+		return nil, fmt.Errorf("the service manager passes %d sockets (LISTEN_FDS): expected one that listens, from one ListenStream=", len(passed))
 	case c.AddressAsked:
 		return nil, fmt.Errorf("%s %q: the service manager passes a socket to serve on, %s: remove one of the two",
 			c.AddressFrom, c.Address, passed[0].Addr())

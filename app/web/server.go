@@ -120,8 +120,8 @@ const stallTimeout = 30 * time.Second
 const bodyTimeout = time.Second
 
 // whileRead gives each write of an answer a deadline of its own: a client that reads slowly gets the whole answer, one that does not read
-// is cut off. It refuses requests with a body: net/http reads the body before it writes the answer, and with a slow body a scrape would hold
-// its slot for long.
+// is cut off. It refuses requests with a body: net/http reads the body before it writes the answer, and a scrape with a slow body would
+// hold its slot for long.
 func whileRead(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
