@@ -15,34 +15,33 @@ import (
 	"promflow/telemetry/sdk"
 )
 
-// consoleInterval is what the specification has for the console
+// consoleInterval is the specification's default
 // (https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/stdout/).
 const consoleInterval = 10 * time.Second
 
-// NewConsole returns a reader that writes source to w as the Prometheus page has it, each time after a comment with the time:
-// every 10 s, or as OTEL_METRIC_EXPORT_INTERVAL says, and at the end.
+// NewConsole returns a reader that writes the metrics of source to w in the Prometheus text format, each time after a comment with the
+// time: every 10 s, or as OTEL_METRIC_EXPORT_INTERVAL says, and at shutdown.
 func NewConsole(source *Source, w io.Writer, log *slog.Logger) sdkmetric.Reader {
 	return sdk.NewPeriodicReader(&console{Writer: w, log: log}, source, sdk.DefaultInterval(log, consoleInterval), log)
 }
 
-// console is the exporter.
 type console struct {
 	io.Writer
 	log     *slog.Logger
-	failing bool // as of the last time
+	failing bool // the last write failed
 }
 
 func (c *console) Export(_ context.Context, all *metricdata.ResourceMetrics) error {
-	b := fmt.Appendf(nil, "# %s\n", time.Now().Format(time.RFC3339))
-	b, err := exposition.Append(b, expfmt.FmtText, all.ScopeMetrics, nil)
+	header := fmt.Appendf(nil, "# %s\n", time.Now().Format(time.RFC3339))
+	text, err := exposition.Append(header, expfmt.FmtText, all.ScopeMetrics, nil)
 	if err != nil {
 		return err
 	}
-	_, err = c.Write(append(b, '\n'))
+	_, err = c.Write(append(text, '\n'))
 	if err != nil {
 		err = &sdk.LoggedError{Err: fmt.Errorf("console: %w", err)}
 		if !c.failing {
-			c.log.Error("nothing can be printed", "err", err)
+			c.log.Error("cannot write metrics to the console", "err", err)
 		}
 	}
 	c.failing = err != nil

@@ -37,16 +37,18 @@ const (
 	evictedIPs
 	exportFailures
 	exportLastSuccess
-	metrics // how many there are
+	metrics // the number of metrics
 )
 
-// definitions are the metrics of promflow. Name and unit become the name on the Prometheus page: "By" adds "bytes" where the
-// name does not have it yet, a unit in braces adds nothing, a counter gets "_total". promtool check metrics wants each to have
-// a description.
+// hostMetrics is the number of metrics with a series for each address. They come first.
+const hostMetrics = transmitPackets + 1
+
+// definitions are promflow's metrics. The name on the Prometheus page is made from name and unit: "By" appends "bytes" unless the name
+// has it, a unit in braces appends nothing, and a counter gets "_total". promtool check metrics requires descriptions.
 var definitions = [metrics]struct {
 	gauge                   bool
 	name, unit, description string
-	attributes              string // besides those of --labels, which go with ip; README.md has them
+	attributes              string // for README.md; series with ip also have those of --labels
 }{
 	receiveBytes: {false, "promflow_receive_bytes", "By",
 		"Network-layer bytes received by an IP address in the monitored subnets.", "ip"},
@@ -88,19 +90,19 @@ var definitions = [metrics]struct {
 		"When a push to a collector last arrived as a whole, in seconds since 1970; 0 if none has.", "exporter"},
 }
 
-// ByAddress tells whether the metric of a name has a series for each address.
+// ByAddress reports whether the metric with this name has a series for each address.
 func ByAddress(name string) bool {
-	for _, m := range []metric{receiveBytes, transmitBytes, receivePackets, transmitPackets} {
-		if definitions[m].name == name {
+	for _, d := range definitions[:hostMetrics] {
+		if d.name == name {
 			return true
 		}
 	}
 	return false
 }
 
-// Source turns readings into metrics, for every reader that was made with it: for OpenTelemetry it is a MetricProducer, the
-// place that the specification has for metrics which are already aggregated, as the totals of the capture's table are
-// (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). Its methods are safe for concurrent use.
+// Source turns readings into metrics for all readers that were made with it. It is a MetricProducer, OpenTelemetry's interface for
+// metrics that are already aggregated (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#metricproducer). Its methods are safe for
+// concurrent use.
 type Source struct {
 	read    func() Reading
 	packets bool
@@ -108,52 +110,58 @@ type Source struct {
 
 	mu      sync.Mutex
 	last    time.Time // of the last reading
-	hosts   []host    // of the last reading, in its order
-	order   []int32   // of hosts by the values of their labels
+	hosts   []host    // of the last reading, in the same order
+	sorted  []int32   // indexes of hosts, in the order of their label values
 	exports []*ExportHealth
 }
 
-// host is what is kept of an address, and of labels that it had, from one reading to the next.
+// host is what is kept between readings of an address or, with labels, of one of its combinations of labels.
 type host struct {
 	hostKey
-	entry      uint32
-	order      string // values of labels, in the order of their names
+	order      string // what hosts are sorted by: label values in the order of label names
 	attributes attribute.Set
-	known      *knownHost // nil until somebody wants to know
-	// When the series began: at the reading before the first that had them, where they were still 0.
-	receiveBegan, transmitBegan time.Time
+	info       *infoSet // nil until Reading.Info was asked
+	// began is when the series of each direction began: at the reading before the first in which it is not 0.
+	began [2]time.Time
 }
 
-// knownHost is what an address was called in the last reading, as attributes: to make these anew each time would take longer than
-// all the rest.
-type knownHost struct {
+// hostKey identifies a host. An address that was evicted and returns has another entry.
+type hostKey struct {
+	addr   netip.Addr
+	labels uint64
+	entry  uint32
+}
+
+func (h *Host) key() hostKey { return hostKey{h.Addr, h.Labels, h.Entry} }
+
+// totals returns the values of the first hostMetrics metrics.
+func (h *Host) totals() [hostMetrics]int64 {
+	return [...]int64{h.ReceiveBytes, h.TransmitBytes, h.ReceivePackets, h.TransmitPackets}
+}
+
+// infoSet is a HostInfo and its attributes. They are kept because making them takes most of the time of a collection.
+type infoSet struct {
 	HostInfo
 	attributes attribute.Set
 }
 
-// hostKey tells hosts apart.
-type hostKey struct {
-	addr   netip.Addr
-	labels uint64
-}
-
-// NewSource returns a source of what read returns, with packets by address if wanted.
+// NewSource returns a source of the readings that read returns. If packets is true, it also counts packets by address.
 //
-// read is called once in each collection of each reader, by one goroutine at a time, and for the last time when the provider
-// is shut down. It must not block, nor may the sequence that it returns.
+// Each collection of each reader calls read once. Calls do not overlap, and the last one is at the provider's shutdown. read and the
+// sequence that it returns must not block.
 func NewSource(read func() Reading, packets bool) *Source {
 	now := time.Now()
 	return &Source{read: read, packets: packets, begin: now, last: now}
 }
 
-// ExportHealth is what the metrics say of an exporter that pushes. Its methods are safe for concurrent use.
+// ExportHealth counts the successes and failures of an exporter that pushes. Its methods are safe for concurrent use.
 type ExportHealth struct {
 	exporter    attribute.KeyValue
-	failures    atomic.Int64 // collections that did not arrive as a whole
-	lastSuccess atomic.Int64 // the last that did, in seconds since 1970
+	failures    atomic.Int64 // collections that did not arrive completely
+	lastSuccess atomic.Int64 // when one last did, in seconds since 1970
 }
 
-// NewHealth makes the health of an exporter a part of the metrics.
+// NewHealth adds the health of an exporter to the metrics.
 func (s *Source) NewHealth(exporter string) *ExportHealth {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,18 +170,18 @@ func (s *Source) NewHealth(exporter string) *ExportHealth {
 	return h
 }
 
-// Failed says that a collection did not arrive as a whole.
+// Failed records that a collection did not arrive completely.
 func (h *ExportHealth) Failed() { h.failures.Add(1) }
 
-// Succeeded says that one did.
+// Succeeded records that a collection arrived completely.
 func (h *ExportHealth) Succeeded() { h.lastSuccess.Store(time.Now().Unix()) }
 
-// Produce reads once and returns the metrics of that instant. Series of addresses are in the order of their labels. The error
-// is always nil: another would keep OTLP from exporting anything.
+// Produce takes a reading and returns its metrics. Series are sorted by their labels. The error is always nil: the SDK would not export
+// anything after another one.
 func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &collection{begin: s.begin, now: time.Now(), places: map[place]int{}}
+	c := &collection{begin: s.begin, now: time.Now()}
 	r := s.read()
 	c.observe(trackedIPs, r.Tracked)
 	c.observe(trackedIPsLimit, r.Limit)
@@ -188,154 +196,137 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		c.observe(exportFailures, e.failures.Load(), e.exporter)
 		c.observe(exportLastSuccess, e.lastSuccess.Load(), e.exporter)
 	}
-	expired := s.observeHosts(c, r)
+	expired, totals := s.observeHosts(c, r)
 	if r.Expiry {
-		c.observe(expiredIPs, expired.hosts)
+		c.observe(expiredIPs, expired)
 		c.observe(evictedIPs, r.Evicted)
-		c.observeDirections(expiredBytes, expired.ReceiveBytes, expired.TransmitBytes)
-		if s.packets {
-			c.observeDirections(expiredPackets, expired.ReceivePackets, expired.TransmitPackets)
+		for i, name := range []string{"receive", "transmit"} {
+			direction := attribute.String("direction", name)
+			c.observe(expiredBytes, totals[receiveBytes+metric(i)], direction)
+			if s.packets {
+				c.observe(expiredPackets, totals[receivePackets+metric(i)], direction)
+			}
 		}
 	}
 	s.last = c.now
 	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: "promflow"}, Metrics: c.metrics()}}, nil
 }
 
-// expired is what addresses have moved that have no series.
-type expired struct {
-	hosts int64
-	Host
-}
-
-// observeHosts adds the series of addresses.
-func (s *Source) observeHosts(c *collection, r Reading) (gone expired) {
+// observeHosts adds the series of addresses. It returns the number of expired addresses, and the sums of their totals.
+func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredTotals [hostMetrics]int64) {
 	if r.Hosts == nil {
-		return gone
+		return
 	}
-	totals := make([]Host, 0, r.Tracked+1)
+	hosts := make([]Host, 0, r.Tracked+1)
 	for h := range r.Hosts {
-		totals = append(totals, h)
+		hosts = append(hosts, h)
 	}
-	s.match(totals, r.Labels)
-	of := []metric{receiveBytes, transmitBytes}
-	if s.packets {
-		of = append(of, receivePackets, transmitPackets)
+	s.match(hosts, r.Labels)
+	exported := hostMetrics
+	if !s.packets {
+		exported = receivePackets
 	}
-	for _, m := range of {
-		c.points[m] = make([]point, 0, len(totals))
+	for m := range exported {
+		c.points[m] = make([]point, 0, len(hosts))
 	}
 	if r.Info != nil {
 		c.points[hostInfo] = make([]point, 0, r.Tracked+1)
 	}
-	add := func(m metric, total int64, h *host, began time.Time) {
-		if total > 0 { // a series appears once it has counted something
-			c.points[m] = append(c.points[m], point{Attributes: h.attributes, StartTime: began, Time: c.now, Value: total})
-		}
-	}
-	for _, i := range s.order {
-		t, h := &totals[i], &s.hosts[i]
-		if h.receiveBegan.IsZero() && t.ReceiveBytes > 0 {
-			h.receiveBegan = s.last
-		}
-		if h.transmitBegan.IsZero() && t.TransmitBytes > 0 {
-			h.transmitBegan = s.last
-		}
-		if t.Expired {
-			if !t.Part {
-				gone.hosts++
+	for _, i := range s.sorted {
+		now, kept := &hosts[i], &s.hosts[i]
+		totals := now.totals()
+		for direction := range kept.began {
+			if kept.began[direction].IsZero() && totals[direction] > 0 {
+				kept.began[direction] = s.last
 			}
-			gone.ReceiveBytes += t.ReceiveBytes
-			gone.TransmitBytes += t.TransmitBytes
-			gone.ReceivePackets += t.ReceivePackets
-			gone.TransmitPackets += t.TransmitPackets
+		}
+		if now.Expired {
+			if !now.Part {
+				expired++
+			}
+			for m, total := range totals {
+				expiredTotals[m] += total
+			}
 			continue
 		}
-		if r.Info != nil && !t.Part && (r.Labels != nil || t.ReceiveBytes > 0 || t.TransmitBytes > 0) { // or its parts have counted
-			c.points[hostInfo] = append(c.points[hostInfo], point{Attributes: h.info(t, r.Info), Time: c.now, Value: 1})
+		// With labels, it may be the other parts of the address that have counted.
+		if r.Info != nil && !now.Part && (r.Labels != nil || totals[receiveBytes] > 0 || totals[transmitBytes] > 0) {
+			c.points[hostInfo] = append(c.points[hostInfo], point{Attributes: kept.infoAttributes(now, r.Info), Time: c.now, Value: 1})
 		}
-		add(receiveBytes, t.ReceiveBytes, h, h.receiveBegan)
-		add(transmitBytes, t.TransmitBytes, h, h.transmitBegan)
-		if s.packets {
-			add(receivePackets, t.ReceivePackets, h, h.receiveBegan)
-			add(transmitPackets, t.TransmitPackets, h, h.transmitBegan)
+		for m, total := range totals[:exported] {
+			if total > 0 { // a series appears once it has counted something
+				c.points[m] = append(c.points[m], point{Attributes: kept.attributes, StartTime: kept.began[m%2], Time: c.now, Value: total})
+			}
 		}
 	}
-	return gone
+	return expired, expiredTotals
 }
 
-// info gives the attributes of the address for its info metric. All of them are there for each address on the page, where nothing is
-// known, too, and for prefixes and "other", of which nothing can be: PromQL's on(ip) group_left(hostname, mac) drops what it finds no
-// partner for, and a sum over what it joined would be too little without saying so.
-func (h *host) info(of *Host, info func(netip.Addr) HostInfo) attribute.Set {
+// infoAttributes returns the attributes of the host's info metric. All of them exist for each address on the page, also where nothing
+// is known, and for prefixes and "other": PromQL's on(ip) group_left(hostname, mac) drops series without a partner, and sums of
+// joined series would be too small.
+func (h *host) infoAttributes(of *Host, info func(netip.Addr) HostInfo) attribute.Set {
 	var now HostInfo
 	if of.Addr.IsValid() && of.Bits == 0 {
 		now = info(of.Addr)
 	}
-	if h.known == nil || h.known.HostInfo != now {
-		h.known = &knownHost{now, attribute.NewSet(
-			attribute.String("ip", ipLabel(of.Addr, of.Bits)),
+	if h.info == nil || h.info.HostInfo != now {
+		h.info = &infoSet{now, attribute.NewSet(
+			attribute.String("ip", of.IP()),
 			attribute.String("hostname", strings.ToValidUTF8(now.Hostname, "\uFFFD")),
 			attribute.String("mac", strings.ToValidUTF8(now.MAC, "\uFFFD")),
 		)}
 	}
-	return h.known.attributes
+	return h.info.attributes
 }
 
-// match makes s.hosts those of totals, and keeps what is known of them. To make attributes and to sort takes longer than all
-// the rest of a collection, but most addresses are where they were in the last one. Those that have expired stay, too: when they
-// return, their series are the old ones.
-func (s *Source) match(totals []Host, labels func(Host) []Label) {
+// match updates s.hosts to those of a reading. Most addresses are where they were in the last reading, and keep their attributes and
+// order: making these anew takes longer than the rest of a collection. Expired addresses stay, so that their series go on if they
+// return.
+func (s *Source) match(hosts []Host, labels func(Host) []Label) {
 	same := 0
-	for same < min(len(s.hosts), len(totals)) && s.hosts[same].is(&totals[same]) {
+	for same < min(len(s.hosts), len(hosts)) && s.hosts[same].hostKey == hosts[same].key() {
 		same++
 	}
-	if same == len(s.hosts) && same == len(totals) {
+	if same == len(s.hosts) && same == len(hosts) {
 		return
 	}
 	moved := make(map[hostKey]host, len(s.hosts)-same)
 	for _, h := range s.hosts[same:] {
 		moved[h.hostKey] = h
 	}
-	s.hosts = slices.Grow(s.hosts[:same], len(totals)-same)
-	for _, t := range totals[same:] {
-		h, known := moved[hostKey{t.Addr, t.Labels}]
-		if !known || !h.is(&t) {
-			h = newHost(t, labels)
+	s.hosts = slices.Grow(s.hosts[:same], len(hosts)-same)
+	for i := range hosts[same:] {
+		now := &hosts[same+i]
+		h, known := moved[now.key()]
+		if !known {
+			h = newHost(now, labels)
 		}
 		s.hosts = append(s.hosts, h)
 	}
-	s.order = slices.Grow(s.order[:0], len(s.hosts))
+	s.sorted = slices.Grow(s.sorted[:0], len(s.hosts))
 	for i := range s.hosts {
-		s.order = append(s.order, int32(i))
+		s.sorted = append(s.sorted, int32(i))
 	}
-	slices.SortFunc(s.order, func(a, b int32) int { return strings.Compare(s.hosts[a].order, s.hosts[b].order) })
+	slices.SortFunc(s.sorted, func(a, b int32) int { return strings.Compare(s.hosts[a].order, s.hosts[b].order) })
 }
 
-func newHost(t Host, labels func(Host) []Label) host {
-	h := host{hostKey: hostKey{t.Addr, t.Labels}, entry: t.Entry, order: ipLabel(t.Addr, t.Bits)}
-	attributes := []attribute.KeyValue{attribute.String("ip", h.order)}
+func newHost(of *Host, labels func(Host) []Label) host {
+	attributes := []attribute.KeyValue{attribute.String("ip", of.IP())}
 	if labels != nil {
-		for _, l := range labels(t) {
+		for _, l := range labels(*of) {
 			attributes = append(attributes, attribute.String(l.Name, l.Value))
 		}
 	}
-	h.attributes = attribute.NewSet(attributes...)
-	if len(attributes) > 1 {
-		var values []string
-		for i := h.attributes.Iter(); i.Next(); {
-			values = append(values, i.Attribute().Value.AsString())
-		}
-		h.order = strings.Join(values, "\x00")
+	set := attribute.NewSet(attributes...)
+	var values []string
+	for i := set.Iter(); i.Next(); {
+		values = append(values, i.Attribute().Value.AsString())
 	}
-	return h
+	return host{hostKey: of.key(), order: strings.Join(values, "\x00"), attributes: set}
 }
 
-// is tells whether h is what is kept of an address, and not of what it was before it was evicted.
-func (h *host) is(of *Host) bool {
-	return h.addr == of.Addr && h.labels == of.Labels && h.entry == of.Entry
-}
-
-// Kept gives the attributes of all addresses of the last reading.
+// Kept returns the attributes of all addresses in the last reading, and of their parts.
 func (s *Source) Kept() map[attribute.Distinct]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,30 +337,12 @@ func (s *Source) Kept() map[attribute.Distinct]bool {
 	return kept
 }
 
-// ipLabel is the value of the ip label for addr, or the prefix of so many bits that it stands for.
-func ipLabel(addr netip.Addr, bits int) string {
-	switch {
-	case !addr.IsValid():
-		return "other"
-	case bits > 0:
-		return netip.PrefixFrom(addr, bits).String()
-	}
-	return addr.String()
-}
-
 type point = metricdata.DataPoint[int64]
 
 // collection is the metrics of one reading.
 type collection struct {
 	begin, now time.Time
 	points     [metrics][]point
-	places     map[place]int // in points, of what observe has added
-}
-
-// place is a series: a metric with its attributes.
-type place struct {
-	metric metric
-	of     attribute.Distinct
 }
 
 func (c *collection) observeInterface(i Interface) {
@@ -391,53 +364,55 @@ func (c *collection) observeInterface(i Interface) {
 	}
 }
 
-func (c *collection) observeDirections(m metric, receive, transmit int64) {
-	c.observe(m, receive, attribute.String("direction", "receive"))
-	c.observe(m, transmit, attribute.String("direction", "transmit"))
-}
-
-// observe adds a value. Of a counter that comes twice, as that of a capture file that was given twice, it adds up.
+// observe adds a value.
 func (c *collection) observe(m metric, value int64, attributes ...attribute.KeyValue) {
-	set := attribute.NewSet(attributes...)
-	at := place{m, set.Equivalent()}
-	if i, twice := c.places[at]; twice {
-		p := &c.points[m][i]
-		if definitions[m].gauge {
-			p.Value = 0
-		}
-		p.Value += value
-		return
-	}
-	c.places[at] = len(c.points[m])
-	p := point{Attributes: set, Time: c.now, Value: value}
+	p := point{Attributes: attribute.NewSet(attributes...), Time: c.now, Value: value}
 	if !definitions[m].gauge {
 		p.StartTime = c.begin
 	}
 	c.points[m] = append(c.points[m], p)
 }
 
-// metrics gives those that have points.
+// metrics returns the metrics that have points.
 func (c *collection) metrics() []metricdata.Metrics {
 	var all []metricdata.Metrics
 	for m, d := range definitions {
-		if len(c.points[m]) == 0 {
+		points := c.points[m]
+		if len(points) == 0 {
 			continue
 		}
-		if metric(m) >= capturePackets { // those of addresses are in order
-			slices.SortFunc(c.points[m], func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
+		if metric(m) > hostInfo { // those of addresses are sorted, and different
+			points = merge(points, d.gauge)
 		}
-		var data metricdata.Aggregation = metricdata.Gauge[int64]{DataPoints: c.points[m]}
+		var data metricdata.Aggregation = metricdata.Gauge[int64]{DataPoints: points}
 		if !d.gauge {
-			data = metricdata.Sum[int64]{
-				DataPoints: c.points[m], Temporality: metricdata.CumulativeTemporality, IsMonotonic: true,
-			}
+			data = metricdata.Sum[int64]{DataPoints: points, Temporality: metricdata.CumulativeTemporality, IsMonotonic: true}
 		}
 		all = append(all, metricdata.Metrics{Name: d.name, Description: d.description, Unit: d.unit, Data: data})
 	}
 	return all
 }
 
-// compareSets compares sets of the same keys by their values.
+// merge sorts points by their label values, and merges those with the same attributes, such as of a capture file that was given twice:
+// counters are added, of gauges the last one counts.
+func merge(points []point, gauge bool) []point {
+	slices.SortStableFunc(points, func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
+	merged := points[:0]
+	for _, p := range points {
+		last := len(merged) - 1
+		if last < 0 || !merged[last].Attributes.Equals(&p.Attributes) {
+			merged = append(merged, p)
+			continue
+		}
+		if !gauge {
+			p.Value += merged[last].Value
+		}
+		merged[last] = p
+	}
+	return merged
+}
+
+// compareSets compares the values of two sets that have the same keys.
 func compareSets(x, y *attribute.Set) int {
 	for i := range min(x.Len(), y.Len()) {
 		a, _ := x.Get(i)

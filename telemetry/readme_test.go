@@ -18,7 +18,7 @@ func TestMetricsInReadme(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| metric | labels | |\n|---|---|---|\n")
 	for m, d := range definitions {
-		c := collection{places: map[place]int{}}
+		c := collection{}
 		c.observe(metric(m), 1)
 		page, err := exposition.Append(nil, exposition.Formats[0], []metricdata.ScopeMetrics{{Metrics: c.metrics()}}, nil)
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"promflow/telemetry/exposition"
 )
 
-// WriteText writes r as the Prometheus page has it, without the metrics of the process.
+// WriteText writes r in the Prometheus text format, without the metrics of the process.
 func WriteText(w io.Writer, r Reading, packets bool) error {
 	metrics, err := NewSource(func() Reading { return r }, packets).Produce(context.Background())
 	if err != nil {
