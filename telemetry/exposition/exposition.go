@@ -1,9 +1,9 @@
 // Package exposition writes metrics in the formats that Prometheus scrapes: the text format, OpenMetrics and delimited
 // Protocol Buffers.
 //
-// It is for many series of OpenTelemetry Int64 counters and gauges, and does for them no more than to write: on the common way
-// through the SDK's Prometheus exporter, a Prometheus registry and its encoder each series becomes a metric, then a message,
-// both of several allocations, and is sorted and checked among all others. What it writes is the same, byte for byte.
+// It is fast for many series of OpenTelemetry Int64 counters and gauges. The SDK's Prometheus exporter turns each series into a metric
+// and a message, with several allocations each, and a Prometheus registry sorts and checks them. The output here is the same, byte for
+// byte.
 //
 //   - Text: https://prometheus.io/docs/instrumenting/exposition_formats/
 //   - OpenMetrics: https://prometheus.io/docs/specs/om/open_metrics_spec/
@@ -25,10 +25,10 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// Translation is how names of OpenTelemetry become names of Prometheus.
+// Translation is how OpenTelemetry names become Prometheus names.
 var Translation = otlptranslator.UnderscoreEscapingWithSuffixes
 
-// Formats are those that Append writes, the preferred first where a scraper accepts several alike.
+// Formats are the formats that Append writes, in the order of preference.
 var Formats = []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1, expfmt.FmtProtoDelim}
 
 // family is the series of one metric.
@@ -39,16 +39,16 @@ type family struct {
 	other      *dto.MetricFamily // instead of all but the name
 }
 
-// format writes families.
+// format appends the parts of a family to b.
 type format interface {
 	head(b []byte, f *family) []byte
 	point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte
-	tail(b []byte, f *family, begin int) []byte // begin is where the family's head began
+	tail(b []byte, begin int) []byte // b[begin:] is head and points
 }
 
-// Append appends metrics and others as one page to b, in the order of their names. The series of each have the order that they
-// came in. Metrics must be Int64 counters and gauges, each once; their attributes must be strings of UTF-8 whose keys are names
-// of labels as they are. What cannot be written gives an error besides the page of the rest.
+// Append appends metrics and others to b as one page, sorted by name. Series stay in their order. Metrics must be Int64 counters and
+// gauges, each once. Attributes must be strings in UTF-8, and their keys valid label names. If something cannot be written, the page
+// has the rest, and the error says what is missing.
 func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others []*dto.MetricFamily) ([]byte, error) {
 	families, errs := translate(metrics)
 	for _, other := range others {
@@ -61,9 +61,9 @@ func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others
 	case expfmt.TypeTextPlain:
 		ours = text{}
 	case expfmt.TypeOpenMetrics:
-		ours = openMetrics{}
+		ours = text{openMetrics: true}
 	case expfmt.TypeProtoDelim:
-		ours = protobuf{}
+		ours = &protobuf{}
 	default:
 		return b, fmt.Errorf("format %s is not supported", f)
 	}
@@ -84,20 +84,20 @@ func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others
 		for i := range fam.points {
 			at := len(b)
 			b = ours.point(b, fam, &fam.points[i])
-			if i == 0 { // to grow once is cheaper than often
+			if i == 0 { // grow once for all points of about this size
 				b = slices.Grow(b, (len(fam.points)-1)*(len(b)-at+8))
 			}
 		}
-		b = ours.tail(b, fam, begin)
+		b = ours.tail(b, begin)
 	}
 	rest.Reset()
-	if closer, ok := theirs.(expfmt.Closer); ok { // OpenMetrics has an end
+	if closer, ok := theirs.(expfmt.Closer); ok { // writes the end marker of OpenMetrics
 		errs = append(errs, closer.Close())
 	}
 	return append(b, rest.Bytes()...), errors.Join(errs...)
 }
 
-// translate names the metrics as the SDK's Prometheus exporter does.
+// translate makes families, with names as the SDK's Prometheus exporter makes them.
 func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []error) {
 	namer := otlptranslator.NewMetricNamer("", Translation)
 	for _, scope := range metrics {
@@ -131,7 +131,7 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 	return families, errs
 }
 
-// kind is what a TYPE line says.
+// kind returns the type for a TYPE line.
 func (f *family) kind() string {
 	if f.counter {
 		return "counter"
@@ -139,47 +139,37 @@ func (f *family) kind() string {
 	return "gauge"
 }
 
-// text is the Prometheus text format.
-type text struct{}
+// text is the Prometheus text format or OpenMetrics 1.0. It writes no _created lines of OpenMetrics: unless told otherwise, Prometheus
+// stores them as one more series for each counter.
+type text struct{ openMetrics bool }
 
-var helpEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+var (
+	helpEscaper            = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+	openMetricsHelpEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+)
 
-func (text) head(b []byte, f *family) []byte {
-	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", f.name, helpEscaper.Replace(f.help), f.name, f.kind())
-}
-
-func (text) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte {
-	b = appendSample(b, f.name, p)
-	return append(strconv.AppendFloat(b, float64(p.Value), 'g', -1, 64), '\n')
-}
-
-func (text) tail(b []byte, _ *family, _ int) []byte { return b }
-
-// openMetrics is OpenMetrics 1.0. It has no _created lines: a Prometheus that is not told to read them as the time of creation
-// stores them, as one more series for each counter. Protocol Buffers have a field for it.
-type openMetrics struct{}
-
-var openMetricsEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-
-func (openMetrics) head(b []byte, f *family) []byte {
-	name := f.name
-	if f.counter {
-		name = strings.TrimSuffix(name, "_total")
+func (t text) head(b []byte, f *family) []byte {
+	name, escaper := f.name, helpEscaper
+	if t.openMetrics {
+		escaper = openMetricsHelpEscaper
+		if f.counter {
+			name = strings.TrimSuffix(name, "_total")
+		}
 	}
-	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", name, openMetricsEscaper.Replace(f.help), name, f.kind())
+	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", name, escaper.Replace(f.help), name, f.kind())
 }
 
-func (openMetrics) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte {
+func (t text) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte {
 	b = appendSample(b, f.name, p)
 	begin := len(b)
 	b = strconv.AppendFloat(b, float64(p.Value), 'g', -1, 64)
-	if !bytes.ContainsAny(b[begin:], "e.") {
+	if t.openMetrics && !bytes.ContainsAny(b[begin:], "e.") {
 		b = append(b, ".0"...)
 	}
 	return append(b, '\n')
 }
 
-func (openMetrics) tail(b []byte, _ *family, _ int) []byte { return b }
+func (text) tail(b []byte, _ int) []byte { return b }
 
 // appendSample appends name{key="value",...} and a space.
 func appendSample(b []byte, name string, p *metricdata.DataPoint[int64]) []byte {
@@ -199,7 +189,7 @@ func appendSample(b []byte, name string, p *metricdata.DataPoint[int64]) []byte 
 	return append(b, ' ')
 }
 
-// appendEscaped appends a label's value as both text formats have it.
+// appendEscaped appends a label value, as both text formats escape it.
 func appendEscaped(b []byte, s string) []byte {
 	for i := range len(s) {
 		switch s[i] {

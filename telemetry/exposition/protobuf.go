@@ -8,25 +8,25 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// protobuf is MetricFamily messages, each after its length. Counters have the time at which they were created.
-type protobuf struct{}
+// protobuf is delimited MetricFamily messages: each follows its length. Counters have their creation time.
+type protobuf struct{ metric, field []byte } // buffers
 
-// Numbers of fields, of https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto.
+// Field numbers of https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto.
 const (
 	familyName, familyHelp, familyType, familyMetric = 1, 2, 3, 4
 
 	metricLabel, metricGauge, metricCounter = 1, 2, 3
 
 	labelName, labelValue           = 1, 2
-	number                          = 1 // of a gauge and of a counter
+	number                          = 1 // of Gauge and Counter
 	counterCreated                  = 3
 	timestampSeconds, timestampNano = 1, 2
 )
 
-// lengthRoom is what the longest length takes.
+// lengthRoom is the size of the longest varint.
 const lengthRoom = 10
 
-func (protobuf) head(b []byte, f *family) []byte {
+func (*protobuf) head(b []byte, f *family) []byte {
 	b = append(b, make([]byte, lengthRoom)...)
 	b = appendString(b, familyName, f.name)
 	b = appendString(b, familyHelp, f.help)
@@ -37,49 +37,35 @@ func (protobuf) head(b []byte, f *family) []byte {
 	return appendVarint(b, familyType, uint64(kind))
 }
 
-func (protobuf) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte {
-	var scratch [32]byte
-	value := protowire.AppendTag(scratch[:0], number, protowire.Fixed64Type)
-	value = protowire.AppendFixed64(value, math.Float64bits(float64(p.Value)))
-	field := protowire.Number(metricGauge)
-	if f.counter {
-		field = metricCounter
+func (f *protobuf) point(b []byte, of *family, p *metricdata.DataPoint[int64]) []byte {
+	f.metric = f.metric[:0]
+	for i := range p.Attributes.Len() {
+		a, _ := p.Attributes.Get(i)
+		f.field = appendString(f.field[:0], labelName, string(a.Key))
+		f.field = appendString(f.field, labelValue, a.Value.AsString())
+		f.metric = appendBytes(f.metric, metricLabel, f.field)
+	}
+	f.field = protowire.AppendTag(f.field[:0], number, protowire.Fixed64Type)
+	f.field = protowire.AppendFixed64(f.field, math.Float64bits(float64(p.Value)))
+	kind := protowire.Number(metricGauge)
+	if of.counter {
+		kind = metricCounter
 		if !p.StartTime.IsZero() {
-			var time [24]byte
-			created := appendVarint(time[:0], timestampSeconds, uint64(p.StartTime.Unix()))
+			var scratch [24]byte
+			created := appendVarint(scratch[:0], timestampSeconds, uint64(p.StartTime.Unix()))
 			created = appendVarint(created, timestampNano, uint64(p.StartTime.Nanosecond()))
-			value = appendBytes(value, counterCreated, created)
+			f.field = appendBytes(f.field, counterCreated, created)
 		}
 	}
-
-	size := sizeBytes(field, len(value))
-	n := p.Attributes.Len()
-	for i := range n {
-		a, _ := p.Attributes.Get(i)
-		size += sizeBytes(metricLabel, sizeBytes(labelName, len(a.Key))+sizeBytes(labelValue, len(a.Value.AsString())))
-	}
-	b = protowire.AppendTag(b, familyMetric, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size))
-	for i := range n {
-		a, _ := p.Attributes.Get(i)
-		s := a.Value.AsString()
-		b = protowire.AppendTag(b, metricLabel, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(sizeBytes(labelName, len(a.Key))+sizeBytes(labelValue, len(s))))
-		b = appendString(b, labelName, string(a.Key))
-		b = appendString(b, labelValue, s)
-	}
-	return appendBytes(b, field, value)
+	f.metric = appendBytes(f.metric, kind, f.field)
+	return appendBytes(b, familyMetric, f.metric)
 }
 
-// tail puts the family's length where head left room for it, and closes the gap.
-func (protobuf) tail(b []byte, _ *family, begin int) []byte {
+// tail writes the family's length into the room that head left, and closes the gap.
+func (*protobuf) tail(b []byte, begin int) []byte {
 	body := b[begin+lengthRoom:]
 	withLength := protowire.AppendVarint(b[:begin], uint64(len(body)))
-	return append(withLength, body...) // they overlap, which append is fine with
-}
-
-func sizeBytes(field protowire.Number, n int) int {
-	return protowire.SizeTag(field) + protowire.SizeBytes(n)
+	return append(withLength, body...) // append may overlap
 }
 
 func appendString(b []byte, field protowire.Number, s string) []byte {
