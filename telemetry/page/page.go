@@ -1,4 +1,4 @@
-// Package page serves the metrics to Prometheus, in the formats and encodings that scrapers ask for.
+// Package page serves the metrics to Prometheus, in the formats and encodings that scrapers accept.
 package page
 
 import (
@@ -29,40 +29,39 @@ import (
 	"promflow/telemetry/sdk"
 )
 
-// What scrapes may take. A page is held until the last of the scrapes that share it has read it, which may be never.
+// Bounds for scrapes. A page stays in memory until all scrapes that share it have ended, which may be never.
 const (
-	maxPages   = 16          // that are held at the same time
-	maxScrapes = 256         // that are answered at the same time; one more is answered with 503
-	patience   = time.Second // how long a page may be read when there is no room for another
+	maxPages   = 16          // in memory
+	maxScrapes = 256         // at the same time; further ones are answered with 503
+	patience   = time.Second // how long clients may take to read a page when another one needs its room
 )
 
 // Page is the reader behind the metrics page, and the handler that serves it.
 //
-// The reader is that of the SDK's Prometheus exporter. What the exporter would do next, to turn each series into a
-// client_golang metric for a registry to sort, check and encode, takes most of a page's time and memory. The handler asks the
-// reader itself, and has package exposition write what the exporter's page would be.
+// The reader is that of the SDK's Prometheus exporter. The exporter itself would turn each series into a client_golang metric, and a
+// registry would sort, check and encode them: most of the time and memory of a page. The handler collects from the reader, and
+// package exposition writes the same page.
 type Page struct {
 	sdkmetric.Reader
 
 	process prometheus.Gatherer // the Go runtime, the process and the build
 	log     *slog.Logger
-	slots   chan struct{} // one for each page that is held, or being made
+	slots   chan struct{} // taken by the pages in memory
 
 	mu      sync.Mutex
-	scrapes int                     // that are being answered, and not cut off
-	making  map[expfmt.Format]*page // or about to be made
-	held    []*page                 // that are made, and not cut off, the oldest first
+	scrapes int                     // running, and not cut off
+	pending map[expfmt.Format]*page // waiting for a slot or being made: further scrapes join these
+	made    []*page                 // not cut off, the oldest first
 }
 
-// New returns a reader of source, and the page of its metrics with those of the Go runtime, the process and the
-// build. While the reader is part of no provider, the page has only these.
+// New returns a reader of source, and the page of its metrics and those of the Go runtime, the process and the build. While the reader
+// has no provider, the page has only the latter.
 //
-// The page comes in the format that a scraper asks for, compressed if it can read that. Scrapes that overlap share the one that
-// is being made: each has the totals of an instant that is at most as old as it takes to make a page. What goes wrong with
-// a part of a page is logged, and the page then has the rest.
+// The client chooses format and compression. Scrapes that overlap share a page if it is not made yet, so their totals are at most as
+// old as it takes to make a page. Errors in a part of the page are logged, and the page has the rest.
 //
-// When there is no room for another page, those who read the oldest are cut off once they have had a second for it: clients that
-// read slowly, or not at all, do not keep others waiting.
+// When there is no room for another page, clients that have been reading the oldest for a second are cut off: slow clients do not keep
+// others waiting.
 func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 	sdk.RouteLogs(log)
 	process := prometheus.NewRegistry()
@@ -71,32 +70,32 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		version.NewCollector("promflow"),
 	)
-	// Without scope and target info the series have the labels of the metrics and no other.
+	// Scope and target info would add labels and series.
 	exporter, err := otelprom.New(
-		otelprom.WithRegisterer(prometheus.NewRegistry()), // which nobody asks
+		otelprom.WithRegisterer(prometheus.NewRegistry()), // instead of the global one
 		otelprom.WithProducer(source),
 		otelprom.WithTranslationStrategy(exposition.Translation),
 		otelprom.WithoutScopeInfo(),
 		otelprom.WithoutTargetInfo(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("the exporter for Prometheus: %w", err)
+		return nil, fmt.Errorf("Prometheus exporter: %w", err)
 	}
 	return &Page{
-		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), making: map[expfmt.Format]*page{},
+		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[expfmt.Format]*page{},
 	}, nil
 }
 
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
 	scrape := http.NewResponseController(w)
-	shared, begun := p.join(format, scrape)
+	shared, joined := p.join(format, scrape)
 	if shared == nil {
-		http.Error(w, fmt.Sprintf("%d scrapes are under way, try again later", maxScrapes), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d scrapes are running, try again later", maxScrapes), http.StatusServiceUnavailable)
 		return
 	}
 	defer p.leave(shared, scrape)
-	if !begun {
+	if !joined {
 		p.make(shared, format)
 	}
 	<-shared.ready
@@ -104,11 +103,13 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, shared.err.Error(), http.StatusInternalServerError)
 		return
 	}
-	encoding := acceptedEncoding(r.Header)
-	body, err := shared.encoded(encoding)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	body, encoding := shared.plain, acceptedEncoding(r.Header)
+	if compress := shared.compressed[encoding]; compress != nil {
+		var err error
+		if body, err = compress(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", string(format))
@@ -117,16 +118,16 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if encoding != "" {
 		h.Set("Content-Encoding", encoding)
 	}
-	// In parts, so that a server can tell a client that reads slowly from one that does not read.
+	// In parts, so that the server can tell slow clients from clients that do not read.
 	for part := range slices.Chunk(body, 64<<10) {
 		if _, err := w.Write(part); err != nil {
-			return // the client is gone, or was cut off
+			return // the client has gone, or was cut off
 		}
 	}
 }
 
-// join gives a scrape the page that is being made in its format, or a new one for it to make; nil if there is no room.
-func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, begun bool) {
+// join returns the pending page in a format, or else a new one for the scrape to make; nil if there are too many scrapes.
+func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.scrapes >= maxScrapes {
@@ -135,17 +136,17 @@ func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shar
 	if p.scrapes >= maxScrapes {
 		return nil, false
 	}
-	shared, begun = p.making[format]
-	if !begun {
+	shared, joined = p.pending[format]
+	if !joined {
 		shared = newPage()
-		p.making[format] = shared
+		p.pending[format] = shared
 	}
 	shared.scrapes[scrape] = true
 	p.scrapes++
-	return shared, begun
+	return shared, joined
 }
 
-// leave ends a scrape, and with the last one that shares a page the page, which has been made.
+// leave ends a scrape. The last scrape of a page frees its slot.
 func (p *Page) leave(shared *page, scrape *http.ResponseController) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,64 +155,62 @@ func (p *Page) leave(shared *page, scrape *http.ResponseController) {
 		p.scrapes--
 	}
 	if len(shared.scrapes) == 0 {
-		p.held = slices.DeleteFunc(p.held, func(each *page) bool { return each == shared })
+		p.made = slices.DeleteFunc(p.made, func(each *page) bool { return each == shared })
 		<-p.slots
 	}
 }
 
-// takeSlot waits until there is room for a page, and sees to it that it comes.
+// takeSlot waits for a slot, and cuts off scrapes until there is one.
 func (p *Page) takeSlot() {
-	select {
-	case p.slots <- struct{}{}:
-		return
-	default:
-	}
 	for {
-		p.mu.Lock()
-		again := p.cutOff()
-		p.mu.Unlock()
+		wait := patience
+		if len(p.slots) == maxPages {
+			p.mu.Lock()
+			wait = p.cutOff()
+			p.mu.Unlock()
+		}
 		select {
 		case p.slots <- struct{}{}:
 			return
-		case <-time.After(again):
+		case <-time.After(wait):
 		}
 	}
 }
 
-// cutOff ends the scrapes that share the oldest page if they have had the time to read it, and gives in what time to try that again.
-// The caller holds mu.
-func (p *Page) cutOff() (again time.Duration) {
-	if len(p.held) == 0 {
+// cutOff ends the scrapes of the oldest page if they have had enough time to read it, and returns when to try again. The caller holds
+// mu.
+func (p *Page) cutOff() (wait time.Duration) {
+	if len(p.made) == 0 {
 		return patience
 	}
-	oldest := p.held[0]
-	if left := patience - time.Since(oldest.made); left > 0 {
+	oldest := p.made[0]
+	if left := patience - time.Since(oldest.at); left > 0 {
 		return left
 	}
 	oldest.cut = true
-	p.held = p.held[1:]
+	p.made = p.made[1:]
 	p.scrapes -= len(oldest.scrapes)
 	for scrape := range oldest.scrapes {
-		_ = scrape.SetWriteDeadline(time.Now()) // an error is the connection's, which is gone then
+		_ = scrape.SetWriteDeadline(time.Now()) // fails only if the connection has gone
 	}
 	return patience
 }
 
-// make makes a page once there is room for it. From then on no other scrape shares it.
+// make makes a page once it has a slot. No further scrape joins it then.
 func (p *Page) make(shared *page, format expfmt.Format) {
 	p.takeSlot()
 	defer close(shared.ready)
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.making, format)
-		shared.made = time.Now()
-		p.held = append(p.held, shared)
+		delete(p.pending, format)
+		shared.at = time.Now()
+		p.made = append(p.made, shared)
 	}()
 	shared.plain, shared.err = p.collect(format)
 }
 
-// collect gives the page of this instant.
+// collect returns the page of this instant.
 func (p *Page) collect(format expfmt.Format) ([]byte, error) {
 	var metrics metricdata.ResourceMetrics
 	err := p.Collect(context.Background(), &metrics)
@@ -220,7 +219,7 @@ func (p *Page) collect(format expfmt.Format) ([]byte, error) {
 	}
 	others, err := p.process.Gather()
 	if err != nil {
-		p.log.Error("metrics of the process are incomplete", "err", err)
+		p.log.Error("the metrics page lacks metrics of the process", "err", err)
 	}
 	body, err := exposition.Append(nil, format, metrics.ScopeMetrics, others)
 	if err != nil {
@@ -229,37 +228,26 @@ func (p *Page) collect(format expfmt.Format) ([]byte, error) {
 	return body, nil
 }
 
-// page is a page as it is and, once that has been asked for, compressed. Scrapes share it.
+// page is a page that scrapes share.
 type page struct {
-	ready      chan struct{} // closed once there is what follows
+	ready      chan struct{} // closed when plain and err are set
 	plain      []byte
 	err        error
-	gzip, zstd func() ([]byte, error)
+	compressed map[string]func() ([]byte, error) // by encoding
 
-	// For those who hold mu of Page:
-	scrapes map[*http.ResponseController]bool // that share it
-	made    time.Time
-	cut     bool // they were cut off
+	// Guarded by mu of Page:
+	scrapes map[*http.ResponseController]bool
+	at      time.Time // when it was made
+	cut     bool      // the scrapes were cut off
 }
 
 func newPage() *page {
 	p := &page{ready: make(chan struct{}), scrapes: map[*http.ResponseController]bool{}}
-	once := func(compress func([]byte) ([]byte, error)) func() ([]byte, error) {
-		return sync.OnceValues(func() ([]byte, error) { return compress(p.plain) })
+	p.compressed = map[string]func() ([]byte, error){
+		"gzip": sync.OnceValues(func() ([]byte, error) { return compressGzip(p.plain) }),
+		"zstd": sync.OnceValues(func() ([]byte, error) { return compressZstd(p.plain) }),
 	}
-	p.gzip, p.zstd = once(compressGzip), once(compressZstd)
 	return p
-}
-
-// encoded gives the page in one of the encodings of acceptedEncoding.
-func (p *page) encoded(encoding string) ([]byte, error) {
-	switch encoding {
-	case "zstd":
-		return p.zstd()
-	case "gzip":
-		return p.gzip()
-	}
-	return p.plain, nil
 }
 
 func compressGzip(plain []byte) ([]byte, error) {
@@ -282,8 +270,8 @@ func compressZstd(plain []byte) ([]byte, error) {
 	return w.EncodeAll(plain, nil), nil
 }
 
-// acceptedEncoding gives the one to use of those that the client can read: "zstd", "gzip", or "" for none. By RFC 9110, section
-// 12.5.3, an encoding with the weight 0 cannot be read.
+// acceptedEncoding returns the best encoding that the client accepts: "zstd", "gzip", or "" for none. The weight 0 means not acceptable
+// (RFC 9110, section 12.5.3).
 func acceptedEncoding(h http.Header) string {
 	accepted := map[string]bool{}
 	for each := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
