@@ -3,6 +3,7 @@ package talkers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,18 +11,16 @@ import (
 	"strings"
 )
 
-// Path is where ServeHTTP is found, and Fetch looks for it.
+// Path is the path of ServeHTTP, which Fetch requests.
 const Path = "/api/v1/talkers"
 
-// ServeHTTP answers with a Report in JSON. What cannot be read of the parameters is answered with 400 and a line that says what
-// was expected.
+// ServeHTTP answers with a Report in JSON. Wrong parameters are answered with 400 and what was expected.
 func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var q Query
 	parameters, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+	if err == nil {
+		q, err = ParseQuery(parameters)
 	}
-	q, err := ParseQuery(parameters)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -33,13 +32,13 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(body, '\n')) // an error is the client's, who is gone
+	_, _ = w.Write(append(body, '\n')) // fails only if the client has gone
 }
 
-// maxReport is how long a report can be, in bytes: MaxLimit talkers with all that belongs to them are some 0.5 MB.
+// maxReport bounds the size of a report in bytes. MaxLimit talkers take about 0.5 MB.
 const maxReport = 8 << 20
 
-// Fetch asks the promflow at a base URL, such as http://localhost:9088.
+// Fetch gets a Report from the promflow at a base URL, such as http://localhost:9088.
 func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*Report, error) {
 	at := base.JoinPath(Path)
 	at.RawQuery = q.Values().Encode()
@@ -53,22 +52,25 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
+	r := new(Report)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", base.Redacted(), err)
 	case response.StatusCode == http.StatusNotFound:
-		return nil, fmt.Errorf("%s: %s is not there: it is no promflow, an old one, or one with --no-ui", base.Redacted(), Path)
+		err = fmt.Errorf("%s is missing: this is not promflow, an old version, or one with --no-ui", Path)
 	case response.StatusCode == http.StatusUnauthorized:
-		return nil, fmt.Errorf("%s: it asks for a user and a password that it knows (see --http-config-file)", base.Redacted())
+		err = errors.New("it requires a user and a password (see --http-config-file)")
 	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s: %s: %s", base.Redacted(), response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
+		err = fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
+	default:
+		if err = json.Unmarshal(body, r); err == nil && r.Time.IsZero() { // other JSON
+			err = errors.New("it has no time")
+		}
+		if err != nil {
+			err = fmt.Errorf("the answer is no report of promflow: %w", err)
+		}
 	}
-	r := new(Report)
-	if err := json.Unmarshal(body, r); err != nil {
-		return nil, fmt.Errorf("%s: no report of promflow: %w", base.Redacted(), err)
-	}
-	if r.Time.IsZero() { // JSON of something else, which would never have rates
-		return nil, fmt.Errorf("%s: no report of promflow", base.Redacted())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", base.Redacted(), err)
 	}
 	return r, nil
 }

@@ -14,23 +14,21 @@ import (
 	"promflow/telemetry"
 )
 
-// Query is a question: which talkers, in which order. The zero Query asks for those with the highest rates.
+// Query says which talkers a report has, and in which order. The zero Query asks for those with the highest rates.
 type Query struct {
 	Sort    string // one of Sorts; "" is the first
 	Reverse bool   // the lowest first, names from Z to A
-	Filter  string // what IP, hostname or MAC contain in either case, or the prefix that addresses are in
+	Filter  string // a part of IP, hostname or MAC, in either case, or a prefix
 	Limit   int    // how many; 0 is DefaultLimit
-	Offset  int    // how many to leave out before
+	Offset  int    // how many to skip
 }
 
-// How many talkers a report has.
+// Limits for a query.
 const (
 	DefaultLimit = 50
 	MaxLimit     = 1000
+	maxFilter    = 253 // bytes
 )
-
-// maxFilter is how long a filter can be, in bytes.
-const maxFilter = 253
 
 // Sorts are the orders of talkers: the highest first, or by name.
 var Sorts = []string{"rate", "receive_rate", "transmit_rate", "total", "receive_total", "transmit_total", "ip", "hostname"}
@@ -61,7 +59,7 @@ func ParseQuery(v url.Values) (q Query, err error) {
 	return q.canonical(), errors.Join(errs...)
 }
 
-// canonical gives what asks the same in one way.
+// canonical returns the same query with defaults and within limits. Queries for the same are equal then.
 func (q Query) canonical() Query {
 	q.Sort = cmp.Or(q.Sort, Sorts[0])
 	q.Filter = strings.ToLower(strings.TrimSpace(q.Filter))
@@ -70,20 +68,16 @@ func (q Query) canonical() Query {
 	return q
 }
 
-// Values gives the parameters that ParseQuery reads.
+// Values returns the parameters that ParseQuery reads.
 func (q Query) Values() url.Values {
-	v := url.Values{}
-	set := func(name, value string, is bool) {
-		if is {
-			v.Set(name, value)
-		}
+	q = q.canonical()
+	return url.Values{
+		"sort":    {q.Sort},
+		"reverse": {strconv.FormatBool(q.Reverse)},
+		"filter":  {q.Filter},
+		"limit":   {strconv.Itoa(q.Limit)},
+		"offset":  {strconv.Itoa(q.Offset)},
 	}
-	set("sort", q.Sort, q.Sort != "")
-	set("reverse", "true", q.Reverse)
-	set("filter", q.Filter, q.Filter != "")
-	set("limit", strconv.Itoa(q.Limit), q.Limit != 0)
-	set("offset", strconv.Itoa(q.Offset), q.Offset != 0)
-	return v
 }
 
 // report answers q.
@@ -102,13 +96,13 @@ func (s *samples) report(q Query) *Report {
 	}
 	found := s.find(q.Filter)
 	r.Matching = len(found)
-	all := s.all.window().sum()
+	all := s.all.recent().sum()
 	for _, at := range s.page(found, q) {
 		k := &s.talkers[at]
 		info := s.info(k)
 		talker := Talker{IP: k.ip(), Hostname: info.Hostname, MAC: info.MAC, Traffic: s.traffic(k), History: s.historyOf(at)}
 		if all > 0 {
-			talker.Share = float64(k.window().sum()) / float64(all)
+			talker.Share = float64(k.recent().sum()) / float64(all)
 		}
 		r.Talkers = append(r.Talkers, talker)
 	}
@@ -117,7 +111,7 @@ func (s *samples) report(q Query) *Report {
 
 func (k *talker) ip() string { return telemetry.Host{Addr: k.addr, Bits: int(k.bits)}.IP() }
 
-// info gives the names of a talker that is an address.
+// info returns the names of a talker. Only addresses have names.
 func (s *samples) info(k *talker) telemetry.HostInfo {
 	if s.reading.Info == nil || !k.addr.IsValid() || k.bits > 0 {
 		return telemetry.HostInfo{}
@@ -125,116 +119,90 @@ func (s *samples) info(k *talker) telemetry.HostInfo {
 	return s.reading.Info(k.addr)
 }
 
-// find gives where those talkers are that a filter lets through.
+// find returns the indexes of the talkers that match a filter.
 func (s *samples) find(filter string) []int {
 	found := make([]int, 0, len(s.talkers))
-	prefix, err := netip.ParsePrefix(filter)
-	isPrefix := err == nil
+	prefix, _ := netip.ParsePrefix(filter) // or zero, which contains no address
 	for i := range s.talkers {
-		k := &s.talkers[i]
-		switch {
-		case !k.present:
-		case filter == "", isPrefix && k.addr.IsValid() && prefix.Contains(k.addr):
+		if k := &s.talkers[i]; k.present && (filter == "" || prefix.Contains(k.addr) || s.contains(k, filter)) {
 			found = append(found, i)
-		case strings.Contains(k.ip(), filter):
-			found = append(found, i)
-		default:
-			if info := s.info(k); strings.Contains(strings.ToLower(info.Hostname), filter) || strings.Contains(info.MAC, filter) {
-				found = append(found, i)
-			}
 		}
 	}
 	return found
 }
 
-// page puts the talkers into order, as many as are asked for.
-func (s *samples) page(found []int, q Query) []int {
-	compare := s.order(q, found)
-	// What is beyond the page needs no order: with a table of many thousands, to sort all of them would be most of the work.
-	end := min(q.Offset+q.Limit, len(found))
-	selectFirst(found, end, compare)
-	slices.SortFunc(found[:end], compare)
-	return found[min(q.Offset, end):end]
+// contains reports whether the IP, hostname or MAC of a talker contains a text in lower case.
+func (s *samples) contains(k *talker, text string) bool {
+	if strings.Contains(k.ip(), text) {
+		return true
+	}
+	info := s.info(k)
+	return strings.Contains(strings.ToLower(info.Hostname), text) || strings.Contains(info.MAC, text)
 }
 
-// order tells which of two talkers comes first. No two are equal.
+// page returns the talkers that a query asks for, in order. It overwrites found.
+func (s *samples) page(found []int, q Query) []int {
+	compare := s.order(q, found)
+	end := q.Offset + q.Limit
+	// To sort a table of many thousands would take most of the time: once there are twice as many as needed, the rest is dropped, and
+	// others must come before the last one that stays.
+	first, full := found[:0], false
+	for _, at := range found {
+		if full && compare(at, first[end-1]) > 0 {
+			continue
+		}
+		if first = append(first, at); len(first) == 2*end {
+			slices.SortFunc(first, compare)
+			first, full = first[:end], true
+		}
+	}
+	slices.SortFunc(first, compare)
+	end = min(end, len(first))
+	return first[min(q.Offset, end):end]
+}
+
+// order returns the comparison of two talkers by their indexes. None are equal.
 func (s *samples) order(q Query, found []int) func(a, b int) int {
+	direction := 1
+	if q.Reverse {
+		direction = -1
+	}
 	byAddress := func(a, b int) int {
 		x, y := &s.talkers[a], &s.talkers[b]
-		if x.addr.IsValid() != y.addr.IsValid() { // the others are last
+		if x.addr.IsValid() != y.addr.IsValid() { // "other" is last
 			return cmp.Compare(b, a)
 		}
 		return x.addr.Compare(y.addr)
 	}
 	first := byAddress
-	if q.Sort == "hostname" {
+	if value := sortValues[q.Sort]; value != nil {
+		first = func(a, b int) int { return cmp.Compare(value(&s.talkers[b]), value(&s.talkers[a])) }
+	} else if q.Sort == "hostname" {
 		names := make(map[int]string, len(found))
 		for _, at := range found {
 			names[at] = strings.ToLower(s.info(&s.talkers[at]).Hostname)
 		}
 		first = func(a, b int) int {
-			if (names[a] == "") != (names[b] == "") { // who has none is last, in either direction
-				order := cmp.Compare(names[b], names[a])
-				if q.Reverse {
-					order = -order
-				}
-				return order
+			if (names[a] == "") != (names[b] == "") { // those without a name are last in both directions
+				return direction * cmp.Compare(names[b], names[a])
 			}
 			return cmp.Compare(names[a], names[b])
 		}
-	} else if value := values[q.Sort]; value != nil {
-		first = func(a, b int) int { return cmp.Compare(value(&s.talkers[b]), value(&s.talkers[a])) }
 	}
 	return func(a, b int) int {
-		order := first(a, b)
-		if q.Reverse {
-			order = -order
+		if order := direction * first(a, b); order != 0 {
+			return order
 		}
-		if order == 0 {
-			order = cmp.Compare(s.talkers[b].total.sum(), s.talkers[a].total.sum())
-		}
-		if order == 0 {
-			order = cmp.Or(byAddress(a, b), cmp.Compare(a, b))
-		}
-		return order
+		return cmp.Or(cmp.Compare(s.talkers[b].total.sum(), s.talkers[a].total.sum()), byAddress(a, b), cmp.Compare(a, b))
 	}
 }
 
-// values are what talkers are sorted by. A rate is in the order of what moved in the window.
-var values = map[string]func(*talker) int64{
-	"rate":           func(k *talker) int64 { return k.window().sum() },
-	"receive_rate":   func(k *talker) int64 { return k.window().receive },
-	"transmit_rate":  func(k *talker) int64 { return k.window().transmit },
+// sortValues are the values that talkers are sorted by. Rates have the order of what moved in the window.
+var sortValues = map[string]func(*talker) int64{
+	"rate":           func(k *talker) int64 { return k.recent().sum() },
+	"receive_rate":   func(k *talker) int64 { return k.recent().receive },
+	"transmit_rate":  func(k *talker) int64 { return k.recent().transmit },
 	"total":          func(k *talker) int64 { return k.total.sum() },
 	"receive_total":  func(k *talker) int64 { return k.total.receive },
 	"transmit_total": func(k *talker) int64 { return k.total.transmit },
-}
-
-// selectFirst brings the n that come first to the begin, in any order (quickselect).
-func selectFirst(all []int, n int, compare func(a, b int) int) {
-	for len(all) > n && n > 0 {
-		pivot := all[len(all)/2]
-		less, greater := 0, len(all)-1
-		for i := 0; i <= greater; {
-			switch order := compare(all[i], pivot); {
-			case order < 0:
-				all[i], all[less] = all[less], all[i]
-				less++
-				i++
-			case order > 0:
-				all[i], all[greater] = all[greater], all[i]
-				greater--
-			default:
-				i++
-			}
-		}
-		switch { // [0, less) come before the pivot, [less, greater] are it
-		case n <= less:
-			all = all[:less]
-		case n > greater:
-			all, n = all[greater+1:], n-greater-1
-		default:
-			return
-		}
-	}
 }

@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Report is what addresses move at one time. Bytes are network-layer bytes as on the wire. An address' "in" is what it received,
-// and "out" what it transmitted: between two monitored addresses a packet is in both.
+// Report has the rates and totals of addresses. Bytes are network-layer bytes as on the wire. A packet between two monitored addresses
+// counts as transmitted by one and as received by the other.
 type Report struct {
-	// Time is that of the reading.
+	// Time is the time of the reading.
 	Time time.Time `json:"time"`
-	// WindowSeconds is how long rates are means over; 0 in the first reading, which has none.
+	// WindowSeconds is the time over which rates are means; 0 in the first reading, which has no rates.
 	WindowSeconds float64 `json:"window_seconds"`
-	// IntervalSeconds is the time between two readings: nothing new is to be had before.
+	// IntervalSeconds is the time between readings.
 	IntervalSeconds float64 `json:"interval_seconds"`
 
-	// Traffic is that of all addresses together, whether they match or not.
+	// Traffic is the traffic of all addresses together, whether they match or not.
 	Traffic
-	// History is that of the last five minutes, as far as somebody asked meanwhile.
+	// History has the rates of the last five minutes, while somebody asked.
 	History History `json:"history"`
 
-	// Addresses is how many there are on the page, AddressesLimit for how many there is room.
+	// Addresses is the number of addresses on the page, AddressesLimit the table's room for addresses.
 	Addresses      int64 `json:"addresses"`
 	AddressesLimit int64 `json:"addresses_limit"`
-	// Matching is how many the filter lets through, of which Talkers are some.
+	// Matching is how many addresses match the filter. Talkers is a page of these.
 	Matching int `json:"matching"`
-	// Names tells whether addresses have names (--host-info).
+	// Names reports whether addresses have names (--host-info).
 	Names      bool        `json:"names"`
 	Interfaces []Interface `json:"interfaces"`
 	Talkers    []Talker    `json:"talkers"`
@@ -45,9 +45,9 @@ type Talker struct {
 	Hostname string `json:"hostname"`
 	MAC      string `json:"mac"`
 	Traffic
-	// Share is of what all addresses move, both directions together, from 0 to 1.
+	// Share is the share in the traffic of all addresses, both directions together, from 0 to 1.
 	Share float64 `json:"share"`
-	// History is the rate of both directions together at the last readings, the latest one last.
+	// History has the rates at the last readings, both directions together, the latest one last.
 	History []int64 `json:"history"`
 }
 
@@ -56,12 +56,12 @@ type Interface struct {
 	Name    string `json:"name"`
 	Backend string `json:"backend"`
 	Up      bool   `json:"up"`
-	// Dropped is how many packets the kernel dropped before they were counted, DroppedRate how many a second.
+	// Dropped is the number of packets that the kernel dropped before they were counted, DroppedRate that of each second.
 	Dropped     int64   `json:"dropped_packets"`
 	DroppedRate float64 `json:"dropped_packets_per_second"`
 }
 
-// History is rates at several times, in bytes a second.
+// History is the rates at some times, in bytes a second.
 type History struct {
 	Time     []float64 `json:"time"` // in seconds since 1970
 	Receive  []int64   `json:"receive_bytes_per_second"`
@@ -71,19 +71,15 @@ type History struct {
 // historySpan is how far back History goes.
 const historySpan = 5 * time.Minute
 
-// add adds what the last of the samples has, if it has rates, and takes off what is old. Times rise: where the clock was set back,
-// what seems to be yet to come is taken off, too, which otherwise would stay until it is.
+// add removes old rates, and adds those of the last sample if it has any. If the clock was set back, rates with a time in the future are
+// removed too, so that times are sorted.
 func (h *History) add(s *samples) {
-	now := seconds(s.taken)
-	known, _ := slices.BinarySearch(h.Time, now)
-	h.Time, h.Receive, h.Transmit = h.Time[:known], h.Receive[:known], h.Transmit[:known]
-	old := 0
-	for old < len(h.Time) && h.Time[old] < now-historySpan.Seconds() {
-		old++
-	}
-	h.Time = slices.Delete(h.Time, 0, old)
-	h.Receive = slices.Delete(h.Receive, 0, old)
-	h.Transmit = slices.Delete(h.Transmit, 0, old)
+	now := float64(s.taken.UnixMilli()) / 1000 // as JavaScript's charts take it
+	end, _ := slices.BinarySearch(h.Time, now)
+	begin, _ := slices.BinarySearch(h.Time[:end], now-historySpan.Seconds())
+	h.Time = slices.Delete(h.Time[:end], 0, begin)
+	h.Receive = slices.Delete(h.Receive[:end], 0, begin)
+	h.Transmit = slices.Delete(h.Transmit[:end], 0, begin)
 	if s.window() > 0 {
 		rates := s.traffic(&s.all)
 		h.Time = append(h.Time, now)
@@ -93,13 +89,10 @@ func (h *History) add(s *samples) {
 }
 
 func (h *History) clone() History {
-	// Never nil: an empty list is [] in JSON, and not null.
+	// Not nil, so that an empty list is [] in JSON.
 	return History{
 		Time:     append([]float64{}, h.Time...),
 		Receive:  append([]int64{}, h.Receive...),
 		Transmit: append([]int64{}, h.Transmit...),
 	}
 }
-
-// seconds gives a time as JavaScript's charts take it, to the millisecond.
-func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

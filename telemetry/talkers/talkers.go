@@ -1,7 +1,6 @@
-// Package talkers tells who moves how much right now: the rates of addresses, which totals alone do not show. It is what
-// promflow's own page and promflow top ask.
+// Package talkers computes the current rates of addresses, for the live page and promflow top.
 //
-// Rates need readings at regular times, and those cost: they are taken only while somebody asks.
+// Rates need readings at regular intervals. As these cost CPU time, they are taken only while somebody asks.
 package talkers
 
 import (
@@ -13,16 +12,18 @@ import (
 )
 
 const (
-	// Interval is the time between two readings. Rates are means over the last two intervals: a ring's counts are up to 80 ms
-	// old, which is 2 % of that.
+	// Interval is the time between two readings. Rates are means over the last two intervals: the counts of a ring are up to 80 ms
+	// old, which is 2 % of these.
 	Interval = 2 * time.Second
-	// firstInterval is the time to the second reading, before which there are no rates.
+	// firstInterval is the time between the first two readings. There are no rates before.
 	firstInterval = time.Second
-	// patience is for how long readings go on when nobody asks any more.
+	// patience is how long readings go on after the last question.
 	patience = 5 * Interval
+	// maxAnswers is how many answers are kept until the next reading.
+	maxAnswers = 16
 )
 
-// Talkers reads while somebody asks. Its methods are safe for concurrent use.
+// Talkers answers queries. Its methods are safe for concurrent use.
 type Talkers struct {
 	read   func() telemetry.Reading
 	wanted chan struct{} // tells Run that somebody asks
@@ -30,46 +31,37 @@ type Talkers struct {
 	mu      sync.Mutex
 	asked   time.Time // when somebody last did
 	samples *samples  // nil while nobody asks
-	history History   // of all addresses together; it stays
+	history History   // of all addresses together; kept while nobody asks
 	answers map[Query]*Report
 }
 
-// New makes a Talkers of what read returns. What the sequence of addresses has at a place in one reading, it has at the same in the
-// next one, but for addresses that made room for others.
+// New returns the Talkers of the readings that read returns. An address must keep its place in the sequence of a reading, until it makes
+// room for another one.
 func New(read func() telemetry.Reading) *Talkers {
 	return &Talkers{read: read, wanted: make(chan struct{}, 1)}
 }
 
-// Run takes readings, while somebody asks, until ctx ends. It always returns nil.
+// Run takes readings while somebody asks, until ctx ends. It always returns nil.
 func (t *Talkers) Run(ctx context.Context) error {
+	timer := time.NewTimer(firstInterval)
+	timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		case <-t.wanted:
-			t.watch(ctx)
-		}
-	}
-}
-
-// watch takes readings until nobody asks.
-func (t *Talkers) watch(ctx context.Context) {
-	timer := time.NewTimer(firstInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
+			timer.Reset(firstInterval)
 		case <-timer.C:
 			timer.Reset(Interval)
 			if !t.sample() {
-				return
+				timer.Stop()
 			}
 		}
 	}
 }
 
-// sample takes a reading, unless nobody asks any more: then it lets go of those that there are.
+// sample takes a reading. If nobody asks any more, it drops the samples instead, and returns false.
 func (t *Talkers) sample() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,17 +74,14 @@ func (t *Talkers) sample() bool {
 	return true
 }
 
-// take takes a reading. The caller holds the lock.
+// take takes a reading. The caller holds mu.
 func (t *Talkers) take() {
 	t.samples.take(t.read(), time.Now())
 	t.history.add(t.samples)
 }
 
-// maxAnswers is how many questions about one reading have their answers kept.
-const maxAnswers = 16
-
-// Report answers a question by the last reading. The first one, after a while without, is answered by a reading of this moment,
-// which has no rates yet. Who asks the same gets the same Report: it is to be read only.
+// Report answers a query from the last reading. If there is none, because nobody asked for a while, it takes one, which has no rates
+// yet. Equal queries share a Report: do not change it.
 func (t *Talkers) Report(q Query) *Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,7 +91,7 @@ func (t *Talkers) Report(q Query) *Report {
 		t.take()
 		select {
 		case t.wanted <- struct{}{}:
-		default: // it has yet to hear of an earlier one
+		default: // Run has not received the last one yet
 		}
 	}
 	if known := t.answers[q]; known != nil {
