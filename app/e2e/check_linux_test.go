@@ -296,7 +296,7 @@ func TestCheckOfACollector(t *testing.T) {
 		finds, says string
 	}{
 		{"127.0.0.1:4317", 0, "ok", "127.0.0.1:4317 takes pushes"},
-		{"127.0.0.1:4318", 1, "error", "127.0.0.1:4318 can be reached: it is the push that is not taken"},
+		{"127.0.0.1:4318", 1, "error", "127.0.0.1:4318 can be reached, but does not accept the push"},
 		{"127.0.0.1:4319", 1, "error", "connecting to 127.0.0.1:4319: dial tcp 127.0.0.1:4319: connect: connection refused"},
 		{"https://127.0.0.1:4317", 1, "error", "TLS with 127.0.0.1:4317"},
 		{"ftp://127.0.0.1", 1, "error", `--otlp-endpoint: OTLP endpoint "ftp://127.0.0.1"`},

@@ -5,13 +5,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
 	"promflow/telemetry/sdk"
 )
 
-// resolved is what a [Config] and the environment say together.
+// resolved is a [Config] completed by the environment.
 type resolved struct {
 	protocol    string
 	endpoint    endpoint
@@ -23,26 +24,62 @@ type resolved struct {
 	timeout     time.Duration // of a message
 }
 
-// otlpVariable gives the variable for metrics, or else that for all signals.
+const (
+	metricsPrefix = "OTEL_EXPORTER_OTLP_METRICS_"
+	allPrefix     = "OTEL_EXPORTER_OTLP_"
+)
+
+// otlpVariable returns the variable for metrics, or else the one for all signals.
 func otlpVariable(name string) sdk.Variable {
-	return cmp.Or(sdk.EnvironmentVariable("OTEL_EXPORTER_OTLP_METRICS_"+name), sdk.EnvironmentVariable("OTEL_EXPORTER_OTLP_"+name))
+	return cmp.Or(sdk.EnvironmentVariable(metricsPrefix+name), sdk.EnvironmentVariable(allPrefix+name))
 }
 
-// forMetrics tells whether v is for this signal only.
-func forMetrics(v sdk.Variable) bool { return strings.HasPrefix(v.Name, "OTEL_EXPORTER_OTLP_METRICS_") }
+// setting is the value of a setting of [Config] or, if that has none, of the environment.
+type setting struct {
+	name     string // as in SettingError
+	value    string
+	variable string // that has the value, if any
+}
 
-// settingError names v in an error about it or, if it was not v that was followed, the setting of [Config].
-func settingError(v sdk.Variable, setting string, err error) error {
+func newSetting(name, value, variable string) setting {
+	if value != "" {
+		return setting{name: name, value: value}
+	}
+	v := otlpVariable(variable)
+	return setting{name, v.Value, v.Name}
+}
+
+func (o Config) address() setting {
+	return newSetting("endpoint", strings.TrimSpace(o.Endpoint), "ENDPOINT")
+}
+func (o Config) caFile() setting   { return newSetting("ca-file", o.CAFile, "CERTIFICATE") }
+func (o Config) certFile() setting { return newSetting("cert-file", o.CertFile, "CLIENT_CERTIFICATE") }
+func (o Config) keyFile() setting  { return newSetting("key-file", o.KeyFile, "CLIENT_KEY") }
+
+// wrap names the setting or the variable in an error about it.
+func (s setting) wrap(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case v.Name != "":
-		return fmt.Errorf("%s: %w", v.Name, err)
+	case s.variable != "":
+		return fmt.Errorf("%s: %w", s.variable, err)
 	}
-	return &SettingError{setting, err}
+	return &SettingError{s.name, err}
 }
 
-// SettingError says what is wrong with a setting of [Config], "ca-file" for CAFile.
+// readable returns an error if the setting is a file that cannot be opened.
+func (s setting) readable() error {
+	if s.value == "" {
+		return nil
+	}
+	f, err := os.Open(s.value)
+	if err == nil {
+		err = f.Close()
+	}
+	return s.wrap(err)
+}
+
+// SettingError says what is wrong with a setting of [Config]. Setting is "ca-file" for CAFile.
 type SettingError struct {
 	Setting string
 	Err     error
@@ -51,8 +88,8 @@ type SettingError struct {
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// choice gives chosen, or what the variable says. A value that is not known is ignored after a warning, as the specification
-// demands: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum
+// choice returns chosen, or else the value of a variable. An unknown value is ignored with a warning, as the specification says:
+// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum
 func choice(log *slog.Logger, chosen, name string, known ...string) string {
 	if chosen != "" {
 		return chosen
@@ -86,7 +123,7 @@ func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
 		if c.tls, err = o.tls(); err != nil {
 			return nil, err
 		}
-	case o.CAFile != "" || o.CertFile != "" || o.KeyFile != "": // variables may be meant for other programs and endpoints
+	case o.CAFile != "" || o.CertFile != "" || o.KeyFile != "": // the variables may be meant for other programs
 		return nil, &SettingError{"endpoint", fmt.Errorf("%s is in plain text, but there are files for TLS; write https://host:port", c.endpoint)}
 	}
 	if c.headers, err = o.headers(); err != nil {
@@ -96,22 +133,18 @@ func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
 }
 
 func (o Config) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
-	value, from := strings.TrimSpace(o.Endpoint), sdk.Variable{}
-	if value == "" {
-		from = otlpVariable("ENDPOINT")
-		value = cmp.Or(from.Value, "localhost")
-	}
-	plain := o.Insecure
-	if v := otlpVariable("INSECURE"); plain == nil && v.Name != "" && !strings.Contains(value, "://") {
-		b := strings.EqualFold(v.Value, "true") // all else is false, by the specification
-		plain = &b
-		if !b && !strings.EqualFold(v.Value, "false") {
+	s := o.address()
+	value, insecure := cmp.Or(s.value, "localhost"), o.Insecure
+	if v := otlpVariable("INSECURE"); insecure == nil && v.Name != "" && !strings.Contains(value, "://") {
+		is := strings.EqualFold(v.Value, "true") // everything else is false, by the specification
+		insecure = &is
+		if !is && !strings.EqualFold(v.Value, "false") {
 			log.Warn("a variable counts as false: expected true, false", "variable", v.Name, "value", v.Value)
 		}
 	}
-	e, err := parseEndpoint(value, protocol, plain)
-	if err == nil && e.url != nil && !forMetrics(from) {
+	e, err := parseEndpoint(value, protocol, insecure)
+	if err == nil && e.url != nil && !strings.HasPrefix(s.variable, metricsPrefix) {
 		e.addSignal()
 	}
-	return e, settingError(from, "endpoint", err)
+	return e, s.wrap(err)
 }

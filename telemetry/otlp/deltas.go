@@ -9,15 +9,15 @@ import (
 	"promflow/telemetry"
 )
 
-// deltas makes of totals what was added to them since a collector last took them. The SDK would make deltas between
-// collections: what an export that failed had in it would be lost.
+// deltas computes how much counters have grown since the collector last received them. The SDK's deltas are those between collections,
+// and are lost with a failed export.
 type deltas struct {
-	taken map[series]taken
-	keeps func() map[attribute.Distinct]bool // the attributes of addresses that may yet have points
-	prune int                                // when so many are taken, those of other addresses are forgotten
+	received map[series]received
+	kept     func() map[attribute.Distinct]bool // the attributes of addresses that can have points again
+	prune    int                                // the number of received series from which on others are forgotten
 }
 
-// minPrune is how many series are taken before any is forgotten.
+// minPrune is the least number of series at which any are forgotten.
 const minPrune = 1 << 12
 
 // series is a metric and its attributes.
@@ -26,19 +26,19 @@ type series struct {
 	attributes attribute.Distinct
 }
 
-// taken is the total that a collector knows of, and its time.
-type taken struct {
+// received is the last total that the collector received, and its time.
+type received struct {
 	total int64
 	at    time.Time
 }
 
-func newDeltas(keeps func() map[attribute.Distinct]bool) *deltas {
-	return &deltas{taken: map[series]taken{}, keeps: keeps, prune: minPrune}
+func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
+	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
 }
 
-// of gives a copy of batch whose counters are deltas. A counter that has not moved since is left out.
+// of returns a copy of batch whose counters are deltas, without those that have not grown.
 func (d *deltas) of(batch *metricdata.ResourceMetrics) *metricdata.ResourceMetrics {
-	moved := metricdata.ResourceMetrics{Resource: batch.Resource}
+	grown := metricdata.ResourceMetrics{Resource: batch.Resource}
 	for _, scope := range batch.ScopeMetrics {
 		var metrics []metricdata.Metrics
 		for _, m := range scope.Metrics {
@@ -52,54 +52,51 @@ func (d *deltas) of(batch *metricdata.ResourceMetrics) *metricdata.ResourceMetri
 			metrics = append(metrics, m)
 		}
 		if len(metrics) > 0 {
-			moved.ScopeMetrics = append(moved.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope, Metrics: metrics})
+			grown.ScopeMetrics = append(grown.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope, Metrics: metrics})
 		}
 	}
-	return &moved
+	return &grown
 }
 
-func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) []metricdata.DataPoint[int64] {
-	var moved []metricdata.DataPoint[int64]
+func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) (grown []metricdata.DataPoint[int64]) {
 	for _, p := range totals {
-		last, known := d.taken[series{metric, p.Attributes.Equivalent()}]
-		if known && p.StartTime.Before(last.at) { // else it has begun anew since
+		last, known := d.received[series{metric, p.Attributes.Equivalent()}]
+		if known && p.StartTime.Before(last.at) { // else it was reset
 			p.StartTime = last.at
-			if last.total <= p.Value { // else it has, too
+			if last.total <= p.Value { // else it was reset, too
 				p.Value -= last.total
 			}
 		}
 		if !known || p.Value > 0 {
-			moved = append(moved, p)
+			grown = append(grown, p)
 		}
 	}
-	return moved
+	return grown
 }
 
-// acknowledge takes note that a collector has the totals of batch.
+// acknowledge records that the collector has received batch, which has totals.
 func (d *deltas) acknowledge(batch *metricdata.ResourceMetrics) {
 	for _, scope := range batch.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if _, counter := m.Data.(metricdata.Sum[int64]); !counter {
-				continue
-			}
-			for _, p := range pointsOf(m.Data) {
-				d.taken[series{m.Name, p.Attributes.Equivalent()}] = taken{p.Value, p.Time}
+			sum, _ := m.Data.(metricdata.Sum[int64]) // without points for a gauge
+			for _, p := range sum.DataPoints {
+				d.received[series{m.Name, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
 			}
 		}
 	}
 }
 
-// forget forgets the series of addresses that were evicted: should they return, they begin anew. It is for after a collection, as
-// what that has may still be there only.
+// forget removes the series of addresses that were evicted: if they return, their counters begin at 0. Call it after a collection, which
+// may have the last points of such an address.
 func (d *deltas) forget() {
-	if len(d.taken) < d.prune {
+	if len(d.received) < d.prune {
 		return
 	}
-	kept := d.keeps()
-	for s := range d.taken {
+	kept := d.kept()
+	for s := range d.received {
 		if telemetry.ByAddress(s.metric) && !kept[s.attributes] {
-			delete(d.taken, s)
+			delete(d.received, s)
 		}
 	}
-	d.prune = max(minPrune, 2*len(d.taken))
+	d.prune = max(minPrune, 2*len(d.received))
 }

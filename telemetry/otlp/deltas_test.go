@@ -205,7 +205,7 @@ func TestDeltasForgetWhoWasEvicted(t *testing.T) {
 		}
 		begin += slots
 	}
-	if n := len(deltas.taken); n > 3*2*slots+minPrune {
+	if n := len(deltas.received); n > 3*2*slots+minPrune {
 		t.Errorf("%d series are remembered, of %d at a time", n, 2*slots)
 	}
 	if n := len(collector.totals); n != slots*pushes {

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
@@ -10,30 +11,31 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"promflow/telemetry"
 	"promflow/telemetry/sdk"
 )
 
-// exporter sends a collection in batches until one fails, and logs when failing begins and ends. The reader calls it from one
-// goroutine at a time.
+// exporter sends a collection in batches until one fails, and logs when failures begin and end. The reader does not call it
+// concurrently.
 //
-// The reader can make batches, too, but does not tell where a collection begins and ends: with a timeout for each batch it
-// would be busy with a dead collector for more than a minute, and a collector that takes some batches only would be logged as
-// failing and working by turns.
+// The SDK's reader can also make batches, but its exporter does not see where a collection begins: a dead collector would take a
+// timeout for each batch, and one that accepts some batches would be logged as failing and working in turn.
 type exporter struct {
 	sdkmetric.Exporter
-	timeout time.Duration // of a batch
-	deltas  *deltas       // nil where totals are sent
-	idle    func()        // closes what is left of connections, may be nil
-	log     *slog.Logger
-	health  *telemetry.ExportHealth
+	timeout   time.Duration // of a batch
+	headers   headers
+	deltas    *deltas // nil for totals
+	closeIdle func()  // closes idle connections; may be nil
+	log       *slog.Logger
+	health    *telemetry.ExportHealth
 
-	arrived bool // the last request, whatever the collector then said of its points
-	failing bool // as of the last collection
+	arrived bool // the collector answered the last request, perhaps rejecting points
+	failing bool // the last collection did not arrive completely
 }
 
-// Export sends one collection.
+// Export sends a collection.
 func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) error {
 	if x.deltas != nil {
 		defer x.deltas.forget()
@@ -41,9 +43,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	var failure error
 	for batch := range batches(all, batchPoints) {
 		err := x.send(ctx, batch)
-		if failure == nil {
-			failure = err
-		}
+		failure = cmp.Or(failure, err)
 		if err != nil && !x.arrived {
 			break
 		}
@@ -57,7 +57,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		return nil
 	}
 	failure = &sdk.LoggedError{Err: failure}
-	if ctx.Err() != context.Canceled { // else a shutdown is under way, and will try again
+	if ctx.Err() != context.Canceled { // else the shutdown pushes again
 		x.health.Failed()
 		if !x.failing {
 			x.log.Error("OTLP export fails", "err", failure)
@@ -67,7 +67,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	return failure
 }
 
-// send sends one batch.
+// send sends a batch.
 func (x *exporter) send(ctx context.Context, batch *metricdata.ResourceMetrics) error {
 	ctx, cancel := context.WithTimeout(ctx, x.timeout)
 	defer cancel()
@@ -89,32 +89,51 @@ func (x *exporter) send(ctx context.Context, batch *metricdata.ResourceMetrics) 
 // Shutdown closes the connections.
 func (x *exporter) Shutdown(ctx context.Context) error {
 	err := x.Exporter.Shutdown(ctx)
-	if x.idle != nil {
-		x.idle()
+	if x.closeIdle != nil {
+		x.closeIdle()
 	}
 	return err
 }
 
-// intercept notes whether a request arrives by gRPC.
+// intercept adds the headers to a gRPC request, and records whether the collector answers.
 func (x *exporter) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	err := invoke(ctx, method, request, reply, conn, options...)
+	headers, err := x.headers.now()
+	if err != nil {
+		return err
+	}
+	for key, value := range headers {
+		ctx = metadata.AppendToOutgoingContext(ctx, key, value)
+	}
+	err = invoke(ctx, method, request, reply, conn, options...)
 	x.arrived = err == nil
 	return err
 }
 
-// roundTrip notes whether a request arrives by HTTP.
-func (x *exporter) roundTrip(by http.RoundTripper, r *http.Request) (*http.Response, error) {
-	response, err := by.RoundTrip(r)
-	x.arrived = err == nil && response.StatusCode/100 == 2
+// transport does for HTTP what intercept does for gRPC.
+type transport struct {
+	http.RoundTripper
+	exporter *exporter
+}
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	headers, err := t.exporter.headers.now()
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range headers {
+		r.Header.Set(key, value)
+	}
+	response, err := t.RoundTripper.RoundTrip(r)
+	t.exporter.arrived = err == nil && response.StatusCode/100 == 2
 	return response, err
 }
 
-// batches gives all in parts of at most size points.
+// batches splits a collection into batches of at most size points.
 func batches(all *metricdata.ResourceMetrics, size int) iter.Seq[*metricdata.ResourceMetrics] {
 	return func(yield func(*metricdata.ResourceMetrics) bool) {
 		batch, room := metricdata.ResourceMetrics{Resource: all.Resource}, size
 		for _, scope := range all.ScopeMetrics {
-			begun := false // this scope, in this batch
+			batch.ScopeMetrics = append(batch.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope})
 			for _, m := range scope.Metrics {
 				points := pointsOf(m.Data)
 				for len(points) > 0 {
@@ -122,28 +141,23 @@ func batches(all *metricdata.ResourceMetrics, size int) iter.Seq[*metricdata.Res
 						if !yield(&batch) {
 							return
 						}
-						batch.ScopeMetrics, room, begun = nil, size, false
-					}
-					if !begun {
-						batch.ScopeMetrics = append(batch.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope})
-						begun = true
+						batch.ScopeMetrics, room = []metricdata.ScopeMetrics{{Scope: scope.Scope}}, size
 					}
 					n := min(room, len(points))
+					m.Data = withPoints(m.Data, points[:n])
 					last := &batch.ScopeMetrics[len(batch.ScopeMetrics)-1]
-					last.Metrics = append(last.Metrics, metricdata.Metrics{
-						Name: m.Name, Description: m.Description, Unit: m.Unit, Data: withPoints(m.Data, points[:n]),
-					})
+					last.Metrics = append(last.Metrics, m)
 					points, room = points[n:], room-n
 				}
 			}
 		}
-		if len(batch.ScopeMetrics) > 0 {
+		if room < size {
 			yield(&batch)
 		}
 	}
 }
 
-// pointsOf gives the points of a counter or a gauge, which is what a [telemetry.Source] has.
+// pointsOf returns the points of a counter or a gauge. A [telemetry.Source] has nothing else.
 func pointsOf(data metricdata.Aggregation) []metricdata.DataPoint[int64] {
 	switch d := data.(type) {
 	case metricdata.Sum[int64]:
@@ -154,7 +168,7 @@ func pointsOf(data metricdata.Aggregation) []metricdata.DataPoint[int64] {
 	return nil
 }
 
-// withPoints gives a counter or a gauge like data with other points.
+// withPoints returns a counter or a gauge like data with other points.
 func withPoints(data metricdata.Aggregation, points []metricdata.DataPoint[int64]) metricdata.Aggregation {
 	if d, ok := data.(metricdata.Sum[int64]); ok {
 		d.DataPoints = points

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"golang.org/x/net/http/httpguts"
-
-	"promflow/telemetry/sdk"
 )
 
 // FuzzParseHeaders checks that what can be read can be sent and written down again, from a list and from a file, and that
@@ -138,8 +136,7 @@ func FuzzVariables(f *testing.F) {
 			!slices.Contains([]string{Cumulative, Delta, LowMemory}, c.temporality) {
 			t.Errorf("%q: %+v", set, c)
 		}
-		x := &exporter{log: log}
-		sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
+		x, err := c.newExporter(log)
 		if err != nil {
 			t.Fatalf("%q: %v", set, err)
 		}

@@ -1,55 +1,45 @@
 package otlp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
-
-	"promflow/telemetry/sdk"
 )
 
-// headers are those of every request.
+// headers are the headers of each request.
 type headers struct {
 	fixed map[string]string
-	file  string // read for each request, on top of the fixed ones; may be empty
+	file  string // has further headers, and is read for each request; may be empty
 }
 
-// headers gives those of o, or else of the environment.
+// headers returns the headers of o, or else of the environment.
 func (o Config) headers() (h headers, err error) {
-	if h.file = o.HeadersFile; h.file != "" {
-		// A pipe would have the headers only once.
-		if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
-			return h, settingError(sdk.Variable{}, "headers-file", fmt.Errorf("%s is not a regular file", h.file))
-		}
-		if _, err := h.now(); err != nil {
-			return h, settingError(sdk.Variable{}, "headers-file", err)
-		}
+	h.file = o.HeadersFile
+	if _, err := h.now(); err != nil {
+		return h, &SettingError{"headers-file", err}
 	}
-	from := sdk.Variable{}
-	if h.fixed = o.Headers; len(h.fixed) == 0 {
-		from = otlpVariable("HEADERS")
-		h.fixed, err = ParseHeaders(from.Value)
-	} else {
+	s := setting{name: "headers"}
+	if len(o.Headers) > 0 {
 		h.fixed, err = checkHeaders(o.Headers)
+	} else {
+		s = newSetting("headers", "", "HEADERS")
+		h.fixed, err = ParseHeaders(s.value)
 	}
-	return h, settingError(from, "headers", err)
+	return h, s.wrap(err)
 }
 
-func (h headers) any() bool { return len(h.fixed) > 0 || h.file != "" }
-
-// now gives the headers as they are at this moment.
+// now returns the headers of a request.
 func (h headers) now() (map[string]string, error) {
 	if h.file == "" {
 		return h.fixed, nil
+	}
+	// A pipe would have the headers only once.
+	if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", h.file)
 	}
 	list, err := os.ReadFile(h.file)
 	if err != nil {
@@ -65,44 +55,23 @@ func (h headers) now() (map[string]string, error) {
 	return all, nil
 }
 
-// headerLines makes a list of lines, as editors may leave them.
+// headerLines turns lines into a list. Editors may write a byte order mark and CR LF.
 var headerLines = strings.NewReplacer("\ufeff", "", "\r\n", ",", "\n", ",")
 
-// parseHeadersFile reads what a file has: at least one header.
+// parseHeadersFile parses the content of a file, which must have a header.
 func parseHeadersFile(content string) (map[string]string, error) {
 	headers, err := ParseHeaders(headerLines.Replace(content))
 	if err == nil && len(headers) == 0 {
-		return nil, errors.New("there is no header in it")
+		return nil, errors.New("the file has no header")
 	}
 	return headers, err
 }
 
-// intercept adds the headers to a gRPC request.
-func (h headers) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	all, err := h.now()
-	if err != nil {
-		return err
-	}
-	for key, value := range all {
-		ctx = metadata.AppendToOutgoingContext(ctx, key, value)
-	}
-	return invoke(ctx, method, request, reply, conn, options...)
-}
-
-// set adds the headers to those of an HTTP request.
-func (h headers) set(header http.Header) error {
-	all, err := h.now()
-	for key, value := range all {
-		header.Set(key, value)
-	}
-	return err
-}
-
-// ParseHeaders reads "key=value,key2=value2" as OTEL_EXPORTER_OTLP_HEADERS has it: values are percent-encoded, spaces around
-// keys, values and pairs mean nothing, and of a key that comes twice the last value counts. Errors do not show values, which
-// tend to be secrets, nor what should be a key and may have one.
+// ParseHeaders parses "key=value,key2=value2", the format of OTEL_EXPORTER_OTLP_HEADERS: values are percent-encoded, spaces around keys
+// and values are ignored, and the last value of a key counts. Errors do not show values, which are often secrets, nor invalid keys, which
+// may contain a value.
 //
-// The format is that of W3C Baggage, without properties:
+// The format is W3C Baggage without properties:
 // https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables
 func ParseHeaders(s string) (map[string]string, error) {
 	headers := map[string]string{}
@@ -115,7 +84,7 @@ func ParseHeaders(s string) (map[string]string, error) {
 		if !found {
 			return nil, fmt.Errorf("header %d has no \"=\"; expected key=value,key2=value2", i+1)
 		}
-		if !validKey(key) { // perhaps with the value, as in "key: value"
+		if !validKey(key) { // which may have the value, as in "key: value"
 			return nil, fmt.Errorf("header %d: %s; expected key=value,key2=value2", i+1, keyHas)
 		}
 		value, err := url.PathUnescape(strings.TrimSpace(value))
@@ -136,7 +105,7 @@ func validKey(key string) bool {
 	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
-// checkHeader tells what gRPC would refuse in every single call (google.golang.org/grpc/internal/metadata.ValidatePair).
+// checkHeader returns an error for a header that gRPC would refuse in each call (google.golang.org/grpc/internal/metadata.ValidatePair).
 func checkHeader(key, value string) error {
 	if !validKey(key) {
 		return fmt.Errorf("header %q: %s", key, keyHas)
@@ -150,7 +119,7 @@ func checkHeader(key, value string) error {
 	return nil
 }
 
-// checkHeaders returns h with lower-case keys, as gRPC has them.
+// checkHeaders returns h with lower-case keys, which gRPC requires.
 func checkHeaders(h map[string]string) (map[string]string, error) {
 	checked := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(h)) {

@@ -16,26 +16,25 @@ import (
 	"promflow/telemetry/sdk"
 )
 
-// explainTimeout is how long the steps of a connection may take, each, when one is tried to find out why a push fails.
+// explainTimeout is the time for each step of the connection that explains a failed push.
 const explainTimeout = 2 * time.Second
 
-// Probe pushes an empty message as a [Push] would push counts, and gives the collector's address for messages. An error
-// joins what the push met and what a connection of its own, step by step, says about it.
+// Probe pushes an empty message with the settings of a [Push], and returns the collector's address for messages. If the push fails, it
+// connects by itself to find the reason, and the error has both.
 func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
 	if err != nil {
 		return o.Endpoint, err
 	}
 	endpoint = c.endpoint.String()
-	x := &exporter{timeout: c.timeout, log: log}
-	sdk.Quietly(log, func() { x.Exporter, err = c.dial(x) })
+	x, err := c.newExporter(log)
 	if err != nil {
 		return endpoint, err
 	}
 	defer func() {
-		ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = x.Shutdown(ended) // nothing is lost
+		_ = x.Shutdown(ctx) // there is nothing to lose
 	}()
 	if err := x.send(ctx, &metricdata.ResourceMetrics{Resource: resource.Empty()}); err != nil {
 		return endpoint, errors.Join(&sdk.LoggedError{Err: err}, c.explain(ctx))
@@ -45,46 +44,36 @@ func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, er
 
 // explain connects to the collector step by step, and says which step fails.
 func (c *resolved) explain(ctx context.Context) error {
-	step := func(doing string, do func(context.Context) error) error {
+	if host := c.endpoint.host; host != "" {
 		ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 		defer cancel()
-		if err := do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", doing, err)
+		if _, err := net.DefaultResolver.LookupHost(ctx, host); err != nil {
+			return fmt.Errorf("resolving %s: %w", host, err)
 		}
-		return nil
 	}
 	network, address := c.address()
-	if host := c.endpoint.host; host != "" {
-		err := step("resolving "+host, func(ctx context.Context) error {
-			_, err := net.DefaultResolver.LookupHost(ctx, host)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	var connection net.Conn
-	err := step("connecting to "+address, func(ctx context.Context) (err error) {
-		connection, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
+	dialer := net.Dialer{Timeout: explainTimeout}
+	connection, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return err
+		return fmt.Errorf("connecting to %s: %w", address, err)
 	}
 	defer connection.Close()
+	works := ""
 	if c.endpoint.tls {
+		works = "and TLS works, "
 		config := c.tls.Clone()
 		config.ServerName = c.endpoint.host
 		config.NextProtos = []string{"h2"}
-		if err := step("TLS with "+address, tls.Client(connection, config).HandshakeContext); err != nil {
-			return err
+		ctx, cancel := context.WithTimeout(ctx, explainTimeout)
+		defer cancel()
+		if err := tls.Client(connection, config).HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("TLS with %s: %w", address, err)
 		}
-		return fmt.Errorf("%s can be reached, and TLS works: it is the push that is not taken", address)
 	}
-	return fmt.Errorf("%s can be reached: it is the push that is not taken", address)
+	return fmt.Errorf("%s can be reached, %sbut does not accept the push", address, works)
 }
 
-// address gives where to connect to, as package net has it.
+// address returns the collector's address for package net.
 func (c *resolved) address() (network, address string) {
 	if c.endpoint.url != nil {
 		return "tcp", c.endpoint.url.Host

@@ -45,8 +45,8 @@ func TestProbe(t *testing.T) {
 			{"absent", otlp.Config{Endpoint: absent.Addr().String()},
 				[]string{"connecting to " + absent.Addr().String(), "connection refused"}},
 			{"frozen", otlp.Config{Endpoint: frozen.Addr().String()},
-				[]string{"deadline exceeded", frozen.Addr().String() + " can be reached: it is the push that is not taken"}},
-			{"refusing", otlp.Config{Endpoint: refusing.Addr}, []string{"it is the push that is not taken"}},
+				[]string{"deadline exceeded", frozen.Addr().String() + " can be reached, but does not accept the push"}},
+			{"refusing", otlp.Config{Endpoint: refusing.Addr}, []string{"does not accept the push"}},
 			{"unknown host", otlp.Config{Endpoint: "collector.invalid:4317"}, []string{"resolving collector.invalid"}},
 		} {
 			t.Run(c.name, func(t *testing.T) {

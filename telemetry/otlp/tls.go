@@ -5,50 +5,37 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-
-	"promflow/telemetry/sdk"
 )
 
-// tls makes the client's side of TLS, from files of o or of the environment.
+// tls returns the TLS configuration of a client with the files of o or of the environment.
 func (o Config) tls() (*tls.Config, error) {
-	ca, ofCA := fileOr(o.CAFile, "CERTIFICATE")
-	cert, ofCert := fileOr(o.CertFile, "CLIENT_CERTIFICATE")
-	key, ofKey := fileOr(o.KeyFile, "CLIENT_KEY")
+	ca, cert, key := o.caFile(), o.certFile(), o.keyFile()
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
+	if ca.value != "" {
+		pem, err := os.ReadFile(ca.value)
 		if err != nil {
-			return nil, settingError(ofCA, "ca-file", err)
+			return nil, ca.wrap(err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, settingError(ofCA, "ca-file", fmt.Errorf("%s has no certificate in PEM", ca))
+			return nil, ca.wrap(fmt.Errorf("%s has no certificate in PEM", ca.value))
 		}
 	}
 	switch {
-	case cert == "" && key == "":
-	case key == "":
-		return nil, settingError(ofCert, "cert-file", fmt.Errorf("%s: a client certificate needs its key", cert))
-	case cert == "":
-		return nil, settingError(ofKey, "key-file", fmt.Errorf("%s: a client key needs its certificate", key))
+	case cert.value == "" && key.value == "":
+	case key.value == "":
+		return nil, cert.wrap(fmt.Errorf("%s: a client certificate needs its key", cert.value))
+	case cert.value == "":
+		return nil, key.wrap(fmt.Errorf("%s: a client key needs its certificate", key.value))
 	default:
-		load := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cert, key)
+		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cert.value, key.value)
 			return &pair, err
 		}
-		if _, err := load(); err != nil { // now rather than at the first push
-			return nil, settingError(ofCert, "cert-file", fmt.Errorf("client certificate %s with key %s: %w", cert, key, err))
+		if _, err := load(nil); err != nil { // at start and not at the first push
+			return nil, cert.wrap(fmt.Errorf("client certificate %s with key %s: %w", cert.value, key.value, err))
 		}
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+		config.GetClientCertificate = load
 	}
 	return config, nil
-}
-
-// fileOr gives file, or that of a variable.
-func fileOr(file, name string) (string, sdk.Variable) {
-	if file != "" {
-		return file, sdk.Variable{}
-	}
-	v := otlpVariable(name)
-	return v.Value, v
 }
