@@ -12,35 +12,32 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// RouteLogs sends what the OpenTelemetry SDK has to say to log instead of standard error, and the errors of its background
-// work too, except for a [LoggedError].
+// RouteLogs sends the messages of the OpenTelemetry SDK and the errors of its background work to log instead of standard error, except
+// for a [LoggedError].
 func RouteLogs(log *slog.Logger) {
 	otel.SetLogger(logr.FromSlogHandler(sdkHandler{log.Handler()}))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		switch logged := (*LoggedError)(nil); {
 		case errors.As(err, &logged):
-		case errors.Is(err, context.Canceled): // a push that the shutdown makes again
-		case errors.Is(err, resource.ErrPartialResource): // who makes the resource logs it
-		case errors.Is(err, sdkmetric.ErrReaderNotRegistered): // its interval is shorter than the program's start
+		case errors.Is(err, context.Canceled): // the shutdown pushes again
+		case errors.Is(err, resource.ErrPartialResource): // logged where the resource is made
+		case errors.Is(err, sdkmetric.ErrReaderNotRegistered): // a first interval that ends before the program has started
 		default:
 			log.Error("OpenTelemetry", "err", err)
 		}
 	}))
 }
 
-// Quietly does what makes the SDK's exporters read variables that promflow reads by other and stricter rules: what they
-// would log of them is wrong, and may show a header's secret.
+// Quietly calls do without messages of the SDK. Its exporters read variables that promflow reads by stricter rules: their messages would
+// be wrong, and may show the secret of a header.
 func Quietly(log *slog.Logger, do func()) {
 	otel.SetLogger(logr.Discard())
 	do()
 	RouteLogs(log)
 }
 
-// sdkHandler gives the SDK's messages the levels that they are meant to have: its warnings come at logr's V(1), which is
-// slog's level -1, and would be lost between info and debug.
-type sdkHandler struct {
-	slog.Handler
-}
+// sdkHandler corrects the level of the SDK's warnings. They have logr's V(1), which is level -1 of slog and below info.
+type sdkHandler struct{ slog.Handler }
 
 func sdkLevel(l slog.Level) slog.Level {
 	if l == -1 {
@@ -58,18 +55,10 @@ func (h sdkHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h sdkHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return sdkHandler{h.Handler.WithAttrs(attrs)}
-}
-
-func (h sdkHandler) WithGroup(name string) slog.Handler {
-	return sdkHandler{h.Handler.WithGroup(name)}
-}
-
-// LoggedError is an error that an exporter has logged, and that nobody else has to.
+// LoggedError is an error that an exporter has already logged.
 type LoggedError struct{ Err error }
 
-// maxError is how much of an error is shown: an HTTP proxy may answer with a whole page.
+// maxError bounds the text of an error in bytes: an HTTP proxy may answer with a whole page.
 const maxError = 500
 
 func (e *LoggedError) Error() string {

@@ -1,4 +1,4 @@
-// Package sdk has what exporters need around OpenTelemetry's SDK: its environment variables, its periodic reader, its messages.
+// Package sdk has what exporters need besides OpenTelemetry's SDK: its environment variables, its periodic reader, its messages.
 package sdk
 
 import (
@@ -16,28 +16,28 @@ import (
 // noLimit is longer than any push.
 const noLimit = 24 * time.Hour
 
-// NewPeriodicReader returns a reader that has x export what a producer has.
+// NewPeriodicReader returns a reader that exports the metrics of a producer.
 //
-// The SDK's limit of 30 s for an export is for all messages of it. There is none here unless OTEL_METRIC_EXPORT_TIMEOUT says so:
-// where messages arrive slowly, the last series would never arrive.
-func NewPeriodicReader(x sdkmetric.Exporter, of sdkmetric.Producer, interval time.Duration, log *slog.Logger) (r sdkmetric.Reader) {
+// The SDK's default timeout of 30 s is for all messages of an export: over a slow connection the last series would never arrive. Here
+// there is none unless OTEL_METRIC_EXPORT_TIMEOUT says so.
+func NewPeriodicReader(x sdkmetric.Exporter, source sdkmetric.Producer, interval time.Duration, log *slog.Logger) (r sdkmetric.Reader) {
 	timeout := cmp.Or(EnvironmentVariable("OTEL_METRIC_EXPORT_TIMEOUT").Milliseconds(log), noLimit)
 	Quietly(log, func() {
 		r = sdkmetric.NewPeriodicReader(x,
-			sdkmetric.WithInterval(interval), sdkmetric.WithTimeout(timeout), sdkmetric.WithProducer(of))
+			sdkmetric.WithInterval(interval), sdkmetric.WithTimeout(timeout), sdkmetric.WithProducer(source))
 	})
 	return r
 }
 
-// DefaultInterval gives that of the environment, or else the one given.
+// DefaultInterval returns the interval of the environment, or else other.
 func DefaultInterval(log *slog.Logger, other time.Duration) time.Duration {
 	return cmp.Or(EnvironmentVariable("OTEL_METRIC_EXPORT_INTERVAL").Milliseconds(log), other)
 }
 
-// Variable is one of OpenTelemetry's environment variables; empty ones count as unset.
+// Variable is an environment variable of OpenTelemetry. Empty ones count as unset.
 type Variable struct{ Name, Value string }
 
-// EnvironmentVariable gives the variable of this name, zero if it is unset.
+// EnvironmentVariable returns a variable, or zero if it is unset.
 func EnvironmentVariable(name string) Variable {
 	if value := strings.TrimSpace(os.Getenv(name)); value != "" {
 		return Variable{name, value}
@@ -45,7 +45,7 @@ func EnvironmentVariable(name string) Variable {
 	return Variable{}
 }
 
-// Milliseconds gives the time that v says, 0 if it is unset or says none.
+// Milliseconds returns the duration in v, or 0 if it is unset or invalid.
 func (v Variable) Milliseconds(log *slog.Logger) time.Duration {
 	if v.Name == "" {
 		return 0

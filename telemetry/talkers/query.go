@@ -100,7 +100,7 @@ func (s *samples) report(q Query) *Report {
 	for _, at := range s.page(found, q) {
 		k := &s.talkers[at]
 		info := s.info(k)
-		talker := Talker{IP: k.ip(), Hostname: info.Hostname, MAC: info.MAC, Traffic: s.traffic(k), History: s.historyOf(at)}
+		talker := Talker{IP: k.ip(), Hostname: info.Hostname, MAC: info.MAC, Traffic: s.traffic(k), History: s.historyOf(k)}
 		if all > 0 {
 			talker.Share = float64(k.recent().sum()) / float64(all)
 		}

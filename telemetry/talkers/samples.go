@@ -3,7 +3,6 @@ package talkers
 import (
 	"math"
 	"net/netip"
-	"slices"
 	"time"
 
 	"promflow/telemetry"
@@ -20,9 +19,6 @@ type samples struct {
 
 	all     talker   // all addresses together, also expired ones
 	talkers []talker // the first one is ip="other", the rest are in the table's order
-	// columns has the rates of all talkers at the last readings: those of reading n are at n%historyPoints. A reading writes one
-	// column, and queries for rows are rare.
-	columns [historyPoints][]float32
 
 	reading    telemetry.Reading // the last one, without its hosts
 	interfaces []Interface
@@ -35,7 +31,8 @@ type talker struct {
 	entry   uint32
 	present bool // on the page
 	total   moved
-	last    [2]moved // in the intervals
+	last    [2]moved               // in the intervals
+	rates   [historyPoints]float32 // that of reading n is at n%historyPoints
 }
 
 // moved is bytes in both directions.
@@ -53,6 +50,11 @@ func (s *samples) next(k *talker, total, grown moved) {
 		grown = moved{}
 	}
 	k.total, k.last = total, [2]moved{grown, k.last[0]}
+	rate := &k.rates[s.count%historyPoints]
+	*rate = 0
+	if window := s.window().Seconds(); window > 0 {
+		*rate = float32(float64(k.recent().sum()) / window)
+	}
 }
 
 // take adds a reading.
@@ -77,7 +79,6 @@ func (s *samples) take(r telemetry.Reading, now time.Time) {
 	// less that of the addresses is what moved now.
 	s.next(&s.talkers[0], totals[0], allGrown.minus(addressesGrown))
 	s.takeInterfaces(r)
-	s.keepRates()
 	s.count++
 	r.Hosts, r.Labels = nil, nil
 	s.reading = r
@@ -127,11 +128,6 @@ func (s *samples) occupy(at int, h telemetry.Host) {
 	k := &s.talkers[at]
 	if k.addr != h.Addr || k.entry != h.Entry {
 		*k = talker{addr: h.Addr, bits: int32(h.Bits), entry: h.Entry}
-		for _, column := range s.columns {
-			if at < len(column) {
-				column[at] = 0
-			}
-		}
 	}
 	k.present = !h.Expired
 }
@@ -148,19 +144,6 @@ func (s *samples) takeInterfaces(r telemetry.Reading) {
 			i.DroppedRate = math.Round(float64(i.Dropped-dropped)/s.intervals[0].Seconds()*10) / 10
 		}
 		s.interfaces = append(s.interfaces, i)
-	}
-}
-
-// keepRates adds the talkers' rates to their history.
-func (s *samples) keepRates() {
-	column := &s.columns[s.count%historyPoints]
-	*column = slices.Grow((*column)[:0], len(s.talkers))[:len(s.talkers)]
-	window := s.window().Seconds()
-	for i := range s.talkers {
-		(*column)[i] = 0
-		if window > 0 {
-			(*column)[i] = float32(float64(s.talkers[i].recent().sum()) / window)
-		}
 	}
 }
 
@@ -181,16 +164,11 @@ func (s *samples) traffic(k *talker) Traffic {
 	return t
 }
 
-// historyOf returns the rates of the talker at an index, as far back as there were readings.
-func (s *samples) historyOf(at int) []int64 {
-	n := min(s.count-1, historyPoints) // the first reading has no rates
-	rates := make([]int64, 0, max(n, 0))
-	for i := s.count - n; i < s.count; i++ {
-		rate := int64(0)
-		if column := s.columns[i%historyPoints]; at < len(column) {
-			rate = int64(math.Round(float64(column[at])))
-		}
-		rates = append(rates, rate)
+// historyOf returns the rates of a talker, as far back as there were readings.
+func (s *samples) historyOf(k *talker) []int64 {
+	rates := []int64{}
+	for i := max(1, s.count-historyPoints); i < s.count; i++ { // the first reading has no rates
+		rates = append(rates, int64(math.Round(float64(k.rates[i%historyPoints]))))
 	}
 	return rates
 }

@@ -19,7 +19,7 @@ import (
 // Authority is a certificate authority.
 type Authority struct {
 	Pair
-	File string // has its certificate, in PEM
+	File string // with its certificate, in PEM
 }
 
 // Pair is a certificate and its key.
@@ -28,7 +28,7 @@ type Pair struct {
 	Key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority that signs itself.
+// NewAuthority returns an authority with a self-signed certificate.
 func NewAuthority(t testing.TB) Authority {
 	t.Helper()
 	a := Authority{Pair: newPair(t, Pair{}, &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true})}
@@ -36,7 +36,7 @@ func NewAuthority(t testing.TB) Authority {
 	return a
 }
 
-// Issue gives a certificate for localhost and 127.0.0.1, and for a client of this name.
+// Issue returns a certificate for localhost and 127.0.0.1, and for a client with this name.
 func (a Authority) Issue(t testing.TB, name string) Pair {
 	t.Helper()
 	return newPair(t, a.Pair, &x509.Certificate{
@@ -44,7 +44,7 @@ func (a Authority) Issue(t testing.TB, name string) Pair {
 	})
 }
 
-// Server gives the configuration of a server with a certificate of a. If mutual, clients need one of a, too.
+// Server returns the configuration of a server with a certificate of a. If mutual is true, clients need one, too.
 func (a Authority) Server(t testing.TB, mutual bool) *tls.Config {
 	t.Helper()
 	config := &tls.Config{Certificates: []tls.Certificate{a.Issue(t, "server").TLS()}}
@@ -55,7 +55,7 @@ func (a Authority) Server(t testing.TB, mutual bool) *tls.Config {
 	return config
 }
 
-// newPair makes what template says, signed by issuer or, if that is zero, by itself.
+// newPair returns a certificate like template, signed by issuer or, if that is zero, by itself.
 func newPair(t testing.TB, issuer Pair, template *x509.Certificate) Pair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -78,12 +78,12 @@ func newPair(t testing.TB, issuer Pair, template *x509.Certificate) Pair {
 	return Pair{cert, key}
 }
 
-// TLS gives p as a server or client presents it.
+// TLS returns p for a server's or client's configuration.
 func (p Pair) TLS() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{p.Cert.Raw}, PrivateKey: p.Key}
 }
 
-// Write writes both to files of dir in PEM, the same ones each time.
+// Write writes certificate and key to files in dir, in PEM. The names of the files are always the same.
 func (p Pair) Write(t testing.TB, dir string) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(p.Key)

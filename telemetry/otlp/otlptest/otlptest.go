@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,14 +27,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// maxMessage is gRPC's default limit for messages, that of real collectors.
+// maxMessage is gRPC's default limit for messages, which real collectors have.
 const maxMessage = 4 << 20
 
-// Receiver takes metrics over gRPC or HTTP and keeps the last value of each series. It takes messages of at most 4 MiB. Its
-// methods are safe for concurrent use.
+// Receiver receives metrics over gRPC or HTTP, in messages of at most 4 MiB, and keeps the last value of each series. Its methods are
+// safe for concurrent use.
 type Receiver struct {
 	Addr string // of its listener
-	Stop func() // ends it and drops its connections; the test's end does so, too
+	Stop func() // stops it and closes its connections, as the end of the test does
 
 	mu       sync.Mutex
 	judge    func(message int) (rejected int, err error)
@@ -51,14 +50,14 @@ type Receiver struct {
 	problems []string
 }
 
-// request is what comes with a message.
+// request describes the request of a message.
 type request struct {
 	path        string
 	headers     metadata.MD
 	compression string
 }
 
-// Start starts a receiver that serves OTLP over gRPC on l and closes it.
+// Start starts a receiver for OTLP over gRPC on l, which it closes.
 func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 	r := newReceiver(l)
 	server := grpc.NewServer(append(opts, grpc.StatsHandler(compressions{}), grpc.MaxRecvMsgSize(maxMessage))...)
@@ -74,8 +73,7 @@ func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 	return r
 }
 
-// StartHTTP starts a receiver that serves OTLP over HTTP on l and closes it. It takes messages at any path, over TLS if config
-// is not nil.
+// StartHTTP starts a receiver for OTLP over HTTP on l, which it closes. It accepts any path, and uses TLS if config is not nil.
 func StartHTTP(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
 	r := newReceiver(l)
 	server := &http.Server{Handler: http.HandlerFunc(r.serveHTTP), TLSConfig: config, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
@@ -101,7 +99,7 @@ func newReceiver(l net.Listener) *Receiver {
 	}
 }
 
-// Freeze has a listener accept connections and never answer, until the test ends.
+// Freeze accepts connections on a listener and never answers, until the test ends.
 func Freeze(t testing.TB, l net.Listener) {
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
@@ -116,30 +114,29 @@ func Freeze(t testing.TB, l net.Listener) {
 	t.Cleanup(func() { l.Close(); accepting.Wait() })
 }
 
-// Judge has judge say what becomes of each message, which are counted from 1 again: how many of its points are rejected, as
-// a partial success, or why none is taken. The error is one of gRPC; over HTTP it becomes the status that OTLP has for it.
-// Judge(nil) takes all.
+// Judge lets judge decide about each message, whose numbers begin at 1 again: how many of its points are rejected, as a partial success,
+// or with which error all are. It is a gRPC error; over HTTP it becomes the status that OTLP defines for it. Judge(nil) accepts all.
 func (r *Receiver) Judge(judge func(message int) (rejected int, err error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.judge, r.messages = judge, 0
 }
 
-// ExpectDeltas has the receiver expect deltas and add them up.
+// ExpectDeltas lets the receiver expect deltas and add them up.
 func (r *Receiver) ExpectDeltas() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.deltas = true
 }
 
-// Values returns the series that have arrived, by the name of the metric and " key=value" for each attribute.
+// Values returns the last values of the series, by the name of the metric and " key=value" for each attribute.
 func (r *Receiver) Values() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.values)
 }
 
-// Take returns what Values does and forgets it.
+// Take returns the same as Values, and forgets it.
 func (r *Receiver) Take() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,64 +145,45 @@ func (r *Receiver) Take() map[string]int64 {
 	return v
 }
 
-// Sums returns the sums of all deltas, by series as Values has them.
+// Sums returns the sums of all deltas, with the keys of Values.
 func (r *Receiver) Sums() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.sums)
 }
 
-// Messages returns how many messages came since Judge, or else the start.
-func (r *Receiver) Messages() int {
+// read returns a field, which is not changed in place.
+func read[T any](r *Receiver, field *T) T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.messages
+	return *field
 }
 
+// Messages returns the number of messages since Judge, or else since the start.
+func (r *Receiver) Messages() int { return read(r, &r.messages) }
+
 // Resource returns the attributes of the last message's resource; values that are not strings are empty.
-func (r *Receiver) Resource() map[string]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return maps.Clone(r.resource)
-}
+func (r *Receiver) Resource() map[string]string { return read(r, &r.resource) }
 
 // Header returns the values of a header of the last message, separated by commas.
 func (r *Receiver) Header(key string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.Join(r.request.headers.Get(key), ",")
+	return strings.Join(read(r, &r.request).headers.Get(key), ",")
 }
 
-// Path returns the path that the last message was sent to.
-func (r *Receiver) Path() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.request.path
-}
+// Path returns the path of the last message.
+func (r *Receiver) Path() string { return read(r, &r.request).path }
 
-// Compression returns how the last message was compressed on the wire: "gzip", or "" if it was not.
-func (r *Receiver) Compression() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.request.compression
-}
+// Compression returns the compression of the last message: "gzip", or "" for none.
+func (r *Receiver) Compression() string { return read(r, &r.request).compression }
 
 // Largest returns the size of the largest message in bytes, before compression.
-func (r *Receiver) Largest() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.largest
-}
+func (r *Receiver) Largest() int { return read(r, &r.largest) }
 
-// Problems returns what was wrong with messages: sums that are not monotonic or not of the expected temporality, and deltas
-// whose interval does not begin where the series' last one ended, or at a later message that did not have the series.
-func (r *Receiver) Problems() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.problems)
-}
+// Problems returns what was wrong with messages: sums that are not monotonic or have the wrong temporality, and deltas whose interval
+// begins neither at the end of the series' last one, nor at a later message without the series.
+func (r *Receiver) Problems() []string { return read(r, &r.problems) }
 
-// take is an export by any protocol.
+// take receives a message.
 func (r *Receiver) take(by request, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -238,7 +216,7 @@ func (r *Receiver) take(by request, m *collector.ExportMetricsServiceRequest) (*
 	return response, nil
 }
 
-// add takes all points of m but for the first, as many as are to be rejected, and returns how many these were.
+// add adds the points of m, except for the first ones if some are to be rejected, and returns the number of the latter.
 func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 	points := m.GetGauge().GetDataPoints()
 	sum := m.GetSum()
@@ -285,7 +263,7 @@ func labels(attributes []*common.KeyValue) string {
 	return b.String()
 }
 
-// service is the receiver as gRPC sees it.
+// service is the receiver for gRPC.
 type service struct {
 	collector.UnimplementedMetricsServiceServer
 	receiver *Receiver
@@ -298,7 +276,7 @@ func (s service) Export(ctx context.Context, m *collector.ExportMetricsServiceRe
 	return s.receiver.take(by, m)
 }
 
-// compressions has each call's context know the compression of its message, which gRPC tells to nobody else.
+// compressions puts the compression of a message into the context of its call. Only a stats handler knows it.
 type compressions struct{}
 
 type compressionKey struct{}
@@ -316,8 +294,7 @@ func (compressions) HandleRPC(ctx context.Context, s stats.RPCStats) {
 func (compressions) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (compressions) HandleConn(context.Context, stats.ConnStats)                       {}
 
-// httpStatus is what gRPC's codes are over HTTP (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); all others are
-// 400.
+// httpStatus has the HTTP status for gRPC codes (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); others have 400.
 var httpStatus = map[codes.Code]int{
 	codes.Unauthenticated:   http.StatusUnauthorized,
 	codes.PermissionDenied:  http.StatusForbidden,
