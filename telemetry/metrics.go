@@ -394,20 +394,20 @@ func (c *collection) metrics() []metricdata.Metrics {
 }
 
 // merge sorts points by their label values, and merges those with the same attributes, such as of a capture file that was given twice:
-// counters are added, of gauges the last one counts.
+// counters are added, of gauges the highest one counts.
 func merge(points []point, gauge bool) []point {
-	slices.SortStableFunc(points, func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
+	slices.SortFunc(points, func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
 	merged := points[:0]
 	for _, p := range points {
 		last := len(merged) - 1
-		if last < 0 || !merged[last].Attributes.Equals(&p.Attributes) {
+		switch {
+		case last < 0 || !merged[last].Attributes.Equals(&p.Attributes):
 			merged = append(merged, p)
-			continue
+		case gauge:
+			merged[last].Value = max(merged[last].Value, p.Value)
+		default:
+			merged[last].Value += p.Value
 		}
-		if !gauge {
-			p.Value += merged[last].Value
-		}
-		merged[last] = p
 	}
 	return merged
 }

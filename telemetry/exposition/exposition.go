@@ -102,12 +102,10 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 	namer := otlptranslator.NewMetricNamer("", Translation)
 	for _, scope := range metrics {
 		for _, m := range scope.Metrics {
-			f := family{help: m.Description}
-			var kind otlptranslator.MetricType
+			f, kind := family{help: m.Description}, otlptranslator.MetricType(otlptranslator.MetricTypeGauge)
 			switch data := m.Data.(type) {
 			case metricdata.Gauge[int64]:
 				f.points = data.DataPoints
-				kind = otlptranslator.MetricTypeGauge
 			case metricdata.Sum[int64]:
 				f.points, f.counter = data.DataPoints, data.IsMonotonic
 				kind = otlptranslator.MetricTypeNonMonotonicCounter

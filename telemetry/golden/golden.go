@@ -1,18 +1,18 @@
-// Package golden compares what is printed or scraped with files in the testdata of a test's package. go test -update rewrites them.
+// Package golden compares output with files in the testdata of a test's package. go test -update rewrites them.
 package golden
 
 import (
 	"flag"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"testing"
 )
 
-// Update says that golden files, and pictures of the page, are to be made anew.
+// Update is true if the test rewrites golden files and pictures of the live page.
 var Update = flag.Bool("update", false, "rewrite the golden files")
 
-// Compare fails the test if got is not what the file of that name has.
+// Compare fails the test if got differs from the file with this name.
 func Compare(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -30,28 +30,27 @@ func Compare(t *testing.T, name, got string) {
 	}
 }
 
-// Section fails the test if what a file has between the lines <!-- NAME: ... --> and <!-- end of NAME --> is not what is wanted.
+// Section fails the test if the text of a file between the lines <!-- NAME: COMMAND --> and <!-- end of NAME --> is not want.
 func Section(t *testing.T, file, name, want string) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, rest, begun := strings.Cut(string(b), "<!-- "+name+": ")
-	comment, rest, closed := strings.Cut(rest, " -->\n")
-	got, tail, ended := strings.Cut(rest, "<!-- end of "+name+" -->")
-	if !begun || !closed || !ended {
+	section := regexp.MustCompile(`(?s)<!-- ` + name + `: (.*?) -->\n(.*?)<!-- end of ` + name + ` -->`)
+	text := string(b)
+	at := section.FindStringSubmatchIndex(text)
+	if at == nil {
 		t.Fatalf("%s has no section %s", file, name)
 	}
+	command, begin, end := text[at[2]:at[3]], at[4], at[5]
 	want = "\n" + want + "\n"
-	if *Update {
-		text := head + "<!-- " + name + ": " + comment + " -->\n" + want + "<!-- end of " + name + " -->" + tail
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	switch got := text[begin:end]; {
+	case *Update:
+		if err := os.WriteFile(file, []byte(text[:begin]+want+text[end:]), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	if got != want {
-		t.Errorf("the %s in %s are not those of the code: %s rewrites them. Have\n%s\nwant\n%s", name, file, comment, got, want)
+	case got != want:
+		t.Errorf("the %s in %s differ from the code: %s rewrites them. Got\n%s\nwant\n%s", name, file, command, got, want)
 	}
 }

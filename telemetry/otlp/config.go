@@ -3,6 +3,7 @@ package otlp
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,33 +15,27 @@ import (
 
 // resolved is a [Config] completed by the environment.
 type resolved struct {
-	protocol    string
-	endpoint    endpoint
-	tls         *tls.Config // nil without TLS
-	headers     headers
-	compression string
-	temporality string
-	interval    time.Duration
-	timeout     time.Duration // of a message
+	Config
+	endpoint endpoint
+	tls      *tls.Config // nil without TLS
+	headers  headers
 }
 
-const (
-	metricsPrefix = "OTEL_EXPORTER_OTLP_METRICS_"
-	allPrefix     = "OTEL_EXPORTER_OTLP_"
-)
+const metricsPrefix = "OTEL_EXPORTER_OTLP_METRICS_"
 
 // otlpVariable returns the variable for metrics, or else the one for all signals.
 func otlpVariable(name string) sdk.Variable {
-	return cmp.Or(sdk.EnvironmentVariable(metricsPrefix+name), sdk.EnvironmentVariable(allPrefix+name))
+	return cmp.Or(sdk.EnvironmentVariable(metricsPrefix+name), sdk.EnvironmentVariable("OTEL_EXPORTER_OTLP_"+name))
 }
 
 // setting is the value of a setting of [Config] or, if that has none, of the environment.
 type setting struct {
 	name     string // as in SettingError
 	value    string
-	variable string // that has the value, if any
+	variable string // the one that has the value, if any
 }
 
+// newSetting returns a setting with a value or, if that is empty, with that of a variable.
 func newSetting(name, value, variable string) setting {
 	if value != "" {
 		return setting{name: name, value: value}
@@ -49,10 +44,10 @@ func newSetting(name, value, variable string) setting {
 	return setting{name, v.Value, v.Name}
 }
 
-func (o Config) address() setting {
+func (o Config) endpointSetting() setting {
 	return newSetting("endpoint", strings.TrimSpace(o.Endpoint), "ENDPOINT")
 }
-func (o Config) caFile() setting   { return newSetting("ca-file", o.CAFile, "CERTIFICATE") }
+
 func (o Config) certFile() setting { return newSetting("cert-file", o.CertFile, "CLIENT_CERTIFICATE") }
 func (o Config) keyFile() setting  { return newSetting("key-file", o.KeyFile, "CLIENT_KEY") }
 
@@ -108,14 +103,13 @@ func choice(log *slog.Logger, chosen, name string, known ...string) string {
 
 // resolve completes o by the environment.
 func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
-	c = &resolved{
-		protocol:    choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf),
-		compression: choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip),
-		temporality: choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory),
-		interval:    cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second)),
-		timeout:     cmp.Or(o.Timeout, otlpVariable("TIMEOUT").Milliseconds(log), defaultTimeout),
-	}
-	if c.endpoint, err = o.endpoint(c.protocol, log); err != nil {
+	o.Protocol = choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf)
+	o.Compression = choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip)
+	o.Temporality = choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory)
+	o.Interval = cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second))
+	o.Timeout = cmp.Or(o.Timeout, otlpVariable("TIMEOUT").Milliseconds(log), defaultTimeout)
+	c = &resolved{Config: o}
+	if c.endpoint, err = o.endpoint(log); err != nil {
 		return nil, err
 	}
 	switch {
@@ -132,8 +126,8 @@ func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
 	return c, nil
 }
 
-func (o Config) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
-	s := o.address()
+func (o Config) endpoint(log *slog.Logger) (endpoint, error) {
+	s := o.endpointSetting()
 	value, insecure := cmp.Or(s.value, "localhost"), o.Insecure
 	if v := otlpVariable("INSECURE"); insecure == nil && v.Name != "" && !strings.Contains(value, "://") {
 		is := strings.EqualFold(v.Value, "true") // everything else is false, by the specification
@@ -142,9 +136,42 @@ func (o Config) endpoint(protocol string, log *slog.Logger) (endpoint, error) {
 			log.Warn("a variable counts as false: expected true, false", "variable", v.Name, "value", v.Value)
 		}
 	}
-	e, err := parseEndpoint(value, protocol, insecure)
+	e, err := parseEndpoint(value, o.Protocol, insecure)
 	if err == nil && e.url != nil && !strings.HasPrefix(s.variable, metricsPrefix) {
 		e.addSignal()
 	}
 	return e, s.wrap(err)
+}
+
+// tls returns the TLS configuration of a client with the files of o or of the environment.
+func (o Config) tls() (*tls.Config, error) {
+	ca, cert, key := newSetting("ca-file", o.CAFile, "CERTIFICATE"), o.certFile(), o.keyFile()
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca.value != "" {
+		pem, err := os.ReadFile(ca.value)
+		if err != nil {
+			return nil, ca.wrap(err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, ca.wrap(fmt.Errorf("%s has no certificate in PEM", ca.value))
+		}
+	}
+	switch {
+	case cert.value == "" && key.value == "":
+	case key.value == "":
+		return nil, cert.wrap(fmt.Errorf("%s: a client certificate needs its key", cert.value))
+	case cert.value == "":
+		return nil, key.wrap(fmt.Errorf("%s: a client key needs its certificate", key.value))
+	default:
+		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cert.value, key.value)
+			return &pair, err
+		}
+		if _, err := load(nil); err != nil { // at start and not at the first push
+			return nil, cert.wrap(fmt.Errorf("client certificate %s with key %s: %w", cert.value, key.value, err))
+		}
+		config.GetClientCertificate = load
+	}
+	return config, nil
 }

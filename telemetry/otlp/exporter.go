@@ -57,13 +57,14 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		return nil
 	}
 	failure = &sdk.LoggedError{Err: failure}
-	if ctx.Err() != context.Canceled { // else the shutdown pushes again
-		x.health.Failed()
-		if !x.failing {
-			x.log.Error("OTLP export fails", "err", failure)
-		}
-		x.failing = true
+	if ctx.Err() == context.Canceled { // the shutdown pushes again
+		return failure
 	}
+	x.health.Failed()
+	if !x.failing {
+		x.log.Error("OTLP export fails", "err", failure)
+	}
+	x.failing = true
 	return failure
 }
 
@@ -75,11 +76,11 @@ func (x *exporter) send(ctx context.Context, batch *metricdata.ResourceMetrics) 
 	if x.deltas == nil {
 		return x.Exporter.Export(ctx, batch)
 	}
-	moved := x.deltas.of(batch)
-	if len(moved.ScopeMetrics) == 0 {
+	grown := x.deltas.of(batch)
+	if len(grown.ScopeMetrics) == 0 {
 		return nil
 	}
-	err := x.Exporter.Export(ctx, moved)
+	err := x.Exporter.Export(ctx, grown)
 	if err == nil || x.arrived {
 		x.deltas.acknowledge(batch)
 	}

@@ -130,10 +130,10 @@ func FuzzVariables(f *testing.F) {
 			}
 			return
 		}
-		if c.interval <= 0 || c.timeout <= 0 || (c.tls != nil) != c.endpoint.tls ||
-			!slices.Contains([]string{GRPC, HTTPProtobuf}, c.protocol) ||
-			!slices.Contains([]string{NoCompression, Gzip}, c.compression) ||
-			!slices.Contains([]string{Cumulative, Delta, LowMemory}, c.temporality) {
+		if c.Interval <= 0 || c.Timeout <= 0 || (c.tls != nil) != c.endpoint.tls ||
+			!slices.Contains([]string{GRPC, HTTPProtobuf}, c.Protocol) ||
+			!slices.Contains([]string{NoCompression, Gzip}, c.Compression) ||
+			!slices.Contains([]string{Cumulative, Delta, LowMemory}, c.Temporality) {
 			t.Errorf("%q: %+v", set, c)
 		}
 		x, err := c.newExporter(log)

@@ -87,9 +87,7 @@ type Config struct {
 }
 
 // Configured reports whether o or the environment has an endpoint.
-func (o Config) Configured() bool {
-	return o.address().value != ""
-}
+func (o Config) Configured() bool { return o.endpointSetting().value != "" }
 
 // Reread checks that this process, which may have given up privileges, can open the files that are read for each push or connection. The
 // error is a *[SettingError], or names the variable.
@@ -127,19 +125,19 @@ func Prepare(o Config, log *slog.Logger) (*Push, error) {
 // says when exports begin to fail and when they work again. Failures and the time of the last success are metrics of source.
 func (p *Push) Reader(source *telemetry.Source) sdkmetric.Reader {
 	x := p.exporter
-	if p.config.temporality == Delta {
+	if p.config.Temporality == Delta {
 		x.deltas = newDeltas(source.Kept)
 	}
-	x.log.Info("pushing to a collector", "protocol", p.config.protocol)
+	x.log.Info("pushing to a collector", "protocol", p.config.Protocol)
 	x.health = source.NewHealth("otlp")
-	return sdk.NewPeriodicReader(x, source, p.config.interval, x.log)
+	return sdk.NewPeriodicReader(x, source, p.config.Interval, x.log)
 }
 
 // newExporter returns an exporter, which connects when it is used.
 func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
-	x = &exporter{timeout: c.timeout, headers: c.headers, log: log}
+	x = &exporter{timeout: c.Timeout, headers: c.headers, log: log}
 	sdk.Quietly(log, func() {
-		if c.protocol == HTTPProtobuf {
+		if c.Protocol == HTTPProtobuf {
 			x.Exporter, err = otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
 		} else {
 			x.Exporter, err = otlpmetricgrpc.New(context.Background(), c.grpcOptions(x)...)
@@ -159,7 +157,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 	reconnect := backoff.DefaultConfig
 	reconnect.MaxDelay = maxReconnect
 	compressor := ""
-	if c.compression == Gzip {
+	if c.Compression == Gzip {
 		compressor = gzip.Name
 	}
 	return []otlpmetricgrpc.Option{
@@ -171,8 +169,8 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
 		otlpmetricgrpc.WithDialOption(
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: maxReconnect}),
-			// Timeout also becomes TCP_USER_TIMEOUT: without it a push waits for minutes on a connection whose other end has vanished.
-			// Time is so long that there are hardly any pings.
+			// gRPC also uses Timeout as TCP_USER_TIMEOUT: without it a push would wait for minutes on a connection whose other end has
+			// vanished. Time is so long that there are hardly any pings.
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 15 * time.Second}),
 			grpc.WithChainUnaryInterceptor(x.intercept),
 			grpc.WithDefaultCallOptions(grpc.UseCompressor(compressor)), // WithCompressor cannot override the variable with "none"
@@ -185,7 +183,7 @@ func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	base.TLSClientConfig = c.tls
 	x.closeIdle = base.CloseIdleConnections
 	compression := otlpmetrichttp.NoCompression
-	if c.compression == Gzip {
+	if c.Compression == Gzip {
 		compression = otlpmetrichttp.GzipCompression
 	}
 	return []otlpmetrichttp.Option{

@@ -72,27 +72,18 @@ type History struct {
 const historySpan = 5 * time.Minute
 
 // add removes old rates, and adds those of the last sample if it has any. If the clock was set back, rates with a time in the future are
-// removed too, so that times are sorted.
+// removed too, so that times are sorted. Reports share the slices, so these are copied. They are not nil, which is null in JSON.
 func (h *History) add(s *samples) {
 	now := float64(s.taken.UnixMilli()) / 1000 // as JavaScript's charts take it
 	end, _ := slices.BinarySearch(h.Time, now)
 	begin, _ := slices.BinarySearch(h.Time[:end], now-historySpan.Seconds())
-	h.Time = slices.Delete(h.Time[:end], 0, begin)
-	h.Receive = slices.Delete(h.Receive[:end], 0, begin)
-	h.Transmit = slices.Delete(h.Transmit[:end], 0, begin)
+	h.Time = append([]float64{}, h.Time[begin:end]...)
+	h.Receive = append([]int64{}, h.Receive[begin:end]...)
+	h.Transmit = append([]int64{}, h.Transmit[begin:end]...)
 	if s.window() > 0 {
 		rates := s.traffic(&s.all)
 		h.Time = append(h.Time, now)
 		h.Receive = append(h.Receive, rates.ReceiveRate)
 		h.Transmit = append(h.Transmit, rates.TransmitRate)
-	}
-}
-
-func (h *History) clone() History {
-	// Not nil, so that an empty list is [] in JSON.
-	return History{
-		Time:     append([]float64{}, h.Time...),
-		Receive:  append([]int64{}, h.Receive...),
-		Transmit: append([]int64{}, h.Transmit...),
 	}
 }

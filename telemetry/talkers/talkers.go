@@ -98,7 +98,7 @@ func (t *Talkers) Report(q Query) *Report {
 		return known
 	}
 	r := t.samples.report(q)
-	r.History = t.history.clone()
+	r.History = t.history
 	if len(t.answers) < maxAnswers {
 		t.answers[q] = r
 	}

@@ -15,7 +15,7 @@ import (
 	"promflow/telemetry/page"
 )
 
-// Main runs the tests of a package, without the machine's own settings for OpenTelemetry, and fails if they leave goroutines.
+// Main runs the tests of a package without OpenTelemetry's environment variables, and fails if they leave goroutines.
 func Main(m *testing.M) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
@@ -25,7 +25,7 @@ func Main(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// Start returns a page of what read returns, and shuts it down with the test.
+// Start returns a page of the readings that read returns, and shuts it down at the end of the test.
 func Start(tb testing.TB, read func() telemetry.Reading, packets bool) *page.Page {
 	tb.Helper()
 	log := slog.New(slog.NewTextHandler(tb.Output(), nil))
@@ -53,7 +53,7 @@ func Scrape(tb testing.TB, page http.Handler) string {
 	return w.Body.String()
 }
 
-// Ours returns the lines of a page that come from the instruments.
+// Ours returns the lines of a page that come from a Source.
 func Ours(page string) string {
 	var b strings.Builder
 	for line := range strings.Lines(page) {

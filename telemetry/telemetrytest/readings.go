@@ -1,4 +1,4 @@
-// Package telemetrytest has readings with known metrics, and how to look at what comes of them.
+// Package telemetrytest has readings for tests, and functions for pages and logs.
 package telemetrytest
 
 import (
@@ -16,10 +16,10 @@ import (
 // State is a capture whose reading a test can change.
 type State struct {
 	mu  sync.Mutex
-	Now telemetry.Reading // what Read gives
+	Now telemetry.Reading // what Read returns
 }
 
-// Set has Read give another reading.
+// Set sets the reading that Read returns.
 func (s *State) Set(r telemetry.Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,12 +33,12 @@ func (s *State) Read() telemetry.Reading {
 	return s.Now
 }
 
-// Hosts returns a reading of n addresses that counted, each with other values, and of "other".
+// Hosts returns a reading of n addresses with different totals.
 func Hosts(n int) telemetry.Reading {
 	return telemetry.Reading{Hosts: ManyHosts(n), Tracked: int64(n), Limit: 65536}
 }
 
-// ManyHosts is the hosts of Hosts, without "other".
+// ManyHosts returns the hosts of Hosts.
 func ManyHosts(n int) iter.Seq[telemetry.Host] {
 	all := make([]telemetry.Host, n)
 	for i := range all {
@@ -53,7 +53,7 @@ func ManyHosts(n int) iter.Seq[telemetry.Host] {
 	return slices.Values(all)
 }
 
-// Example has everything that a page can show, and the addresses of the contract.
+// Example returns a reading with all kinds of series and characters.
 func Example() telemetry.Reading {
 	return telemetry.Reading{
 		Hosts: slices.Values([]telemetry.Host{
@@ -79,7 +79,7 @@ func Example() telemetry.Reading {
 	}
 }
 
-// Labelled has addresses and prefixes with labels, of which one number stands for each of several.
+// Labelled returns a reading of addresses and prefixes with labels. Several hosts have the same number for their labels.
 func Labelled() telemetry.Reading {
 	lan, five := netip.MustParseAddr("192.168.1.133"), netip.MustParseAddr("192.168.5.0")
 	return telemetry.Reading{
@@ -100,7 +100,7 @@ func Labelled() telemetry.Reading {
 	}
 }
 
-// Named is the example with names for some of its addresses, as untrusted as those of a DNS server.
+// Named returns Example with names for some addresses, also with characters that only an attacker would choose.
 func Named() telemetry.Reading {
 	r := Example()
 	r.Info = func(addr netip.Addr) telemetry.HostInfo {
@@ -113,7 +113,7 @@ func Named() telemetry.Reading {
 	return r
 }
 
-// Lines is a log that a test can read while others write it.
+// Lines is a log that a test can read while it is written.
 type Lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -125,7 +125,7 @@ func (l *Lines) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
-// Forget drops the lines that have text.
+// Forget removes the lines that contain text.
 func (l *Lines) Forget(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -62,14 +62,7 @@ func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 	r := newReceiver(l)
 	server := grpc.NewServer(append(opts, grpc.StatsHandler(compressions{}), grpc.MaxRecvMsgSize(maxMessage))...)
 	collector.RegisterMetricsServiceServer(server, service{receiver: r})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := server.Serve(l); err != nil && err != grpc.ErrServerStopped { // stopped before it began
-			t.Error(err)
-		}
-	})
-	r.Stop = sync.OnceFunc(func() { server.Stop(); wg.Wait() })
-	t.Cleanup(r.Stop)
+	r.serve(t, func() error { return server.Serve(l) }, server.Stop)
 	return r
 }
 
@@ -77,19 +70,26 @@ func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
 func StartHTTP(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
 	r := newReceiver(l)
 	server := &http.Server{Handler: http.HandlerFunc(r.serveHTTP), TLSConfig: config, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	serve := func() error {
+		if config != nil {
+			return server.ServeTLS(l, "", "")
+		}
+		return server.Serve(l)
+	}
+	r.serve(t, serve, func() { server.Close(); l.Close() }) // the server does not have l yet if it is stopped before it began
+	return r
+}
+
+// serve calls serve until Stop is called.
+func (r *Receiver) serve(t testing.TB, serve func() error, stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		serve := server.Serve
-		if config != nil {
-			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
-		}
-		if err := serve(l); err != http.ErrServerClosed {
+		if err := serve(); err != nil && err != grpc.ErrServerStopped && err != http.ErrServerClosed {
 			t.Error(err)
 		}
 	})
-	r.Stop = sync.OnceFunc(func() { server.Close(); l.Close(); wg.Wait() }) // the listener, where it was stopped before it began
+	r.Stop = sync.OnceFunc(func() { stop(); wg.Wait() })
 	t.Cleanup(r.Stop)
-	return r
 }
 
 func newReceiver(l net.Listener) *Receiver {
