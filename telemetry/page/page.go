@@ -3,6 +3,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,17 +100,11 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.make(shared, format)
 	}
 	<-shared.ready
-	if shared.err != nil {
-		http.Error(w, shared.err.Error(), http.StatusInternalServerError)
+	encoding := acceptedEncoding(r.Header)
+	body, err := shared.encoded[encoding]()
+	if err := cmp.Or(shared.err, err); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
-	}
-	body, encoding := shared.plain, acceptedEncoding(r.Header)
-	if compress := shared.compressed[encoding]; compress != nil {
-		var err error
-		if body, err = compress(); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", string(format))
@@ -196,7 +191,7 @@ func (p *Page) cutOff() (wait time.Duration) {
 	return patience
 }
 
-// make makes a page once it has a slot. No further scrape joins it then.
+// make makes a page once it has a slot. After that no scrape joins it any more.
 func (p *Page) make(shared *page, format expfmt.Format) {
 	p.takeSlot()
 	defer close(shared.ready)
@@ -230,10 +225,10 @@ func (p *Page) collect(format expfmt.Format) ([]byte, error) {
 
 // page is a page that scrapes share.
 type page struct {
-	ready      chan struct{} // closed when plain and err are set
-	plain      []byte
-	err        error
-	compressed map[string]func() ([]byte, error) // by encoding
+	ready   chan struct{} // closed when plain and err are set
+	plain   []byte
+	err     error
+	encoded map[string]func() ([]byte, error) // by the encodings of acceptedEncoding
 
 	// Guarded by mu of Page:
 	scrapes map[*http.ResponseController]bool
@@ -243,7 +238,8 @@ type page struct {
 
 func newPage() *page {
 	p := &page{ready: make(chan struct{}), scrapes: map[*http.ResponseController]bool{}}
-	p.compressed = map[string]func() ([]byte, error){
+	p.encoded = map[string]func() ([]byte, error){
+		"":     func() ([]byte, error) { return p.plain, nil },
 		"gzip": sync.OnceValues(func() ([]byte, error) { return compressGzip(p.plain) }),
 		"zstd": sync.OnceValues(func() ([]byte, error) { return compressZstd(p.plain) }),
 	}
