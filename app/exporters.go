@@ -28,11 +28,11 @@ type newReader func(*telemetry.Source) sdkmetric.Reader
 
 var exporters = []exporter{
 	{"otlp", func(c *config, log *slog.Logger) (newReader, error) {
-		push, err := otlp.Prepare(c.otlp, log)
+		reader, err := otlp.Prepare(c.otlp, log)
 		if err != nil {
 			return nil, c.otlpError(err)
 		}
-		return push.Reader, nil
+		return reader, nil
 	}},
 	{"console", func(_ *config, log *slog.Logger) (newReader, error) {
 		return func(s *telemetry.Source) sdkmetric.Reader { return telemetry.NewConsole(s, os.Stdout, log) }, nil

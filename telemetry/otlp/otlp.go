@@ -96,14 +96,12 @@ func (o Config) Reread() error {
 		setting{name: "headers-file", value: o.HeadersFile}.readable(), o.certFile().readable(), o.keyFile().readable())
 }
 
-// Push is a push whose settings are valid.
-type Push struct {
-	config   *resolved
-	exporter *exporter
-}
-
-// Prepare completes o by the environment and reads its files. The error is a *[SettingError], or names the variable.
-func Prepare(o Config, log *slog.Logger) (*Push, error) {
+// Prepare completes o by the environment, reads its files, and returns a function that makes the reader which pushes a source to the
+// collector. Call that once. The error is a *[SettingError], or names the variable.
+//
+// Nothing waits for the collector: while it is away, counting and other readers go on, and the totals arrive when it is back. The log
+// says when exports begin to fail and when they work again. Failures and the time of the last success are metrics of the source.
+func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Reader, error) {
 	c, err := o.resolve(log)
 	if err != nil {
 		return nil, err
@@ -116,21 +114,14 @@ func Prepare(o Config, log *slog.Logger) (*Push, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Push{c, x}, nil
-}
-
-// Reader returns the reader that pushes source to the collector. Call it once.
-//
-// Nothing waits for the collector: while it is away, counting and other readers go on, and the totals arrive when it is back. The log
-// says when exports begin to fail and when they work again. Failures and the time of the last success are metrics of source.
-func (p *Push) Reader(source *telemetry.Source) sdkmetric.Reader {
-	x := p.exporter
-	if p.config.Temporality == Delta {
-		x.deltas = newDeltas(source.Kept)
-	}
-	x.log.Info("pushing to a collector", "protocol", p.config.Protocol)
-	x.health = source.NewHealth("otlp")
-	return sdk.NewPeriodicReader(x, source, p.config.Interval, x.log)
+	return func(source *telemetry.Source) sdkmetric.Reader {
+		if c.Temporality == Delta {
+			x.deltas = newDeltas(source.Kept)
+		}
+		log.Info("pushing to a collector", "protocol", c.Protocol)
+		x.health = source.NewHealth("otlp")
+		return sdk.NewPeriodicReader(x, source, c.Interval, log)
+	}, nil
 }
 
 // newExporter returns an exporter, which connects when it is used.

@@ -77,11 +77,11 @@ func push(t *testing.T, o otlp.Config, read func() telemetry.Reading) pusher {
 	logged := &telemetrytest.Lines{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	source := telemetry.NewSource(read, false)
-	prepared, err := otlp.Prepare(o, log)
+	newReader, err := otlp.Prepare(o, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader := prepared.Reader(source)
+	reader := newReader(source)
 	logged.Forget("pushing to a collector")
 	other := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
 	return pusher{telemetry.New("router:9088", log, reader, other), logged, other}
@@ -980,12 +980,12 @@ func TestOTLPLogsNoSecret(t *testing.T) {
 		logged := &telemetrytest.Lines{}
 		log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		telemetry.New("", log).Shutdown(t.Context()) // its log is the SDK's from now on
-		prepared, err := otlp.Prepare(otlp.Config{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
+		newReader, err := otlp.Prepare(otlp.Config{Protocol: protocol, Endpoint: closedPort(t, protocol), Timeout: 100 * time.Millisecond,
 			Headers: map[string]string{"authorization": "secret"}}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := telemetry.New("", log, prepared.Reader(telemetry.NewSource(telemetrytest.Example, false)))
+		p := telemetry.New("", log, newReader(telemetry.NewSource(telemetrytest.Example, false)))
 		if err := p.Shutdown(t.Context()); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Error("shutdown:", err)
 		}

@@ -19,8 +19,8 @@ import (
 // explainTimeout is the time for each step of the connection that explains a failed push.
 const explainTimeout = 2 * time.Second
 
-// Probe pushes an empty message with the settings of a [Push], and returns the collector's address for messages. If the push fails, it
-// connects by itself to find the reason, and the error has both.
+// Probe pushes an empty message, and returns the collector's address for messages. If the push fails, it connects by itself to find the
+// reason, and the error has both.
 func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
 	if err != nil {
