@@ -80,7 +80,7 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		otelprom.WithoutTargetInfo(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("Prometheus exporter: %w", err)
+		return nil, fmt.Errorf("making the Prometheus exporter: %w", err)
 	}
 	return &Page{
 		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[expfmt.Format]*page{},
