@@ -56,9 +56,9 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	switch {
 	case err != nil:
 	case response.StatusCode == http.StatusNotFound:
-		err = fmt.Errorf("%s is missing: this is not promflow, an old version, or one with --no-ui", Path)
+		err = fmt.Errorf("%s is missing: it is no promflow, an old version, or one with --no-ui", Path)
 	case response.StatusCode == http.StatusUnauthorized:
-		err = errors.New("it requires a user and a password (see --http-config-file)")
+		err = errors.New("it requires a user and a password that it knows (see --http-config-file)")
 	case response.StatusCode != http.StatusOK:
 		err = fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
 	default:
