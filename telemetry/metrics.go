@@ -312,18 +312,22 @@ func (s *Source) match(hosts []Host, labels func(Host) []Label) {
 }
 
 func newHost(of *Host, labels func(Host) []Label) host {
-	attributes := []attribute.KeyValue{attribute.String("ip", of.IP())}
+	h := host{hostKey: of.key(), order: of.IP()}
+	attributes := []attribute.KeyValue{attribute.String("ip", h.order)}
 	if labels != nil {
 		for _, l := range labels(*of) {
 			attributes = append(attributes, attribute.String(l.Name, l.Value))
 		}
 	}
-	set := attribute.NewSet(attributes...)
-	var values []string
-	for i := set.Iter(); i.Next(); {
-		values = append(values, i.Attribute().Value.AsString())
+	h.attributes = attribute.NewSet(attributes...)
+	if len(attributes) > 1 {
+		var values []string
+		for i := h.attributes.Iter(); i.Next(); {
+			values = append(values, i.Attribute().Value.AsString())
+		}
+		h.order = strings.Join(values, "\x00")
 	}
-	return host{hostKey: of.key(), order: strings.Join(values, "\x00"), attributes: set}
+	return h
 }
 
 // Kept returns the attributes of all addresses in the last reading, and of their parts.
