@@ -1,7 +1,7 @@
 //go:build ignore
 
-// The socket filter of package ebpf. It counts a frame and keeps none of it; Go reads the maps. The rules are those of the
-// Go packages frame (what a frame counts for), subnets and labels (which addresses count), which have their reasons and sources.
+// The socket filter of package ebpf. It counts frames and passes none of them to the socket; Go reads the maps. The rules are those of the
+// Go packages frame (what a frame counts as), subnets and labels (which addresses count). Reasons and sources of the rules are there.
 
 #include <linux/bpf.h>
 #include <linux/errno.h>
@@ -17,7 +17,7 @@
 #include "flows.h"
 #include "grouping.h"
 
-// for_go has the object name these types, from which the Go code of the same names is generated.
+// for_go makes the object describe these types. bpf2go generates Go code of the same names from that.
 const struct {
 	enum range_limit *range_limit;
 	enum no_slot *no_slot;
@@ -30,8 +30,8 @@ const struct {
 	enum label_at *label_at;
 } *for_go;
 
-// find_ends4 and find_ends6 find the slots of a packet's addresses, unless one is excluded. Quick ones leave an address HASHED whose slot
-// only the kernel's map has.
+// find_ends4 and find_ends6 find the slots of a packet's two addresses, unless one of them is excluded. With quick, an address whose slot
+// is only in the kernel's hash map is HASHED.
 
 static __always_inline enum outcome find_ends4(__u64 source, __u64 destination, struct ends *e, const int quick)
 {
@@ -70,9 +70,9 @@ static __always_inline enum outcome find_ends6(const struct address6 *source, co
 	return COUNTED;
 }
 
-// first is the first stage, for frames with a link header of so many bytes: Ethernet's, or none. Nearly every frame, an unmerged packet
-// of IPv4 without options or of IPv6 right behind the link header, takes one or two looks at its bytes. A short look is a quick one: of
-// Ethernet's header it takes the type alone.
+// first is the first stage, for frames with a link header of link bytes: that of Ethernet, or none. Nearly every frame is an unmerged
+// packet right behind the link header, of IPv4 without options or of IPv6. Such a frame takes one or two loads of its bytes. Short loads
+// are fast: of the Ethernet header, first loads only the EtherType.
 static __always_inline int first(struct __sk_buff *skb, const __u32 link, const int grouped)
 {
 	struct {
@@ -89,7 +89,7 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 	struct ends e;
 
 	if (bpf_skb_load_bytes(skb, link - typed, start, typed + sizeof(h.ip))) {
-		// Too short for IPv4, perhaps for all.
+		// Too short for an IPv4 header, and perhaps for an EtherType.
 		if (link)
 			type = bpf_skb_load_bytes(skb, link - typed, start, typed) ? 0 : h.type;
 		to_strip(skb, link, bpf_ntohs(type));
@@ -144,15 +144,15 @@ rare:
 	return 0;
 }
 
-// lost counts a frame that has no IP header that can be read.
+// lost counts a frame without a readable IP header.
 static __always_inline int lost(struct __sk_buff *skb, enum outcome outcome)
 {
 	add_sum(row_here(), interface_of(skb), outcome, skb->len, 1);
 	return 0;
 }
 
-// is_bare tells whether a frame that should begin with an Ethernet header begins with an IP header: a device may have changed its link
-// layer a moment ago.
+// is_bare tells whether a frame that should begin with an Ethernet header begins with an IP header instead: the device may just have
+// changed its link layer.
 static __always_inline int is_bare(struct __sk_buff *skb)
 {
 	__u64 begin[2], network[2];
@@ -172,7 +172,7 @@ int strip_any(struct __sk_buff *skb)
 	__be16 tag;
 	place ip;
 
-	// A frame that ends before its type does has none.
+	// The frame ends before its EtherType does.
 	ip = at > skb->len ? nowhere(MALFORMED) : strip(skb, at, type);
 	if (tried == NOTHING) { // it is the outermost IP header
 		if (!type_of(ip)) {
@@ -246,7 +246,7 @@ int merged_any(struct __sk_buff *skb)
 	if (!length || (protocol_of(t) == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
 		return lost(skb, MALFORMED);
 
-	// Each packet has all up to the end of that header, but for the option.
+	// Each packet has all headers up to the end of the transport header, except for the jumbo payload option.
 	begin = (skb->cb[WORD_IP] >> 16) + (known >> JUMBO_AT);
 	bytes = skb->cb[WORD_END] - begin;
 	headers = at_of(t) - begin + length;
@@ -264,7 +264,7 @@ int merged_any(struct __sk_buff *skb)
 	return 0;
 }
 
-// any counts the packet of an IP header, merged or not.
+// any counts a frame by its IP header, merged or not.
 static __always_inline int any(struct __sk_buff *skb, const int grouped)
 {
 	__u32 at = skb->cb[WORD_IP] >> 16, type = skb->cb[WORD_IP] & 0xffff, vlan = skb->cb[WORD_VLAN] & VLAN_ID, protocol;
@@ -298,7 +298,7 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 	return 0;
 }
 
-// The programs that count exist twice: group_ is where totals are not kept by single addresses alone.
+// The programs that count exist twice: count_ keeps totals by single addresses alone, group_ by prefixes and labels.
 
 SEC("socket")
 int count_ethernet(struct __sk_buff *skb)
@@ -336,8 +336,8 @@ int group_any(struct __sk_buff *skb)
 	return any(skb, 1);
 }
 
-// enter_ethernet and enter_network are for sockets that have no room for the first stage. A kernel lets programs go on to each other only
-// if its compiler takes all of them or none: so these, too, have the atomic operation that some do not take.
+// enter_ethernet and enter_network are for sockets that have no room for the first stage. A kernel lets programs call each other only if
+// its JIT compiler accepts all of them or none. Some JIT compilers do not accept the atomic operation, so these programs have it, too.
 
 static __always_inline int enter(struct __sk_buff *skb, const enum stage to)
 {
@@ -361,5 +361,5 @@ int enter_network(struct __sk_buff *skb)
 	return enter(skb, NETWORK);
 }
 
-// None of the helpers here is for programs under the GPL only.
+// No helper that is called here requires the GPL.
 char _license[] SEC("license") = "Apache-2.0";

@@ -1,5 +1,5 @@
-// From a frame to the addresses, bytes and packets that it counts for: package frame in C. All numbers are in the order of
-// the machine once they are read.
+// From a frame to its addresses, and the bytes and packets that it counts as: package frame in C. Once numbers are read, they are in the
+// byte order of the machine.
 
 #define MAX_TAGS 8
 #define MAX_LABELS 16
@@ -42,10 +42,10 @@ struct packet {
 	struct address6 source6, destination6;
 	__u64 source4, destination4;
 	__u64 bytes;
-	__u64 protocol; // as the IP header has it
+	__u64 protocol; // as in the IP header; with IPv6 it may be that of an extension header
 };
 
-// place says where in a frame a header begins, and of what EtherType it is; or what becomes of a frame that has none there.
+// place is the offset of a header in a frame, and its EtherType. If there is no such header, it is the outcome of the frame.
 typedef __u64 place;
 
 static __always_inline place place_of(__u32 at, __u32 type)
@@ -68,12 +68,13 @@ static __always_inline __u32 type_of(place p)
 	return p & 0xffff;
 }
 
+// outcome_of returns constants, as the verifier would not know that the field of a place is one of these two.
 static __always_inline enum outcome outcome_of(place p)
 {
 	return p >> 16 == NON_IP ? NON_IP : MALFORMED; // all that the verifier has to believe
 }
 
-// labels follows a stack of MPLS labels to its bottom, where the first nibble tells what follows.
+// labels follows a stack of MPLS labels to its bottom. The first nibble behind the stack tells what follows.
 static __always_inline place labels(struct __sk_buff *skb, __u32 at)
 {
 	__u8 label[4], first;
@@ -96,7 +97,7 @@ static __always_inline place labels(struct __sk_buff *skb, __u32 at)
 	return nowhere(MALFORMED);
 }
 
-// session reads a PPPoE header and the PPP protocol number behind it, which ends with its first odd byte.
+// session reads a PPPoE header, and the PPP protocol number behind it. That number ends with its first odd byte.
 static __always_inline place session(struct __sk_buff *skb, __u32 at)
 {
 	__u8 pppoe[6], byte;
@@ -132,8 +133,8 @@ static __always_inline int is_tag(__u32 type)
 	return type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ1;
 }
 
-// strip follows tags, then a session, then labels to an IP header: each once, as a verifier goes through all of this for every way that
-// leads to it.
+// strip follows VLAN tags, then a PPPoE session, then MPLS labels to an IP header. Each of these is in the code once: the verifier checks
+// code again for every way that leads to it.
 static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 tag[2];
@@ -162,8 +163,8 @@ static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
 	return nowhere(is_tag(type) ? MALFORMED : NON_IP);
 }
 
-// decode4 and decode6 read the IP header at a place. If they give COUNTED, p has everything; bytes and packets are those of one packet,
-// unless it was merged and the program for these has found them.
+// decode4 and decode6 read the IP header at an offset. If they return COUNTED, p is complete. They take the frame for one packet: for a
+// merged frame, MERGED finds the bytes and packets.
 
 static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, struct packet *p)
 {

@@ -1,19 +1,20 @@
-// Flows: packets from one IPv4 address to another, with the same labels. Most packets follow another one of their flow. These have the slots
-// that were found for that one, without a search for subnets, addresses and series. Programs that count by single addresses alone search
-// as fast, and do without.
+// A flow is the packets from one IPv4 address to another with the same labels of the packet (protocol, VLAN, interface). Most packets
+// follow another one of their flow. A cache has the slots that were found for that one: the packet needs no search for subnets, addresses
+// and series. Programs that count by single addresses alone have no such cache: their search is as fast.
 
-// generation is the one in which programs keep what they find in caches. Go begins the next one when it takes slots back.
+// generation is the number of the current generation. What programs cache is valid for one generation. Go begins the next one when it
+// takes slots back; programs then ignore older entries.
 __u32 generation = 1;
 
 struct flow {
-	__u64 addresses; // source and destination, in the order of the network
+	__u64 addresses; // source and destination, in network byte order
 	__u64 labels;
 	__u32 from, to;
-	__u32 generation; // 0 while the rest changes
+	__u32 generation; // 0 while the other fields change. Only the processor of the row uses an entry
 	__u32 unused;
 };
 
-// flows has 1 << flow_bits places for each row. A hash gives the place of a flow; the latest flow has it.
+// flows has 1 << flow_bits entries for each row. A hash of the flow selects the entry, and the latest flow takes it.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -28,7 +29,7 @@ static __always_inline __u64 current_generation(void)
 	return *(volatile __u32 *)&generation;
 }
 
-// place_of_flow gives the place of a flow, or 0 to processors that share a row: those have no places.
+// place_of_flow returns the entry of a flow. It returns 0 on processors that share a row: those have no entries.
 static __always_inline struct flow *place_of_flow(__u64 row, __u64 addresses, __u64 labels)
 {
 	__u64 key;
@@ -39,13 +40,14 @@ static __always_inline struct flow *place_of_flow(__u64 row, __u64 addresses, __
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-// stays tells whether an address keeps what it has instead of a slot, or the slot, until the next generation.
+// stays tells whether an end's slot cannot change before the next generation. That of an address without a slot (OTHER), or not looked up
+// yet (HASHED), can.
 static __always_inline int stays(__u64 slot)
 {
 	return slot != HASHED && slot != OTHER;
 }
 
-// find_flow tells whether the slots of a flow were found in this generation, and gives them.
+// find_flow tells whether the slots of a flow were found in generation now. If so, it stores them in e.
 static __always_inline int find_flow(__u64 row, __u64 addresses, __u64 labels, __u64 now, struct ends *e)
 {
 	struct flow *f = place_of_flow(row, addresses, labels);
@@ -57,8 +59,9 @@ static __always_inline int find_flow(__u64 row, __u64 addresses, __u64 labels, _
 	return 1;
 }
 
-// keep_flow keeps the slots of a flow, found in a generation that began before the search did. It looks for the place once more: without
-// CAP_PERFMON, old verifiers lose sight of a pointer that is held through the search.
+// keep_flow enters the slots of a flow into the cache. now is the generation that was read before the search: read later, it would mark
+// old slots as new. keep_flow looks up the entry once more: without CAP_PERFMON, old verifiers lose track of a pointer that is held
+// through the search.
 static __always_inline void keep_flow(__u64 row, __u64 addresses, __u64 labels, __u64 now, const struct ends *e)
 {
 	struct flow *f = place_of_flow(row, addresses, labels);

@@ -1,12 +1,12 @@
-// What totals are kept by if not by single addresses alone: by prefixes, and apart by labels. It is the Go type labels.Grouping in C.
-// Programs that need none of this have none of it.
+// Totals by prefixes and labels, instead of by single addresses alone: the Go type labels.Grouping in C. Programs that need none of this
+// have none of it.
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_ESP 50
 #define PROTOCOL_ICMPV6 58
 #define NO_PROTOCOL 255
 
-// Labels are fields of 64 bits, which begin at these.
+// Labels are one number of 64 bits, with a bit field for each label. These are the lowest bits of the fields; the protocol begins at 0.
 enum label_at { VLAN_AT = 3, INTERFACE_AT = 16, PEER_AT = 32, NETWORK_AT = 48 };
 
 #define VLAN_FIELD (0x1fffULL << VLAN_AT)
@@ -14,24 +14,24 @@ enum label_at { VLAN_AT = 3, INTERFACE_AT = 16, PEER_AT = 32, NETWORK_AT = 48 };
 #define PEER_FIELD (0xffffULL << PEER_AT)
 #define NETWORK_FIELD (0xffffULL << NETWORK_AT)
 
-#define MULTICAST 1 // number of a peer
+#define MULTICAST 1 // as the number of a peer
 
-#define VLAN_ID 0xfff // of a tag's control information
+#define VLAN_ID 0xfff // the bits of a tag's control information that are the VLAN ID
 
 #define SERIES_PER_IP 64
 
-volatile const __u64 labels_mask; // fields that are asked for
-volatile const __u64 labels_rest; // of what an address has moved that is not kept apart
-volatile const __u32 host_bits4;  // low bits of addresses that do not matter
+volatile const __u64 labels_mask; // the fields of the labels that are asked for
+volatile const __u64 labels_rest; // the labels of what an address has moved without a series of its own
+volatile const __u32 host_bits4;  // the number of low bits of addresses that are ignored
 volatile const struct address6 prefix_mask6;
 
-// place4 and place6 say of the addresses from the first one on, up to the next place, what labels.Place does. Their labels have the
-// fields of network and peer, and below them flags.
+// place4 and place6 describe the addresses from first on, up to the next place, as labels.Place does. Their labels have the fields of
+// network and peer, and flags in the bits below.
 enum place_flag { PLACE_MONITORED = 1, PLACE_INDEXED = 2, PLACE_BROADCAST = 4 };
 
 struct place4 {
 	__u32 first;
-	__u32 base; // what the upper bits of an address have to be added to for its index
+	__u32 base; // base + the upper bits of an address is its index
 	__u64 labels;
 };
 
@@ -66,13 +66,14 @@ struct {
 
 volatile const __u32 count_places4, count_places6;
 
-// few_places4 are those of IPv4 if there are no more: two subnets make seven, with their broadcast addresses and what is around them.
+// few_places4 has the places of IPv4 if they are at most FEW_PLACES. Two subnets make seven places, with their broadcast addresses and the
+// addresses around them.
 enum place_limit { FEW_PLACES = 8 };
 
 volatile const struct place4 few_places4[FEW_PLACES];
 
-// TRY_PLACE4 takes a place if the address does not come before it. Without the last line, or in a loop, the compiler makes one piece
-// of code of all of them, with a pointer that verifiers forbid to who lacks CAP_PERFMON.
+// TRY_PLACE4 takes a place if the address does not come before it. The asm line keeps the compiler from merging all of them into one piece
+// of code, as it also does with a loop: that has a pointer that verifiers forbid without CAP_PERFMON.
 #define TRY_PLACE4(i)                                                                                                                      \
 	if (i < count && address >= few_places4[i].first) {                                                                       \
 		to->base = few_places4[i].base;                                                                                           \
@@ -81,7 +82,7 @@ volatile const struct place4 few_places4[FEW_PLACES];
 		return;                                                                                                                    \
 	}
 
-// search_place4 and search_place6 find the place of an address: the last one that does not begin behind it.
+// search_place4 and search_place6 find the place of an address: the last one that begins at or before it.
 
 static __always_inline void search_place4(__u64 address, struct place4 *to)
 {
@@ -141,7 +142,7 @@ static __always_inline void find_place4(__u64 address, struct place4 *to)
 	TRY_PLACE4(0);
 }
 
-// is_group4 and is_group6 tell multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
+// is_group4 and is_group6 recognize multicast (RFC 5771, RFC 4291) and limited broadcast (RFC 919).
 
 static __always_inline int is_group4(__u64 address)
 {
@@ -153,7 +154,7 @@ static __always_inline int is_group6(const struct address6 *address)
 	return address->high >> 56 == 0xff;
 }
 
-// interface_numbers has what labels have for an interface, by its place in sums.
+// interface_numbers has the number of an interface in labels, by its number in sums.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -162,8 +163,8 @@ struct {
 	__uint(max_entries, 1);
 } interface_numbers SEC(".maps");
 
-// A series is what an address has moved with the same labels. It has a slot of its own, from first_series on; the slot of the address
-// is for what has none.
+// A series is what an address has moved with the same labels. Series have the slots from first_series on. What has no series counts in the
+// slot of the address.
 volatile const __u32 first_series;
 
 struct series_key {
@@ -178,7 +179,7 @@ struct {
 	__uint(max_entries, 1);
 } series_slots SEC(".maps");
 
-// free_series are those of the slots that no series has.
+// free_series has the slots without a series.
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK);
 	__type(value, __u32);
@@ -186,11 +187,11 @@ struct {
 } free_series SEC(".maps");
 
 struct series_owner {
-	__u64 owned; // 1 + the slot of the address; 0 is nobody's
+	__u64 owned; // 1 + the slot of the address; 0: no series has the slot
 	__u64 labels;
 };
 
-// series_owners tells Go whose a slot is.
+// series_owners tells Go which series has a slot.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -199,7 +200,7 @@ struct {
 	__uint(max_entries, 1);
 } series_owners SEC(".maps");
 
-// series_counts has how many series an address has, by its slot.
+// series_counts has the number of series of an address, by its slot.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -208,11 +209,11 @@ struct {
 	__uint(max_entries, 1);
 } series_counts SEC(".maps");
 
-__u32 series_full; // as full is for slots of addresses
+__u32 series_full; // the state of the series' slots
 
-// series_cache has what was found in series_slots last by the processor of a row, at a place that slot and labels give. What has been deleted since is
-// of an earlier generation.
-volatile const __u32 series_cache_size; // for each row; a power of two
+// series_cache has what the processor of a row last found in series_slots. A hash of slot and labels selects the entry. Entries of series
+// that were deleted are of an earlier generation.
+volatile const __u32 series_cache_size; // entries of each row; a power of two
 
 struct series_found {
 	__u64 labels;
@@ -247,7 +248,7 @@ static __always_inline __u32 protocol_number(__u32 protocol)
 	return 0;
 }
 
-// add_series gives a slot to labels of an address that have none, if there is one.
+// add_series gives a free slot to a new series of an address, as add_owner does to an address. It returns OTHER if no slot is free.
 static __always_inline __u64 add_series(__u64 slot, __u64 labels)
 {
 	struct series_key of = {slot, labels};
@@ -260,14 +261,14 @@ static __always_inline __u64 add_series(__u64 slot, __u64 labels)
 		return OTHER;
 	refused = bpf_map_pop_elem(&free_series, &series);
 	if (refused) {
-		if (refused == -ENOENT) // not if it was busy
+		if (refused == -ENOENT) // another error says that it was busy
 			series_full = FULL;
 		return OTHER;
 	}
 	key = KEY(series - first_series);
 	o = bpf_map_lookup_elem(&series_owners, &key);
 	if (!o)
-		return OTHER; // not so: there is one for each
+		return OTHER; // never: each slot has an entry
 	o->labels = labels;
 	barrier();
 	o->owned = slot + 1;
@@ -279,15 +280,15 @@ static __always_inline __u64 add_series(__u64 slot, __u64 labels)
 		return series;
 	}
 
-	// Another processor was quicker, or the map is busy.
+	// Another processor was faster, or the map is busy.
 	o->owned = 0;
 	bpf_map_push_elem(&free_series, &series, 0);
 	owned = bpf_map_lookup_elem(&series_slots, &of);
 	return owned ? *owned : OTHER;
 }
 
-// new_series gives the slot for labels that an address has not had yet. Where it has had many, VLAN and interface are "other", then
-// all labels.
+// new_series returns the slot for labels that an address has not had yet. From SERIES_PER_IP series of the address on, VLAN and interface
+// of new ones are "other". From twice as many on, all labels are. The same happens when no slot is free.
 static __always_inline __u64 new_series(__u64 slot, __u64 labels)
 {
 	const __u64 endless = VLAN_FIELD | INTERFACE_FIELD;
@@ -296,7 +297,7 @@ static __always_inline __u64 new_series(__u64 slot, __u64 labels)
 	__u32 series, *owned;
 
 	if (!count)
-		return slot; // not so: there is one for each
+		return slot; // never: each address has an entry
 	if (labels != coarser.labels && *count < SERIES_PER_IP) {
 		series = add_series(slot, labels);
 		if (series != OTHER)
@@ -315,7 +316,7 @@ static __always_inline __u64 new_series(__u64 slot, __u64 labels)
 	return slot;
 }
 
-// series_slot gives the slot of an address' labels, a quick one HASHED if it has not found out. Processors that share a row have no cache.
+// series_slot returns the slot of a series. With quick, it returns HASHED if the cache lacks it. Processors that share a row have no cache.
 static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, const int quick)
 {
 	struct series_key of = {slot, labels};
@@ -339,7 +340,7 @@ static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, co
 	return *series;
 }
 
-// labelled_slot gives the slot that counts for the address of a slot, with labels.
+// labelled_slot returns the slot that counts what the address with this slot moves with these labels.
 static __always_inline __u64 labelled_slot(__u64 row, __u64 slot, __u64 labels, const int quick)
 {
 	labels = opaque(labels & labels_mask);
@@ -348,7 +349,7 @@ static __always_inline __u64 labelled_slot(__u64 row, __u64 slot, __u64 labels, 
 	return series_slot(row, slot, labels, quick);
 }
 
-// packet_labels gives the labels that both ends of a packet have, which was seen on the interface with a place in sums.
+// packet_labels returns the labels of the packet, which are the same for both ends. interface is the number in sums.
 static __always_inline __u64 packet_labels(__u64 interface, __u64 protocol, __u64 vlan)
 {
 	__u64 key = KEY(interface), *number = 0;
@@ -368,7 +369,7 @@ static __always_inline __u64 destination_labels(__u64 from, __u64 to)
 	return (to & NETWORK_FIELD) | (from & PEER_FIELD);
 }
 
-// grouped_slot4 and grouped_slot6 give the slot of the prefix that an address is in, or NOWHERE.
+// grouped_slot4 and grouped_slot6 return the slot of the prefix that an address is in, or NOWHERE.
 
 static __always_inline __u64 grouped_slot4(const struct place4 *p, __u64 address, const int quick)
 {
@@ -390,7 +391,7 @@ static __always_inline __u64 grouped_slot6(__u64 labels, const struct address6 *
 	return quick ? quick_slot6(&prefix) : shared_slot6(&prefix);
 }
 
-// label has the slots of two addresses be those of their labels.
+// label replaces the slots of two addresses with those of their series.
 static __always_inline void label(__u64 row, struct ends *e, __u64 from_labels, __u64 to_labels, const int quick)
 {
 	e->from = opaque(e->from);
@@ -403,7 +404,7 @@ static __always_inline void label(__u64 row, struct ends *e, __u64 from_labels, 
 	e->to = opaque(e->to);
 }
 
-// group4 and group6 are find_ends4 and find_ends6 for these.
+// group4 and group6 are find_ends4 and find_ends6 for totals by prefixes and labels.
 
 static __always_inline enum outcome group4(__u64 row, __u64 source, __u64 destination, __u64 labels, struct ends *e, const int quick)
 {
@@ -439,7 +440,7 @@ static __always_inline enum outcome group6(__u64 row, const struct address6 *sou
 	return COUNTED;
 }
 
-// group_flow is group4 for a packet that most likely follows another one of its flow.
+// group_flow is group4 with the cache of flows: most packets follow another one of their flow.
 static __always_inline enum outcome group_flow(__u64 row, const struct ipv4 *ip, __u64 labels, struct ends *e)
 {
 	__u64 addresses = (__u64)ip->source << 32 | ip->destination, now = current_generation();
@@ -459,7 +460,8 @@ static __always_inline int is_extension(__u32 protocol)
 	       protocol == PROTOCOL_DESTINATION;
 }
 
-// upper_protocol gives the protocol behind the extension headers of the IPv6 header at a place.
+// upper_protocol returns the protocol behind the extension headers of the IPv6 header at an offset. Only the first fragment of a packet has
+// all of them. The fragment header of a later one has the protocol of what comes first in the fragmented part.
 static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
 {
 	__u8 e[8];
@@ -479,7 +481,7 @@ static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u
 	return is_extension(protocol) ? NO_PROTOCOL : protocol;
 }
 
-// removed_vlan gives the ID of the tag that the kernel has taken out of a frame, as it does with the outermost one of most.
+// removed_vlan returns the ID of the VLAN tag that the kernel has removed from a frame, or 0. It removes the outermost tag of most frames.
 static __always_inline __u32 removed_vlan(struct __sk_buff *skb)
 {
 	return skb->vlan_present ? skb->vlan_tci & VLAN_ID : 0;

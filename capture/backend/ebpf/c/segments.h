@@ -1,5 +1,5 @@
-// What a merged frame (GRO, GSO, BIG TCP) counts for: the packets that it was or will be, each with all headers. A user of
-// virtio_net_hdr is told where the innermost transport header is; a socket filter finds it.
+// What a merged frame (GRO, GSO, BIG TCP) counts as: the packets that it was or will be, each with all headers. Users of virtio_net_hdr are
+// told where the innermost transport header is. A socket filter has to find it.
 
 #define MAX_TUNNELS 2
 
@@ -14,18 +14,18 @@
 #define PROTOCOL_DESTINATION 60
 #define PROTOCOL_SCTP 132
 
-#define ETHERTYPE_BRIDGING 0x6558 // Ethernet, where a tunnel says what it carries
+#define ETHERTYPE_BRIDGING 0x6558 // an Ethernet frame in a tunnel
 
 #define UDP_LEN 8
 #define TCP_LEN 20
-#define SCTP_LEN 12 // the common header, which is what is repeated
+#define SCTP_LEN 12 // the common header, which each packet repeats
 #define JUMBO_LEN 8
 
-// What gso_size says when the packets have sizes of their own, as SCTP's (include/linux/skbuff.h).
+// gso_size of a frame whose packets differ in size, as SCTP's do (include/linux/skbuff.h).
 #define GSO_BY_FRAGS 0xffff
 
-// transport says what is behind an IP header and its extensions: where it is, its protocol, and how long a jumbo payload option is that
-// stands before it, and that no packet on the wire has. 0 is nothing.
+// transport is what follows an IP header and its extension headers: its offset and protocol, and the length of a jumbo payload option
+// before it. No packet on the wire has that option. 0 is nothing.
 typedef __u64 transport;
 
 static __always_inline transport transport_of(__u32 at, __u32 protocol, __u32 jumbo)
@@ -43,7 +43,7 @@ static __always_inline __u32 jumbo_of(transport t)
 	return t >> 16 & 0xff;
 }
 
-// behind_extensions skips the extensions of an IPv6 header.
+// behind_extensions skips the extension headers of an IPv6 header.
 static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 at, __u32 protocol, __be16 payload)
 {
 	__u32 length, jumbo = 0;
@@ -65,7 +65,7 @@ static __always_inline transport behind_extensions(struct __sk_buff *skb, __u32 
 	return transport_of(at, protocol, jumbo);
 }
 
-// behind_ip finds what stands behind the IP header at a place.
+// behind_ip finds what follows the IP header at an offset, and its extension headers.
 static __always_inline transport behind_ip(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	struct ipv4 v4;
@@ -81,7 +81,7 @@ static __always_inline transport behind_ip(struct __sk_buff *skb, __u32 at, __u3
 	return behind_extensions(skb, at + sizeof(v6), v6.next, v6.payload);
 }
 
-// in_bridged goes from what a tunnel carries to what an Ethernet header in there has.
+// in_bridged returns the place of what a tunnel carries. If that is an Ethernet frame, it is what follows the Ethernet header.
 static __always_inline place in_bridged(struct __sk_buff *skb, __u32 at, __u32 type)
 {
 	__be16 inner;
@@ -106,12 +106,12 @@ static __always_inline place in_gre(struct __sk_buff *skb, __u32 at)
 	flags = bpf_ntohs(gre[0]);
 	if (flags & 7) // another version
 		return nowhere(NON_IP);
-	// Checksum, key and sequence number are there if their flags are.
+	// Checksum, key and sequence number are there if their flags are set.
 	at += sizeof(gre) + ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1)) * 4;
 	return in_bridged(skb, at, bpf_ntohs(gre[1]));
 }
 
-// reaches tells whether an IP packet ends where the frame does, or does not say where (BIG TCP).
+// reaches tells whether an IP packet ends at end, where the outermost one does, or does not say where it ends (BIG TCP).
 static __always_inline int reaches(struct __sk_buff *skb, place ip, __u32 end)
 {
 	__u32 header = 0, at = at_of(ip);
@@ -126,9 +126,9 @@ static __always_inline int reaches(struct __sk_buff *skb, place ip, __u32 end)
 	return !length || at_of(ip) + header + bpf_ntohs(length) == end;
 }
 
-// in_udp finds what Geneve (RFC 8926) or VXLAN (RFC 7348, with its group policy and generic protocol extensions) carries, if the
-// header behind one of UDP looks like theirs and has not been tried yet, which tried then says. What UDP carries may just look like a
-// tunnel: then the packet in it ends with the first of the merged packets.
+// in_udp finds what Geneve (RFC 8926) or VXLAN (RFC 7348, with its group policy and generic protocol extensions) carries, if the header
+// behind the UDP header looks like one of these, and has not been tried yet. It then sets tried. A UDP payload may look like a tunnel and
+// be none: then the packet in it ends with the first of the merged packets, and reaches tells.
 static __always_inline place in_udp(struct __sk_buff *skb, __u32 at, enum tried *tried)
 {
 	__u32 type = ETHERTYPE_BRIDGING;
@@ -152,7 +152,7 @@ static __always_inline place in_udp(struct __sk_buff *skb, __u32 at, enum tried 
 	return in_bridged(skb, at, type);
 }
 
-// length_of_transport gives how long the header is that packets repeat, 0 if packets of the protocol are not merged.
+// length_of_transport returns the length of the transport header, which each packet repeats; 0 if the kernel merges no such packets.
 static __always_inline __u32 length_of_transport(struct __sk_buff *skb, transport t)
 {
 	__u8 offset;

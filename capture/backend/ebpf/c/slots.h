@@ -1,7 +1,7 @@
-// Which slot an address has that shares them with others. A hash map of the kernel decides; what it says is kept in a table of places,
-// which one load from memory finds.
+// Which slot an address has, of the slots that addresses share. A hash map of the kernel decides. The table found caches what that map
+// says: one load from memory finds nearly every address in it.
 
-// slots4 and slots6 have the slots of addresses that share.
+// slots4 and slots6 have the shared slots of addresses.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
@@ -16,7 +16,7 @@ struct {
 	__uint(max_entries, 1);
 } slots6 SEC(".maps");
 
-// free_slots are those that no address has.
+// free_slots has the shared slots without an owner.
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK);
 	__type(value, __u32);
@@ -25,10 +25,10 @@ struct {
 
 struct owner {
 	__u64 high, low; // of the address
-	__u64 version;   // of IP; 0 is nobody
+	__u64 version;   // of IP; 0: the slot has no owner
 };
 
-// owners tells whose a shared slot is.
+// owners has the owner of each shared slot.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -37,35 +37,36 @@ struct {
 	__uint(max_entries, 1);
 } owners SEC(".maps");
 
-// Whether slots are given away. Once an address was refused for want of one, none is until Go has taken back those of addresses
-// that have expired: so nothing is inserted in a map where something is being deleted, whose place a program that has just found
-// it may still look at.
-enum slots_state { OPEN, FULL, CLOSED }; // CLOSED is while Go does that
+// The state of a pool of slots. Programs give slots away while it is OPEN. It is FULL once an address or series found no free slot, and
+// CLOSED while Go takes back expired slots. So programs insert nothing into a map from which Go deletes: the new entry could take the
+// memory of a deleted one, which a program that has just found it may still read.
+enum slots_state { OPEN, FULL, CLOSED };
 
-__u32 full;
+__u32 full; // the state of the shared slots
 
-#define GOLDEN 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: Knuth's multiplicative hashing
+#define GOLDEN 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: Knuth's multiplicative hashing
 
-volatile const __u64 seed;  // so that who can choose addresses cannot choose places
-volatile const __u64 seed4; // what becomes of the upper half of an address that has none
+volatile const __u64 seed;  // random, so that nobody who chooses addresses can make their hashes collide
+volatile const __u64 seed4; // what hash_of makes of an upper half that is 0
 
-// hash_of gives a number of an address whose upper bits are places in the tables below.
+// hash_of returns the hash of an address. Its upper bits are the index in the tables below.
 static __always_inline __u64 hash_of(__u64 high, __u64 low)
 {
 	return (((high ^ seed) * GOLDEN) ^ low ^ seed) * GOLDEN;
 }
 
-// hash4_of is hash_of for who has no upper half, in half the time.
+// hash4_of is hash_of for an upper half of 0, as IPv4 addresses have, in half the time.
 static __always_inline __u64 hash4_of(__u64 low)
 {
 	return (low ^ seed4) * GOLDEN;
 }
 
-// found has what was looked up. Eight addresses that follow each other share a line of the cache, as hosts of a network are close to each
-// other: the hash of their other bits gives the line, or one of its neighbours. The place of an address has a tag in the upper half, and
-// 1 + a slot in the lower one. That is one word, which processors can read and write at the same time. The tag of an IPv4 address is the
-// address; that of IPv6 is of its hash, so that the slot's owner has to be looked at, too. A place that is not free is given to who
-// comes later.
+// found has the slots of addresses that were looked up. Hosts of a network have addresses close to each other: so eight addresses that
+// follow each other share a cache line. The hash of their other bits selects the line; an address may also be in one of its neighbours.
+//
+// An entry is one word, which processors can read and write at the same time. It has a tag in the upper half, and 1 + a slot in the lower
+// one; 0 is free. The tag of an IPv4 address is the address. That of an IPv6 address is a part of its hash, so the slot's owner has to be
+// compared, too. If no entry is free, the new address replaces an older one.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -74,15 +75,15 @@ struct {
 	__uint(max_entries, 1);
 } found SEC(".maps");
 
-volatile const __u64 line_shift; // of a hash, for the number of a line
-volatile const __u32 two_stores; // processors of 32 bits write a word in two
+volatile const __u64 line_shift; // hash >> line_shift is the number of a line
+volatile const __u32 two_stores; // the processor has 32 bits, and writes an entry in two stores
 
 enum line {
-	LINE_BITS = 3,     // logarithm of the places in a line
-	NEIGHBOUR_BITS = 2 // logarithm of the lines that are looked at
+	LINE_BITS = 3,     // log2 of the entries in a line
+	NEIGHBOUR_BITS = 2 // log2 of the lines that a search reads
 };
 
-// word4 and word6 give the word of an address, but for the slot. The lower half tells versions of IP apart.
+// word4 and word6 return the entry of an address, without the slot. A bit of the lower half tells IPv6 from IPv4.
 
 static __always_inline __u64 word4(__u64 address)
 {
@@ -94,13 +95,14 @@ static __always_inline __u64 word6(__u64 hash)
 	return hash << 24 >> 32 << 32 | 1U << 31;
 }
 
-// place_in gives the place in found of an address, where hash is that of all of it but the last three bits.
+// place_in returns the index in found of an address. hash is that of the address without its last three bits.
 static __always_inline __u64 place_in(__u64 hash, __u64 low)
 {
 	return hash >> line_shift << LINE_BITS | (low & ((1 << LINE_BITS) - 1));
 }
 
-// find_slot gives the slot of an address, or HASHED.
+// find_slot returns the slot of an address, or HASHED if found does not have it. An entry ^ word is 1 + a slot only if the tag and the
+// version of IP are the same.
 static __always_inline __u64 find_slot(__u64 place, __u64 word)
 {
 	__u64 key, *at, slot;
@@ -110,7 +112,7 @@ static __always_inline __u64 find_slot(__u64 place, __u64 word)
 		key = KEY(place ^ i << LINE_BITS);
 		at = bpf_map_lookup_elem(&found, &key);
 		if (!at)
-			break; // not so: no place is beyond the map
+			break; // never: the index is within the map
 		slot = (*at ^ word) - 1;
 		if (slot < slots) // not if anything else differs, and not of a free place
 			return slot;
@@ -118,7 +120,7 @@ static __always_inline __u64 find_slot(__u64 place, __u64 word)
 	return HASHED;
 }
 
-// keep_slot has find_slot find a slot from now on.
+// keep_slot enters a slot into found, unless the slots are CLOSED.
 static __always_inline void keep_slot(__u64 place, __u64 word, __u64 slot)
 {
 	__u64 key = KEY(place), *next, *at;
@@ -146,9 +148,9 @@ static __always_inline int owns(__u64 slot, __u64 high, __u64 low, __u64 version
 	return o && o->low == low && o->high == high && o->version == version;
 }
 
-// known says of places that hashes of addresses lead to whether an address with a slot has one of them. While slots are full it
-// spares most others, as the spoofed sources of a flood, a search in a map that does not fit in the cache. A place is a byte, which
-// processors can set at the same time; they come by eights, as that is the least that an array has for a value.
+// known has a byte for each hash of an address: 1 if an address with that hash has a slot. While the slots are FULL, most addresses without
+// a slot need no search in a map that does not fit into the cache. Such are the spoofed sources of a flood. Processors can set bytes at the
+// same time. A value has eight of them: an array has no smaller values.
 struct places {
 	__u8 of[8];
 };
@@ -161,16 +163,16 @@ struct {
 	__uint(max_entries, 1);
 } known SEC(".maps");
 
-volatile const __u64 known_shift; // of a hash, for a place
+volatile const __u64 known_shift; // hash >> known_shift is the number of a byte
 
-// is_known and make_known do without a pointer into a value: without CAP_PERFMON, verifiers are strict about what is added to one.
+// is_known and make_known use no pointer into a value: without CAP_PERFMON, verifiers are strict about what is added to a pointer.
 
 static __always_inline int is_known(__u64 place)
 {
 	__u64 key = KEY(place / 8), *places = bpf_map_lookup_elem(&known, &key);
 
 	if (!places)
-		return 1; // not so: no place is beyond the map
+		return 1; // never: the index is within the map
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 	return *places >> place % 8 * 8 & 1;
 #else
@@ -191,13 +193,14 @@ static __always_inline void make_known(__u64 place)
 			places->of[i] = 1;
 }
 
-// is_refused tells that an address has no slot, and gets none.
+// is_refused tells whether an address certainly has no slot, and gets none.
 static __always_inline int is_refused(__u64 high, __u64 low)
 {
 	return full == FULL && !is_known(hash_of(high, low) >> known_shift);
 }
 
-// quick_slot4 and quick_slot6 give the slot of an address that shares, OTHER, or HASHED if they have not found out.
+// quick_slot4 and quick_slot6 return the shared slot of an address, or OTHER if it has none and gets none. They return HASHED if only the
+// kernel's map knows.
 
 static __always_inline __u64 quick_slot4(__u64 address)
 {
@@ -217,7 +220,8 @@ static __always_inline __u64 quick_slot6(const struct address6 *a)
 	return slot == HASHED && is_refused(a->high, a->low) ? OTHER : slot;
 }
 
-// add_owner gives a slot to an address that has none, if there is one.
+// add_owner gives a free slot to an address that had none, and returns it. It returns OTHER if no slot is free. If another processor has
+// just given the address a slot, it returns that.
 static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 {
 	struct address6 key6 = {high, low};
@@ -227,7 +231,7 @@ static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	int refused = bpf_map_pop_elem(&free_slots, &slot); // before Linux 6.4 only these bits of it are set
 
 	if (refused) {
-		if (refused == -ENOENT) // not if it was busy
+		if (refused == -ENOENT) // another error says that it was busy
 			full = FULL;
 		return OTHER;
 	}
@@ -235,7 +239,7 @@ static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	key = KEY(slot - first_shared);
 	o = bpf_map_lookup_elem(&owners, &key);
 	if (!o)
-		return OTHER; // not so: there is one for each
+		return OTHER; // never: each slot has an entry
 	o->high = high;
 	o->low = low;
 	barrier();
@@ -247,15 +251,15 @@ static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	if (!refused)
 		return slot;
 
-	// Another processor was quicker, or the map is busy.
+	// Another processor was faster, or the map is busy.
 	o->version = 0;
 	bpf_map_push_elem(&free_slots, &slot, 0);
 	owned = version == 4 ? bpf_map_lookup_elem(&slots4, &key4) : bpf_map_lookup_elem(&slots6, &key6);
 	return owned ? *owned : OTHER;
 }
 
-// shared_slot4 and shared_slot6 give the slot of an address that shares, or OTHER. A new one of IPv6 is kept once it is looked up, as then
-// whoever finds it sees its owner, too.
+// shared_slot4 and shared_slot6 return the shared slot of an address, or OTHER. An address that has none may get one. The new slot of an
+// IPv6 address goes into found only at its next search: whoever finds it there then sees its owner, too.
 
 static __always_inline __u64 shared_slot4(__u64 address)
 {

@@ -1,8 +1,8 @@
-// Which addresses count. Subnets come as sorted ranges that do not overlap. Up to FEW of them are constants, which the
-// verifier turns into code; more are a search tree in a map.
+// Which addresses count. Subnets come as sorted ranges that do not overlap. Up to FEW ranges are constants, which the verifier turns into
+// code. More of them are a search tree in a map.
 
-// KEY is a map's key of 32 bits in a variable of 64: without CAP_PERFMON, older verifiers let what they take for a saved register
-// be overwritten only as a whole.
+// KEY puts a map's 32-bit key into a 64-bit variable. Without CAP_PERFMON, older verifiers take some stack memory for a saved register, and
+// allow it to be overwritten only as a whole.
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define KEY(n) ((__u64)(n))
 #else
@@ -10,21 +10,21 @@
 #endif
 
 enum range_limit {
-	FEW = 2,    // ranges are constants
-	STEPS = 17, // lead down a balanced tree of 65,536 ranges, which is more subnets than a command line has room for
+	FEW = 2,    // up to so many ranges are constants
+	STEPS = 17, // steps of a search: they reach 131,071 ranges of a balanced tree, and a command line has no room for so many subnets
 };
 
-// What there is instead of the index or slot of an address.
+// Values in place of the index or slot of an address.
 enum no_slot {
-	OTHER = 0xfffffffd, // all slots are taken: it counts with all others that have none
-	HASHED,             // it is in a range that is not indexed: its slot has to be looked up
-	NOWHERE,            // it is in no range
+	OTHER = 0xfffffffd, // all slots are taken: the address counts together with all others without a slot
+	HASHED,             // the address is in a range without indexes: its slot has to be looked up
+	NOWHERE,            // the address is in no range
 };
 
-__u64 zero; // which no verifier knows
+__u64 zero; // is always 0, but no verifier knows that
 
-// opaque gives a number of which a verifier knows nothing any more: what follows is then looked at once, and not with each value that it
-// may have. Old ones look at all code, whatever the constants are.
+// opaque returns n, and hides from the verifier which values n may have. The verifier then checks the code that follows once, and not again
+// for each of these values. Old verifiers check all code, even what constants rule out.
 static __always_inline __u64 opaque(__u64 n)
 {
 	return n + *(volatile __u64 *)&zero;
@@ -45,7 +45,7 @@ struct range6 {
 };
 
 struct few4 {
-	__u32 count; // of ranges, in the map if they are more than FEW
+	__u32 count; // of ranges; if there are more than FEW, they are in the map
 	struct range4 ranges[FEW];
 };
 
@@ -57,9 +57,9 @@ struct few6 {
 volatile const struct few4 monitored4, excluded4;
 volatile const struct few6 monitored6, excluded6;
 
-// node is what ranges have in a tree: where to go on for addresses before the range, and behind its first one. The root of count nodes
-// is the one at count / 2; who goes on at a place that the map does not have is at the end. As a verifier does not know what a map
-// has, it looks at a step once, and not with every way to get there.
+// node links a range in a tree: a search goes on at before for addresses before the range, and at behind for those behind its first
+// address. In a tree of count nodes, the root is at count / 2. An index that the map does not have ends the search. As the verifier does
+// not know what a map has, it checks a step once, and not for every way that leads there.
 struct node {
 	__u32 before, behind;
 };
@@ -91,6 +91,8 @@ struct tree6 {
 struct tree4 more_monitored4 SEC(".maps"), more_excluded4 SEC(".maps");
 struct tree6 more_monitored6 SEC(".maps"), more_excluded6 SEC(".maps");
 
+// index4 returns the index of an address if it is in a range, else NOWHERE. It returns HASHED if the range has no indexes. The distance is
+// unsigned: that of an address before the range is larger than any extent.
 static __always_inline __u64 index4(__u64 first, __u64 extent, __u64 index, __u64 address)
 {
 	__u64 distance = address - first;
@@ -123,7 +125,7 @@ static __always_inline __u64 search4(struct tree4 *tree, __u32 count, __u64 addr
 	return found;
 }
 
-// find4 gives the index of an address, HASHED or NOWHERE.
+// find4 returns the index of an address, HASHED or NOWHERE.
 static __always_inline __u64 find4(const volatile struct few4 *few, struct tree4 *more, __u64 address)
 {
 	__u64 found;

@@ -1,5 +1,6 @@
-// What was counted. All of it only grows, and every processor that was there at the start has its own: no atomic operation, no line of
-// a cache that two of them write. Those that come later, as far as the kernel allows for any, share one more row, by atomic operations.
+// What was counted. Totals only grow. Every processor that was online at the start has a row of its own: it needs no atomic operation, and
+// no two processors write the same cache line. If the kernel allows for more processors, those that come later share one more row, and add
+// to it by atomic operations.
 
 struct size {
 	__u64 bytes, packets;
@@ -7,14 +8,14 @@ struct size {
 
 enum direction { RECEIVE, TRANSMIT, DIRECTIONS };
 
-volatile const __u32 rows; // of processors: those with a lower number have one each
+volatile const __u32 rows; // processors with a lower number have a row each
 
-// Numbers have 64 bits here even where 32 are enough, as the instructions that old kernels verify best have no others.
+// Numbers have 64 bits even where 32 are enough: the instructions that old kernels verify best have only those.
 
 // processor is bpf_get_smp_processor_id.
 static __u64 (*processor)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 
-// row_here gives the row of the processor that this runs on: rows is the shared one.
+// row_here returns the row of the processor that this runs on. The shared row has the number rows.
 static __always_inline __u64 row_here(void)
 {
 	__u64 cpu = processor();
@@ -33,8 +34,8 @@ static __always_inline void add(struct size *s, __u64 row, __u64 bytes, __u64 pa
 	}
 }
 
-// sums has what a row counts besides single addresses, SUMS for each interface, which are two lines of a cache: one for
-// each outcome, then one for each direction of the addresses that found no slot.
+// sums has what a row counts apart from single addresses: SUMS sizes for each interface, which fill two cache lines. There is one for each
+// outcome, then one for each direction of the addresses that found no slot.
 enum sum { SUM_OTHER = OUTCOMES, SUMS = 8 };
 
 struct {
@@ -45,7 +46,7 @@ struct {
 	__uint(max_entries, 1);
 } sums SEC(".maps");
 
-// interface_slots has the place in sums of an interface, by its index, if there may be more than one.
+// interface_slots has the number of an interface in sums, by its index, if there may be more than one interface.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
@@ -55,7 +56,7 @@ struct {
 
 volatile const __u32 interfaces;
 
-// interface_of gives the place in sums of a packet's interface.
+// interface_of returns the number of a packet's interface in sums.
 static __always_inline __u64 interface_of(struct __sk_buff *skb)
 {
 	__u64 key, of = 0;
@@ -80,7 +81,7 @@ static __always_inline void add_sum(__u64 row, __u64 interface, __u64 sum, __u64
 		add(s, row, bytes, packets);
 }
 
-// half is the low or the high half of a size.
+// half has the low or the high halves of a size.
 struct half {
 	__u32 bytes, packets;
 };
@@ -93,11 +94,11 @@ struct halves {
 	__uint(max_entries, 1);
 };
 
-// low and high have what addresses moved: for each row, for each direction, a slot for each address. With many
-// addresses it is their place in the cache that counts: a packet needs 8 bytes, and the high half once in 4 GiB.
+// low and high have what addresses moved: by row, then by direction, then by slot. Halves save cache, which matters most with many
+// addresses: a packet needs the 8 bytes of low, and those of high only once in 4 GiB.
 struct halves low SEC(".maps"), high SEC(".maps");
 
-// shared_row has that of the processors that share a row: whole sizes, as there is no atomic operation on two halves.
+// shared_row is the row that processors share. It has whole sizes, as no atomic operation adds to two halves.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -106,11 +107,11 @@ struct {
 	__uint(max_entries, 1);
 } shared_row SEC(".maps");
 
-// An address of an indexed range has the slot of its index. All others share the slots from first_shared on. Behind these are those
-// of series, if totals are kept apart by labels.
+// An address in an indexed range has the slot of its index. All other addresses share the slots from first_shared on. The slots of series
+// follow, if totals are kept by labels.
 volatile const __u32 slots, first_shared;
 
-// add_slot adds to what the address of a slot moved, or to what all moved together that have none.
+// add_slot adds to what the address of a slot moved. For OTHER, it adds to the sum of all addresses without a slot.
 static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enum direction d, __u64 bytes, __u64 packets)
 {
 	struct half *l, *h;
@@ -131,7 +132,7 @@ static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enu
 	key = KEY((row * DIRECTIONS + d) * slots + slot);
 	l = bpf_map_lookup_elem(&low, &key);
 	if (!l)
-		return; // not so: no slot is beyond the map
+		return; // never: the slot is within the map
 	bytes += l->bytes;
 	packets += l->packets;
 	l->bytes = bytes;
@@ -145,12 +146,12 @@ static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enu
 	}
 }
 
-// ends has the slots of a packet's source and destination, or what there is instead.
+// ends has the slots of a packet's source and destination, or values of no_slot.
 struct ends {
 	__u64 from, to;
 };
 
-// add_ends adds to what those addresses of a packet have moved that are monitored.
+// add_ends adds a packet to the totals of those of its addresses that are monitored.
 static __always_inline enum outcome add_ends(__u64 row, __u64 interface, const struct ends *e, __u64 bytes, __u64 packets)
 {
 	if (e->from != NOWHERE)
