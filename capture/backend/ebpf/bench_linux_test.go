@@ -15,8 +15,8 @@ import (
 	"promflow/capture/subnets"
 )
 
-// BenchmarkCount has the kernel count one frame again and again, without a network: ns/packet is beyond what an empty program
-// takes, which is mostly BPF_PROG_TEST_RUN's own. All of a frame and of its addresses' counters is in the cache.
+// BenchmarkCount has the kernel count one frame again and again, without a network. ns/packet leaves out the time of an empty program,
+// which is mostly that of BPF_PROG_TEST_RUN. The frame and the counters of its addresses are all in the cache.
 func BenchmarkCount(b *testing.B) {
 	capturetest.NeedRoot(b)
 	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
@@ -62,8 +62,7 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
-// BenchmarkRead brings a table up to date with 65,536 addresses, all of which have moved something since the last time, as a
-// scrape does.
+// BenchmarkRead updates a table as a scrape does, with 65,536 addresses. All of them have moved something since the last read.
 func BenchmarkRead(b *testing.B) {
 	capturetest.NeedRoot(b)
 	const count = 1 << 16
@@ -87,7 +86,7 @@ func BenchmarkRead(b *testing.B) {
 			r.read()
 			for b.Loop() {
 				b.StopTimer()
-				clear(r.reader.slots)
+				clear(r.last)
 				b.StartTimer()
 				r.read()
 			}

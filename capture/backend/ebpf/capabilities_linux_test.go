@@ -14,7 +14,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// many is more subnets than the program has inline.
+// many is more subnets than the program has as constants.
 var many = func() string {
 	var list []string
 	for i := range 100 {
@@ -23,12 +23,13 @@ var many = func() string {
 	return strings.Join(list, ",")
 }()
 
-// TestLoadsWithTheCapabilitiesItNames loads the program in every form. Without CAP_PERFMON the verifier follows what a
-// processor may speculate about, too, and refuses some of what it accepts from root.
+// TestLoadsWithTheCapabilitiesItNames loads the program in every form. Without CAP_PERFMON the verifier also follows what a processor may
+// execute speculatively, and refuses some programs that it accepts from root.
 func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 	capturetest.NeedRoot(t)
 	list := []string{"", "10.0.0.0/16", "0.0.0.0/0,::/0", "10.0.0.0/24,10.0.2.0/24,fd00::/64,fd01::/64",
-		"10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,fd00::/64,fd02::/64,fd04::/64,fd06::/64,fd08::/64", "127.0.0.2," + many, "255.255.255.250/32"}
+		"10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,fd00::/64,fd02::/64,fd04::/64,fd06::/64,fd08::/64",
+		"127.0.0.2," + many, "255.255.255.250/32"}
 	type form struct {
 		monitored, excluded string
 		labels              bool
@@ -60,7 +61,7 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 	errs := make(chan error)
 	forms := make(chan form)
 	go func() {
-		// Capabilities are the thread's own (capabilities(7)): it ends with this goroutine.
+		// Each thread has its own capabilities (capabilities(7)). This thread ends with the goroutine, as it is never unlocked.
 		runtime.LockOSThread()
 		only := [2]unix.CapUserData{}
 		for _, c := range []int{unix.CAP_NET_RAW, unix.CAP_BPF} {

@@ -27,7 +27,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// maxRun is how long a frame may be that BPF_PROG_TEST_RUN takes: somewhat less than a page.
+// maxRun is the length of the longest frame that BPF_PROG_TEST_RUN takes: somewhat less than a page.
 const maxRun = 3500
 
 // kernel runs the program on single frames, without an interface.
@@ -38,8 +38,8 @@ type kernel struct {
 	ethernet, network   *runner
 }
 
-// newKernel loads both programs. What is given to BPF_PROG_TEST_RUN begins with an Ethernet header in any case: a classifier
-// sees it, as a raw packet socket's filter does, and a socket filter does not, like that of a cooked socket.
+// newKernel loads both programs. Each frame for BPF_PROG_TEST_RUN begins with an Ethernet header. A classifier sees that header, as the
+// filter of a raw packet socket does. A socket filter does not see it, like the filter of a cooked socket.
 func newKernel(t testing.TB, monitored, excluded subnets.Set) *kernel {
 	return newGroupedKernel(t, monitored, excluded, nil)
 }
@@ -52,16 +52,16 @@ func newGroupedKernel(t testing.TB, monitored, excluded subnets.Set, g *labels.G
 	return k
 }
 
-// runner is a program that was loaded as one of another type, so that it can be run by itself.
+// runner is a program that was loaded so that BPF_PROG_TEST_RUN can run it, perhaps as one of another type.
 type runner struct {
 	*program
 	*reader
 	filter  *ebpf.Program
 	before  [frame.Outcomes]capture.OutcomeSize
-	counted int // frames since slots were taken back
+	counted int // frames with monitored addresses since slots were taken back
 }
 
-// newRunner loads the program for c. The test's end closes it.
+// newRunner loads the program for c, and closes it when the test ends.
 func newRunner(t testing.TB, kind ebpf.ProgramType, c capture.Config) *runner {
 	t.Helper()
 	cpus, err := processors()
@@ -96,7 +96,7 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 	return r
 }
 
-// take reads what was counted since it was last taken into a table that has nothing yet.
+// take reads what was counted since the last take, into an empty table.
 func (r *runner) take(t testing.TB, table *capture.Table) result {
 	t.Helper()
 	r.counter = capture.NewCounter(table, subnets.Set{}, subnets.Set{})
@@ -108,15 +108,15 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 		got.outcomes[o].Bytes -= r.before[o].Bytes
 	}
 	r.before = now
-	// Before there is no slot for the two addresses of a frame. Only a program that has given slots away can be full of them.
+	// Evict all before there is no slot for the two addresses of a frame. Only a program that has given slots away can be full.
 	if len(got.totals) > 0 {
 		r.counted++
 	}
 	if 2*(r.counted+1) > tableSize {
 		r.counted = 0
 		var err error
-		for _, of := range r.pools() {
-			err = errors.Join(err, of.state.Set(countSlotsStateFULL))
+		for _, each := range r.pools() {
+			err = errors.Join(err, each.state.Set(countSlotsStateFULL))
 		}
 		if err := errors.Join(err, r.evict(0)); err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func (r result) String() string {
 	return fmt.Sprintf("%v, series %v, outcomes %v", r.totals, r.series, r.outcomes)
 }
 
-// seriesOf gives what a table has by address and labels.
+// seriesOf returns the totals of a table by address and labels.
 func seriesOf(table *capture.Table) map[string]capture.Totals {
 	all, s := map[string]capture.Totals{}, table.Snapshot()
 	for at, series := range s.Series() {
@@ -168,7 +168,7 @@ func totalsOf(table *capture.Table) map[netip.Addr]capture.Totals {
 	return totals
 }
 
-// skBuff is struct __sk_buff of linux/bpf.h, as far as its end and what can be set of it.
+// skBuff is struct __sk_buff of linux/bpf.h, with names for the fields that tests set.
 type skBuff struct {
 	_       [41]uint32
 	GSOSegs uint32
@@ -177,7 +177,7 @@ type skBuff struct {
 	_       [3]uint32
 }
 
-// run has the kernel count a frame as merged from packets of size bytes of payload, 0 if it is one packet.
+// run has the kernel count a frame that was merged from packets with size bytes of payload each. size is 0 if the frame is one packet.
 func (k *kernel) run(f *frame.Frame, size, segments int) result {
 	k.t.Helper()
 	p, data := k.ethernet, f.Data
@@ -192,7 +192,7 @@ func (k *kernel) run(f *frame.Frame, size, segments int) result {
 	return p.take(k.t, k.table())
 }
 
-// want is what package frame makes of the same frame.
+// want counts the same frame with package frame.
 func (k *kernel) want(f *frame.Frame) result {
 	table := k.table()
 	counter := capture.NewCounter(table, k.monitored, k.excluded)
@@ -204,7 +204,7 @@ func (k *kernel) want(f *frame.Frame) result {
 	return result{totals: totalsOf(table), series: seriesOf(table), outcomes: counter.Outcomes()}
 }
 
-// compare runs the program on a frame, all of which was captured, and compares with package frame.
+// compare runs the program on a frame that was captured as a whole, and compares the result with that of package frame.
 func (k *kernel) compare(name string, f frame.Frame) {
 	k.t.Helper()
 	f.Wire = len(f.Data)
@@ -213,8 +213,8 @@ func (k *kernel) compare(name string, f frame.Frame) {
 	}
 }
 
-// runnable tells whether BPF_PROG_TEST_RUN takes a frame, which has to begin with an Ethernet header, or gets one here, and may
-// not end inside an IP header right behind it.
+// runnable tells whether BPF_PROG_TEST_RUN takes a frame. The frame must begin with an Ethernet header, or run must be able to add one. It
+// must not end inside an IP header right behind the Ethernet header.
 func runnable(f *frame.Frame) bool {
 	etherType, network := f.EtherType, f.Data
 	switch {
@@ -228,7 +228,7 @@ func runnable(f *frame.Frame) bool {
 	return len(network) >= max(header[etherType], 1) && len(network) <= maxRun
 }
 
-// networkLayer turns a frame of a link layer that no interface has into one without link header, where that is easy.
+// networkLayer removes the link header of a frame if no interface has that link layer, where that is easy.
 func networkLayer(f frame.Frame) frame.Frame {
 	at := 0
 	switch f.Link {
@@ -261,7 +261,8 @@ func allLabels() *labels.Grouping {
 	if err != nil {
 		panic(err)
 	}
-	return labels.New(set, everything, subnets.Of(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64")), labels.HostBits{})
+	peers := subnets.Of(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64"))
+	return labels.New(set, everything, peers, labels.HostBits{})
 }
 
 func TestProgramAgreesOnCraftedFrames(t *testing.T) {
@@ -271,7 +272,7 @@ func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 		step   int // between lengths that frames are cut to
 	}{
 		{"addresses", nil, 1},
-		{"all labels", allLabels(), 3}, // each takes longer, and what they share is tried above
+		{"all labels", allLabels(), 3}, // each frame takes longer, and the code that both share was tested with addresses
 	} {
 		if testing.Short() {
 			c.step *= 3
@@ -286,13 +287,13 @@ func agreesOnCraftedFrames(t *testing.T, k *kernel, step int) {
 	var compared int
 	compare := func(name string, f frame.Frame) {
 		f = networkLayer(f)
-		f.Tagged, f.Tag = false, 0 // which BPF_PROG_TEST_RUN cannot have
+		f.Tagged, f.Tag = false, 0 // BPF_PROG_TEST_RUN cannot set a tag that the kernel has removed
 		if !runnable(&f) {
 			return
 		}
 		compared++
 		k.compare(name, f)
-		// Headers that end early are headers, too.
+		// Frames may end inside any header.
 		for n := len(f.Data) - 1; n > 14 && n > len(f.Data)-150; n -= step {
 			cut := f
 			if cut.Data, cut.Segments = f.Data[:n], (frame.Segments{}); runnable(&cut) {
@@ -312,7 +313,7 @@ func agreesOnCraftedFrames(t *testing.T, k *kernel, step int) {
 }
 
 func TestProgramAgreesOnRandomSubnets(t *testing.T) {
-	// Addresses are close to each other, so that they meet the ends of ranges; the kernel has few, or has to search.
+	// Addresses are close to each other, so that many are at the ends of ranges. Some sets have few ranges, others need a search tree.
 	random := rand.New(rand.NewPCG(1, 2))
 	address := func(v6 bool) netip.Addr {
 		b := [16]byte{}
@@ -336,7 +337,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 		return subnets.Of(prefixes...)
 	}
 	counts := []int{0, 1, 2, 4, 5, 9, 40, 200}
-	if testing.Short() { // for an emulated processor, which takes a second for each program
+	if testing.Short() { // for an emulated processor, which takes a second to load each program
 		counts = []int{1, 4, 5, 200}
 	}
 	for _, count := range counts {
@@ -357,7 +358,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 	}
 }
 
-// TestProgramAgreesOnCaptureFiles compares every frame of the files in the folder that PROMFLOW_TEST_CAPTURES names.
+// TestProgramAgreesOnCaptureFiles compares every frame of the capture files in the folder PROMFLOW_TEST_CAPTURES.
 func TestProgramAgreesOnCaptureFiles(t *testing.T) {
 	dir := os.Getenv("PROMFLOW_TEST_CAPTURES")
 	if dir == "" {
@@ -397,13 +398,13 @@ func TestProgramAgreesOnCaptureFiles(t *testing.T) {
 	}
 }
 
-// readFrames reads a capture file. Where gopacket does not read on, the error says so.
+// readFrames reads a capture file. If gopacket stops early, the error says why.
 func readFrames(file []byte) (frames []frame.Frame, err error) {
 	if frames := readPcap(file); frames != nil {
 		return frames, nil
 	}
 	defer func() {
-		if r := recover(); r != nil { // gopacket divides by what the file says
+		if r := recover(); r != nil { // gopacket may divide by a number of the file that is 0
 			err = fmt.Errorf("gopacket: %v", r)
 		}
 	}()
@@ -425,7 +426,7 @@ func readFrames(file []byte) (frames []frame.Frame, err error) {
 	return frames, err
 }
 
-// readPcap reads a pcap file with whatever it says of lengths, of which gopacket believes little; nil if it is none.
+// readPcap reads a pcap file, and accepts lengths that gopacket refuses. It returns nil if the file is no pcap file.
 func readPcap(file []byte) (frames []frame.Frame) {
 	const header, record = 24, 16
 	if len(file) < header {
@@ -468,7 +469,7 @@ func TestProgramAgreesOnMergedFrames(t *testing.T) {
 				packet := s.Merged(t, payload)
 				f := frame.Frame{Link: frame.LinkRaw, Data: packet, Segments: frame.Segments{Size: size, UDP: s.UDP, Transport: s.Transport}}
 				compare(fmt.Sprintf("%s, %d bytes by %d", s.Name, payload, size), f)
-				// As of BIG TCP.
+				// A length of 0, as BIG TCP has.
 				at := 2
 				if s.V6 {
 					at = 4
@@ -483,7 +484,7 @@ func TestProgramAgreesOnMergedFrames(t *testing.T) {
 	}
 }
 
-// FuzzProgram compares the program with package frame, and holds what it makes of merged frames to their bounds.
+// FuzzProgram compares the program with package frame. For merged frames, it checks the bounds of the result.
 func FuzzProgram(f *testing.F) {
 	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
 		if in := networkLayer(c.In); runnable(&in) {
@@ -506,7 +507,7 @@ func FuzzProgram(f *testing.F) {
 		if size == 0 {
 			return
 		}
-		// Every packet has at least a byte of the payload, and at most all of the headers.
+		// Each packet has at least a byte of the payload, and at most all headers of the frame.
 		whole, merged := k.run(&in, 0, 0), k.run(&in, int(size), 3)
 		if merged.outcomes[frame.Malformed].Packets == 1 {
 			return

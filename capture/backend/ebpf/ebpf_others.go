@@ -2,14 +2,6 @@
 
 package ebpf
 
-import (
-	"errors"
-	"fmt"
-	"runtime"
+import "promflow/capture"
 
-	"promflow/capture"
-)
-
-func open(capture.Config, int) (capture.Capture, error) {
-	return nil, fmt.Errorf("eBPF socket filters are Linux', this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
-}
+var open = capture.Unsupported("eBPF socket filters need Linux")

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// States of a pool's slots, see slots.h.
+// States of a pool, see slots.h.
 const (
 	slotsOpen   = countSlotsStateOPEN
 	slotsClosed = countSlotsStateCLOSED
@@ -19,51 +19,57 @@ const (
 
 // pool is the slots that addresses share, or those of series.
 type pool struct {
-	first, end int             // the slots
+	first, end int             // slots from first on, before end
 	state      *ebpf.Variable  // a countSlotsState
-	was        countSlotsState // when evict last looked at it
-	free       *ebpf.Map       // the slots that nobody has
-	look       time.Duration   // since the reader began: none has expired before
+	lastState  countSlotsState // when evict last looked at it
+	free       *ebpf.Map       // the slots without an owner
+	nextLook   time.Duration   // since the reader began: evict does not look for expired slots before this time
 }
 
-// pools gives those that have slots.
-func (p *program) pools() (all []*pool) {
-	for _, of := range []*pool{&p.shared, &p.series} {
-		if of.first < of.end {
-			all = append(all, of)
+// pools returns the pools that have slots.
+func (p *program) pools() (nonEmpty []*pool) {
+	for _, each := range []*pool{&p.shared, &p.series} {
+		if each.first < each.end {
+			nonEmpty = append(nonEmpty, each)
 		}
 	}
-	return all
+	return nonEmpty
 }
 
 // evict takes back the slots of addresses that were idle for expireAfter, if some address found no free slot, and likewise the slots of
 // series. Call it right after a read, and not concurrently with one.
 //
-// It loses no packet. While a pool is full, no program gives a slot away or inserts into the pool's map. While it is closed, programs also
-// keep nothing that they find. So evict closes the pools and waits for the programs that have not seen that. It deletes what has expired
-// from the maps, waits for the programs that still found it there, and has programs forget what their caches have. Then nobody counts in
-// these slots any more. It reads the last counts and frees the slots. If a step fails, the next call does all of this again.
+// It loses no packet. While a pool is full, no program gives a slot away or inserts into the pool's map. While the pool of addresses is
+// closed, programs also put nothing into found. Their own caches (flows, series) go on: what these keep is of the current generation. So
+// evict takes these steps:
 //
-// The series of an address go with it. So the pool of series is closed, too, when addresses are evicted. Labels that are new meanwhile
+//  1. It closes the pools, and waits for programs that have not seen that.
+//  2. It deletes what has expired from the maps and from found, and waits for programs that found it before.
+//  3. It begins the next generation, and waits for programs that used the last one. Then no program counts in these slots any more.
+//  4. It reads the last counts, frees the slots and opens the pools.
+//
+// If a step fails, the next call does all of this again, for slots that are still idle then.
+//
+// The series of an address are evicted with it. So evict also closes the pool of series when it evicts addresses. Meanwhile, new series
 // count in the slot of their address.
 func (r *reader) evict(expireAfter time.Duration) error {
 	p, now := r.program, time.Since(r.began)
 	var expired []int
 	var closing []*pool
-	for _, of := range p.pools() {
-		if err := of.state.Get(&of.was); err != nil {
+	for _, each := range p.pools() {
+		if err := each.state.Get(&each.lastState); err != nil {
 			return err
 		}
 		var idle []int
-		if of.was != slotsOpen && now >= of.look {
+		if each.lastState != slotsOpen && now >= each.nextLook {
 			var next time.Duration
-			if idle, next = r.expired(now, expireAfter, of); len(idle) == 0 {
-				of.look = next
+			if idle, next = r.expired(now, expireAfter, each); len(idle) == 0 {
+				each.nextLook = next
 			}
 		}
 		expired = append(expired, idle...)
-		if len(idle) > 0 || of == &p.series && len(expired) > 0 {
-			closing = append(closing, of)
+		if len(idle) > 0 || each == &p.series && len(expired) > 0 {
+			closing = append(closing, each)
 		}
 	}
 	if len(expired) == 0 {
@@ -72,42 +78,42 @@ func (r *reader) evict(expireAfter time.Duration) error {
 	return r.takeBack(expired, closing, now)
 }
 
-// takeBack frees the slots of pools that have expired.
-func (r *reader) takeBack(expired []int, of []*pool, now time.Duration) error {
+// takeBack frees expired slots, and closes their pools meanwhile.
+func (r *reader) takeBack(expired []int, pools []*pool, now time.Duration) error {
 	p := r.program
-	if _, err := closePools(of); err != nil {
+	if _, err := closePools(pools); err != nil {
 		return err
 	}
 	for again := true; again; {
 		err := awaitPrograms()
 		if err != nil {
-			// Nothing was deleted: what is idle now may not be so at the next call.
-			for _, each := range of {
-				err = errors.Join(err, each.state.Set(each.was))
+			// This call has deleted nothing. The slots may not be idle any more at the next call, so pools do not stay closed until then.
+			for _, each := range pools {
+				err = errors.Join(err, each.state.Set(each.lastState))
 			}
 			return err
 		}
-		// A program that was held up may have set the state to full since.
-		if again, err = closePools(of); err != nil {
+		// A program that was delayed may have set the state to full since.
+		if again, err = closePools(pools); err != nil {
 			return err
 		}
 	}
-	ofAddresses := of[0] == &p.shared
+	ofAddresses := pools[0] == &p.shared
 	if ofAddresses {
 		expired = p.withSeries(expired)
 	}
-	if err := p.forget(expired); err != nil {
-		return fmt.Errorf("taking idle addresses out of the kernel's map: %w", err)
+	if err := p.deleteKeys(expired); err != nil {
+		return fmt.Errorf("deleting idle addresses from the kernel's maps: %w", err)
 	}
 	if ofAddresses {
 		for i := range p.found {
-			atomic.StoreUint64(&p.found[i], 0) // programs read whole words
+			atomic.StoreUint64(&p.found[i], 0) // programs read whole words meanwhile
 		}
 	}
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
-	// Programs find them in no map any more, but in their caches.
+	// No map has these slots any more, but caches of programs do.
 	if err := errors.Join(p.nextGeneration(), awaitPrograms()); err != nil {
 		return err
 	}
@@ -117,35 +123,35 @@ func (r *reader) takeBack(expired []int, of []*pool, now time.Duration) error {
 	}
 	r.counter.Unlock()
 	for _, i := range slices.Backward(expired) { // series before their addresses
-		if err := p.giveBack(i); err != nil {
-			return fmt.Errorf("giving back slots of idle addresses: %w", err)
+		if err := p.freeSlot(i); err != nil {
+			return fmt.Errorf("freeing slots of idle addresses: %w", err)
 		}
-		r.slots[i].seen = 0
+		r.last[i].seen = 0
 	}
 	if ofAddresses {
-		p.learn()
+		p.rebuildKnown()
 	}
 	var err error
-	for _, each := range of {
+	for _, each := range pools {
 		err = errors.Join(err, each.state.Set(slotsOpen))
 	}
 	return err
 }
 
-// closePools closes pools, and tells whether one was not closed.
-func closePools(pools []*pool) (closed bool, err error) {
-	for _, of := range pools {
+// closePools closes pools, and tells whether any of them was not closed before.
+func closePools(pools []*pool) (changed bool, err error) {
+	for _, each := range pools {
 		var state countSlotsState
-		err = errors.Join(err, of.state.Get(&state))
+		err = errors.Join(err, each.state.Get(&state))
 		if state != slotsClosed {
-			err = errors.Join(err, of.state.Set(slotsClosed))
-			closed = true
+			err = errors.Join(err, each.state.Set(slotsClosed))
+			changed = true
 		}
 	}
-	return closed, err
+	return changed, err
 }
 
-// withSeries adds to slots of addresses, and of series, those of the addresses' other series.
+// withSeries adds the remaining series of the addresses among slots.
 func (p *program) withSeries(slots []int) []int {
 	listed := map[int]bool{}
 	for _, i := range slots {
@@ -159,7 +165,7 @@ func (p *program) withSeries(slots []int) []int {
 	return slots
 }
 
-// nextGeneration makes programs forget which flows and series they have found.
+// nextGeneration begins the next generation: programs then ignore what they cached about flows and series.
 func (p *program) nextGeneration() error {
 	var now uint32
 	if err := p.generation.Get(&now); err != nil {
@@ -168,27 +174,27 @@ func (p *program) nextGeneration() error {
 	return p.generation.Set(now + 1)
 }
 
-// giveBack frees a slot that no program knows any more.
-func (p *program) giveBack(slot int) error {
-	of := &p.shared
+// freeSlot frees a slot that no program uses any more.
+func (p *program) freeSlot(slot int) error {
+	from := &p.shared
 	if slot >= p.series.first {
-		of = &p.series
+		from = &p.series
 	}
-	if err := of.free.Put(nil, uint32(slot)); err != nil {
+	if err := from.free.Put(nil, uint32(slot)); err != nil {
 		return err
 	}
-	if of == &p.shared {
-		p.owners[slot-of.first] = countOwner{}
+	if from == &p.shared {
+		p.owners[slot-from.first] = countOwner{}
 		return nil
 	}
-	owner := &p.seriesOwners[slot-of.first]
+	owner := &p.seriesOwners[slot-from.first]
 	p.seriesCounts[owner.Owned-1]--
 	*owner = countSeriesOwner{}
 	return nil
 }
 
-// learn sets known by the owners of slots. No program may look at it meanwhile.
-func (p *program) learn() {
+// rebuildKnown fills known anew, from the owners of slots. Call it while the pool is closed: programs must not use known meanwhile.
+func (p *program) rebuildKnown() {
 	clear(p.known)
 	for i := range p.owners {
 		if o := &p.owners[i]; o.Version != 0 {
@@ -204,12 +210,12 @@ func (p *program) hashOf(high, low uint64) uint64 {
 	return (((high ^ p.seed) * golden) ^ low ^ p.seed) * golden
 }
 
-// expired gives the slots of a pool that were idle for so long, and the earliest time at which another one may be.
-func (r *reader) expired(now, after time.Duration, of *pool) (slots []int, next time.Duration) {
+// expired returns the slots of a pool that were idle for longer than after, and the earliest time at which another one may be.
+func (r *reader) expired(now, after time.Duration, from *pool) (slots []int, next time.Duration) {
 	oldest := now
-	for i := of.first; i < of.end; i++ {
-		switch seen := r.slots[i].seen; {
-		case seen == 0: // nobody's, or its owner was not read yet
+	for i := from.first; i < from.end; i++ {
+		switch seen := r.last[i].seen; {
+		case seen == 0: // it has no owner, or its owner was not read yet
 		case now-seen > after:
 			slots = append(slots, i)
 		default:
@@ -219,15 +225,15 @@ func (r *reader) expired(now, after time.Duration, of *pool) (slots []int, next 
 	return slots, oldest + after
 }
 
-// forget deletes the addresses and series of slots.
-func (p *program) forget(slots []int) error {
+// deleteKeys deletes the addresses and series that own slots from the kernel's maps.
+func (p *program) deleteKeys(slots []int) error {
 	var keys4 []uint32
 	var keys6 []countAddress6
 	var series []countSeriesKey
 	for _, i := range slots {
 		if i >= p.series.first {
-			of, labels, _ := p.seriesOf(i)
-			series = append(series, countSeriesKey{Slot: uint64(of), Labels: uint64(labels)})
+			address, labels, _ := p.seriesOf(i)
+			series = append(series, countSeriesKey{Slot: uint64(address), Labels: uint64(labels)})
 		} else if addr := p.address(i); addr.Is4() {
 			keys4 = append(keys4, number4(addr))
 		} else {
@@ -243,13 +249,13 @@ func deleteAll[K any](m *ebpf.Map, keys []K) error {
 		if !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
-		keys = keys[deleted+1:] // the one after them was deleted by a call that failed later
+		keys = keys[deleted+1:] // the map lacks the key behind these: an earlier call deleted it, and failed later
 	}
 	return nil
 }
 
-// awaitPrograms waits until every run of an eBPF program that was under way has ended: those run in a read-side section of RCU, and
-// membarrier(2) waits for all of these (as the kernel's own tests of eBPF do, kern_sync_rcu).
+// awaitPrograms waits until every run of an eBPF program that has begun has ended. Programs run in read-side critical sections of RCU, and
+// membarrier(2) waits for all of these. The kernel's own tests of eBPF use it for that, too (kern_sync_rcu).
 func awaitPrograms() error {
 	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
 		return fmt.Errorf("waiting for eBPF programs (membarrier): %w", errno)

@@ -19,11 +19,11 @@ import (
 	"promflow/capture/subnets"
 )
 
-// TestEvictsWhileCounting has few slots go from address to address, or from series to series, while packets of all of them come, from
-// several processors: none may be lost, or count for another.
+// TestEvictsWhileCounting passes few slots from address to address, or from series to series, while packets of all of them come from
+// several processors. No packet may be lost, or count for another address or series.
 func TestEvictsWhileCounting(t *testing.T) {
 	capturetest.NeedRoot(t)
-	// UDP and TCP, of which the first stage finds flows and series again, and UDP in a VLAN, which it leaves to another.
+	// The first stage counts UDP and TCP, with its caches of flows and series. It leaves UDP in a VLAN to other stages.
 	kinds := [...]struct {
 		labels labels.Values
 		change func(frame []byte, protocol int) []byte
@@ -47,7 +47,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all knows those that have no slot
+			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all has room for those without a slot, too
 			if c.series > 0 {
 				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), monitored, subnets.Set{}, labels.HostBits{})
 				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*len(kinds))
@@ -73,7 +73,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 			for range runners {
 				wg.Go(func() {
 					for !done.Load() {
-						// Some at a time, so that others expire.
+						// Only some frames at a time, so that the addresses and series of others expire.
 						first := rand.IntN(len(frames))
 						for range 100 {
 							i := (first + rand.IntN(8)) % len(frames)
@@ -86,13 +86,13 @@ func TestEvictsWhileCounting(t *testing.T) {
 					}
 				})
 			}
-			owners := map[string]bool{} // of the first shared slot, or the first of series
+			owners := map[string]bool{} // of the first shared slot, or of the first slot of series
 			evicted := 0
 			for end := time.Now().Add(time.Minute); evicted < evictions && time.Now().Before(end); {
 				r.read()
 				if r.series.first < r.series.end {
-					of, labels, _ := r.seriesOf(r.series.first)
-					owners[fmt.Sprint(of, labels)] = true
+					address, labels, _ := r.seriesOf(r.series.first)
+					owners[fmt.Sprint(address, labels)] = true
 				} else {
 					owners[r.address(0).String()] = true
 				}
@@ -126,7 +126,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 				var n int64
 				for i := range from {
 					for k, kind := range kinds {
-						if from[i] == addr && series.Labels == kind.labels { // as in grouping.h
+						if from[i] == addr && series.Labels == kind.labels { // the numbers of labels are those of grouping.h
 							n = sent[i*len(kinds)+k].Load()
 						}
 					}
@@ -135,7 +135,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 					t.Errorf("%v has %d packets with labels %x, of %d", addr, series.TransmitPackets, series.Labels, n)
 				}
 			}
-			without := 0 // addresses that never came by a slot, which few do by chance
+			without := 0 // addresses that never had a slot: by chance, these are few
 			for i, addr := range from {
 				var n int64
 				for k := range kinds {
@@ -163,7 +163,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 	}
 }
 
-// TestNeverEvictsWhoIsAlive has one address send while all others expire.
+// TestNeverEvictsWhoIsAlive lets one address send while all others expire.
 func TestNeverEvictsWhoIsAlive(t *testing.T) {
 	capturetest.NeedRoot(t)
 	const slots, rounds, size = 4, 20, 100
@@ -188,32 +188,32 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 			t.Fatalf("%d others have slots", others)
 		}
 		for i := range byte(slots) {
-			run(1 + round*slots + i) // for the last there is no slot
+			run(1 + round*slots + i) // the last one finds no free slot
 		}
 		if !isFull(t, r.program) {
-			t.Fatal("there is a slot for everybody")
+			t.Fatal("every address has a slot")
 		}
 		r.read()
-		for i := range r.reader.slots { // as if the others had done nothing for an hour
+		for i := range r.last { // as if the others had been idle for an hour
 			if r.address(i) != netip.AddrFrom4([4]byte{10, 0, 0, 0}) {
-				r.reader.slots[i].seen -= time.Hour
+				r.last[i].seen -= time.Hour
 			}
 		}
-		r.shared.look = 0
+		r.shared.nextLook = 0
 		if err := r.evict(30 * time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
 	totals := totalsOf(table)
 	if got := totals[netip.AddrFrom4([4]byte{10, 0, 0, 0})].TransmitPackets; got != rounds {
-		t.Errorf("who was alive has %d packets, want %d", got, rounds)
+		t.Errorf("the address that was active has %d packets, want %d", got, rounds)
 	}
 	if got := totals[netip.Addr{}].TransmitPackets; got != rounds {
 		t.Errorf("the others have %d packets, want %d: one in each round", got, rounds)
 	}
 }
 
-// TestEvictionThatFailedIsDoneAgain has each of the maps fail once, when others may have been changed before.
+// TestEvictionThatFailedIsDoneAgain lets each of the maps fail once. Other maps may have been changed before.
 func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	capturetest.NeedRoot(t)
 	const expireAfter = 30 * time.Minute
@@ -231,7 +231,8 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0), Monitored: monitored})
 			r.counter = capture.NewCounter(table, monitored, subnets.Set{})
 			run := func(from, to string) {
-				if _, err := r.filter.Run(&ebpf.RunOptions{Data: capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)}); err != nil {
+				f := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)
+				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -239,10 +240,10 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			run("10.0.0.2", "192.0.2.1")
 			run("fd00::1", "2001:db8::1")
 			run("fd00::2", "2001:db8::1")
-			run("fd00::3", "2001:db8::1") // for which there is no slot
+			run("fd00::3", "2001:db8::1") // finds no free slot
 			r.read()
-			for i := range r.reader.slots { // as if they had done nothing for an hour
-				r.reader.slots[i].seen -= time.Hour
+			for i := range r.last { // as if they had been idle for an hour
+				r.last[i].seen -= time.Hour
 			}
 			broken := mapOf(r.program)
 			whole := *broken
@@ -292,12 +293,12 @@ func (p *program) slots4Len(t *testing.T) (n int) {
 	return n
 }
 
-// isFull tells whether addresses, or series, are refused.
+// isFull tells whether new addresses, or new series, get no slot.
 func isFull(t *testing.T, p *program) bool {
 	t.Helper()
-	for _, of := range p.pools() {
+	for _, each := range p.pools() {
 		var state countSlotsState
-		if err := of.state.Get(&state); err != nil {
+		if err := each.state.Get(&state); err != nil {
 			t.Fatal(err)
 		}
 		if state != slotsOpen {

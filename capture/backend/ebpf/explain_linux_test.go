@@ -18,7 +18,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// openFor opens the backend for so many addresses, which are in a hash map.
+// openFor opens the backend for limit addresses, which are in a hash map.
 func openFor(limit int) error {
 	monitored, err := subnets.Parse("0.0.0.0/0")
 	if err != nil {
@@ -39,10 +39,10 @@ func TestTooManyAddresses(t *testing.T) {
 	}
 }
 
-// bpfFails tells a test process with what the bpf system call is to fail.
+// bpfFails tells a test process that the bpf system call is to fail.
 const bpfFails = "PROMFLOW_TEST_BPF_FAILS"
 
-// TestBPFIsRefused has the kernel refuse the bpf system call, as one without it does and as a container's seccomp profile.
+// TestBPFIsRefused has the kernel refuse the bpf system call, as a kernel without it and a container's seccomp profile do.
 func TestBPFIsRefused(t *testing.T) {
 	capturetest.NeedRoot(t)
 	for _, c := range []struct {
@@ -52,17 +52,18 @@ func TestBPFIsRefused(t *testing.T) {
 		says  string
 	}{
 		{"by a kernel without it", unix.ENOSYS, errors.ErrUnsupported, "this kernel lacks the bpf system call (CONFIG_BPF_SYSCALL)"},
-		{"by a seccomp profile", unix.EPERM, os.ErrPermission, "something forbids it to a process that has the capability"},
+		{"by a seccomp profile", unix.EPERM, os.ErrPermission, "the process has the capability, but something else forbids it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if os.Getenv(bpfFails) != "" {
 				refuseBPF(t, c.errno)
-				if err := openFor(10); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || errors.As(err, new(*capture.MissingCapabilityError)) {
+				err := openFor(10)
+				if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || errors.As(err, new(*capture.MissingCapabilityError)) {
 					t.Errorf("the error is %v", err)
 				}
 				return
 			}
-			// What is refused once is refused to the process for good.
+			// A process cannot remove its seccomp filter: the test runs in a process of its own.
 			cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v")
 			cmd.Env = append(os.Environ(), bpfFails+"=1")
 			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -72,7 +73,7 @@ func TestBPFIsRefused(t *testing.T) {
 	}
 }
 
-// refuseBPF has the bpf system call fail in every thread of this process (seccomp(2)).
+// refuseBPF makes the bpf system call fail in every thread of this process (seccomp(2)).
 func refuseBPF(t *testing.T, errno unix.Errno) {
 	t.Helper()
 	program, err := bpf.Assemble([]bpf.Instruction{
@@ -89,7 +90,8 @@ func refuseBPF(t *testing.T, errno unix.Errno) {
 		filter = append(filter, unix.SockFilter{Code: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K})
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	const operation, flags = unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC
+	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, operation, flags, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(filter)
 	if failed != 0 {
 		t.Fatal("seccomp:", failed)

@@ -14,7 +14,7 @@ import (
 // See grouping.h.
 const (
 	fewPlaces = int(countPlaceLimitFEW_PLACES)
-	maxPlaces = 1<<countRangeLimitSTEPS - 1 // which a search can find
+	maxPlaces = 1<<countRangeLimitSTEPS - 1 // places that a search can reach
 
 	placeMonitored = uint64(countPlaceFlagPLACE_MONITORED)
 	placeIndexed   = uint64(countPlaceFlagPLACE_INDEXED)
@@ -24,14 +24,15 @@ const (
 	networkAt = countLabelAtNETWORK_AT
 )
 
-// maxSeriesCache is how many series a processor finds again without a search: 1.5 MiB, which fit in most second-level caches.
+// maxSeriesCache is how many series a processor remembers at most. They take 1.5 MiB, which fit into most second-level caches.
 const maxSeriesCache = 1 << 16
 
-// flowBits is the logarithm of how many flows a processor finds again without a search: 2048 take 64 KiB, which fit in most second-level caches.
+// flowBits is log2 of how many flows a processor remembers. 2048 take 64 KiB, which fit into most second-level caches.
 const flowBits = 11
 
-// choose leaves of a spec what a grouping needs, and gives the names of the programs, in the order of enum stage in stages.h.
-func choose(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
+// chooseStages deletes from a spec what a grouping does not need. It returns the names of the programs, in the order of enum stage in
+// stages.h.
+func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
 	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
 	if g != nil {
@@ -50,8 +51,8 @@ func choose(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	return stages
 }
 
-// group fills in by what the program is to keep totals, where it is not by the single addresses of ranges alone.
-func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4) error {
+// configureGrouping fills in by what prefixes and labels the program is to keep totals.
+func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4) error {
 	hostBits := g.HostBits()
 	var places4 []countPlace4
 	var places6 []countPlace6
@@ -75,7 +76,8 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 		places4 = append(places4, at)
 	}
 	if max(len(places4), len(places6)) > maxPlaces {
-		return fmt.Errorf("searching %d ranges of addresses: %w (there can be %d)", max(len(places4), len(places6)), errors.ErrUnsupported, maxPlaces)
+		return fmt.Errorf("searching %d ranges of addresses: %w (there can be %d at most)",
+			max(len(places4), len(places6)), errors.ErrUnsupported, maxPlaces)
 	}
 	var few [fewPlaces]countPlace4
 	if len(places4) > fewPlaces {
@@ -84,7 +86,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
 			nodes[i].Place.First, nodes[i].Place.Base, nodes[i].Place.Labels = places4[i].First, places4[i].Base, places4[i].Labels
 		}
-		fill(spec.Maps[countMapPlaces4], nodes)
+		setContents(spec.Maps[countMapPlaces4], nodes)
 	} else {
 		copy(few[:], places4)
 	}
@@ -93,7 +95,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 		nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
 		nodes[i].Place.First, nodes[i].Place.Labels = places6[i].First, places6[i].Labels
 	}
-	fill(spec.Maps[countMapPlaces6], nodes)
+	setContents(spec.Maps[countMapPlaces6], nodes)
 	spec.Maps[countMapInterfaceNumbers].MaxEntries = uint32(p.interfaces)
 	spec.Maps[countMapFlows].MaxEntries = uint32(p.rows << flowBits)
 	cache := 1
@@ -105,17 +107,17 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 		spec.Maps[countMapSeriesCache].MaxEntries = uint32(p.rows * cache)
 		spec.Maps[countMapSeriesCounts].MaxEntries = uint32(max(1, p.series.first))
 	}
-	ones := countAddress6{High: ^uint64(0), Low: ^uint64(0)}
+	mask6 := countAddress6{High: ^uint64(0), Low: ^uint64(0)}
 	if hostBits.V6 >= 64 {
-		ones = countAddress6{High: ^uint64(0) << (hostBits.V6 - 64)}
+		mask6 = countAddress6{High: ^uint64(0) << (hostBits.V6 - 64)}
 	} else {
-		ones.Low <<= hostBits.V6
+		mask6.Low <<= hostBits.V6
 	}
 	for name, value := range map[string]any{
 		countVarLabelsMask:      uint64(g.Mask()),
 		countVarLabelsRest:      uint64(g.Rest()),
 		countVarHostBits4:       uint32(hostBits.V4),
-		countVarPrefixMask6:     ones,
+		countVarPrefixMask6:     mask6,
 		countVarFewPlaces4:      few,
 		countVarCountPlaces4:    uint32(len(places4)),
 		countVarCountPlaces6:    uint32(len(places6)),
@@ -130,7 +132,7 @@ func (p *program) group(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored
 	return nil
 }
 
-// baseOf gives what the upper bits of a monitored address have to be added to for its index, if it has one.
+// baseOf returns the base of a monitored address: base + the upper bits of the address is its index. ok is false if it has no index.
 func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok bool) {
 	for _, r := range ranges {
 		if address-r.First <= r.Extent && r.Index != hashed {
@@ -140,9 +142,9 @@ func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok
 	return 0, false
 }
 
-// seriesOf gives the slot of the address that a series is of, and its labels; owned is false if it is nobody's.
-func (p *program) seriesOf(slot int) (of int, values labels.Values, owned bool) {
+// seriesOf returns the series that has a slot: the slot of its address, and its labels. owned is false if no series has the slot.
+func (p *program) seriesOf(slot int) (address int, values labels.Values, owned bool) {
 	o := &p.seriesOwners[slot-p.series.first]
-	address := atomic.LoadUint64(&o.Owned)
-	return int(address) - 1, labels.Values(o.Labels), address != 0
+	n := atomic.LoadUint64(&o.Owned)
+	return int(n) - 1, labels.Values(o.Labels), n != 0
 }

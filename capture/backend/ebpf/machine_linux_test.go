@@ -30,7 +30,7 @@ func TestReleaseBefore(t *testing.T) {
 		}
 	}
 	if kernelBefore(3, 0) || !kernelBefore(1000, 0) {
-		t.Error("this kernel is from long ago, or from the future")
+		t.Error("this kernel is before 3.0, or not before 1000.0")
 	}
 }
 
@@ -54,8 +54,8 @@ func TestMemoryLimit(t *testing.T) {
 		{groups, "0::/small/large\n", "64 KiB"},
 		{groups, "0::/odd\n", ""},
 		{groups, "0::/\n", ""},
-		{groups, "4:memory:/system.slice\n0::/user.slice\n", ""}, // of version 1
-		{limited, "0::/\n", "256 MiB"},                           // of a container
+		{groups, "4:memory:/system.slice\n0::/user.slice\n", ""}, // cgroups of version 1
+		{limited, "0::/\n", "256 MiB"},                           // in a container
 		{limited, "0::/../other\n", "256 MiB"},
 		{limited, "", ""},
 	} {
@@ -69,7 +69,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// TestLockedMemoryIsBlamed has a process that may not lock as much memory as it asks for.
+// TestLockedMemoryIsBlamed checks what the error tells a process that may not lock enough memory.
 func TestLockedMemoryIsBlamed(t *testing.T) {
 	err := lockedTooLittle(64<<10, unix.EPERM).Error()
 	for _, part := range []string{"64 KiB", "ulimit -l unlimited", "LimitMEMLOCK=infinity", "cap_sys_resource", "before 5.11"} {

@@ -16,12 +16,13 @@ func ipv4(protocol byte, payload ...byte) []byte {
 	return append(h, payload...)
 }
 
-// TestMergedFramesThatOnlyTheKernelKnows has what no other backend is told of, so that package frame cannot be asked.
+// TestMergedFramesThatOnlyTheKernelKnows tests merged frames that other backends never see or see with more information. So there is no
+// result of package frame to compare with.
 func TestMergedFramesThatOnlyTheKernelKnows(t *testing.T) {
 	k := newKernel(t, everything, subnets.Set{})
 	bytes := func(n int) []byte { return make([]byte, n) }
 	udp := func(payload []byte) []byte { return ipv4(17, append(bytes(8), payload...)...) }
-	// The first packet of a program that sends VXLAN itself, and the next ones: no tunnel of the kernel's.
+	// A program sends VXLAN by itself, in several UDP packets that are merged: that is no tunnel of the kernel.
 	lookalike := append([]byte{8, 0, 0, 0, 0, 0, 1, 0}, append(append(bytes(12), 8, 0), ipv4(6, bytes(180)...)...)...)
 	lookalike = append(lookalike, bytes(2*len(lookalike))...)
 	for _, c := range []struct {
@@ -36,9 +37,11 @@ func TestMergedFramesThatOnlyTheKernelKnows(t *testing.T) {
 		{"SCTP of one packet", ipv4(132, bytes(12+300)...), 0xffff, 1, capture.OutcomeSize{Packets: 1, Bytes: 332}, frame.Counted},
 		{"a UDP payload that looks like VXLAN", udp(lookalike), len(lookalike) / 3, 0,
 			capture.OutcomeSize{Packets: 3, Bytes: int64(len(lookalike)) + 3*28}, frame.Counted},
-		{"a UDP payload that looks like Geneve with options beyond its end", udp(append([]byte{0x37, 0, 0, 1, 0, 0, 0, 0}, bytes(192)...)), 100, 0,
+		{"a UDP payload that looks like Geneve with options beyond its end",
+			udp(append([]byte{0x37, 0, 0, 1, 0, 0, 0, 0}, bytes(192)...)), 100, 0,
 			capture.OutcomeSize{Packets: 2, Bytes: 2*28 + 200}, frame.Counted},
-		{"a UDP payload that looks like VXLAN, in two tunnels", ipv4(4, ipv4(4, udp(append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, bytes(192)...))...)...), 100, 0,
+		{"a UDP payload that looks like VXLAN, in two tunnels",
+			ipv4(4, ipv4(4, udp(append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, bytes(192)...))...)...), 100, 0,
 			capture.OutcomeSize{Packets: 2, Bytes: 2*68 + 200}, frame.Counted},
 		{"TCP that was merged like SCTP", ipv4(6, bytes(3000)...), 0xffff, 3, capture.OutcomeSize{Packets: 1, Bytes: 3020}, frame.Malformed},
 		{"SCTP that was merged like TCP", ipv4(132, bytes(3000)...), 1000, 3, capture.OutcomeSize{Packets: 1, Bytes: 3020}, frame.Malformed},

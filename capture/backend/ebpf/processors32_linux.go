@@ -2,5 +2,5 @@
 
 package ebpf
 
-// twoStores says that processors like this one write a word of 64 bits in two.
+// twoStores is 1 as these processors write a 64-bit word in two stores.
 const twoStores uint32 = 1

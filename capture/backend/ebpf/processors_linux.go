@@ -9,11 +9,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// cpus is how many processors there are: numbers below possible are all that there can ever be, those below online have been brought
-// online, but for those that are not, if they come later.
+// cpus has bounds for the numbers of processors. There can never be one with the number possible or a higher one. All that are online have
+// a number below online; some of these may be offline, and come later.
 type cpus struct{ possible, online int }
 
-// processors asks the kernel, which knows of more processors than there are where some may be plugged in: virtual machines often do.
+// processors asks the kernel. More processors are possible than online where some may be plugged in, as in many virtual machines.
 func processors() (c cpus, err error) {
 	if c.possible, err = ebpf.PossibleCPU(); err != nil {
 		return c, fmt.Errorf("counting processors: %w", err)

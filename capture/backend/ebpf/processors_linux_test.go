@@ -17,7 +17,7 @@ import (
 	"promflow/capture/subnets"
 )
 
-// TestProcessorsThatComeLater counts on processors of which only the first was there when the program was loaded.
+// TestProcessorsThatComeLater loads the program for the first processor only, and counts on all processors.
 func TestProcessorsThatComeLater(t *testing.T) {
 	capturetest.NeedRoot(t)
 	if runtime.NumCPU() < 2 {
@@ -42,7 +42,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 			var wg sync.WaitGroup
 			for cpu := range runtime.NumCPU() {
 				wg.Go(func() {
-					runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+					runtime.LockOSThread() // never unlocked, so that the thread ends with this goroutine
 					var only unix.CPUSet
 					only.Set(cpu)
 					if err := unix.SchedSetaffinity(0, &only); err != nil {
@@ -96,7 +96,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 	}
 }
 
-// sharedPackets gives the packets in the row that processors share.
+// sharedPackets returns the number of packets in the row that processors share.
 func sharedPackets(p *program) (packets int64) {
 	for i := range p.sharedRow {
 		packets += int64(p.sharedRow[i].Packets)

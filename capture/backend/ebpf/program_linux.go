@@ -20,11 +20,13 @@ import (
 // indexMemory is how many bytes the totals of indexed addresses may take, over all processors.
 const indexMemory = 64 << 20
 
-// knownPlaces is how many places there are in known for each address that may have a slot: so many others are spared a search.
-const knownPlaces = 8
+// knownPerAddress is how many bytes known has for each address that may have a slot. The more there are, the fewer other addresses need a
+// search.
+const knownPerAddress = 8
 
-// foundPlaces is how many places there are in found for each address that may have a slot: the more, the fewer look for another.
-const foundPlaces = 2
+// foundPerAddress is how many entries found has for each address that may have a slot. The more there are, the fewer addresses find theirs
+// taken.
+const foundPerAddress = 2
 
 // See slots.h.
 const (
@@ -32,14 +34,14 @@ const (
 	minLineBits = int(countLineNEIGHBOUR_BITS)
 )
 
-// slotSize is how many bytes a slot takes of a row.
+// slotSize is the size of a slot in a row, in bytes.
 const slotSize = directions * 2 * int(unsafe.Sizeof(countHalf{}))
 
-// program is the socket filters in the kernel, and their maps.
+// program is the socket filters in the kernel, and their maps. The filters call each other: together they are one program.
 type program struct {
 	ethernet, network filter // for frames that begin with an Ethernet header, and at the network layer
 
-	// What the filters write while we read it, through maps that are mapped into memory. For what is where, see totals.h and slots.h.
+	// Maps of the kernel, mapped into memory. The filters write them while Go reads them. See totals.h and slots.h for their layout.
 	sums       []countSize
 	low, high  []countHalf
 	sharedRow  []countSize
@@ -49,8 +51,8 @@ type program struct {
 	seed       uint64 // see hash_of
 	knownBits  int
 	addresses  []netip.Addr // that are indexed, in the order of their slots
-	rows       int          // of processors that have one each
-	slots      int          // those of indexed addresses come first, then the pools
+	rows       int          // one for each processor that was online at start
+	slots      int          // the slots of indexed addresses come first, then the pools
 	shared     pool         // of all other addresses
 	series     pool
 	interfaces int
@@ -61,21 +63,21 @@ type program struct {
 	seriesOwners     []countSeriesOwner
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
-	generation       *ebpf.Variable // of what caches have
+	generation       *ebpf.Variable // the current one, see flows.h
 
 	seriesSlots *ebpf.Map
 
-	sharesRow bool // further processors may come
+	sharesRow bool // processors may come later, and then share a row
 
 	collection *ebpf.Collection
 	mapped     [][]byte
 	mapErr     error
 }
 
-// filter is a program for sockets: the one that counts, and one that only goes on to it, for which there is room on every socket.
+// filter is an eBPF program for sockets that counts, and a tiny one that only calls it. Every socket has room for the tiny one.
 type filter struct{ count, enter *ebpf.Program }
 
-// load puts the program into the kernel that counts what c says, on so many interfaces at a time.
+// load loads the program into the kernel. It counts what c says, on up to so many interfaces at a time.
 func load(c capture.Config, interfaces int) (*program, error) {
 	spec, err := loadCount()
 	if err != nil {
@@ -94,12 +96,12 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 		return nil, err
 	}
 	g := c.Table.Grouping()
-	stages := choose(spec, g)
+	stages := chooseStages(spec, g)
 
 	var err, memlockErr error
 	p.collection, err = ebpf.NewCollection(spec)
 	if errors.Is(err, os.ErrPermission) {
-		// Kernels before 5.11 have a limit here.
+		// Kernels before 5.11 limit the memory of maps and programs by the limit of locked memory.
 		memlockErr = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 		if memlockErr == nil {
 			p.collection, err = ebpf.NewCollection(spec)
@@ -115,23 +117,23 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
 	p.series.state, p.series.free = p.collection.Variables[countVarSeriesFull], p.collection.Maps[countMapFreeSeries]
 	p.generation = p.collection.Variables[countVarGeneration]
-	if err := errors.Join(p.join(stages), p.mapMemory(g), p.freeAll()); err != nil {
+	if err := errors.Join(p.linkStages(stages), p.mapMemory(g), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-// join has the programs go on to each other.
-func (p *program) join(stages [5]string) error {
+// linkStages fills the map by which the programs call each other.
+func (p *program) linkStages(stages [5]string) error {
 	for i, name := range stages {
 		if err := p.collection.Maps[countMapStages].Put(uint32(i), p.collection.Programs[name]); err != nil {
-			return fmt.Errorf("joining eBPF programs: %w", err)
+			return fmt.Errorf("linking eBPF programs: %w", err)
 		}
 	}
 	return nil
 }
 
-// mapMemory maps what is read, or written, without a system call.
+// mapMemory maps those maps into memory that Go reads or writes without a system call.
 func (p *program) mapMemory(g *labels.Grouping) error {
 	shared := p.shared.end - p.shared.first
 	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
@@ -155,11 +157,11 @@ func (p *program) mapMemory(g *labels.Grouping) error {
 	return p.mapErr
 }
 
-// freeAll frees the slots of all pools, so that the first comes first.
+// freeAll frees the slots of all pools. Programs will take the lowest slots first.
 func (p *program) freeAll() error {
-	for _, of := range p.pools() {
-		for slot := of.end - 1; slot >= of.first; slot-- {
-			if err := of.free.Put(nil, uint32(slot)); err != nil {
+	for _, each := range p.pools() {
+		for slot := each.end - 1; slot >= each.first; slot-- {
+			if err := each.free.Put(nil, uint32(slot)); err != nil {
 				return fmt.Errorf("filling the kernel's map of free slots: %w", err)
 			}
 		}
@@ -167,14 +169,14 @@ func (p *program) freeAll() error {
 	return nil
 }
 
-// configure fills in what the program is to count, and what its maps are to hold.
+// configure fills in what the program is to count, and the sizes and contents of its maps.
 func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cpus) error {
 	limit, g, hostBits := c.Table.Limit(), c.Table.Grouping(), 0
 	if g != nil {
 		hostBits = g.HostBits().V4
 	}
-	room := min(limit, indexMemory/p.rows/slotSize)
-	monitored4, indexed := ranges4(c.Monitored, uint32(room), hostBits)
+	maxIndexed := min(limit, indexMemory/p.rows/slotSize)
+	monitored4, indexed := ranges4(c.Monitored, uint32(maxIndexed), hostBits)
 	excluded4, _ := ranges4(c.Excluded, 0, 0)
 	monitored6, excluded6 := ranges6(c.Monitored), ranges6(c.Excluded)
 
@@ -207,8 +209,8 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	if len(monitored6) > 0 {
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
 	}
-	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPlaces*limit-1))
-	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPlaces*limit-1)))
+	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPerAddress*limit-1))
+	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPerAddress*limit-1)))
 	if share {
 		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
 		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
@@ -248,10 +250,10 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	if g == nil {
 		return nil
 	}
-	return p.group(spec, g, monitored4)
+	return p.configureGrouping(spec, g, monitored4)
 }
 
-// view maps the values of an array map into memory. Its error is mapErr.
+// view maps the values of an array map into memory. It stores an error in mapErr.
 func view[T any](p *program, name string, count int) []T {
 	if count == 0 || p.mapErr != nil {
 		return nil
@@ -266,11 +268,11 @@ func view[T any](p *program, name string, count int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count)
 }
 
-// release takes note that the interface of an index has no place among the interfaces any more, unless it is another's by now.
-func (p *program) release(index uint32, slot int) error {
-	var of uint32
-	err := p.interfaceSlots.Lookup(index, &of)
-	if err == nil && of == uint32(slot) {
+// releaseInterface takes its number from the interface with an index, unless the interface has another number by now.
+func (p *program) releaseInterface(index uint32, number int) error {
+	var now uint32
+	err := p.interfaceSlots.Lookup(index, &now)
+	if err == nil && now == uint32(number) {
 		err = p.interfaceSlots.Delete(index)
 	}
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -279,7 +281,7 @@ func (p *program) release(index uint32, slot int) error {
 	return err
 }
 
-// close takes the program out of the kernel, if no socket has it any more.
+// close removes the program from the kernel, if no socket has it any more.
 func (p *program) close() error {
 	var errs []error
 	for _, mem := range p.mapped {

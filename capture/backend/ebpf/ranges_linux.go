@@ -18,10 +18,10 @@ const (
 	hashed  = uint32(countNoSlotHASHED)
 )
 
-// ranges4 gives the IPv4 ranges of a set. The smallest of them, up to room addresses, are indexed: from 0 on, one after the
-// other, count in all. Addresses that differ in so many low bits only have one index. A range that shares it with another is not
-// indexed.
-func ranges4(set subnets.Set, room uint32, hostBits int) (ranges []countRange4, count uint32) {
+// ranges4 returns the IPv4 ranges of a set. It gives indexes to the smallest of them: from 0 on, one range after the other, count in all,
+// which is at most maxIndexed. Addresses that differ in their hostBits low bits only are one prefix, and have the same index. If two ranges
+// share a prefix, neither gets indexes.
+func ranges4(set subnets.Set, maxIndexed uint32, hostBits int) (ranges []countRange4, count uint32) {
 	for _, r := range set.Ranges() {
 		if first, last := r.First, r.Last; first.Is4() {
 			ranges = append(ranges, countRange4{First: number4(first), Extent: number4(last) - number4(first), Index: hashed})
@@ -43,7 +43,7 @@ func ranges4(set subnets.Set, room uint32, hostBits int) (ranges []countRange4, 
 			continue
 		}
 		size := prefixes4(*r, hostBits)
-		if size-1 >= room-count {
+		if size-1 >= maxIndexed-count {
 			break
 		}
 		r.Index = count
@@ -52,12 +52,13 @@ func ranges4(set subnets.Set, room uint32, hostBits int) (ranges []countRange4, 
 	return ranges, count
 }
 
-// prefixes4 gives how many prefixes of addresses that differ in so many low bits only there are in a range; all of IPv4 has none.
+// prefixes4 returns how many prefixes a range has, where addresses that differ in their hostBits low bits only are one prefix. For all of
+// IPv4 and 0 bits it returns 0, as 32 bits have no room for the number.
 func prefixes4(r countRange4, hostBits int) uint32 {
 	return (r.First+r.Extent)>>hostBits - r.First>>hostBits + 1
 }
 
-// ranges6 gives the IPv6 ranges of a set.
+// ranges6 returns the IPv6 ranges of a set.
 func ranges6(set subnets.Set) (ranges []countRange6) {
 	for _, r := range set.Ranges() {
 		if r.First.Is6() {
@@ -86,8 +87,8 @@ func address6(n countAddress6) netip.Addr {
 	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(b, n.Low)))
 }
 
-// few4 and few6 give ranges as constants of the program. If they are too many, only their number counts, and they are for
-// the map that more fills.
+// few4 and few6 return ranges as constants of the program. If there are too many ranges, they return the number alone, and tree4 and tree6
+// put the ranges into a map.
 
 func few4(ranges []countRange4) countFew4 {
 	c := countFew4{Count: uint32(len(ranges))}
@@ -110,7 +111,7 @@ func few6(ranges []countRange6) countFew6 {
 	return c
 }
 
-// tree4 and tree6 have a map hold ranges, if they are too many for constants.
+// tree4 and tree6 fill a map with ranges, if there are too many for constants.
 
 func tree4(m *ebpf.MapSpec, ranges []countRange4) {
 	if len(ranges) > few {
@@ -119,7 +120,7 @@ func tree4(m *ebpf.MapSpec, ranges []countRange4) {
 			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
 			nodes[i].Range.First, nodes[i].Range.Extent, nodes[i].Range.Index = ranges[i].First, ranges[i].Extent, ranges[i].Index
 		}
-		fill(m, nodes)
+		setContents(m, nodes)
 	}
 }
 
@@ -130,14 +131,14 @@ func tree6(m *ebpf.MapSpec, ranges []countRange6) {
 			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
 			nodes[i].Range.First, nodes[i].Range.Last = ranges[i].First, ranges[i].Last
 		}
-		fill(m, nodes)
+		setContents(m, nodes)
 	}
 }
 
-// node says where a search goes on from something, if not nowhere.
+// node has the indexes where a search goes on, or nowhere: see subnets.h.
 type node struct{ before, behind uint32 }
 
-// balance makes a balanced tree of so many things in their order. The root is the one in the middle.
+// balance returns a balanced search tree of count sorted elements. The root is the one at count / 2.
 func balance(count int) []node {
 	nodes := make([]node, count)
 	var root func(first, end int) uint32
@@ -153,8 +154,8 @@ func balance(count int) []node {
 	return nodes
 }
 
-// fill has an array map hold values.
-func fill[V any](m *ebpf.MapSpec, values []V) {
+// setContents sets the values and the size of an array map.
+func setContents[V any](m *ebpf.MapSpec, values []V) {
 	m.MaxEntries = uint32(len(values))
 	for i, v := range values {
 		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(i), Value: v})

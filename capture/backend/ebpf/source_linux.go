@@ -14,14 +14,14 @@ import (
 	"promflow/capture/socket"
 )
 
-// shared is the program that all sources count with.
-type shared struct {
+// kernelCapture is the Capture of this package: one program, by which all sources count.
+type kernelCapture struct {
 	config  capture.Config
 	program *program
 
-	mu     sync.Mutex // of what follows, and of the program against its end
+	mu     sync.Mutex // guards what follows, and keeps Close from ending the program while it is in use
 	reader *reader
-	taken  []bool // the program's interfaces, by source
+	taken  []bool // by number of an interface in the program: whether a source has it
 	closed bool
 }
 
@@ -31,8 +31,8 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 		return nil, err
 	}
 	counter := capture.NewCounter(c.Table, c.Monitored, c.Excluded)
-	k := &shared{config: c, program: p, reader: newReader(p, counter), taken: make([]bool, interfaces)}
-	probe, err := k.Open() // so that who cannot open sources finds out before another backend is left out
+	k := &kernelCapture{config: c, program: p, reader: newReader(p, counter), taken: make([]bool, interfaces)}
+	probe, err := k.Open() // if this process cannot open sources, another backend has to be tried now
 	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
@@ -42,25 +42,25 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 	return k, nil
 }
 
-// Keeps is empty but for kernels before 5.19, which forbid all of bpf(2) to who has lost the capability, where others forbid only
-// to make something (https://git.kernel.org/linus/c8644cd0efe7).
-func (k *shared) Keeps() []string {
+// Keeps returns no capability from Linux 5.19 on: those kernels forbid a process without CAP_BPF only to create something. Older ones
+// forbid it all of bpf(2) (https://git.kernel.org/linus/c8644cd0efe7).
+func (k *kernelCapture) Keeps() []string {
 	if kernelBefore(5, 19) {
 		return []string{"cap_bpf"}
 	}
 	return nil
 }
 
-// Open opens two sockets: which of them is used depends on the interface.
-func (k *shared) Open() (capture.Source, error) {
+// Open opens two sockets. The link layer of the interface decides which of them is used.
+func (k *kernelCapture) Open() (capture.Source, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	slot := 0
-	for slot < len(k.taken) && k.taken[slot] {
-		slot++
+	number := 0
+	for number < len(k.taken) && k.taken[number] {
+		number++
 	}
-	if slot == len(k.taken) {
-		return nil, fmt.Errorf("no more than %d interfaces at a time", slot)
+	if number == len(k.taken) {
+		return nil, fmt.Errorf("no more than %d interfaces at a time", number)
 	}
 	raw, err := openSocket(socket.Raw, k.program.ethernet)
 	if err != nil {
@@ -70,8 +70,8 @@ func (k *shared) Open() (capture.Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	k.taken[slot] = true
-	return &source{shared: k, slot: slot, raw: raw, cooked: cooked, before: k.program.outcomes(slot)}, nil
+	k.taken[number] = true
+	return &source{capture: k, number: number, raw: raw, cooked: cooked, before: k.program.outcomes(number)}, nil
 }
 
 func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
@@ -79,7 +79,7 @@ func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A socket is charged for its filter, but not for what that goes on to (net.core.optmem_max, 20 KiB before Linux 6.9).
+	// Before Linux 6.9, a socket is charged for its filter (net.core.optmem_max, 20 KiB), but not for the programs that the filter calls.
 	err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.count.FD())
 	if errors.Is(err, unix.ENOMEM) {
 		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.enter.FD())
@@ -90,8 +90,8 @@ func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
 	return s, nil
 }
 
-// Read also makes room for new addresses, if there is none.
-func (k *shared) Read() error {
+// Read also takes back slots of expired addresses, if new ones find no free slot.
+func (k *kernelCapture) Read() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -104,7 +104,7 @@ func (k *shared) Read() error {
 	return nil
 }
 
-func (k *shared) Close() error {
+func (k *kernelCapture) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -114,16 +114,16 @@ func (k *shared) Close() error {
 	return k.program.close()
 }
 
-// source is two packet sockets whose filters count, and of which one at most is attached.
+// source is two packet sockets whose filters count. At most one of them is attached.
 type source struct {
-	shared      *shared
-	slot        int // among the program's interfaces
+	capture     *kernelCapture
+	number      int // of the interface in the program
 	raw, cooked *socket.Socket
-	before      [frame.Outcomes]capture.OutcomeSize // that an earlier source has counted there
+	before      [frame.Outcomes]capture.OutcomeSize // what earlier sources have counted under this number
 
-	mu     sync.Mutex // of what follows, and of the sockets against their ends
-	index  uint32     // of the interface, where the program has to know that
-	last   capture.Status
+	mu     sync.Mutex     // guards what follows, and keeps stop from closing the sockets while they are in use
+	index  uint32         // of the attached interface, if the program tells interfaces apart; else 0
+	last   capture.Status // once closed
 	closed bool
 }
 
@@ -133,11 +133,11 @@ func (s *source) Attach(to capture.Interface) error {
 	if err := s.detach(); err != nil {
 		return err
 	}
-	k := s.shared
+	k := s.capture
 	if k.program.interfaces > 1 {
 		s.index = uint32(to.Index)
-		if err := k.program.interfaceSlots.Put(s.index, uint32(s.slot)); err != nil {
-			return fmt.Errorf("telling the eBPF program of %s: %w", to.Name, err)
+		if err := k.program.interfaceSlots.Put(s.index, uint32(s.number)); err != nil {
+			return fmt.Errorf("telling the eBPF program about %s: %w", to.Name, err)
 		}
 	}
 	s.Rename(to.Name)
@@ -149,8 +149,8 @@ func (s *source) Attach(to capture.Interface) error {
 }
 
 func (s *source) Rename(name string) {
-	if g := s.shared.config.Table.Grouping(); g != nil {
-		atomic.StoreUint64(&s.shared.program.interfaceNumbers[s.slot], uint64(g.InterfaceNumber(name)))
+	if g := s.capture.config.Table.Grouping(); g != nil {
+		atomic.StoreUint64(&s.capture.program.interfaceNumbers[s.number], uint64(g.InterfaceNumber(name)))
 	}
 }
 
@@ -163,19 +163,19 @@ func (s *source) Detach() error {
 func (s *source) detach() error {
 	errs := []error{s.raw.Detach(), s.cooked.Detach()}
 	if s.index != 0 {
-		errs = append(errs, s.shared.program.release(s.index, s.slot))
+		errs = append(errs, s.capture.program.releaseInterface(s.index, s.number))
 		s.index = 0
 	}
 	return errors.Join(errs...)
 }
 
-// Run waits: the kernel counts.
+// Run only waits: the kernel counts.
 func (s *source) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return s.stop()
 }
 
-// stop ends the capture for good.
+// stop ends the capture for good, and keeps its last status.
 func (s *source) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,9 +201,9 @@ func (s *source) Status() capture.Status {
 func (s *source) up() bool { return s.raw.Up() || s.cooked.Up() }
 
 func (s *source) outcomes() [frame.Outcomes]capture.OutcomeSize {
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
-	now := s.shared.program.outcomes(s.slot)
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
+	now := s.capture.program.outcomes(s.number)
 	for o := range now {
 		now[o].Packets -= s.before[o].Packets
 		now[o].Bytes -= s.before[o].Bytes
@@ -213,8 +213,8 @@ func (s *source) outcomes() [frame.Outcomes]capture.OutcomeSize {
 
 func (s *source) Close() error {
 	err := s.stop()
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
-	s.shared.taken[s.slot] = false
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
+	s.capture.taken[s.number] = false
 	return err
 }

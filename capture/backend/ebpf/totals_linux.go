@@ -15,29 +15,29 @@ const (
 	transmit   = int(countDirectionTRANSMIT)
 	directions = int(countDirectionDIRECTIONS)
 
-	sums     = int(countSumSUMS) // of an interface and row
+	sums     = int(countSumSUMS) // for each interface in a row
 	sumOther = int(countSumSUM_OTHER)
 )
 
-// reader brings a table up to date with what a program has counted. The kernel's totals only grow: what they have grown by
-// since they were last read is what the table lacks.
+// reader adds to a table what a program has counted. The kernel's totals only grow. What they have grown by since the last read is what the
+// table lacks.
 type reader struct {
 	program *program
 	counter *capture.Counter
 	began   time.Time
-	slots   []slot
-	later   []int          // slots of addresses that are new
-	other   capture.Totals // as it was last read
+	last    []lastRead     // by slot
+	later   []int          // slots whose owners were not read yet
+	other   capture.Totals // at the last read
 }
 
-// slot is what was last read of a slot.
-type slot struct {
+// lastRead is what was last read of a slot.
+type lastRead struct {
 	totals capture.Totals
-	seen   time.Duration // since the reader began: when its address was last found to have moved something; 0 is not yet
+	seen   time.Duration // since the reader began: when a read last found that the owner had moved something; 0 is never
 }
 
 func newReader(p *program, counter *capture.Counter) *reader {
-	return &reader{program: p, counter: counter, began: time.Now(), slots: make([]slot, p.slots)}
+	return &reader{program: p, counter: counter, began: time.Now(), last: make([]lastRead, p.slots)}
 }
 
 // read adds what is new to the table. It must not be called concurrently.
@@ -45,12 +45,13 @@ func (r *reader) read() {
 	p, now := r.program, time.Since(r.began)
 	r.counter.Lock()
 	defer r.counter.Unlock()
-	// If reads were late, the table takes those that it knows for idle until they are read: they come before who may take their place.
+	// If this read is late, addresses that the table knows may seem expired to it until they are read. So they are read before new addresses,
+	// which could take their place in the table.
 	r.later = r.later[:0]
-	for i := range r.slots {
+	for i := range r.last {
 		switch {
 		case !p.owned(i):
-		case r.knows(i):
+		case r.wasSeen(i):
 			r.readSlot(i, now)
 		default:
 			r.later = append(r.later, i)
@@ -69,18 +70,18 @@ func (r *reader) read() {
 	}
 }
 
-// knows tells whether a read has found the address that a slot is of.
-func (r *reader) knows(slot int) bool {
+// wasSeen tells whether an earlier read has seen the address of a slot move something.
+func (r *reader) wasSeen(slot int) bool {
 	if slot >= r.program.series.first {
-		of, _, owned := r.program.seriesOf(slot)
-		return owned && r.slots[of].seen != 0
+		address, _, owned := r.program.seriesOf(slot)
+		return owned && r.last[address].seen != 0
 	}
-	return r.slots[slot].seen != 0
+	return r.last[slot].seen != 0
 }
 
-// readSlot adds to the table what the address of a slot has moved since the slot was last read. The caller holds the lock.
+// readSlot adds to the table what the owner of a slot has moved since the slot was last read. The caller holds the counter's lock.
 func (r *reader) readSlot(i int, now time.Duration) {
-	p, s := r.program, &r.slots[i]
+	p, s := r.program, &r.last[i]
 	var totals capture.Totals
 	for at := i; at < len(p.low); at += directions * p.slots {
 		p.addSlot(&totals.ReceiveBytes, &totals.ReceivePackets, at+receive*p.slots)
@@ -94,11 +95,11 @@ func (r *reader) readSlot(i int, now time.Duration) {
 		return
 	}
 	if i >= p.series.first {
-		of, labels, owned := p.seriesOf(i)
-		if addr := p.address(of); owned && addr.IsValid() {
+		address, labels, owned := p.seriesOf(i)
+		if addr := p.address(address); owned && addr.IsValid() {
 			r.counter.AddSeries(addr, labels, grown(&s.totals, totals))
 			s.seen = max(now, 1)
-			r.slots[of].seen = s.seen
+			r.last[address].seen = s.seen
 		}
 		return
 	}
@@ -108,7 +109,7 @@ func (r *reader) readSlot(i int, now time.Duration) {
 	}
 }
 
-// address gives the address that has a slot, which is none of a series.
+// address returns the address that owns a slot, which must not be one of a series. It is invalid if nobody owns the slot.
 func (p *program) address(slot int) netip.Addr {
 	if slot < len(p.addresses) {
 		return p.addresses[slot]
@@ -122,7 +123,7 @@ func (p *program) address(slot int) netip.Addr {
 	return netip.Addr{}
 }
 
-// owned tells whether a slot is an address's or a series'.
+// owned tells whether an address or a series owns a slot.
 func (p *program) owned(slot int) bool {
 	switch {
 	case slot < len(p.addresses):
@@ -133,9 +134,9 @@ func (p *program) owned(slot int) bool {
 	return atomic.LoadUint64(&p.seriesOwners[slot-p.series.first].Owned) != 0
 }
 
-// outcomes gives what became of the packets of an interface.
-func (p *program) outcomes(of int) (all [frame.Outcomes]capture.OutcomeSize) {
-	for at := of * sums; at < len(p.sums); at += p.interfaces * sums {
+// outcomes returns the outcomes of the packets of the interface with a number.
+func (p *program) outcomes(number int) (all [frame.Outcomes]capture.OutcomeSize) {
+	for at := number * sums; at < len(p.sums); at += p.interfaces * sums {
 		for o := range all {
 			addSize(&all[o].Bytes, &all[o].Packets, &p.sums[at+o])
 		}
@@ -143,24 +144,24 @@ func (p *program) outcomes(of int) (all [frame.Outcomes]capture.OutcomeSize) {
 	return all
 }
 
-// grown gives by how much totals are more than they were last, which they then are. Those that were read while they were being
-// written may appear to have shrunk: they have their turn the next time.
+// grown returns by how much totals have grown since last, and sets last to them. A total that was read while it was written may seem to
+// have shrunk: that counts as no growth, and last keeps its value until a later read.
 func grown(last *capture.Totals, now capture.Totals) capture.Totals {
 	return capture.Totals{
-		ReceiveBytes:    more64(&last.ReceiveBytes, now.ReceiveBytes),
-		TransmitBytes:   more64(&last.TransmitBytes, now.TransmitBytes),
-		ReceivePackets:  more64(&last.ReceivePackets, now.ReceivePackets),
-		TransmitPackets: more64(&last.TransmitPackets, now.TransmitPackets),
+		ReceiveBytes:    grown64(&last.ReceiveBytes, now.ReceiveBytes),
+		TransmitBytes:   grown64(&last.TransmitBytes, now.TransmitBytes),
+		ReceivePackets:  grown64(&last.ReceivePackets, now.ReceivePackets),
+		TransmitPackets: grown64(&last.TransmitPackets, now.TransmitPackets),
 	}
 }
 
-func more64(last *int64, now int64) int64 {
-	more := max(0, now-*last)
-	*last += more
-	return more
+func grown64(last *int64, now int64) int64 {
+	growth := max(0, now-*last)
+	*last += growth
+	return growth
 }
 
-// addSize and addSlot add what a processor has counted, and may be counting, to a sum.
+// addSize and addSlot add what a row has to bytes and packets. Its processor may be counting meanwhile.
 
 func addSize(bytes, packets *int64, s *countSize) {
 	*bytes += int64(atomic.LoadUint64(&s.Bytes))
@@ -169,13 +170,13 @@ func addSize(bytes, packets *int64, s *countSize) {
 
 func (p *program) addSlot(bytes, packets *int64, at int) {
 	low, high := &p.low[at], &p.high[at]
-	*bytes += whole(&low.Bytes, &high.Bytes)
-	*packets += whole(&low.Packets, &high.Packets)
+	*bytes += joinHalves(&low.Bytes, &high.Bytes)
+	*packets += joinHalves(&low.Packets, &high.Packets)
 }
 
-// whole puts halves together, of which the low one is written first. A processor may let others see that out of order: then
-// the low half shrinks while it is looked at.
-func whole(low, high *uint32) int64 {
+// joinHalves returns the number that two halves make up. The program writes the low half first, but other processors may see the two writes
+// out of order: then the low half shrinks between two loads, and joinHalves tries again.
+func joinHalves(low, high *uint32) int64 {
 	for {
 		h, l := atomic.LoadUint32(high), atomic.LoadUint32(low)
 		if again := atomic.LoadUint32(low); h == atomic.LoadUint32(high) && again >= l {

@@ -15,8 +15,8 @@ import (
 	"promflow/capture/subnets"
 )
 
-// TestReadsWhileCounting reads totals that grow by 4 GiB every few milliseconds, so that they are often read while a half of
-// them is ahead of the other.
+// TestReadsWhileCounting reads totals that grow by 4 GiB every few milliseconds. So they are often read while one half is updated and the
+// other is not yet.
 func TestReadsWhileCounting(t *testing.T) {
 	capturetest.NeedRoot(t)
 	const segments, headers, rounds, perRound = 3000, 20 + 20, 40, 20_000
@@ -59,7 +59,7 @@ func TestReadsWhileCounting(t *testing.T) {
 					most.Packets = max(most.Packets, h.TransmitPackets, h.ReceivePackets)
 				}
 			}
-			// A run that is interrupted by a signal is repeated, and has counted.
+			// A run that a signal interrupts is repeated, but has counted.
 			last := r.outcomes(0)[frame.Counted]
 			packets, bytes := last.Packets, last.Bytes
 			if packets < rounds*perRound*segments || packets%segments != 0 || bytes != packets*(headers+1) {
@@ -84,8 +84,8 @@ func TestReadsWhileCounting(t *testing.T) {
 	}
 }
 
-// TestLateReadsEvictNobodyAlive reads after addresses could have expired: those that have moved something since they were last read
-// have not, although one that is new, and has an indexed slot before theirs, wants room.
+// TestLateReadsEvictNobodyAlive reads so late that addresses could have expired. They have moved something since the last read, so they
+// must stay in the table. A new address, whose indexed slot comes before theirs, must not take a place.
 func TestLateReadsEvictNobodyAlive(t *testing.T) {
 	capturetest.NeedRoot(t)
 	monitored, err := subnets.Parse("10.0.0.0/30,10.1.0.0/16")
