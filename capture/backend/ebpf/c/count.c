@@ -174,7 +174,7 @@ int strip_any(struct __sk_buff *skb)
 
 	// The frame ends before its EtherType does.
 	ip = at > skb->len ? nowhere(MALFORMED) : strip(skb, at, type);
-	if (tried == NOTHING) { // it is the outermost IP header
+	if (tried == NOTHING) { // this is the outermost IP header
 		if (!type_of(ip)) {
 			if (outcome_of(ip) != NON_IP || at != ETHERNET_LEN || !is_bare(skb))
 				return lost(skb, outcome_of(ip));

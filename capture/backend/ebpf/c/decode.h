@@ -68,10 +68,9 @@ static __always_inline __u32 type_of(place p)
 	return p & 0xffff;
 }
 
-// outcome_of returns constants, as the verifier would not know that the field of a place is one of these two.
 static __always_inline enum outcome outcome_of(place p)
 {
-	return p >> 16 == NON_IP ? NON_IP : MALFORMED; // all that the verifier has to believe
+	return p >> 16 == NON_IP ? NON_IP : MALFORMED; // constants, as the verifier does not know what a place has
 }
 
 // labels follows a stack of MPLS labels to its bottom. The first nibble behind the stack tells what follows.

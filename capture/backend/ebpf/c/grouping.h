@@ -473,7 +473,7 @@ static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u
 			return protocol;
 		if (bpf_skb_load_bytes(skb, at, e, sizeof(e)))
 			return NO_PROTOCOL;
-		if (protocol == PROTOCOL_FRAGMENT && (e[2] || e[3] & 0xf8)) // not the first: its header says what that begins with
+		if (protocol == PROTOCOL_FRAGMENT && (e[2] || e[3] & 0xf8)) // a later fragment: only the header tells the protocol
 			return e[0];
 		at += protocol == PROTOCOL_FRAGMENT ? sizeof(e) : sizeof(e) + e[1] * 8;
 		protocol = e[0];

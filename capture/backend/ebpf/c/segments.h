@@ -104,7 +104,7 @@ static __always_inline place in_gre(struct __sk_buff *skb, __u32 at)
 	if (bpf_skb_load_bytes(skb, at, gre, sizeof(gre)))
 		return nowhere(MALFORMED);
 	flags = bpf_ntohs(gre[0]);
-	if (flags & 7) // another version
+	if (flags & 7) // not version 0
 		return nowhere(NON_IP);
 	// Checksum, key and sequence number are there if their flags are set.
 	at += sizeof(gre) + ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1)) * 4;

@@ -114,7 +114,7 @@ static __always_inline __u64 find_slot(__u64 place, __u64 word)
 		if (!at)
 			break; // never: the index is within the map
 		slot = (*at ^ word) - 1;
-		if (slot < slots) // not if anything else differs, and not of a free place
+		if (slot < slots) // the words have all but a slot in common, and the place is not free
 			return slot;
 	}
 	return HASHED;
@@ -228,7 +228,7 @@ static __always_inline __u64 add_owner(__u64 high, __u64 low, __u64 version)
 	__u64 key4 = KEY(low), key;
 	__u32 slot = 0, *owned;
 	struct owner *o;
-	int refused = bpf_map_pop_elem(&free_slots, &slot); // before Linux 6.4 only these bits of it are set
+	int refused = bpf_map_pop_elem(&free_slots, &slot); // Linux before 6.4 sets the low 32 bits of the result only
 
 	if (refused) {
 		if (refused == -ENOENT) // another error says that it was busy

@@ -97,7 +97,7 @@ static __always_inline __u64 index4(__u64 first, __u64 extent, __u64 index, __u6
 {
 	__u64 distance = address - first;
 
-	if (distance > extent) // also if it is less than nothing
+	if (distance > extent) // also if address is less than first
 		return NOWHERE;
 	return index == HASHED ? HASHED : index + distance;
 }
