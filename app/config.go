@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type config struct {
 	metricsAddress string
 	webConfigFile  string
 	noUI           bool
+	webHosts       []string
 	otlp           otlp.Config
 
 	user privilege.User
@@ -136,6 +138,8 @@ func (c *config) settings() settings {
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
 		{category: "Metrics", name: "no-ui", byDefault: "false", parse: boolean(&c.noUI),
 			usage: "serve no live page at /, and nothing for promflow top"},
+		{category: "Metrics", name: "web-hosts", holder: "LIST", parse: into(&c.webHosts, parseHosts),
+			usage: "further names under which browsers and promflow top reach this server, separated by commas; IP addresses,\nlocalhost and the hostname need no mention"},
 
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", text: &c.otlp.Endpoint,
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
@@ -203,6 +207,19 @@ func parseFiles(s string) ([]string, error) {
 		}
 	}
 	return files, nil
+}
+
+func parseHosts(s string) (hosts []string, err error) {
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if strings.ContainsAny(name, ":/* \t[]@") {
+			return nil, fmt.Errorf("%q: expected names such as router.example.net, without http:// and port", name)
+		}
+		hosts = append(hosts, name)
+	}
+	return hosts, nil
 }
 
 func parseLevel(s string) (level slog.Level, err error) {

@@ -90,7 +90,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 func (c *config) web() web.Config {
 	return web.Config{
 		Address: c.metricsAddress, AddressFrom: c.givenBy("metrics-address"), AddressAsked: c.isGiven("metrics-address"),
-		File: c.webConfigFile, FileFrom: c.givenBy("web-config-file"), NoUI: c.noUI,
+		File: c.webConfigFile, FileFrom: c.givenBy("web-config-file"), NoUI: c.noUI, Hosts: c.webHosts,
 	}
 }
 

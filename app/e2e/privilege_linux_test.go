@@ -128,6 +128,60 @@ func TestGivesUpPrivileges(t *testing.T) {
 	}
 }
 
+// takeOver tries what another process of the same user may try: to read the environment, and to take each of the files.
+const takeOver = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid, taken = int(sys.argv[1]), 0
+pidfd = libc.syscall(434, pid, 0) # pidfd_open
+for fd in range(256):
+    taken += libc.syscall(438, pidfd, fd, 0) >= 0 # pidfd_getfd
+try:
+    read = len(open(f"/proc/{pid}/environ").read())
+except PermissionError:
+    read = 0
+print("environment" if read else "no environment,", "files" if taken else "no files")
+`
+
+// TestNoProcessOfItsUserTakesOver has another process of the user, without capabilities, try to.
+func TestNoProcessOfItsUserTakesOver(t *testing.T) {
+	capturetest.Need(t, "setpriv", "python3")
+	ns := capturetest.NewNamespace(t)
+	by := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+	try := func(pid int) string {
+		t.Helper()
+		out, err := ns.Command(append(slices.Clone(by), "python3", "-c", takeOver, fmt.Sprint(pid))...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	other := ns.Command(append(slices.Clone(by), "sleep", "60")...)
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
+	eventually(t, func() error { // once it is sleep
+		if got := try(other.Process.Pid); got != "environment files" {
+			return fmt.Errorf("of another program it gets %s: this test shows nothing", got)
+		}
+		return nil
+	})
+
+	by = append(by, "--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf")
+	cmd := ns.Command(append(by, copyForEveryone(t), "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--metrics-address=127.0.0.1:0")...)
+	by = by[:4]
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	p := start(t, ns, cmd).listening()
+	eventually(t, func() error {
+		if got := try(p.cmd.Process.Pid); got != "no environment, no files" {
+			return fmt.Errorf("it gets %s", got)
+		}
+		return nil
+	})
+	p.terminate()
+}
+
 // kernelBefore tells whether this kernel is older than a version of Linux.
 func kernelBefore(t *testing.T, major, minor int) bool {
 	t.Helper()

@@ -11,8 +11,8 @@ import (
 )
 
 // Drop changes the user of the process, if that is root now, and gives up all its capabilities but those in keep (named as in
-// capabilities(7)). No program that it executes will get more (no_new_privs). This affects all threads, and cannot be undone. Drop returns
-// the capabilities that the process has kept, as far as it had them.
+// capabilities(7)). No program that it executes will get more (no_new_privs), and no other process of its user can trace it. This affects
+// all threads, and cannot be undone. Drop returns the capabilities that the process has kept, as far as it had them.
 //
 // If to is root, nothing changes. A process that is not root keeps its user. A process that is root but may not change its user, as in some
 // containers, gets an error if asked says that the user was asked for; else it stays root without root's capabilities.
@@ -49,6 +49,10 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	}
 	if err := errors.Join(cap.ResetAmbient(), rest.SetProc()); err != nil {
 		return nil, fmt.Errorf("giving up capabilities: %w", err)
+	}
+	// Sockets and memory stay: without this, other processes of the user could take them (ptrace(2), pidfd_getfd(2), /proc/PID/mem).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("keeping other processes of this user out (PR_SET_DUMPABLE): %w", err)
 	}
 	slices.Sort(kept)
 	return slices.Compact(kept), nil

@@ -21,12 +21,13 @@ import (
 
 // Config is the configuration of a server.
 type Config struct {
-	Address      string // HOST:PORT, or None
-	AddressFrom  string // the flag or variable of the address, for messages
-	AddressAsked bool   // the address is not just the default
-	File         string // of exporter-toolkit, for TLS and passwords; may be empty
-	FileFrom     string // the flag or variable of the file, for messages
-	NoUI         bool   // serve a page of links instead of the live page
+	Address      string   // HOST:PORT, or None
+	AddressFrom  string   // the flag or variable of the address, for messages
+	AddressAsked bool     // the address is not just the default
+	File         string   // of exporter-toolkit, for TLS and passwords; may be empty
+	FileFrom     string   // the flag or variable of the file, for messages
+	NoUI         bool     // serve a page of links instead of the live page
+	Hosts        []string // names of this server, besides those that it knows itself
 }
 
 // None as an address means that nothing is served.
@@ -78,19 +79,15 @@ func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.L
 func (c Config) routes(metrics, api http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", metrics)
+	mux.Handle("/metrics", readOnly(metrics))
 	mux.HandleFunc("/-/healthy", ok)
 	mux.HandleFunc("/-/ready", ok)
 	if c.NoUI {
 		mux.Handle("/", landing())
 		return mux
 	}
-	mux.Handle("GET "+talkers.Path, api)
-	mux.HandleFunc(talkers.Path, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "expected GET", http.StatusMethodNotAllowed)
-	})
-	mux.Handle("/", ui.Handler())
+	mux.Handle(talkers.Path, ownSite(readOnly(api), c.Hosts))
+	mux.Handle("/", ownSite(ui.Handler(), c.Hosts))
 	return mux
 }
 

@@ -50,6 +50,9 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 		value = "..." + value[at:]
 		return fail("user information is not supported; send a header")
 	}
+	if at := strings.IndexAny(value, "?#"); at >= 0 { // there may be a token behind it
+		value = value[:at+1] + "..."
+	}
 	if err != nil {
 		return fail("%w", errors.Unwrap(err)) // without the URL
 	}
@@ -83,7 +86,7 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	switch {
 	case u.Path != "" && u.Path != "/" && !overHTTP:
 		return fail("OTLP over gRPC has no path, but this has %q; is it for http/protobuf?", u.Path)
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(value, "#"):
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(value, "#..."):
 		return fail("OTLP has no query and no fragment")
 	case e.host == "":
 		return fail("the host is missing")

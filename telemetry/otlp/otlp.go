@@ -124,6 +124,9 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 	}, nil
 }
 
+// maxHeaders bounds the headers of a collector's answer, in bytes. gRPC's default is 16 MiB.
+const maxHeaders = 64 << 10
+
 // newExporter returns an exporter, which connects when it is used.
 func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
 	x = &exporter{timeout: c.Timeout, headers: c.headers, log: log}
@@ -163,6 +166,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 			// gRPC also uses Timeout as TCP_USER_TIMEOUT: without it a push would wait for minutes on a connection whose other end has
 			// vanished. Time is so long that there are hardly any pings.
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 15 * time.Second}),
+			grpc.WithMaxHeaderListSize(maxHeaders),
 			grpc.WithChainUnaryInterceptor(x.intercept),
 			grpc.WithDefaultCallOptions(grpc.UseCompressor(compressor)), // WithCompressor cannot override the variable with "none"
 		),

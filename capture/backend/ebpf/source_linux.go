@@ -84,6 +84,9 @@ func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
 	if errors.Is(err, unix.ENOMEM) {
 		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.enter.FD())
 	}
+	if err == nil {
+		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1) // it stays for good, whoever comes by the socket
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
 	}
