@@ -29,11 +29,16 @@ type Options struct {
 // pollEvery is how often Print asks whether there is a new report.
 const pollEvery = 250 * time.Millisecond
 
-// Print writes reports as text or JSON, each one once it has rates. It returns after the last one, or when ctx ends.
+// maxWait is how long Print waits for a report with rates. They come every two seconds.
+const maxWait = 30 * time.Second
+
+// Print writes reports as text or JSON, each one once it has rates. It returns after the last one, or when ctx ends. It is an error if no
+// further report comes.
 func Print(ctx context.Context, w io.Writer, o Options, ask Ask) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	var last time.Time
+	var last time.Time // of a report
+	lastWritten := time.Now()
 	for written := 0; o.Count == 0 || written < o.Count; {
 		r, err := ask(ctx, o.Query)
 		switch {
@@ -46,9 +51,12 @@ func Print(ctx context.Context, w io.Writer, o Options, ask Ask) error {
 			if err := write(w, o, r, written == 0); err != nil {
 				return fmt.Errorf("printing the report: %w", err)
 			}
-			last = r.Time
+			last, lastWritten = r.Time, time.Now()
 			written++
 			continue
+		}
+		if time.Since(lastWritten) > maxWait {
+			return fmt.Errorf("no new report with rates came for %v", maxWait)
 		}
 		select {
 		case <-ctx.Done():

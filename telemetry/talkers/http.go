@@ -1,6 +1,7 @@
 package talkers
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,8 +36,12 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // fails only if the client has gone
 }
 
-// maxReport bounds the size of a report in bytes. MaxLimit talkers take about 0.5 MB.
-const maxReport = 8 << 20
+// Limits of Fetch for a report. MaxLimit talkers take about 0.5 MB.
+const (
+	maxReport     = 8 << 20 // bytes
+	maxInterfaces = 10000
+	maxSeconds    = 24 * 60 * 60
+)
 
 // Fetch gets a Report from the promflow at a base URL, such as http://localhost:9088.
 func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*Report, error) {
@@ -62,10 +67,7 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	case response.StatusCode != http.StatusOK:
 		err = fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
 	default:
-		if err = json.Unmarshal(body, r); err == nil && r.Time.IsZero() { // other JSON
-			err = errors.New("it has no time")
-		}
-		if err != nil {
+		if err = r.decode(body, q.canonical().Limit); err != nil {
 			err = fmt.Errorf("the answer is no report of promflow: %w", err)
 		}
 	}
@@ -73,4 +75,56 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 		return nil, fmt.Errorf("%s: %w", base.Redacted(), err)
 	}
 	return r, nil
+}
+
+// decode decodes a report that may have so many talkers. The server may be any: a list is not decoded beyond its limit, since its elements
+// can take a hundred times the memory of their JSON.
+func (r *Report) decode(body []byte, limit int) error {
+	lists := struct {
+		*Report
+		Interfaces json.RawMessage `json:"interfaces"` // instead of those of Report
+		Talkers    json.RawMessage `json:"talkers"`
+	}{Report: r}
+	if err := json.Unmarshal(body, &lists); err != nil {
+		return err
+	}
+	if r.Time.IsZero() { // other JSON
+		return errors.New("it has no time")
+	}
+	for name, seconds := range map[string]float64{"window_seconds": r.WindowSeconds, "interval_seconds": r.IntervalSeconds} {
+		if seconds < 0 || seconds > maxSeconds {
+			return fmt.Errorf("%s is %v", name, seconds)
+		}
+	}
+	var err error
+	if r.Interfaces, err = decodeList[Interface](lists.Interfaces, maxInterfaces); err != nil {
+		return fmt.Errorf("interfaces: %w", err)
+	}
+	if r.Talkers, err = decodeList[Talker](lists.Talkers, limit); err != nil {
+		return fmt.Errorf("talkers: %w", err)
+	}
+	return nil
+}
+
+// decodeList decodes a list of at most so many elements.
+func decodeList[T any](text json.RawMessage, limit int) (list []T, err error) {
+	list = []T{} // an empty list is [] in JSON
+	d := json.NewDecoder(bytes.NewReader(text))
+	switch start, err := d.Token(); {
+	case errors.Is(err, io.EOF) || err == nil && start == nil: // missing, or null
+		return list, nil
+	case err != nil || start != json.Delim('['):
+		return nil, errors.New("expected a list")
+	}
+	for d.More() {
+		if len(list) == limit {
+			return nil, fmt.Errorf("expected %d at most", limit)
+		}
+		var element T
+		if err := d.Decode(&element); err != nil {
+			return nil, err
+		}
+		list = append(list, element)
+	}
+	return list, nil
 }

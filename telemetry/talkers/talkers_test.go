@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -480,6 +481,65 @@ func TestFetch(t *testing.T) {
 	if _, err := fetch("/below", Query{Sort: "speed"}); err == nil || !strings.Contains(err.Error(), "expected one of") {
 		t.Errorf("a wrong question is answered with %v", err)
 	}
+}
+
+// TestFetchBelievesNoServer has servers answer that are none of promflow's, or lie.
+func TestFetchBelievesNoServer(t *testing.T) {
+	const begin = `{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":2,`
+	for body, want := range map[string]string{
+		begin + `"talkers":[` + strings.Repeat("{},", 2_500_000) + `{}]}`:    "talkers: expected 50 at most",
+		begin + `"interfaces":[` + strings.Repeat("{},", 2_500_000) + `{}]}`: "interfaces: expected 10000 at most",
+		begin + `"talkers":{}}`:  "talkers: expected a list",
+		begin + `"talkers":[1]}`: "cannot unmarshal number",
+		`{"time":"2026-01-01T00:00:00Z","window_seconds":-4,"interval_seconds":2}`:  "window_seconds is -4",
+		`{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":1e9}`: "interval_seconds is 1e+09",
+		`{"window_seconds":4}`:                               "it has no time",
+		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "unexpected end of JSON",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+		base, err := url.Parse(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.GC()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = Fetch(t.Context(), server.Client(), base, Query{})
+		runtime.ReadMemStats(&after)
+		server.Close()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.100s: got %v, want %q", body, err, want)
+		}
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 128<<20 {
+			t.Errorf("%.100s: takes %d MB", body, taken>>20)
+		}
+	}
+}
+
+func FuzzReport(f *testing.F) {
+	of := newTable(host("10.0.0.1", 1, 2))
+	seed, err := json.Marshal(New(of.read).Report(Query{}.canonical()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"time":"2026-01-01T00:00:00Z","talkers":[{},{},{}],"interfaces":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := new(Report)
+		if err := r.decode(body, 2); err != nil {
+			return
+		}
+		if len(r.Talkers) > 2 || r.WindowSeconds < 0 || r.Time.IsZero() {
+			t.Errorf("%s: got %+v", body, r)
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Skip(err) // such as a year that JSON does not have
+		}
+		if err := new(Report).decode(again, 2); err != nil {
+			t.Errorf("%s: %v", again, err)
+		}
+	})
 }
 
 func BenchmarkTake(b *testing.B) {
