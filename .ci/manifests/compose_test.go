@@ -42,6 +42,9 @@ func TestCompose(t *testing.T) {
 	}
 	for name, service := range project.Services {
 		t.Log(name)
+		if _, version, pinned := strings.Cut(service.Image, ":"); !strings.HasPrefix(service.Image, "localhost/") && (!pinned || version == "latest") {
+			t.Errorf("%s: the image %s has no version", name, service.Image)
+		}
 		for _, v := range service.Volumes {
 			if v.Type != types.VolumeTypeBind {
 				continue
