@@ -188,6 +188,18 @@ func (s *Server) Serve() error {
 	if s.listener == nil {
 		return nil
 	}
+	if s.config.File != "" {
+		p, err := newPasswords(s.config.File, s.log)
+		if err != nil {
+			return fmt.Errorf("%s %q: %w", s.config.FileFrom, s.config.File, err)
+		}
+		s.http.Handler = p.behind(s.http.Handler)
+		// toolkit.Serve puts its own handler before that, and then has net/http call this function, before there is a connection.
+		s.http.BaseContext = func(net.Listener) context.Context {
+			s.http.Handler = p.before(s.http.Handler)
+			return context.Background()
+		}
+	}
 	config := &toolkit.FlagConfig{WebConfigFile: &s.config.File}
 	if err := toolkit.Serve(s.listener, s.http, config, s.log); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving on %s: %w", s.listener.Addr(), err)
