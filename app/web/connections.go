@@ -12,9 +12,13 @@ import (
 // maxConnections is how many clients may be connected. It leaves room for other files where a process may have 1024.
 const maxConnections = 512
 
-// connections bounds the connections of a server: a new one beyond the bound closes the one that has been idle for longest. A connection
-// is idle while no request on it is being answered, also while a request arrives byte by byte. So clients that finish their requests are
-// served, however many others are connected.
+// maxStreams is how many requests a client may have at a time with HTTP/2.
+const maxStreams = 8
+
+// connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or
+// if none is idle, the one whose client has left a part of an answer unread for longest. A connection is idle while no request on it is being
+// answered, also while a request arrives byte by byte. So clients that finish their requests and read the answers are served, however
+// many others are connected.
 type connections struct {
 	most int
 	mu   sync.Mutex
@@ -22,8 +26,18 @@ type connections struct {
 }
 
 type connection struct {
-	requests  int       // that are being answered
-	idleSince time.Time // if there are none
+	answers   map[*answer]bool // that are being given
+	idleSince time.Time        // if there are none
+}
+
+// unreadSince is since when the client has not read, and zero if it reads or waits for an answer.
+func (c *connection) unreadSince() (since time.Time) {
+	for a := range c.answers {
+		if at := a.unreadSince(); since.IsZero() || !at.IsZero() && at.Before(since) {
+			since = at
+		}
+	}
+	return since
 }
 
 func newConnections(most int) *connections {
@@ -32,7 +46,7 @@ func newConnections(most int) *connections {
 
 type connectionKey struct{}
 
-// limit bounds the connections of a server.
+// limit bounds the connections of a server, whose handler gives answers of this package.
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		c.add(conn)
@@ -43,13 +57,17 @@ func (c *connections) limit(s *http.Server) {
 			c.remove(conn)
 		}
 	}
-	handler := s.Handler
-	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+}
+
+// follow takes note of the answers that a handler gives.
+func (c *connections) follow(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
-			c.answer(conn, 1)
-			defer c.answer(conn, -1)
+			a := w.(*answer)
+			c.begin(conn, a)
+			defer c.end(conn, a)
 		}
-		handler.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 
@@ -57,31 +75,42 @@ func (c *connections) limit(s *http.Server) {
 func (c *connections) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.open) >= c.most {
-		c.dropIdle()
+	c.open[conn] = &connection{answers: map[*answer]bool{}, idleSince: time.Now()}
+	if len(c.open) > c.most {
+		c.drop(c.leastActive(conn))
 	}
-	c.open[conn] = &connection{idleSince: time.Now()}
 }
 
-// dropIdle closes the connection that has been idle for longest, if one is idle. The caller holds mu.
-func (c *connections) dropIdle() {
-	var (
-		idle   net.Conn
-		oldest *connection
-	)
+// leastActive returns the connection that is closed for a new one, which is the new one itself if all others wait for an answer. The
+// caller holds mu.
+func (c *connections) leastActive(added net.Conn) net.Conn {
+	var idle, unread net.Conn
+	var idleSince, unreadSince time.Time
 	for conn, one := range c.open {
-		if one.requests == 0 && (oldest == nil || one.idleSince.Before(oldest.idleSince)) {
-			idle, oldest = conn, one
+		if len(one.answers) == 0 {
+			if conn != added && (idle == nil || one.idleSince.Before(idleSince)) {
+				idle, idleSince = conn, one.idleSince
+			}
+		} else if since := one.unreadSince(); !since.IsZero() && (unread == nil || since.Before(unreadSince)) {
+			unread, unreadSince = conn, since
 		}
 	}
-	if idle == nil {
-		return
+	switch {
+	case idle != nil:
+		return idle
+	case unread != nil:
+		return unread
 	}
-	delete(c.open, idle)
-	if secure, ok := idle.(*tls.Conn); ok {
-		idle = secure.NetConn() // closing TLS writes to the client, and waits if that does not read
+	return added
+}
+
+// drop closes a connection. The caller holds mu.
+func (c *connections) drop(conn net.Conn) {
+	delete(c.open, conn)
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn() // closing TLS writes to the client, and waits if that does not read
 	}
-	idle.Close() // the server notices
+	conn.Close() // the server notices
 }
 
 func (c *connections) remove(conn net.Conn) {
@@ -90,12 +119,19 @@ func (c *connections) remove(conn net.Conn) {
 	delete(c.open, conn)
 }
 
-// answer adds to the requests on a connection that are being answered.
-func (c *connections) answer(conn net.Conn, more int) {
+func (c *connections) begin(conn net.Conn, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one := c.open[conn]; one != nil { // else it was closed
-		one.requests += more
+		one.answers[a] = true
+	}
+}
+
+func (c *connections) end(conn net.Conn, a *answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.open[conn]; one != nil {
+		delete(one.answers, a)
 		one.idleSince = time.Now()
 	}
 }

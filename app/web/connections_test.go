@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestConnectionsThatAreAnsweredStay fills a server with clients while one waits for its answer.
-func TestConnectionsThatAreAnsweredStay(t *testing.T) {
+// TestLeastActiveConnectionIsClosed fills a server with clients that idle, wait for an answer, or do not read it.
+func TestLeastActiveConnectionIsClosed(t *testing.T) {
 	c := newConnections(3)
 	pipe := func() net.Conn {
 		here, there := net.Pipe()
@@ -15,36 +15,48 @@ func TestConnectionsThatAreAnsweredStay(t *testing.T) {
 		c.add(here)
 		return here
 	}
-	closed := func(conn net.Conn) bool { return conn.SetDeadline(time.Time{}) != nil }
-	idle := func() (n int) {
-		for _, one := range c.open {
-			if one.requests == 0 {
-				n++
+	begun := map[net.Conn]*answer{}
+	begin := func(conn net.Conn) *answer {
+		begun[conn] = new(answer)
+		c.begin(conn, begun[conn])
+		return begun[conn]
+	}
+	end := func(conn net.Conn) { c.end(conn, begun[conn]) }
+	are := func(when string, open, closed []net.Conn) {
+		t.Helper()
+		for i, conn := range append(open, closed...) {
+			if err := conn.SetDeadline(time.Time{}); (err != nil) != (i >= len(open)) {
+				t.Errorf("%s: connection %d of the %d that should be open and the %d that should be closed: %v", when, i, len(open), len(closed), err)
 			}
 		}
-		return n
+		if len(c.open) != len(open) {
+			t.Errorf("%s: %d are open, want %d", when, len(c.open), len(open))
+		}
 	}
+	type conns = []net.Conn
+
 	first, second, third := pipe(), pipe(), pipe()
-	c.answer(first, 1)
+	begin(first)
 	fourth := pipe()
-	if closed(first) || !closed(second) || closed(third) || closed(fourth) {
-		t.Error("not the one that was idle for longest was closed")
-	}
-	c.answer(third, 1)
-	c.answer(third, -1)
+	are("one more", conns{first, third, fourth}, conns{second})
+	begin(third)
+	end(third)
 	fifth := pipe()
-	if closed(first) || closed(third) || !closed(fourth) || closed(fifth) {
-		t.Error("one was closed that was idle for less than another")
-	}
-	c.answer(fourth, -1) // which a server says late
-	c.answer(first, -1)
+	are("another one was idle for longer", conns{first, third, fifth}, conns{second, fourth})
+	end(fourth) // which a server says late
+	begin(third)
+	begin(fifth)
+	sixth := pipe()
+	are("all others wait", conns{first, third, fifth}, conns{sixth})
+	long, short := time.Now().Add(-2*time.Second), time.Now().Add(-time.Second)
+	begun[first].unread.Store(&short)
+	begun[third].unread.Store(&long)
+	seventh := pipe()
+	are("two do not read", conns{first, fifth, seventh}, conns{third})
+	eighth := pipe()
+	are("one is idle, one does not read", conns{first, fifth, eighth}, conns{seventh})
 	c.remove(first)
 	c.remove(first)
-	if len(c.open) != 2 || idle() != 2 {
-		t.Errorf("%d are open, %d idle, want 2", len(c.open), idle())
-	}
-	pipe()
-	if closed(third) || closed(fifth) {
-		t.Error("one was closed though there was room")
-	}
+	ninth := pipe()
+	are("there was room", conns{fifth, eighth, ninth}, nil)
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,8 +16,9 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "secret") })
-	routes := Config{Hosts: []string{"promflow.example.net"}}.routes(answer, answer)
+	secret := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "secret") })
+	server := httptest.NewServer(answers(Config{Hosts: []string{"promflow.example.net"}}.routes(secret, secret), deadline))
+	defer server.Close()
 	for _, c := range []struct {
 		name, host, site, mode string
 		page, api              int // status
@@ -26,7 +28,6 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 		{name: "IPv6 without a port", host: "[2001:db8::1]", page: 200, api: 200},
 		{name: "IPv6 with a zone", host: "[fe80::1%eth0]:9088", page: 200, api: 200},
 		{name: "localhost", host: "localhost:9088", page: 200, api: 200},
-		{name: "no host", page: 200, api: 200},
 		{name: "the hostname", host: name + ":9088", page: 200, api: 200},
 		{name: "the hostname in mDNS", host: strings.ToUpper(strings.Split(name, ".")[0]) + ".local", page: 200, api: 200},
 		{name: "a name that was given", host: "Promflow.Example.NET.:443", page: 200, api: 200},
@@ -39,14 +40,13 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for path, want := range map[string]int{"/": c.page, "/api/v1/talkers": c.api, "/metrics": 200, "/-/healthy": 200, "/-/ready": 200} {
-				r := httptest.NewRequest("GET", path, nil)
-				r.Host = c.host
-				r.Header.Set("Sec-Fetch-Site", c.site)
-				r.Header.Set("Sec-Fetch-Mode", c.mode)
-				w := httptest.NewRecorder()
-				routes.ServeHTTP(w, r)
-				if w.Code != want || want != 200 && strings.Contains(w.Body.String(), "secret") {
-					t.Errorf("%s: got %d %s, want %d", path, w.Code, w.Body, want)
+				status, _, body := ask(t, "GET", server.URL+path, func(r *http.Request) {
+					r.Host = c.host
+					r.Header.Set("Sec-Fetch-Site", c.site)
+					r.Header.Set("Sec-Fetch-Mode", c.mode)
+				})
+				if status != want || want != 200 && strings.Contains(body, "secret") {
+					t.Errorf("%s: got %d %s, want %d", path, status, body, want)
 				}
 			}
 		})
@@ -55,23 +55,41 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 
 // TestReadsOnly has other methods refused, and browsers told not to guess.
 func TestReadsOnly(t *testing.T) {
-	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") })
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") })
 	for _, noUI := range []bool{false, true} {
-		routes := Config{NoUI: noUI}.routes(answer, answer)
+		server := httptest.NewServer(answers(Config{NoUI: noUI}.routes(ok, ok), deadline))
+		defer server.Close()
 		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "OPTIONS": 405, "TRACE": 405} {
 			for _, path := range []string{"/metrics", "/api/v1/talkers"} {
 				if noUI && path != "/metrics" {
 					continue
 				}
-				w := httptest.NewRecorder()
-				r := httptest.NewRequest(method, path, nil)
-				r.Host = "localhost"
-				routes.ServeHTTP(w, r)
-				allow := w.Header().Get("Allow")
-				if w.Code != want || w.Header().Get("X-Content-Type-Options") != "nosniff" || (allow != "") != (want == 405) {
-					t.Errorf("%s %s: got %d, %v, want %d", method, path, w.Code, w.Header(), want)
+				status, header, _ := ask(t, method, server.URL+path, func(*http.Request) {})
+				allow := header.Get("Allow")
+				if status != want || header.Get("X-Content-Type-Options") != "nosniff" || (allow != "") != (want == 405) {
+					t.Errorf("%s %s: got %d, %v, want %d", method, path, status, header, want)
 				}
 			}
 		}
 	}
+}
+
+// ask makes a request, and returns the answer.
+func ask(t *testing.T, method, url string, change func(*http.Request)) (status int, header http.Header, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(r)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(text)
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -58,23 +57,28 @@ type Server struct {
 // New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api answers at
 // [talkers.Path].
 func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.Logger) *Server {
+	open := newConnections(maxConnections)
 	s := &Server{
 		http: &http.Server{
-			Handler: whileRead(c.routes(metrics, api), stallTimeout),
-			// These bound clients that send slowly or idle, and whileRead those that do not read. No timeout bounds a whole
+			Handler: answers(open.follow(c.routes(metrics, api)), stallTimeout),
+			// These bound clients that send slowly or idle, and answers bounds those that do not read. No timeout bounds a whole
 			// answer: a page of a hundred thousand lines takes long on a slow line.
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
+			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
 		},
 		listener: listener,
 		config:   c,
 		log:      log,
 	}
-	newConnections(maxConnections).limit(s.http)
+	open.limit(s.http)
 	return s
 }
+
+// maxReports is how many clients may be given a report of talkers at a time. One takes up to 0.5 MB.
+const maxReports = 64
 
 func (c Config) routes(metrics, api http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
@@ -86,7 +90,7 @@ func (c Config) routes(metrics, api http.Handler) http.Handler {
 		mux.Handle("/", landing())
 		return mux
 	}
-	mux.Handle(talkers.Path, ownSite(readOnly(api), c.Hosts))
+	mux.Handle(talkers.Path, ownSite(readOnly(bounded(api, maxReports)), c.Hosts))
 	mux.Handle("/", ownSite(ui.Handler(), c.Hosts))
 	return mux
 }
@@ -109,65 +113,6 @@ func landing() http.Handler {
 	}
 	return page
 }
-
-// stallTimeout is how long a client may leave a part of an answer unread.
-const stallTimeout = 30 * time.Second
-
-// bodyTimeout is how long the server reads the body of a request that it refuses.
-const bodyTimeout = time.Second
-
-// whileRead gives each write of an answer a deadline of its own: a client that reads slowly gets the whole answer, one that does not read
-// is cut off. It refuses requests with a body: net/http reads the body before it writes the answer, and a scrape with a slow body would
-// hold its slot for long.
-func whileRead(h http.Handler, stall time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		control := http.NewResponseController(w)
-		if err := control.SetWriteDeadline(time.Time{}); err != nil { // of an earlier answer on this connection
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		if r.ContentLength != 0 {
-			w.Header().Set("Connection", "close")
-			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
-			http.Error(w, "expected a request without a body", http.StatusRequestEntityTooLarge)
-			return
-		}
-		h.ServeHTTP(&deadlineWriter{ResponseWriter: w, control: control, stall: stall}, r)
-	})
-}
-
-type deadlineWriter struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	stall   time.Duration
-
-	mu    sync.Mutex
-	fixed bool // the handler has set the deadline
-}
-
-func (w *deadlineWriter) Write(b []byte) (int, error) {
-	var err error
-	w.mu.Lock()
-	if !w.fixed {
-		err = w.control.SetWriteDeadline(time.Now().Add(w.stall))
-	}
-	w.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow.
-func (w *deadlineWriter) SetWriteDeadline(deadline time.Time) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.fixed = true
-	return w.control.SetWriteDeadline(deadline)
-}
-
-// Unwrap is for http.ResponseController.
-func (w *deadlineWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Port is the port of the listener, or the path of its Unix socket. It is empty without a listener.
 func (s *Server) Port() string {

@@ -18,7 +18,7 @@ func TestWhoDoesNotReadIsCutOff(t *testing.T) {
 	const stall = time.Second
 	chunk := make([]byte, 1<<20)
 	ended := make(chan error, 1)
-	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(answers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var err error
 		for i := 0; i < 64 && err == nil; i++ {
 			_, err = w.Write(chunk)
@@ -60,7 +60,7 @@ func TestWhoDoesNotReadIsCutOff(t *testing.T) {
 
 func TestDeadlineOfAHandlerStays(t *testing.T) {
 	ended := make(chan error, 1)
-	server := httptest.NewServer(whileRead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(answers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		err := http.NewResponseController(w).SetWriteDeadline(time.Now())
 		for i := 0; i < 64 && err == nil; i++ {
 			_, err = w.Write(make([]byte, 1<<20))

@@ -26,14 +26,14 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	body, err := json.Marshal(t.Report(q))
+	body, err := t.answer(q).body()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(body, '\n')) // fails only if the client has gone
+	_, _ = w.Write(body) // fails only if the client has gone
 }
 
 // Limits of Fetch for a report. MaxLimit talkers take about 0.5 MB.

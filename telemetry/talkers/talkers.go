@@ -5,6 +5,7 @@ package talkers
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -32,7 +33,13 @@ type Talkers struct {
 	asked   time.Time // when somebody last did
 	samples *samples  // nil while nobody asks
 	history History   // of all addresses together; kept while nobody asks
-	answers map[Query]*Report
+	answers map[Query]*answer
+}
+
+// answer is a report, which equal queries share.
+type answer struct {
+	*Report
+	body func() ([]byte, error) // in JSON, and a line feed
 }
 
 // New returns the Talkers of the readings that read returns. An address must keep its place in the sequence of a reading, until it makes
@@ -82,12 +89,14 @@ func (t *Talkers) take() {
 
 // Report answers a query from the last reading. If there is none, because nobody asked for a while, it takes one, which has no rates
 // yet. Equal queries share a Report: do not change it.
-func (t *Talkers) Report(q Query) *Report {
+func (t *Talkers) Report(q Query) *Report { return t.answer(q).Report }
+
+func (t *Talkers) answer(q Query) *answer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asked = time.Now()
 	if t.samples == nil {
-		t.samples, t.answers = &samples{}, map[Query]*Report{}
+		t.samples, t.answers = &samples{}, map[Query]*answer{}
 		t.take()
 		select {
 		case t.wanted <- struct{}{}:
@@ -99,8 +108,12 @@ func (t *Talkers) Report(q Query) *Report {
 	}
 	r := t.samples.report(q)
 	r.History = t.history
+	a := &answer{r, sync.OnceValues(func() ([]byte, error) {
+		body, err := json.Marshal(r)
+		return append(body, '\n'), err
+	})}
 	if len(t.answers) < maxAnswers {
-		t.answers[q] = r
+		t.answers[q] = a
 	}
-	return r
+	return a
 }
