@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -94,11 +95,8 @@ func answers(h http.Handler, stall time.Duration) http.Handler {
 	})
 }
 
-// patience is how long a client may leave a part of an answer unread when another one needs its room.
-const patience = time.Second
-
-// bounded lets a handler give so many answers at a time. A further one cuts off the client that has not read for longest. If all read, it is
-// refused.
+// bounded lets a handler give so many answers at a time. A further one cuts off the client that has left a part of one unread for longest. If
+// all wait for an answer, it is refused.
 func bounded(h http.Handler, most int) http.Handler {
 	var mu sync.Mutex
 	given := map[*answer]bool{}
@@ -107,13 +105,13 @@ func bounded(h http.Handler, most int) http.Handler {
 		defer mu.Unlock()
 		if len(given) >= most {
 			var longest *answer
+			var unreadSince time.Time
 			for each := range given {
-				since := each.unreadSince()
-				if !since.IsZero() && (longest == nil || since.Before(longest.unreadSince())) {
-					longest = each
+				if since := each.unreadSince(); !since.IsZero() && (longest == nil || since.Before(unreadSince)) {
+					longest, unreadSince = each, since
 				}
 			}
-			if longest == nil || time.Since(longest.unreadSince()) < patience {
+			if longest == nil {
 				return false
 			}
 			delete(given, longest)
@@ -126,7 +124,7 @@ func bounded(h http.Handler, most int) http.Handler {
 		a := w.(*answer)
 		if !begin(a) {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many clients ask at the same time, try again", http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("%d clients wait for an answer, try again later", most), http.StatusServiceUnavailable)
 			return
 		}
 		defer func() {

@@ -20,7 +20,7 @@ const maxLogins = 8
 // some 50 ms (bcrypt): it lets any number of clients wait for that, also those that have gone, and forgets right passwords when many wrong
 // ones are tried. And it serves everybody once its file has no users any more.
 //
-// before comes before the toolkit's handler, and behind comes behind it.
+// A request goes through before, the toolkit's handler and behind.
 type passwords struct {
 	file     string // the toolkit's
 	required bool   // the file had users at the start
@@ -39,7 +39,10 @@ type login [sha256.Size]byte
 type acceptedKey struct{}
 
 func newPasswords(file string, log *slog.Logger) (*passwords, error) {
-	p := &passwords{file: file, log: log, refused: rate.Sometimes{Interval: time.Minute}, waiting: make(chan struct{}, maxLogins), verified: make(chan struct{}, 1), right: map[login]bool{}}
+	p := &passwords{
+		file: file, log: log, refused: rate.Sometimes{Interval: time.Minute},
+		waiting: make(chan struct{}, maxLogins), verified: make(chan struct{}, 1), right: map[login]bool{},
+	}
 	users, err := p.users()
 	p.required = len(users) > 0
 	return p, err

@@ -1,4 +1,9 @@
-// Package web serves the metrics page, the live page with its API, and health checks over HTTP. It bounds what slow clients take.
+// Package web serves the metrics page, the live page with its API, and health checks over HTTP. It bounds what clients take: see
+// connections.go and answers.go, and README.md in the folder above.
+//
+// TLS and passwords are those of Prometheus' exporter-toolkit. passwords.go adds what the toolkit lacks when clients try passwords; it
+// belongs there: to bound the logins that wait for bcrypt, to drop those of clients that have gone, to keep right logins in its cache
+// whatever others try, and to refuse to serve once a file has lost its users.
 package web
 
 import (
@@ -60,7 +65,7 @@ func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.L
 	open := newConnections(maxConnections)
 	s := &Server{
 		http: &http.Server{
-			Handler: answers(open.follow(c.routes(metrics, api)), stallTimeout),
+			Handler: answers(open.follow(bounded(c.routes(metrics, api), maxAnswers)), stallTimeout),
 			// These bound clients that send slowly or idle, and answers bounds those that do not read. No timeout bounds a whole
 			// answer: a page of a hundred thousand lines takes long on a slow line.
 			ReadHeaderTimeout: 10 * time.Second,
@@ -77,8 +82,12 @@ func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.L
 	return s
 }
 
-// maxReports is how many clients may be given a report of talkers at a time. One takes up to 0.5 MB.
-const maxReports = 64
+// How many answers may be given at a time.
+const (
+	maxAnswers = 256
+	maxReports = 64 // of talkers: one takes up to 0.5 MB
+	maxFiles   = 64 // of the live page: each takes a buffer of 32 KiB
+)
 
 func (c Config) routes(metrics, api http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
@@ -91,7 +100,7 @@ func (c Config) routes(metrics, api http.Handler) http.Handler {
 		return mux
 	}
 	mux.Handle(talkers.Path, ownSite(readOnly(bounded(api, maxReports)), c.Hosts))
-	mux.Handle("/", ownSite(ui.Handler(), c.Hosts))
+	mux.Handle("/", ownSite(bounded(ui.Handler(), maxFiles), c.Hosts))
 	return mux
 }
 

@@ -30,11 +30,10 @@ import (
 	"promflow/telemetry/sdk"
 )
 
-// Bounds for scrapes. A page stays in memory until all scrapes that share it have ended, which may be never.
+// A page stays in memory until all scrapes that share it have ended.
 const (
-	maxPages   = 16          // in memory
-	maxScrapes = 256         // at the same time; further ones are answered with 503
-	patience   = time.Second // how long clients may take to read a page when another one needs its room
+	maxPages = 16          // in memory
+	patience = time.Second // how long clients may take to read a page when another one needs its room
 )
 
 // Page is the reader behind the metrics page, and the handler that serves it.
@@ -50,7 +49,6 @@ type Page struct {
 	slots   chan struct{} // taken by the pages in memory
 
 	mu      sync.Mutex
-	scrapes int                     // running, and not cut off
 	pending map[expfmt.Format]*page // waiting for a slot or being made: further scrapes join these
 	made    []*page                 // not cut off, the oldest first
 }
@@ -91,10 +89,6 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
 	scrape := http.NewResponseController(w)
 	shared, joined := p.join(format, scrape)
-	if shared == nil {
-		http.Error(w, fmt.Sprintf("%d scrapes are running, try again later", maxScrapes), http.StatusServiceUnavailable)
-		return
-	}
 	defer p.leave(shared, scrape)
 	if !joined {
 		p.make(shared, format)
@@ -121,23 +115,16 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// join returns the pending page in a format, or else a new one for the scrape to make; nil if there are too many scrapes.
+// join returns the pending page in a format, or else a new one for the scrape to make.
 func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.scrapes >= maxScrapes {
-		p.cutOff()
-	}
-	if p.scrapes >= maxScrapes {
-		return nil, false
-	}
 	shared, joined = p.pending[format]
 	if !joined {
 		shared = newPage()
 		p.pending[format] = shared
 	}
 	shared.scrapes[scrape] = true
-	p.scrapes++
 	return shared, joined
 }
 
@@ -146,9 +133,6 @@ func (p *Page) leave(shared *page, scrape *http.ResponseController) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(shared.scrapes, scrape)
-	if !shared.cut {
-		p.scrapes--
-	}
 	if len(shared.scrapes) == 0 {
 		p.made = slices.DeleteFunc(p.made, func(each *page) bool { return each == shared })
 		<-p.slots
@@ -182,9 +166,7 @@ func (p *Page) cutOff() (wait time.Duration) {
 	if left := patience - time.Since(oldest.at); left > 0 {
 		return left
 	}
-	oldest.cut = true
 	p.made = p.made[1:]
-	p.scrapes -= len(oldest.scrapes)
 	for scrape := range oldest.scrapes {
 		_ = scrape.SetWriteDeadline(time.Now()) // fails only if the connection has gone
 	}
@@ -233,7 +215,6 @@ type page struct {
 	// Guarded by mu of Page:
 	scrapes map[*http.ResponseController]bool
 	at      time.Time // when it was made
-	cut     bool      // the scrapes were cut off
 }
 
 func newPage() *page {

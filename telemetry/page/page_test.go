@@ -478,44 +478,6 @@ func TestScrapesInSeveralFormatsAtOnce(t *testing.T) {
 	scrapes.Wait()
 }
 
-func TestScrapesBeyondTheLimit(t *testing.T) {
-	const limit = 256
-	gate := make(chan struct{})
-	page := telemetrytest.Start(t, func() telemetry.Reading {
-		<-gate
-		return telemetry.Reading{Tracked: 7}
-	}, false)
-	s := serve(t, page)
-	type answer struct {
-		status int
-		body   string
-		err    error
-	}
-	answers := make(chan answer)
-	for range limit + 1 {
-		go func() {
-			response, body, err := s.get(t.Context(), "", "")
-			if err != nil {
-				answers <- answer{err: err}
-				return
-			}
-			answers <- answer{response.StatusCode, string(body), nil}
-		}()
-	}
-	// No page can be made before the gate opens, so the first answer is the refusal.
-	if a := <-answers; a.err != nil || a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "256 scrapes") {
-		t.Errorf("status %d, %q, err %v; want a refusal that names the limit", a.status, a.body, a.err)
-	}
-	close(gate)
-	for range limit {
-		if a := <-answers; a.err != nil || a.status != http.StatusOK || !strings.Contains(a.body, trackedIPs(7)) {
-			t.Errorf("status %d, %q, err %v; want a page", a.status, a.body, a.err)
-		}
-	}
-	s.handlers.Wait()
-	s.mustGet(t, "", "")
-}
-
 // unread is the answer to a client that does not read.
 type unread struct {
 	http.ResponseWriter

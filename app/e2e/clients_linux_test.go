@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"promflow/capture/capturetest"
+)
+
+// clientMemory is how much memory clients may take, as README states: in kB, beyond what promflow has taken before.
+const clientMemory = 192 << 10
+
+// TestClientsThatDoNotRead has thousands of clients ask on every path and read nothing, while somebody scrapes. The link is a pair of
+// devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
+// have, it takes several times the memory.
+func TestClientsThatDoNotRead(t *testing.T) {
+	const addresses, patience = 5000, time.Second
+	capturetest.Need(t, "go")
+	binary := filepath.Join(t.TempDir(), "promflow")
+	build := exec.Command("go", "build", "-o", binary, "promflow")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	certificate, key, _ := selfSigned(t)
+	// Some clients ask the same as others, some what nobody asks.
+	paths := []string{"/metrics", "/api/v1/talkers?limit=1000", "/", "/api/v1/talkers?limit=1000&offset=%d", "/assets/uplot/uPlot.iife.min.js", "/-/ready"}
+	path := func(i int) string {
+		if p := paths[i%len(paths)]; p[len(p)-1] == 'd' {
+			return fmt.Sprintf(p, i)
+		} else {
+			return p
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		clients int
+		config  string
+		ask     func(conn net.Conn, i int) (net.Conn, error)
+	}{
+		{"HTTP/1.1", 10_000, "", func(conn net.Conn, i int) (net.Conn, error) {
+			for range 1 + i%3 { // some do not wait for an answer before they ask again
+				if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path(i)); err != nil {
+					return conn, err
+				}
+			}
+			return conn, nil
+		}},
+		{"HTTP/2", 2000, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
+			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			_, err := secure.Write(unreadStreams(100, path(i)))
+			return secure, err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var files unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+				t.Fatal(err)
+			}
+			if files.Cur < uint64(c.clients)+1000 {
+				capturetest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
+			}
+			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			here.IP("addr", "add", "10.77.0.1/24", "dev", "here")
+			there.IP("addr", "add", "10.77.0.2/24", "dev", "there")
+			args := []string{binary, "--metrics-address=10.77.0.1:0", "--interface=here", "--monitor-subnets=10.0.0.0/8"}
+			url := "http://"
+			if c.config != "" {
+				args, url = append(args, "--web-config-file="+write(t, "web.yml", c.config)), "https://"
+			}
+			p := start(t, there, here.Command(args...)).listening()
+			url += p.address + "/metrics"
+			p.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+			sender := capturetest.NewSender(t, there, "there")
+			for i := range addresses {
+				sender.Send(capturetest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
+			}
+			eventually(t, func() error {
+				page, err := p.fetch(url)
+				if err == nil && sample(t, page, "promflow_tracked_ips") < addresses {
+					err = errors.New("not all addresses are on the page")
+				}
+				return err
+			})
+			before := resident(t, p)
+
+			stop := make(chan struct{})
+			var scraper sync.WaitGroup
+			var scrapes, slow int
+			scraper.Go(func() {
+				for {
+					p.client.CloseIdleConnections()
+					begin := time.Now()
+					if _, err := p.fetch(url); err != nil {
+						t.Errorf("a scrape meanwhile: %v", err)
+					}
+					scrapes++
+					if took := time.Since(begin); took > patience {
+						slow++
+						t.Logf("a scrape took %v", took)
+					}
+					select {
+					case <-stop:
+						return
+					case <-time.After(patience):
+					}
+				}
+			})
+			dialer := net.Dialer{Timeout: deadline, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+				return errors.Join(raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) }), err)
+			}}
+			asked := 0
+			for i := range c.clients {
+				var conn net.Conn
+				if err := there.Do(func() (err error) { conn, err = dialer.Dial("tcp", p.address); return err }); err != nil {
+					t.Fatalf("client %d: %v", i, err)
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(deadline))
+				if conn, err := c.ask(conn, i); err == nil { // else it was closed for another one
+					asked++
+					defer conn.Close()
+				}
+			}
+			<-time.After(2 * patience) // and they stay
+			close(stop)
+			scraper.Wait()
+			most := resident(t, p)
+			t.Logf("%d of %d clients have asked; %d scrapes, %d of them slow; resident at most %d kB before, %d kB since", asked, c.clients, scrapes, slow, before, most)
+			if asked < c.clients*9/10 {
+				t.Error("this test shows nothing")
+			}
+			if slow > 0 || most-before > clientMemory {
+				t.Errorf("%d of %d scrapes took more than %v, and memory grew by %d kB", slow, scrapes, patience, most-before)
+			}
+			p.terminate()
+		})
+	}
+}
+
+// unreadStreams is what a client of HTTP/2 writes that asks for a path several times and leaves no room for the answers: frames of RFC 9113,
+// with headers of RFC 7541 that are not compressed.
+func unreadStreams(n uint32, path string) []byte {
+	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	frame := func(kind, flags byte, stream uint32, payload []byte) {
+		head := binary.BigEndian.AppendUint32(nil, uint32(len(payload))<<8|uint32(kind))
+		b = append(binary.BigEndian.AppendUint32(append(append(b, head...), flags), stream), payload...)
+	}
+	const settings, headers, initialWindowSize, endStreamAndHeaders = 4, 1, 4, 5
+	frame(settings, 0, 0, binary.BigEndian.AppendUint32([]byte{0, initialWindowSize}, 0))
+	const get, https, pathName, authorityName = 0x82, 0x87, 0x04, 0x01 // in the static table
+	fields := append([]byte{get, https, pathName, byte(len(path))}, path...)
+	fields = append(append(fields, authorityName, byte(len("localhost"))), "localhost"...)
+	for i := range n {
+		frame(headers, endStreamAndHeaders, 1+2*i, fields)
+	}
+	return b
+}
