@@ -152,6 +152,34 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	}
 }
 
+// TestAnswersOnlyItsOwnSite asks the program as a browser does for a website that has its name resolve to the program's address.
+func TestAnswersOnlyItsOwnSite(t *testing.T) {
+	ns := capturetest.NewNamespace(t)
+	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-hosts=promflow.example.net")
+	for host, status := range map[string]int{p.address: 200, "localhost": 200, "promflow.example.net": 200, "attacker.example:9088": 403} {
+		for _, path := range []string{"/", "/api/v1/talkers", "/assets/page.js", "/metrics", "/-/healthy"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.address+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			response, err := p.client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			want := status
+			if path == "/metrics" || path == "/-/healthy" {
+				want = 200
+			}
+			if response.StatusCode != want {
+				t.Errorf("%s of %s: %s, want %d", path, host, response.Status, want)
+			}
+		}
+	}
+	p.terminate()
+}
+
 // unreadStreams is what a client of HTTP/2 writes that asks for a path several times and leaves no room for the answers: frames of RFC 9113,
 // with headers of RFC 7541 that are not compressed.
 func unreadStreams(n uint32, path string) []byte {

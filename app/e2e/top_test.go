@@ -17,6 +17,11 @@ func TestTopErrors(t *testing.T) {
 	mux.HandleFunc("/ill/", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "all is\nlost\x1b[31m", http.StatusInternalServerError)
 	})
+	const report = `{"time":"2026-01-01T00:00:00Z","interval_seconds":2,"window_seconds":`
+	mux.HandleFunc("/many/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, report, `4,"talkers":[`, strings.Repeat("{},", 2_500_000), "{}]}")
+	})
+	mux.HandleFunc("/negative/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, report, "-4}") })
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	config := write(t, "http.yml", "basic_auth: {username: ali}\ntls: 1\n")
@@ -29,6 +34,8 @@ func TestTopErrors(t *testing.T) {
 		"no promflow":                  {[]string{server.URL}, []string{server.URL, "no promflow", "--no-ui"}},
 		"another page":                 {[]string{server.URL + "/page"}, []string{"no report of promflow"}},
 		"something else in JSON":       {[]string{server.URL + "/json"}, []string{"no report of promflow"}},
+		"more than was asked for":      {[]string{server.URL + "/many"}, []string{"no report of promflow", "talkers: expected 50 at most"}},
+		"a window in the future":       {[]string{server.URL + "/negative"}, []string{"no report of promflow", "window_seconds is -4"}},
 		"a password is missing":        {[]string{server.URL + "/secret"}, []string{"a user and a password", "--http-config-file"}},
 		"an error there":               {[]string{server.URL + "/ill"}, []string{"500", "all is lost"}},
 		"two URLs":                     {[]string{"router", "switch"}, []string{`"switch"`, "one URL"}},
@@ -47,7 +54,11 @@ func TestTopErrors(t *testing.T) {
 		"subnets that are none":        {[]string{"--interface", lo, "--monitor-subnets=router"}, []string{"--monitor-subnets", `"router"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			line, printed := fails(t, promflow(t, append([]string{"top"}, c.args...)...))
+			cmd := promflow(t, append([]string{"top"}, c.args...)...)
+			line, printed := fails(t, cmd)
+			if took := maxResident(cmd.ProcessState); took > 512<<10 { // with the race detector, else 80 MB
+				t.Errorf("it took %d kB", took)
+			}
 			for _, want := range c.want {
 				if !strings.Contains(line, want) || printed != "" {
 					t.Errorf("said %q and printed %q, want %q", line, printed, want)
