@@ -211,7 +211,7 @@ func parseFiles(s string) ([]string, error) {
 
 func parseHosts(s string) (hosts []string, err error) {
 	for name := range strings.SplitSeq(s, ",") {
-		if name = strings.TrimSpace(name); name == "" {
+		if name = strings.TrimSuffix(strings.TrimSpace(name), "."); name == "" {
 			continue
 		}
 		if strings.ContainsAny(name, ":/* \t[]@") {

@@ -21,7 +21,7 @@ import (
 )
 
 // clientMemory is how much memory clients may take, as README states: in kB, beyond what promflow has taken before.
-const clientMemory = 192 << 10
+const clientMemory = 256 << 10
 
 // TestClientsThatDoNotRead has thousands of clients ask on every path and read nothing, while somebody scrapes. The link is a pair of
 // devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
@@ -61,7 +61,12 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		}},
 		{"HTTP/2", 2000, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
 			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-			_, err := secure.Write(unreadStreams(100, path(i)))
+			_, err := secure.Write(unreadStreams(100, path(i), 0))
+			return secure, err
+		}},
+		{"HTTP/2 with windows", 600, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
+			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			_, err := secure.Write(unreadStreams(100, path(i), 1<<31-1))
 			return secure, err
 		}},
 	} {
@@ -180,16 +185,19 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 	p.terminate()
 }
 
-// unreadStreams is what a client of HTTP/2 writes that asks for a path several times and leaves no room for the answers: frames of RFC 9113,
-// with headers of RFC 7541 that are not compressed.
-func unreadStreams(n uint32, path string) []byte {
+// unreadStreams is what a client of HTTP/2 writes that asks for a path several times, and has a window for the answers: frames of RFC 9113, with
+// headers of RFC 7541 that are not compressed.
+func unreadStreams(n uint32, path string, window uint32) []byte {
 	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	frame := func(kind, flags byte, stream uint32, payload []byte) {
 		head := binary.BigEndian.AppendUint32(nil, uint32(len(payload))<<8|uint32(kind))
 		b = append(binary.BigEndian.AppendUint32(append(append(b, head...), flags), stream), payload...)
 	}
-	const settings, headers, initialWindowSize, endStreamAndHeaders = 4, 1, 4, 5
-	frame(settings, 0, 0, binary.BigEndian.AppendUint32([]byte{0, initialWindowSize}, 0))
+	const settings, headers, windowUpdate, initialWindowSize, endStreamAndHeaders = 4, 1, 8, 4, 5
+	frame(settings, 0, 0, binary.BigEndian.AppendUint32([]byte{0, initialWindowSize}, window))
+	if window > 1<<16 {
+		frame(windowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, window-1<<16)) // of the connection
+	}
 	const get, https, pathName, authorityName = 0x82, 0x87, 0x04, 0x01 // in the static table
 	fields := append([]byte{get, https, pathName, byte(len(path))}, path...)
 	fields = append(append(fields, authorityName, byte(len("localhost"))), "localhost"...)

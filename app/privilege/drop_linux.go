@@ -47,12 +47,13 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(cap.ResetAmbient(), rest.SetProc()); err != nil {
-		return nil, fmt.Errorf("giving up capabilities: %w", err)
-	}
-	// Sockets and memory stay: without this, other processes of the user could take them (ptrace(2), pidfd_getfd(2), /proc/PID/mem).
+	// Sockets and memory stay: without this, other processes of the user could take them (ptrace(2), pidfd_getfd(2), /proc/PID/mem), as soon as
+	// this process has no more capabilities than they have.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("keeping other processes of this user out (PR_SET_DUMPABLE): %w", err)
+	}
+	if err := errors.Join(cap.ResetAmbient(), rest.SetProc()); err != nil {
+		return nil, fmt.Errorf("giving up capabilities: %w", err)
 	}
 	slices.Sort(kept)
 	return slices.Compact(kept), nil

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -20,15 +21,16 @@ const partSize = 64 << 10
 type answer struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	conn    net.Conn // of a client that speaks HTTP/2, else nil
 	stall   time.Duration
-	unread  atomic.Pointer[time.Time] // when the part began that the client has not read; nil if there is none
+	writing atomic.Pointer[time.Time] // since when a part is being written; nil if none is
 
 	mu    sync.Mutex
 	fixed bool // the deadline is for all that follows
 }
 
 func (a *answer) Write(b []byte) (written int, err error) {
-	defer a.unread.Store(nil)
+	defer a.writing.Store(nil)
 	for part := range slices.Chunk(b, partSize) {
 		if err := a.extend(); err != nil {
 			return written, err
@@ -45,7 +47,7 @@ func (a *answer) Write(b []byte) (written int, err error) {
 // extend begins a part.
 func (a *answer) extend() error {
 	now := time.Now()
-	a.unread.Store(&now)
+	a.writing.Store(&now)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fixed {
@@ -54,19 +56,26 @@ func (a *answer) extend() error {
 	return a.control.SetWriteDeadline(now.Add(a.stall))
 }
 
-// unreadSince is since when the client has not read, and zero if it reads or nothing is being written.
+// minUnread is how long a client has not read before it may have to make room for another one. One that reads takes less for a part.
+const minUnread = 100 * time.Millisecond
+
+// unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
 func (a *answer) unreadSince() time.Time {
-	if began := a.unread.Load(); began != nil {
+	if began := a.writing.Load(); began != nil && time.Since(*began) >= minUnread {
 		return *began
 	}
 	return time.Time{}
 }
 
-// SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow.
+// SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow. If it has passed, the
+// client is cut off: with HTTP/2 that takes closing the connection, since the server could only write that the answer has ended.
 func (a *answer) SetWriteDeadline(deadline time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fixed = true
+	if a.conn != nil && !deadline.After(time.Now()) {
+		return closeNow(a.conn)
+	}
 	return a.control.SetWriteDeadline(deadline)
 }
 
@@ -80,23 +89,23 @@ const bodyTimeout = time.Second
 // scrape with a slow body would hold its slot for long.
 func answers(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		control := http.NewResponseController(w)
-		if err := control.SetWriteDeadline(time.Time{}); err != nil { // of an earlier answer on this connection
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+		a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
+		if r.ProtoMajor >= 2 {
+			a.conn, _ = r.Context().Value(connectionKey{}).(net.Conn)
 		}
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
-			_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
-			http.Error(w, "expected a request without a body", http.StatusRequestEntityTooLarge)
-			return
+			_ = a.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
+			http.Error(a, "expected a request without a body", http.StatusRequestEntityTooLarge)
+		} else {
+			h.ServeHTTP(a, r)
 		}
-		h.ServeHTTP(&answer{ResponseWriter: w, control: control, stall: stall}, r)
+		_ = a.extend() // net/http writes what it has buffered, after this function
 	})
 }
 
 // bounded lets a handler give so many answers at a time. A further one cuts off the client that has left a part of one unread for longest. If
-// all wait for an answer, it is refused.
+// all read or wait, it is refused.
 func bounded(h http.Handler, most int) http.Handler {
 	var mu sync.Mutex
 	given := map[*answer]bool{}
@@ -124,6 +133,10 @@ func bounded(h http.Handler, most int) http.Handler {
 		a := w.(*answer)
 		if !begin(a) {
 			w.Header().Set("Retry-After", "1")
+			if a.conn != nil { // a client of HTTP/2 may leave no window for a body
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 			http.Error(w, fmt.Sprintf("%d clients wait for an answer, try again later", most), http.StatusServiceUnavailable)
 			return
 		}

@@ -13,12 +13,11 @@ import (
 const maxConnections = 512
 
 // maxStreams is how many requests a client may have at a time with HTTP/2.
-const maxStreams = 8
+const maxStreams = 4
 
-// connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or
-// if none is idle, the one whose client has left a part of an answer unread for longest. A connection is idle while no request on it is being
-// answered, also while a request arrives byte by byte. So clients that finish their requests and read the answers are served, however
-// many others are connected.
+// connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or if none
+// is idle, the one whose client has left a part of an answer unread for longest. If all others read or wait for an answer, the new one is
+// closed. A connection is idle while no request on it is being answered, also while a request arrives byte by byte.
 type connections struct {
 	most int
 	mu   sync.Mutex
@@ -30,7 +29,7 @@ type connection struct {
 	idleSince time.Time        // if there are none
 }
 
-// unreadSince is since when the client has not read, and zero if it reads or waits for an answer.
+// unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
 func (c *connection) unreadSince() (since time.Time) {
 	for a := range c.answers {
 		if at := a.unreadSince(); since.IsZero() || !at.IsZero() && at.Before(since) {
@@ -46,7 +45,7 @@ func newConnections(most int) *connections {
 
 type connectionKey struct{}
 
-// limit bounds the connections of a server, whose handler gives answers of this package.
+// limit bounds the connections of a server.
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		c.add(conn)
@@ -59,7 +58,7 @@ func (c *connections) limit(s *http.Server) {
 	}
 }
 
-// follow takes note of the answers that a handler gives.
+// follow takes note of the answers that a handler gives. It must be called by answers.
 func (c *connections) follow(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
@@ -107,10 +106,15 @@ func (c *connections) leastActive(added net.Conn) net.Conn {
 // drop closes a connection. The caller holds mu.
 func (c *connections) drop(conn net.Conn) {
 	delete(c.open, conn)
+	_ = closeNow(conn) // the server notices
+}
+
+// closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
+func closeNow(conn net.Conn) error {
 	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn() // closing TLS writes to the client, and waits if that does not read
+		conn = secure.NetConn()
 	}
-	conn.Close() // the server notices
+	return conn.Close()
 }
 
 func (c *connections) remove(conn net.Conn) {

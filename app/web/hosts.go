@@ -8,11 +8,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"promflow/telemetry/talkers"
 )
 
 // ownSite serves the live page and its data to browsers only if they ask on behalf of this server's own page. Other websites cannot read
 // answers from another origin, but a website may have its name resolve to the address of this server (DNS rebinding), and is the same
-// origin then. So the server answers for IP addresses, localhost, the hostname of this machine, and the names in hosts.
+// origin then. So the server answers for IP addresses, localhost, the hostname of this machine, and the names in hosts. Browsers say on
+// behalf of whom they ask (Sec-Fetch-Site) only to servers with TLS and to localhost.
 func ownSite(h http.Handler, hosts []string) http.Handler {
 	names := append([]string{"localhost"}, hosts...)
 	if name, err := os.Hostname(); err == nil {
@@ -22,10 +25,12 @@ func ownSite(h http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		site, mode := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Sec-Fetch-Mode")
 		host := hostOf(r.Host)
-		switch _, err := netip.ParseAddr(host); {
+		_, err := netip.ParseAddr(host)
+		byTop := r.Header.Get(talkers.TopHeader) != "" // which no script of a website can set
+		switch {
 		case site == "cross-site" && (mode != "navigate" || r.URL.Path != "/"): // a link to the page is fine
 			http.Error(w, "requests of other websites are refused", http.StatusForbidden)
-		case err != nil && host != "" && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, host) }):
+		case err != nil && host != "" && !byTop && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, host) }):
 			http.Error(w, fmt.Sprintf("this promflow does not have the name %q: use its IP address, or add the name to --web-hosts", host), http.StatusForbidden)
 		default:
 			h.ServeHTTP(w, r)

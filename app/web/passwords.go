@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -10,45 +11,43 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v2"
+	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/time/rate"
 )
 
-// maxLogins is how many logins with unknown passwords may wait to be verified, and be verified.
+// maxLogins is how many logins that are not known to be right may be verified or wait for that.
 const maxLogins = 8
 
-// passwords adds to exporter-toolkit what it lacks for clients that try passwords. The toolkit verifies one password at a time, which takes
-// some 50 ms (bcrypt): it lets any number of clients wait for that, also those that have gone, and forgets right passwords when many wrong
-// ones are tried. And it serves everybody once its file has no users any more.
-//
-// A request goes through before, the toolkit's handler and behind.
+// passwords verifies passwords in front of exporter-toolkit, which reads them from the same file. The toolkit verifies one at a time, which
+// takes 50 ms and more (bcrypt). It lets any number of clients wait for that, also those that have gone; it forgets right passwords when
+// many wrong ones are tried; and it serves everybody once the file has no users any more. Here a few logins wait, right ones stay known
+// while the file has them, and wrong ones never reach the toolkit.
 type passwords struct {
-	file     string // the toolkit's
-	required bool   // the file had users at the start
+	file     string
 	log      *slog.Logger
 	refused  rate.Sometimes // logs
-	waiting  chan struct{}  // an element for each login that waits or is verified
-	verified chan struct{}  // an element for the login that is verified
+	waiting  chan struct{}  // has an element for each login that is verified or waits
+	verified chan struct{}  // has an element for the login that is verified
 
-	mu    sync.Mutex
-	right map[login]bool // that the toolkit has accepted
+	mu       sync.Mutex
+	required bool           // the file has had users
+	right    map[login]bool // verified before
 }
 
-// login identifies a user, a password and what the file has for the user.
+// login identifies a user, a password and the hash that the file has for the user.
 type login [sha256.Size]byte
 
-type acceptedKey struct{}
+// verifiedKey is in the context of requests with a right password.
+type verifiedKey struct{}
 
-func newPasswords(file string, log *slog.Logger) (*passwords, error) {
-	p := &passwords{
+func newPasswords(file string, log *slog.Logger) *passwords {
+	return &passwords{
 		file: file, log: log, refused: rate.Sometimes{Interval: time.Minute},
 		waiting: make(chan struct{}, maxLogins), verified: make(chan struct{}, 1), right: map[login]bool{},
 	}
-	users, err := p.users()
-	p.required = len(users) > 0
-	return p, err
 }
 
-// users returns the users in the file, with the hashes of their passwords.
+// users returns the users in the file, with the hashes of their passwords. It is an error if there are none any more.
 func (p *passwords) users() (map[string]string, error) {
 	text, err := os.ReadFile(p.file)
 	var config struct {
@@ -57,89 +56,123 @@ func (p *passwords) users() (map[string]string, error) {
 	if err == nil {
 		err = yaml.Unmarshal(text, &config)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.required = p.required || len(config.Users) > 0
+	if err == nil && p.required && len(config.Users) == 0 {
+		err = fmt.Errorf("%s has no users any more: nobody is served until it has some, or promflow is restarted", p.file)
+	}
 	return config.Users, err
 }
 
-// loginOf returns the login of a request; ok is false if there is none.
-func loginOf(r *http.Request, users map[string]string) (l login, ok bool) {
-	user, password, ok := r.BasicAuth()
-	h := sha256.New()
-	for _, part := range []string{user, users[user], password} {
-		sum := sha256.Sum256([]byte(part))
-		h.Write(sum[:])
-	}
-	return login(h.Sum(nil)), ok
-}
-
-// before passes requests on whose password is known to be right, and lets a few others wait for each other.
-func (p *passwords) before(toolkit http.Handler) http.Handler {
+// check passes requests on to the toolkit if their password is right, or if the file has no users and never had any.
+func (p *passwords) check(toolkit http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		users, err := p.users()
-		if err == nil && len(users) == 0 && p.required {
-			p.refuse(w)
+		if err != nil {
+			p.refused.Do(func() { p.log.Error("web configuration", "error", err) })
+			http.Error(w, "the web configuration of this server is wrong", http.StatusInternalServerError)
 			return
 		}
-		l, ok := loginOf(r, users)
-		if err != nil || len(users) == 0 || !ok { // the toolkit answers at once
+		if len(users) == 0 {
 			toolkit.ServeHTTP(w, r)
 			return
 		}
-		p.mu.Lock()
-		right := p.right[l]
-		p.mu.Unlock()
-		if right {
-			toolkit.ServeHTTP(w, r)
-			return
-		}
-		select {
-		case p.waiting <- struct{}{}:
+		switch user, password, ok := r.BasicAuth(); {
+		case !ok:
+			unauthorized(w)
+		case p.known(users, user, password):
+			toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), verifiedKey{}, true)))
 		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many passwords are being verified, try again", http.StatusTooManyRequests)
-			return
+			right, waited := p.verify(r.Context(), users, user, password)
+			switch {
+			case !waited:
+				w.Header().Set("Retry-After", "1")
+				http.Error(w, "too many passwords are being verified, try again", http.StatusTooManyRequests)
+			case r.Context().Err() != nil:
+				panic(http.ErrAbortHandler) // the client has gone
+			case !right:
+				unauthorized(w)
+			default:
+				toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), verifiedKey{}, true)))
+			}
 		}
-		select {
-		case p.verified <- struct{}{}:
-		case <-r.Context().Done(): // the client has gone
-			<-p.waiting
-			return
-		}
-		done := sync.OnceFunc(func() { <-p.verified; <-p.waiting })
-		defer done()
-		accepted := func() { p.accept(l, len(users)); done() } // before the answer, which may take long
-		toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), acceptedKey{}, accepted)))
 	})
 }
 
-// behind serves requests that the toolkit has let through. If it did so because the file has just lost its users, they are refused.
-func (p *passwords) behind(h http.Handler) http.Handler {
+// require serves what the toolkit lets through, if check has verified a password or there are none. The toolkit reads the file by itself,
+// and may find it without users for a moment.
+func (p *passwords) require(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.required {
-			if users, err := p.users(); err != nil || len(users) == 0 {
-				p.refuse(w)
-				return
-			}
-		}
-		if accepted, ok := r.Context().Value(acceptedKey{}).(func()); ok {
-			accepted()
+		p.mu.Lock()
+		required := p.required
+		p.mu.Unlock()
+		if required && r.Context().Value(verifiedKey{}) == nil {
+			unauthorized(w)
+			return
 		}
 		h.ServeHTTP(w, r)
 	})
 }
 
-// accept remembers a login. Those of users that the file had before are forgotten.
-func (p *passwords) accept(l login, users int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.right) >= 2*users {
-		clear(p.right)
-	}
-	p.right[l] = true
+func unauthorized(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", "Basic")
+	http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
 }
 
-func (p *passwords) refuse(w http.ResponseWriter) {
-	p.refused.Do(func() {
-		p.log.Error("the web configuration has no users any more: nobody is served until it has some, or promflow is restarted", "file", p.file)
-	})
-	http.Error(w, "the web configuration has no users any more", http.StatusInternalServerError)
+func loginOf(users map[string]string, user, password string) login {
+	h := sha256.New()
+	for _, part := range []string{user, users[user], password} {
+		sum := sha256.Sum256([]byte(part))
+		h.Write(sum[:])
+	}
+	return login(h.Sum(nil))
+}
+
+// known tells whether a login was right before, and the file has the same hash since.
+func (p *passwords) known(users map[string]string, user, password string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.right[loginOf(users, user, password)]
+}
+
+// unknownUser is the hash for users that the file does not have: so that it takes as long to refuse them.
+var unknownUser = sync.OnceValue(func() []byte {
+	hash, err := bcrypt.GenerateFromPassword([]byte("unknown"), bcrypt.DefaultCost)
+	if err != nil {
+		panic(err) // the password and the cost are valid
+	}
+	return hash
+})
+
+// verify tells whether a login is right. It waits for the one before, while the client does; waited is false if too many wait.
+func (p *passwords) verify(ctx context.Context, users map[string]string, user, password string) (right, waited bool) {
+	select {
+	case p.waiting <- struct{}{}:
+		defer func() { <-p.waiting }()
+	default:
+		return false, false
+	}
+	select {
+	case p.verified <- struct{}{}:
+		defer func() { <-p.verified }()
+	case <-ctx.Done():
+		return false, true
+	}
+	hash, exists := users[user]
+	if !exists {
+		_ = bcrypt.CompareHashAndPassword(unknownUser(), []byte(password))
+		return false, true
+	}
+	// Several requests of a new client may have waited for the same login.
+	if !p.known(users, user, password) && bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil {
+		return false, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.right) >= 2*len(users) { // some are of users or hashes that the file had before
+		clear(p.right)
+	}
+	p.right[loginOf(users, user, password)] = true
+	return true, true
 }

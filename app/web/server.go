@@ -57,30 +57,35 @@ type Server struct {
 	listener net.Listener // nil: nothing is served
 	config   Config
 	log      *slog.Logger
+	open     *connections
+	routes   http.Handler
 }
 
 // New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api answers at
 // [talkers.Path].
 func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.Logger) *Server {
-	open := newConnections(maxConnections)
 	s := &Server{
 		http: &http.Server{
-			Handler: answers(open.follow(bounded(c.routes(metrics, api), maxAnswers)), stallTimeout),
 			// These bound clients that send slowly or idle, and answers bounds those that do not read. No timeout bounds a whole
 			// answer: a page of a hundred thousand lines takes long on a slow line.
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
-			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stallTimeout},
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
 		},
 		listener: listener,
 		config:   c,
 		log:      log,
+		open:     newConnections(maxConnections),
+		routes:   c.routes(metrics, api),
 	}
-	open.limit(s.http)
+	s.open.limit(s.http)
 	return s
 }
+
+// follow bounds what clients take of a handler.
+func (s *Server) follow(h http.Handler) http.Handler { return answers(s.open.follow(h), stallTimeout) }
 
 // How many answers may be given at a time.
 const (
@@ -91,16 +96,18 @@ const (
 
 func (c Config) routes(metrics, api http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", readOnly(metrics))
-	mux.HandleFunc("/-/healthy", ok)
-	mux.HandleFunc("/-/ready", ok)
+	pages := http.NewServeMux()
+	pages.Handle("/metrics", readOnly(metrics))
 	if c.NoUI {
-		mux.Handle("/", landing())
-		return mux
+		pages.Handle("/", landing())
+	} else {
+		pages.Handle(talkers.Path, ownSite(readOnly(bounded(api, maxReports)), c.Hosts))
+		pages.Handle("/", ownSite(bounded(ui.Handler(), maxFiles), c.Hosts))
 	}
-	mux.Handle(talkers.Path, ownSite(readOnly(bounded(api, maxReports)), c.Hosts))
-	mux.Handle("/", ownSite(bounded(ui.Handler(), maxFiles), c.Hosts))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/-/healthy", ok) // also when there are too many clients: a service manager would end the program
+	mux.HandleFunc("/-/ready", ok)
+	mux.Handle("/", bounded(pages, maxAnswers))
 	return mux
 }
 
@@ -134,25 +141,26 @@ func (s *Server) Port() string {
 	return s.listener.Addr().String()
 }
 
-// ServeHTTP answers one request, as Serve does.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
+// ServeHTTP answers one request as Serve does, but without passwords.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.follow(s.routes).ServeHTTP(w, r)
+}
 
 // Serve serves until Close. It returns an error if it cannot.
 func (s *Server) Serve() error {
 	if s.listener == nil {
 		return nil
 	}
+	s.http.Handler = s.routes
+	check := func(toolkit http.Handler) http.Handler { return toolkit }
 	if s.config.File != "" {
-		p, err := newPasswords(s.config.File, s.log)
-		if err != nil {
-			return fmt.Errorf("%s %q: %w", s.config.FileFrom, s.config.File, err)
-		}
-		s.http.Handler = p.behind(s.http.Handler)
-		// toolkit.Serve puts its own handler before that, and then has net/http call this function, before there is a connection.
-		s.http.BaseContext = func(net.Listener) context.Context {
-			s.http.Handler = p.before(s.http.Handler)
-			return context.Background()
-		}
+		p := newPasswords(s.config.File, s.log)
+		s.http.Handler, check = p.require(s.routes), p.check
+	}
+	// toolkit.Serve puts its own handler before that one, and then has net/http call this function, before there is a connection.
+	s.http.BaseContext = func(net.Listener) context.Context {
+		s.http.Handler = s.follow(check(s.http.Handler))
+		return context.Background()
 	}
 	config := &toolkit.FlagConfig{WebConfigFile: &s.config.File}
 	if err := toolkit.Serve(s.listener, s.http, config, s.log); !errors.Is(err, http.ErrServerClosed) {

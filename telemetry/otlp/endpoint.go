@@ -45,8 +45,8 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 		text = "//" + text
 	}
 	u, err := url.Parse(text)
-	// Before an @ there may be a password, also in front of the scheme: user:password@http://host.
-	if at := strings.LastIndex(value, "@"); at >= 0 && (err != nil || u.Opaque != "" || u.User != nil) {
+	// Before an @ there may be a password, also in front of the scheme (user:password@http://host) or with a slash in it.
+	if at := strings.LastIndex(value, "@"); at >= 0 {
 		value = "..." + value[at:]
 		return fail("user information is not supported; send a header")
 	}

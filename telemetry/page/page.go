@@ -107,12 +107,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if encoding != "" {
 		h.Set("Content-Encoding", encoding)
 	}
-	// In parts, so that the server can tell slow clients from clients that do not read.
-	for part := range slices.Chunk(body, 64<<10) {
-		if _, err := w.Write(part); err != nil {
-			return // the client has gone, or was cut off
-		}
-	}
+	_, _ = w.Write(body) // fails if the client has gone, or was cut off
 }
 
 // join returns the pending page in a format, or else a new one for the scrape to make.

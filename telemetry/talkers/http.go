@@ -15,6 +15,10 @@ import (
 // Path is the path of ServeHTTP, which Fetch requests.
 const Path = "/api/v1/talkers"
 
+// TopHeader is a header of requests that do not come from a browser: scripts of websites can set no header that begins with Sec-
+// (https://fetch.spec.whatwg.org/#forbidden-request-header).
+const TopHeader = "Sec-Promflow-Top"
+
 // ServeHTTP answers with a Report in JSON. Wrong parameters are answered with 400 and what was expected.
 func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var q Query
@@ -51,15 +55,18 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set(TopHeader, "1")
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport+1))
 	r := new(Report)
 	switch {
 	case err != nil:
+	case len(body) > maxReport:
+		err = fmt.Errorf("the answer is no report of promflow: it has more than %d bytes", maxReport)
 	case response.StatusCode == http.StatusNotFound:
 		err = fmt.Errorf("%s is missing: it is no promflow, an old version, or one with --no-ui", Path)
 	case response.StatusCode == http.StatusUnauthorized:

@@ -494,7 +494,7 @@ func TestFetchBelievesNoServer(t *testing.T) {
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":-4,"interval_seconds":2}`:  "window_seconds is -4",
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":1e9}`: "interval_seconds is 1e+09",
 		`{"window_seconds":4}`:                               "it has no time",
-		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "unexpected end of JSON",
+		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "more than 8388608 bytes",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		base, err := url.Parse(server.URL)
