@@ -15,6 +15,10 @@ const maxConnections = 512
 // maxStreams is how many requests a client may have at a time with HTTP/2.
 const maxStreams = 4
 
+// sendBuffer is how much of an answer the kernel keeps for a client that does not read, in bytes. Linux takes twice as much memory. Without it,
+// that may become megabytes, and they count as the program's.
+const sendBuffer = 128 << 10
+
 // connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or if none
 // is idle, the one whose client has left a part of an answer unread for longest. If all others read or wait for an answer, the new one is
 // closed. A connection is idle while no request on it is being answered, also while a request arrives byte by byte.
@@ -48,6 +52,9 @@ type connectionKey struct{}
 // limit bounds the connections of a server.
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if tcp, ok := raw(conn).(*net.TCPConn); ok {
+			_ = tcp.SetWriteBuffer(sendBuffer) // it fails only if the connection is closed
+		}
 		c.add(conn)
 		return context.WithValue(ctx, connectionKey{}, conn)
 	}
@@ -110,11 +117,14 @@ func (c *connections) drop(conn net.Conn) {
 }
 
 // closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
-func closeNow(conn net.Conn) error {
+func closeNow(conn net.Conn) error { return raw(conn).Close() }
+
+// raw returns the connection below TLS.
+func raw(conn net.Conn) net.Conn {
 	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+		return secure.NetConn()
 	}
-	return conn.Close()
+	return conn
 }
 
 func (c *connections) remove(conn net.Conn) {
