@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Set is a set of IP prefixes. The zero value is empty. It is immutable and safe for concurrent use.
@@ -21,46 +19,42 @@ type Set struct {
 	v6       struct{ firsts, lasts []Number }
 }
 
-// Parse reads prefixes in CIDR notation, or single addresses, separated by commas. Each may have a name, as in lan=192.168.0.0/24, and
-// several may have the same one. Host bits are masked off: 192.168.0.1/24 is 192.168.0.0/24. Space around a prefix or a name is ignored.
-// An empty list is an empty set. The error quotes the entry that is wrong.
-func Parse(list string) (Set, error) {
-	var prefixes []netip.Prefix
-	var names []string
-	if strings.TrimSpace(list) == "" {
-		return Set{}, nil
+// Parse reads a list of prefixes: see [ParseList]. It takes neither files nor Auto.
+func Parse(text string) (Set, error) {
+	l, err := ParseList(text)
+	if err != nil {
+		return Set{}, err
 	}
-	for field := range strings.SplitSeq(list, ",") {
-		name, subnet, named := strings.Cut(field, "=")
-		if !named {
-			name, subnet = "", field
+	for _, e := range l.entries {
+		if !e.prefix.IsValid() {
+			return Set{}, fmt.Errorf("%q is not a subnet such as 192.168.0.0/24 or fd00::/64", e.text)
 		}
-		name, subnet = strings.TrimSpace(name), strings.TrimSpace(subnet)
-		if named && (name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl)) {
-			return Set{}, fmt.Errorf("%q needs a printable name before the =, as in lan=192.168.0.0/24", strings.TrimSpace(field))
-		}
-		if slices.Contains([]string{External, Multicast, Other}, name) {
-			return Set{}, fmt.Errorf("%q cannot be the name of a subnet: choose another, this one is reserved", name)
-		}
-		prefix, err := netip.ParsePrefix(subnet)
-		if err != nil {
-			addr, addrErr := netip.ParseAddr(subnet)
-			if addrErr != nil || addr.Zone() != "" {
-				return Set{}, fmt.Errorf("%q is not a subnet such as 192.168.0.0/24 or fd00::/64", subnet)
-			}
-			prefix = netip.PrefixFrom(addr, addr.BitLen())
-		}
-		prefix = prefix.Masked()
-		if at := slices.Index(prefixes, prefix); at >= 0 && names[at] != name {
-			return Set{}, fmt.Errorf("%s is listed twice, with different names", prefix)
-		}
-		prefixes, names = append(prefixes, prefix), append(names, name)
 	}
+	s, _, err := l.Read()
+	return s, err
+}
+
+// named returns the set of some masked prefixes, with their names.
+func named(prefixes []netip.Prefix, names []string) Set {
 	s := Of(prefixes...)
 	if slices.ContainsFunc(names, func(name string) bool { return name != "" }) {
 		s.names = names
 	}
-	return s, nil
+	return s
+}
+
+// With returns the set with further prefixes, all of which have a name, or none if it is empty. Prefixes that the set has keep their names.
+func (s Set) With(name string, prefixes ...netip.Prefix) Set {
+	all, names := slices.Clone(s.prefixes), slices.Clone(s.names)
+	if names == nil {
+		names = make([]string, len(all))
+	}
+	for _, p := range prefixes {
+		if p = p.Masked(); !slices.Contains(all, p) {
+			all, names = append(all, p), append(names, name)
+		}
+	}
+	return named(all, names)
 }
 
 // Values of labels that are not names of subnets. No subnet can have such a name.
