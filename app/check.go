@@ -74,7 +74,7 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 	var log check.Log
 	setup := check.Setup{
 		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Promiscuous: c.promiscuous,
-		Monitored: c.monitored, Excluded: c.excluded, Duration: duration, Log: c.logger(os.Stderr), Open: c.openForCheck,
+		Duration: duration, Log: c.logger(os.Stderr), Open: c.openForCheck,
 	}
 	chosen, err := chooseExporters(c, log.Logger())
 	wrong := []error{err}
@@ -122,7 +122,7 @@ func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Captu
 	if err := c.dropPrivileges(l.Keeps(), log); err != nil {
 		return nil, errors.Join(&check.DropError{Err: err}, l.Close())
 	}
-	c.explainLabels(log)
+	c.explainLabels(table.Subnets().Monitored, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()

@@ -25,13 +25,13 @@ type config struct {
 	promiscuous   bool
 	backend       string
 
-	monitored, excluded subnets.Set
+	monitored, excluded subnets.List
 	packets             bool
 	maxIPs              int
 	expireAfter         time.Duration
 
 	labels    labels.Set
-	peers     subnets.Set
+	peers     subnets.List
 	hostBits  labels.HostBits
 	maxSeries int // 0: derived from maxIPs
 
@@ -60,11 +60,11 @@ func (c *config) table(expireAfter time.Duration) *capture.Table {
 		return capture.NewTable(c.maxIPs, expireAfter)
 	}
 	series := cmp.Or(c.maxSeries, max(4*c.maxIPs, 4096))
-	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.monitored, c.peers, c.hostBits), series)
+	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.hostBits), series)
 }
 
 // explainLabels logs settings that have no effect without a label, and labels that may be unexpected.
-func (c *config) explainLabels(log *slog.Logger) {
+func (c *config) explainLabels(monitored subnets.Set, log *slog.Logger) {
 	if c.labels == 0 && c.maxSeries > 0 {
 		log.Warn("--max-series has no effect without --labels", c.givenBy("max-series"), c.maxSeries)
 	}
@@ -72,10 +72,10 @@ func (c *config) explainLabels(log *slog.Logger) {
 	if !hasPeer && !c.peers.Empty() {
 		log.Warn("--peer-subnets has no effect without --labels=peer", c.givenBy("peer-subnets"), c.peers)
 	}
-	for i, prefix := range c.monitored.Prefixes() {
+	for i, prefix := range monitored.Prefixes() {
 		if hasPeer && prefix.Bits() == 0 {
 			log.Info("all addresses of this IP version are monitored: none has the peer \"external\" (see --monitor-subnets)",
-				"monitored", prefix, "peer", c.monitored.Name(i))
+				"monitored", prefix, "peer", monitored.Name(i))
 		}
 	}
 }
@@ -100,10 +100,10 @@ func (c *config) settings() settings {
 		{category: "Capture", name: "promiscuous", byDefault: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
 
-		{category: "Counting", name: "monitor-subnets", holder: "LIST", byDefault: "192.168.0.1/24", parse: into(&c.monitored, parseMonitored),
-			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas;\n0.0.0.0/0,::/0 counts all. One may have a name for --labels, as in lan=192.168.0.0/24"},
-		{category: "Counting", name: "exclude-subnets", holder: "LIST", byDefault: "255.255.255.250/32", parse: into(&c.excluded, parseExcluded),
-			usage: "packets going to or coming from these are not counted; an empty list excludes nothing"},
+		{category: "Counting", name: "monitor-subnets", holder: "LIST", byDefault: "192.168.0.1/24", parse: into(&c.monitored, subnets.ParseList),
+			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas; auto for those of the interfaces, as\naddresses come and go; @FILE for a file of subnets. One may have a name for --labels, as in lan=192.168.0.0/24.\n0.0.0.0/0,::/0 counts all"},
+		{category: "Counting", name: "exclude-subnets", holder: "LIST", byDefault: "255.255.255.250/32", parse: into(&c.excluded, subnets.ParseList),
+			usage: "packets going to or coming from these subnets, or those in @FILE, are not counted; an empty list excludes nothing"},
 		{category: "Counting", name: "packets", byDefault: "false", parse: boolean(&c.packets),
 			usage: "count packets, too"},
 		{category: "Counting", name: "max-ips", holder: "N", byDefault: strconv.Itoa(capture.DefaultLimit), parse: number(&c.maxIPs, 1, 1<<30),
@@ -114,8 +114,8 @@ func (c *config) settings() settings {
 
 		{category: "Labels", name: "labels", holder: "LIST", choices: labels.Names(), parse: into(&c.labels, labels.Parse),
 			usage: "labels that split the totals of an address: " + strings.Join(labels.Names(), ", ") + ", or some of these"},
-		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: into(&c.peers, subnets.Parse),
-			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16"},
+		{category: "Labels", name: "peer-subnets", holder: "LIST", parse: into(&c.peers, subnets.ParseList),
+			usage: "further subnets that the label peer knows, as in vpn=10.8.0.0/16, or @FILE"},
 		{category: "Labels", name: "max-series", holder: "N", otherwise: "4 for each of --max-ips, at least 4096", parse: number(&c.maxSeries, 1, 1<<24),
 			usage: `how many combinations of labels are counted separately, over all addresses; labels of others are "other"`},
 		{category: "Labels", name: "aggregate", holder: "/LENGTH", parse: prefixLength(&c.hostBits.V4, 32),
@@ -175,22 +175,6 @@ func (c *config) settings() settings {
 			usage: "text or json, to standard error"},
 	}.withDefaults()
 	return c.all
-}
-
-func parseMonitored(s string) (subnets.Set, error) {
-	set, err := subnets.Parse(s)
-	if err == nil && set.Empty() {
-		err = errors.New("expected at least one subnet such as 192.168.0.0/24")
-	}
-	return set, err
-}
-
-func parseExcluded(s string) (subnets.Set, error) {
-	set, err := subnets.Parse(s)
-	if err == nil && set.Named() {
-		err = errors.New("expected subnets without names")
-	}
-	return set, err
 }
 
 // prefixLength parses the length of a prefix of at most so many bits.

@@ -49,9 +49,16 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if err := checkFiles(files); err != nil {
 		return err
 	}
-	c.explainLabels(c.logger(os.Stderr))
+	in, auto, err := c.lists().Read()
+	if err == nil && auto != nil {
+		err = fmt.Errorf("%s %q: a capture file has no interfaces for auto: name the subnets", c.givenBy("monitor-subnets"), c.monitored)
+	}
+	if err != nil {
+		return err
+	}
+	c.explainLabels(in.Monitored, c.logger(os.Stderr))
 	debug.SetGCPercent(400) // faster: a replay is short, and little of its memory is garbage
-	table := c.table(0)
+	table := c.table(0).Monitor(in)
 	counted, sawPackets := []telemetry.Interface{}, false
 	var errs []error
 	for _, name := range files {
@@ -64,7 +71,7 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 			errs = append(errs, err)
 			continue
 		}
-		counter := capture.NewCounter(table, c.monitored, c.excluded)
+		counter := capture.NewCounter(table)
 		counter.SeenOn(name)
 		errs = append(errs, countFile(ctx, file, name, counter))
 		outcomes := counter.Outcomes()

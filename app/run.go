@@ -40,13 +40,14 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if listener != nil {
 		defer listener.Close() // if the server does not come to close it
 	}
-	live, err := live.Open(c.live(c.table(c.expireAfter), log))
+	table := c.table(c.expireAfter)
+	live, err := live.Open(c.live(table, log))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	live.WarnOfDetours()
-	c.explainLabels(log)
+	c.explainLabels(table.Subnets().Monitored, log)
 	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}
@@ -94,11 +95,19 @@ func (c *config) web() web.Config {
 	}
 }
 
+// lists returns the subnets that count.
+func (c *config) lists() live.Lists {
+	return live.Lists{
+		Monitored: c.monitored, Excluded: c.excluded, Peers: c.peers,
+		MonitoredFrom: c.givenBy("monitor-subnets"), ExcludedFrom: c.givenBy("exclude-subnets"), PeersFrom: c.givenBy("peer-subnets"),
+	}
+}
+
 // live returns the configuration of a capture that fills a table.
 func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
-		Config: capture.Config{Table: table, Monitored: c.monitored, Excluded: c.excluded, Promiscuous: c.promiscuous, Log: log},
-		Names:  c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
+		Config: capture.Config{Table: table, Promiscuous: c.promiscuous, Log: log}, Lists: c.lists(),
+		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
 	}
 }
 

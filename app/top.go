@@ -165,13 +165,14 @@ func (v *viewing) here(ctx context.Context, c *config) (err error) {
 		c.logLevel = slog.LevelWarn
 		log = c.logger(os.Stderr)
 	}
-	live, err := live.Open(c.live(c.table(c.expireAfter), log))
+	table := c.table(c.expireAfter)
+	live, err := live.Open(c.live(table, log))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
 	live.WarnOfDetours()
-	c.explainLabels(log)
+	c.explainLabels(table.Subnets().Monitored, log)
 	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
 		return err
 	}

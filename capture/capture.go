@@ -21,7 +21,6 @@ import (
 	"runtime"
 
 	"promflow/capture/frame"
-	"promflow/capture/subnets"
 )
 
 // Backend is a way to count the packets of live interfaces.
@@ -44,10 +43,10 @@ func Unsupported(needs string) func(Config, int) (Capture, error) {
 
 // Config configures a capture.
 type Config struct {
-	Table               *Table
-	Monitored, Excluded subnets.Set
-	Promiscuous         bool // ask interfaces for frames that are not addressed to this machine
-	Log                 *slog.Logger
+	Table       *Table
+	Promiscuous bool // ask interfaces for frames that are not addressed to this machine
+	Changes     bool // the table's subnets may change while sources are open
+	Log         *slog.Logger
 }
 
 // Capture is what the sources of a backend share. Its methods are safe for concurrent use, but not with Close.
@@ -56,8 +55,13 @@ type Capture interface {
 	// of Keeps.
 	Open() (Source, error)
 
-	// Keeps returns the capabilities that are needed after sources are open, such as cap_bpf: none on a recent kernel.
+	// Keeps returns the capabilities that are needed after sources are open, such as cap_bpf: none on a recent kernel if subnets do not
+	// change.
 	Keeps() []string
+
+	// Update has all sources count by the subnets that the table has now, from one packet to the next: none is lost or counted twice. If it
+	// fails, they go on as before. It may be called only if Changes is set.
+	Update() error
 
 	// Read adds what the kernel has counted since the last call to the table, and takes expired addresses out of the kernel if it needs
 	// their room. It does nothing if sources add each packet. It is called before each scrape and at intervals. What it cannot
@@ -76,6 +80,9 @@ func (o Opener) Open() (Source, error) { return o() }
 
 // Keeps returns nothing.
 func (Opener) Keeps() []string { return nil }
+
+// Update does nothing: counters look at the table.
+func (Opener) Update() error { return nil }
 
 // Read does nothing.
 func (Opener) Read() error { return nil }

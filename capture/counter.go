@@ -13,16 +13,13 @@ import (
 //
 // Count, Add, AddSeries and AddOutcome need the table's lock, which a source takes with Lock for each batch of packets.
 type Counter struct {
-	table               *Table
-	monitored, excluded subnets.Set
-	outcomes            [frame.Outcomes]OutcomeSize
-	seenOn              uint16 // number of the interface
+	table    *Table
+	outcomes [frame.Outcomes]OutcomeSize
+	seenOn   uint16 // number of the interface
 }
 
 // NewCounter returns a counter for one source.
-func NewCounter(table *Table, monitored, excluded subnets.Set) *Counter {
-	return &Counter{table: table, monitored: monitored, excluded: excluded}
-}
+func NewCounter(table *Table) *Counter { return &Counter{table: table} }
 
 // SeenOn sets the interface of the packets that are counted from now on. It takes the lock.
 func (c *Counter) SeenOn(name string) {
@@ -55,25 +52,26 @@ func (c *Counter) add(p *frame.Packet) frame.Outcome {
 		transmits, receives bool           // the source, the destination is monitored
 		from, to            *labels.Place  // of both, if the table has a grouping
 		g                   = c.table.group
+		in                  = &c.table.subnets
 	)
 	if p.Source.Is4() {
 		s, d := subnets.Number4(p.Source), subnets.Number4(p.Destination)
-		if c.excluded.Contains4(s) || c.excluded.Contains4(d) {
+		if in.Excluded.Contains4(s) || in.Excluded.Contains4(d) {
 			return frame.Excluded
 		}
 		if g == nil {
-			transmits, receives = c.monitored.Contains4(s), c.monitored.Contains4(d)
+			transmits, receives = in.Monitored.Contains4(s), in.Monitored.Contains4(d)
 		} else {
 			from, to = g.Place4(s), g.Place4(d)
 		}
 		source.Lo, destination.Lo = uint64(s), uint64(d)
 	} else {
 		source, destination = subnets.Number6(p.Source), subnets.Number6(p.Destination)
-		if c.excluded.Contains6(source) || c.excluded.Contains6(destination) {
+		if in.Excluded.Contains6(source) || in.Excluded.Contains6(destination) {
 			return frame.Excluded
 		}
 		if g == nil {
-			transmits, receives = c.monitored.Contains6(source), c.monitored.Contains6(destination)
+			transmits, receives = in.Monitored.Contains6(source), in.Monitored.Contains6(destination)
 		} else {
 			from, to = g.Place6(source), g.Place6(destination)
 		}

@@ -58,9 +58,35 @@ type Table struct {
 	index  []uint64 // a hash table with open addressing: the upper half of a hash, then 1 + a position in hosts; 0 is free
 	seed   [2]uint64
 
-	group  *labels.Grouping // nil: one total for each address
-	rest   labels.Values    // of the group: the labels of totals that no series has
-	series series           // only with labels
+	subnets Subnets
+	group   *labels.Grouping // nil: one total for each address
+	rest    labels.Values    // of the group: the labels of totals that no series has
+	series  series           // only with labels
+}
+
+// Subnets are the addresses that count.
+type Subnets struct {
+	Monitored subnets.Set // an address in here has totals
+	Excluded  subnets.Set // a packet to or from here does not count
+	Peers     subnets.Set // further subnets that the label peer knows
+}
+
+// Monitor sets which addresses count from now on, and returns the table. It takes the lock.
+func (t *Table) Monitor(s Subnets) *Table {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.subnets = s
+	if t.group != nil {
+		t.group.Divide(s.Monitored, s.Peers)
+	}
+	return t
+}
+
+// Subnets returns which addresses count.
+func (t *Table) Subnets() Subnets {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.subnets
 }
 
 // NewTable returns a table with room for at least 1 address. Addresses expire when they have been idle for expireAfter; 0 is never.

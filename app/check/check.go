@@ -25,14 +25,11 @@ import (
 	"time"
 
 	"promflow/capture"
-	"promflow/capture/subnets"
 )
 
 // Setup says what to check.
 type Setup struct {
 	Interfaces  []string // names and globs, as the program gets them
-	Monitored   subnets.Set
-	Excluded    subnets.Set
 	Promiscuous bool
 	Duration    time.Duration // how long to count; less if the context ends before
 	Log         *slog.Logger  // gets a debug message when counting begins

@@ -51,7 +51,7 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 			backend.Status = Info
 		}
 		r.add(backend, privilegesFinding(start, now, c.Keeps))
-		s.reportCounts(r, all, hosts, before, detours)
+		s.reportCounts(r, all, hosts, c.Table.Subnets(), before, detours)
 		if lines := log.Take(); len(lines) > 0 {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
 		}
@@ -81,13 +81,13 @@ func (s *Setup) reportFailure(r *Report, err error, backend Finding, start privi
 }
 
 // reportCounts reports what was counted on all interfaces and of hosts.
-func (s *Setup) reportCounts(r *Report, all []*observed, hosts []capture.Host, before map[string]Link, detours *detour.Namespace) {
+func (s *Setup) reportCounts(r *Report, all []*observed, hosts []capture.Host, in capture.Subnets, before map[string]Link, detours *detour.Namespace) {
 	if waited := s.waited(before); len(waited) > 0 {
 		r.add(waited...)
 	} else if len(all) == 0 {
 		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
 	}
-	t := traffic{monitored: s.Monitored, hosts: hosts}
+	t := traffic{monitored: in.Monitored, hosts: hosts}
 	var names []string
 	for _, o := range all {
 		name := o.link.Name
@@ -102,7 +102,7 @@ func (s *Setup) reportCounts(r *Report, all []*observed, hosts []capture.Host, b
 		t.own = append(t.own, addresses(name)...)
 	}
 	r.add(flowtablesFindings(detours, names)...)
-	r.add(ipsecFindings(detours, names, s.Monitored, s.Excluded)...)
+	r.add(ipsecFindings(detours, names, in.Monitored, in.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
 }
 

@@ -9,7 +9,7 @@ import (
 // WarnOfDetours warns of captured interfaces that miss packets, or see packets twice. The kernel shows the reasons only with CAP_NET_ADMIN,
 // which promflow has before it gives up root.
 func (l *Live) WarnOfDetours() {
-	log := l.config.Log
+	log, in := l.config.Log, l.config.Table.Subnets()
 	found := detour.Look()
 	for _, err := range []error{found.FlowtablesErr, found.IPsecErr} {
 		if err != nil {
@@ -28,7 +28,7 @@ func (l *Live) WarnOfDetours() {
 			}
 			log.Warn(text, attributes...)
 		}
-		if d, ok := found.Decryption(s.Interface, l.config.Monitored, l.config.Excluded); ok {
+		if d, ok := found.Decryption(s.Interface, in.Monitored, in.Excluded); ok {
 			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude the subnets in the tunnels, or use an xfrm interface"
 			if d.Early {
 				text = "promflow may see incoming IPsec traffic only decrypted, and outgoing only encrypted: use an xfrm interface"

@@ -3,11 +3,8 @@ package live
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
-
-	"promflow/capture/subnets"
 )
 
 // checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the name's flag or variable.
@@ -54,25 +51,4 @@ func tableOf(file string) (rows [][]string) {
 		rows = append(rows, strings.Fields(line))
 	}
 	return rows
-}
-
-// addressesOutside returns the interface's addresses if none of them is monitored. On a mirror port that is normal; elsewhere
-// --monitor-subnets may be wrong.
-func addressesOutside(name string, monitored subnets.Set) (outside []string) {
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	addrs, _ := iface.Addrs() // none if it fails
-	for _, a := range addrs {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil || prefix.Addr().IsLinkLocalUnicast() {
-			continue
-		}
-		if monitored.Contains(prefix.Addr()) {
-			return nil
-		}
-		outside = append(outside, a.String())
-	}
-	return outside
 }

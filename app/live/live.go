@@ -4,6 +4,7 @@ package live
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 // Config is the configuration of a capture.
 type Config struct {
 	capture.Config
+	Lists     Lists       // the subnets that count; Open sets those of the table
 	Names     watch.Names // of the interfaces
 	NamesFrom string      // the flag or variable of the names, for messages
 	Wait      bool        // for interfaces that do not exist yet
@@ -30,6 +32,7 @@ type Live struct {
 	config  Config
 	capture capture.Capture
 	watch   *watch.Watch
+	subnets *follower
 	unread  rate.Sometimes // logs
 }
 
@@ -41,6 +44,15 @@ func Open(c Config) (l *Live, err error) {
 		}
 	}
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
+	l.subnets = &follower{
+		lists: c.Lists, captured: matching(c.Names), table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
+	}
+	if err := l.subnets.reload(); err != nil {
+		return nil, err
+	}
+	l.subnets.linked(watch.OnLink(l.subnets.captured()))
+	l.config.Changes = c.Lists.Changing()
+	c = l.config
 	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
 		return nil, err
 	}
@@ -48,13 +60,10 @@ func Open(c Config) (l *Live, err error) {
 	if err != nil {
 		return nil, errors.Join(err, l.capture.Close())
 	}
-	for _, s := range l.watch.Statuses() {
-		if outside := addressesOutside(s.Interface, c.Monitored); len(outside) > 0 {
-			c.Log.Info("the interface's own addresses are not monitored (see --monitor-subnets)",
-				"interface", s.Interface, "addresses", outside, "monitored", c.Monitored)
-		}
+	if c.Changes {
+		l.subnets.update = l.capture.Update
 	}
-	c.Log.Info("capturing", "interface", l.Captured(), "backend", l.Backend, "promiscuous", c.Promiscuous)
+	c.Log.Info("capturing", "interface", l.Captured(), "backend", l.Backend, "promiscuous", c.Promiscuous, "monitored", c.Table.Subnets().Monitored)
 	return l, nil
 }
 
@@ -78,6 +87,7 @@ func (l *Live) Run(ctx context.Context) error {
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return l.watch.Run(ctx) })
 	both.Go(func() error { l.keepUp(ctx); return nil })
+	both.Go(func() error { return l.subnets.run(ctx, l.reloadSubnets) })
 	return both.Wait()
 }
 
@@ -105,6 +115,15 @@ func (l *Live) Read() {
 		l.unread.Do(func() {
 			l.config.Log.Error("reading the kernel's counts failed: the next reading will include them", "error", err)
 		})
+	}
+}
+
+// Reload reads the files of subnets again. If that fails, the subnets stay as they are.
+func (l *Live) Reload() error { return l.subnets.reload() }
+
+func (l *Live) reloadSubnets() {
+	if err := l.Reload(); err != nil {
+		l.config.Log.Error("a file of subnets has changed: the subnets stay as they are", "error", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"promflow/capture/frame"
 	"promflow/capture/subnets"
@@ -106,13 +107,11 @@ type Grouping struct {
 	rest     Values // the labels of an address's own totals
 	hostBits HostBits
 
-	places           []Place
-	places4, places6 []Place  // of each version
-	firsts4          []uint32 // of these places
-	firsts6          []subnets.Number
+	places atomic.Pointer[places]
 
 	mu         sync.Mutex
-	names      []string // of networks and peers, by number
+	names      names       // of networks and peers
+	former     subnets.Set // that were monitored earlier
 	interfaces names
 }
 
@@ -120,12 +119,18 @@ type Grouping struct {
 // one where they are 0.
 type HostBits struct{ V4, V6 int }
 
+// maxFormer is how many subnets are remembered that were monitored, those of now included.
+const maxFormer = 4096
+
 // maxInterfaces is how many names of interfaces get a number before the program ends. Later ones are "other".
 const maxInterfaces = 4096
 
-// New returns a grouping by labels and prefixes. Networks are the monitored subnets; peers are the monitored subnets and further ones.
-func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
-	g := &Grouping{labels: set, hostBits: hostBits, interfaces: newNames(maxInterfaces, "")}
+// New returns a grouping by labels and prefixes. No address is in a subnet until Divide is called.
+func New(set Set, hostBits HostBits) *Grouping {
+	g := &Grouping{
+		labels: set, hostBits: hostBits,
+		names: newNames(other, subnets.External, subnets.Multicast), interfaces: newNames(maxInterfaces, ""),
+	}
 	for l, field := range fields {
 		if set.Has(Label(l)) {
 			g.mask |= field
@@ -135,18 +140,17 @@ func New(set Set, monitored, peers subnets.Set, hostBits HostBits) *Grouping {
 		g.mask &^= networkField // each address is in one network
 	}
 	g.rest = otherwise & g.mask
-	known := newNames(other, subnets.External, subnets.Multicast)
-	g.places = placesOf(monitored, peers, known.number)
-	g.names = known.list
-	for _, p := range g.places {
-		if p.First.Is4() {
-			g.firsts4 = append(g.firsts4, subnets.Number4(p.First))
-		} else {
-			g.firsts6 = append(g.firsts6, subnets.Number6(p.First))
-		}
-	}
-	g.places4, g.places6 = g.places[:len(g.firsts4)], g.places[len(g.firsts4):]
+	g.Divide(subnets.Set{}, subnets.Set{})
 	return g
+}
+
+// Divide sets the subnets. Networks are the monitored subnets; peers are the monitored subnets and further ones. An address whose subnet is
+// not monitored any more keeps its network.
+func (g *Grouping) Divide(monitored, peers subnets.Set) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.places.Store(newPlaces(placesOf(g.former, monitored, peers, g.names.number)))
+	g.former = monitored.WithAll(g.former, maxFormer)
 }
 
 // names numbers names.
@@ -206,13 +210,19 @@ func (g *Grouping) Bits(addr netip.Addr) int {
 }
 
 // Places returns the places of all addresses in their order, IPv4 first.
-func (g *Grouping) Places() []Place { return g.places }
+func (g *Grouping) Places() []Place { return g.places.Load().all }
 
 // Place4 returns the place of the IPv4 address with this number.
-func (g *Grouping) Place4(n uint32) *Place { return &g.places4[subnets.Search4(g.firsts4, n)] }
+func (g *Grouping) Place4(n uint32) *Place {
+	p := g.places.Load()
+	return &p.v4[subnets.Search4(p.firsts4, n)]
+}
 
 // Place6 returns the place of the IPv6 address with this number.
-func (g *Grouping) Place6(n subnets.Number) *Place { return &g.places6[subnets.Search6(g.firsts6, n)] }
+func (g *Grouping) Place6(n subnets.Number) *Place {
+	p := g.places.Load()
+	return &p.v6[subnets.Search6(p.firsts6, n)]
+}
 
 // InterfaceNumber returns the number that Values have for an interface.
 func (g *Grouping) InterfaceNumber(name string) uint16 {
@@ -242,9 +252,9 @@ func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
 			if g.mask&networkField == 0 {
 				number = Values(g.networkOf(addr))
 			}
-			t.Value = nameOf(g.names, number)
+			t.Value = nameOf(g.names.list, number)
 		case Peer:
-			t.Value = nameOf(g.names, of&peerField>>peerAt)
+			t.Value = nameOf(g.names.list, of&peerField>>peerAt)
 		case Protocol:
 			t.Value = protocolNames[of&protocolField]
 		case Interface:

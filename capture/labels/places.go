@@ -29,9 +29,30 @@ type layer struct {
 	apply  func(*Place)
 }
 
+// places has the places of all addresses.
+type places struct {
+	all     []Place  // IPv4 first
+	v4, v6  []Place  // of each version
+	firsts4 []uint32 // of these places
+	firsts6 []subnets.Number
+}
+
+func newPlaces(all []Place) *places {
+	p := &places{all: all}
+	for _, each := range all {
+		if each.First.Is4() {
+			p.firsts4 = append(p.firsts4, subnets.Number4(each.First))
+		} else {
+			p.firsts6 = append(p.firsts6, subnets.Number6(each.First))
+		}
+	}
+	p.v4, p.v6 = all[:len(p.firsts4)], all[len(p.firsts4):]
+	return p
+}
+
 // placesOf divides all addresses by subnets, IPv4 first. The last address of a subnet is its broadcast address (RFC 919, RFC 922), except
 // where the subnet has one or two addresses (RFC 3021).
-func placesOf(monitored, peers subnets.Set, number func(string) uint16) []Place {
+func placesOf(former, monitored, peers subnets.Set, number func(string) uint16) []Place {
 	var layers []layer
 	add := func(s subnets.Set, apply func(p *Place, number uint16)) {
 		for i, prefix := range s.Prefixes() {
@@ -42,6 +63,11 @@ func placesOf(monitored, peers subnets.Set, number func(string) uint16) []Place 
 			}
 		}
 	}
+	add(former, func(p *Place, n uint16) {
+		if !p.Monitored {
+			p.Network = n
+		}
+	})
 	add(peers, func(p *Place, n uint16) { p.Peer = n })
 	// These come after the peers: where both have a prefix, this is its name.
 	add(monitored, func(p *Place, n uint16) { p.Network, p.Peer, p.Monitored = n, n, true })

@@ -109,6 +109,11 @@ func readFile(name string) (entries []entry, err error) {
 // Empty tells whether the list has no entries.
 func (l List) Empty() bool { return len(l.entries) == 0 }
 
+// HasAuto tells whether Auto is in the list itself. It may also be in its files.
+func (l List) HasAuto() bool {
+	return slices.ContainsFunc(l.entries, func(e entry) bool { return !e.prefix.IsValid() && e.file == "" })
+}
+
 // Files returns the files that the list names.
 func (l List) Files() (files []string) {
 	for _, e := range l.entries {

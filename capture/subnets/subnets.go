@@ -45,12 +45,22 @@ func named(prefixes []netip.Prefix, names []string) Set {
 
 // With returns the set with further prefixes, all of which have a name, or none if it is empty. Prefixes that the set has keep their names.
 func (s Set) With(name string, prefixes ...netip.Prefix) Set {
+	more := Set{prefixes: prefixes, names: slices.Repeat([]string{name}, len(prefixes))}
+	return s.WithAll(more, len(s.prefixes)+len(prefixes))
+}
+
+// WithAll returns the set with the prefixes of another one, up to so many in all. Prefixes that both have keep the names of s.
+func (s Set) WithAll(more Set, most int) Set {
 	all, names := slices.Clone(s.prefixes), slices.Clone(s.names)
 	if names == nil {
 		names = make([]string, len(all))
 	}
-	for _, p := range prefixes {
-		if p = p.Masked(); !slices.Contains(all, p) {
+	for i, p := range more.prefixes {
+		if p = p.Masked(); len(all) < most && !slices.Contains(all, p) {
+			name := ""
+			if more.names != nil {
+				name = more.names[i]
+			}
 			all, names = append(all, p), append(names, name)
 		}
 	}
@@ -121,6 +131,14 @@ func (s Set) Ranges() []Range { return s.ranges }
 
 // Empty tells whether the set has no addresses.
 func (s Set) Empty() bool { return len(s.prefixes) == 0 }
+
+// Covers tells whether all addresses of a prefix are in the set.
+func (s Set) Covers(p netip.Prefix) bool {
+	first, last := p.Masked().Addr(), Last(p.Masked())
+	return slices.ContainsFunc(s.ranges, func(r Range) bool {
+		return r.First.Is4() == first.Is4() && !first.Less(r.First) && !r.Last.Less(last)
+	})
+}
 
 func (s Set) String() string {
 	list := make([]string, len(s.prefixes))

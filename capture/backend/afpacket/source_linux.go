@@ -24,7 +24,7 @@ func open(c capture.Config, _ int) (capture.Capture, error) {
 			return nil, err
 		}
 		opened.Add(1)
-		return &source{config: c, opened: opened, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), ring: ring}, nil
+		return &source{config: c, opened: opened, counter: capture.NewCounter(c.Table), ring: ring}, nil
 	}), probe.close()
 }
 

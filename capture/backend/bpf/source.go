@@ -20,7 +20,7 @@ func open(c capture.Config, _ int) (capture.Capture, error) {
 		return nil, err
 	}
 	return capture.Opener(func() (capture.Source, error) {
-		return &source{config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1)}, nil
+		return &source{config: c, counter: capture.NewCounter(c.Table), more: make(chan struct{}, 1)}, nil
 	}), probe.close()
 }
 

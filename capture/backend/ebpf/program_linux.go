@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -176,9 +177,10 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		hostBits = g.HostBits().V4
 	}
 	maxIndexed := min(limit, indexMemory/p.rows/slotSize)
-	monitored4, indexed := ranges4(c.Monitored, uint32(maxIndexed), hostBits)
-	excluded4, _ := ranges4(c.Excluded, 0, 0)
-	monitored6, excluded6 := ranges6(c.Monitored), ranges6(c.Excluded)
+	in := c.Table.Subnets()
+	monitored4, indexed := ranges4(in.Monitored, uint32(maxIndexed), hostBits)
+	excluded4, _ := ranges4(in.Excluded, 0, 0)
+	monitored6, excluded6 := ranges6(in.Monitored), ranges6(in.Excluded)
 
 	p.addresses = make([]netip.Addr, indexed)
 	share := len(monitored6) > 0
@@ -266,6 +268,32 @@ func view[T any](p *program, name string, count int) []T {
 	}
 	p.mapped = append(p.mapped, mem)
 	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count)
+}
+
+// tellInterface tells the program of the interface with an index, 0 for none, and of the number that labels have for its name.
+func (p *program) tellInterface(index uint32, number int, named uint64) error {
+	if index != 0 {
+		if err := p.interfaceSlots.Put(index, uint32(number)); err != nil {
+			return fmt.Errorf("telling the eBPF program about an interface: %w", err)
+		}
+	}
+	p.nameInterface(number, named)
+	return nil
+}
+
+// nameInterface sets the number that labels have for the name of an interface.
+func (p *program) nameInterface(number int, named uint64) {
+	if p.interfaceNumbers != nil {
+		atomic.StoreUint64(&p.interfaceNumbers[number], named)
+	}
+}
+
+// interfaceNumber returns what nameInterface has set.
+func (p *program) interfaceNumber(number int) uint64 {
+	if p.interfaceNumbers == nil {
+		return 0
+	}
+	return p.interfaceNumbers[number]
 }
 
 // releaseInterface takes its number from the interface with an index, unless the interface has another number by now.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,12 +18,13 @@ import (
 // kernelCapture is the Capture of this package: one program, by which all sources count.
 type kernelCapture struct {
 	config  capture.Config
-	program *program
+	counter *capture.Counter
 
-	mu     sync.Mutex // guards what follows, and keeps Close from ending the program while it is in use
-	reader *reader
-	taken  []bool // by number of an interface in the program: whether a source has it
-	closed bool
+	mu      sync.Mutex // guards what follows and all fields of sources, and keeps sockets and program open while they are in use
+	program *program
+	reader  *reader
+	sources []*source // by number of an interface in the program; nil: the number is free
+	closed  bool
 }
 
 func open(c capture.Config, interfaces int) (capture.Capture, error) {
@@ -30,8 +32,8 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	counter := capture.NewCounter(c.Table, c.Monitored, c.Excluded)
-	k := &kernelCapture{config: c, program: p, reader: newReader(p, counter), taken: make([]bool, interfaces)}
+	counter := capture.NewCounter(c.Table)
+	k := &kernelCapture{config: c, counter: counter, program: p, reader: newReader(p, counter), sources: make([]*source, interfaces)}
 	probe, err := k.Open() // if this process cannot open sources, another backend has to be tried now
 	if err != nil {
 		return nil, errors.Join(err, k.Close())
@@ -42,10 +44,10 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 	return k, nil
 }
 
-// Keeps returns no capability from Linux 5.19 on: those kernels forbid a process without CAP_BPF only to create something. Older ones
-// forbid it all of bpf(2) (https://git.kernel.org/linus/c8644cd0efe7).
+// Keeps returns no capability from Linux 5.19 on, if subnets do not change: those kernels forbid a process without CAP_BPF only to create
+// something. Older ones forbid it all of bpf(2) (https://git.kernel.org/linus/c8644cd0efe7).
 func (k *kernelCapture) Keeps() []string {
-	if kernelBefore(5, 19) {
+	if k.config.Changes || kernelBefore(5, 19) {
 		return []string{"cap_bpf"}
 	}
 	return nil
@@ -55,43 +57,115 @@ func (k *kernelCapture) Keeps() []string {
 func (k *kernelCapture) Open() (capture.Source, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	number := 0
-	for number < len(k.taken) && k.taken[number] {
-		number++
+	number := slices.Index(k.sources, nil)
+	if number < 0 {
+		return nil, fmt.Errorf("no more than %d interfaces at a time", len(k.sources))
 	}
-	if number == len(k.taken) {
-		return nil, fmt.Errorf("no more than %d interfaces at a time", number)
-	}
-	raw, err := openSocket(socket.Raw, k.program.ethernet)
+	raw, err := k.openSocket(socket.Raw, k.program.ethernet)
 	if err != nil {
 		return nil, err
 	}
-	cooked, err := openSocket(socket.Cooked, k.program.network)
+	cooked, err := k.openSocket(socket.Cooked, k.program.network)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	k.taken[number] = true
-	return &source{capture: k, number: number, raw: raw, cooked: cooked, before: k.program.outcomes(number)}, nil
+	s := &source{capture: k, number: number, raw: raw, cooked: cooked}
+	s.addOutcomes(k.program, -1)
+	k.sources[number] = s
+	return s, nil
 }
 
-func openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
+func (k *kernelCapture) openSocket(kind socket.Kind, f filter) (*socket.Socket, error) {
 	s, err := socket.Open(kind)
 	if err != nil {
 		return nil, err
 	}
-	// Before Linux 6.9, a socket is charged for its filter (net.core.optmem_max, 20 KiB), but not for the programs that the filter calls.
-	err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.count.FD())
-	if errors.Is(err, unix.ENOMEM) {
-		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.enter.FD())
-	}
-	if err == nil {
+	err = attach(s, f)
+	if err == nil && !k.config.Changes {
 		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1) // it stays for good, whoever comes by the socket
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("attaching a socket filter: %w", err), s.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
+
+// attach attaches a filter to a socket. If the socket has one, the new one takes its place between two packets.
+func attach(s *socket.Socket, f filter) error {
+	// Before Linux 6.9, a socket is charged for its filter (net.core.optmem_max, 20 KiB), but not for the programs that the filter calls.
+	err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.count.FD())
+	if errors.Is(err, unix.ENOMEM) {
+		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.enter.FD())
+	}
+	if err != nil {
+		return fmt.Errorf("attaching a socket filter: %w", err)
+	}
+	return nil
+}
+
+// Update loads a new program, and moves all sockets to it. Meanwhile there are two, with their maps.
+func (k *kernelCapture) Update() error {
+	next, err := load(k.config, len(k.sources))
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return next.close()
+	}
+	now := k.program
+	for _, s := range k.sources {
+		if s != nil && !s.closed && err == nil {
+			err = next.tellInterface(s.index, s.number, now.interfaceNumber(s.number))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, next.close())
+	}
+	if err := k.moveTo(next); err != nil { // some packets may have been counted by the new program
+		if back := k.moveTo(now); back != nil {
+			return errors.Join(err, back)
+		}
+		k.retire(next, newReader(next, k.counter))
+		return err
+	}
+	k.retire(now, k.reader)
+	k.program, k.reader = next, newReader(next, k.counter)
+	return nil
+}
+
+// moveTo attaches the filters of a program to all sockets.
+func (k *kernelCapture) moveTo(p *program) error {
+	for _, s := range k.sources {
+		if s == nil || s.closed {
+			continue
+		}
+		if err := errors.Join(attach(s.raw, p.ethernet), attach(s.cooked, p.network)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retire reads the last counts of a program that no socket has any more, and removes it from the kernel.
+func (k *kernelCapture) retire(p *program, r *reader) {
+	if awaitPrograms() != nil {
+		time.Sleep(programTime)
+	}
+	r.read()
+	for _, s := range k.sources {
+		if s != nil && !s.closed {
+			s.addOutcomes(p, 1)
+		}
+	}
+	if err := p.close(); err != nil {
+		k.config.Log.Error("removing a program from the kernel", "error", err)
+	}
+}
+
+// programTime is more than any run of a program takes, for kernels that cannot say when all have ended (nohz_full).
+const programTime = 100 * time.Millisecond
 
 // Read also takes back slots of expired addresses, if new ones find no free slot.
 func (k *kernelCapture) Read() error {
@@ -117,49 +191,53 @@ func (k *kernelCapture) Close() error {
 	return k.program.close()
 }
 
-// source is two packet sockets whose filters count. At most one of them is attached.
+// source is two packet sockets whose filters count. At most one of them is attached. The capture's lock guards all fields.
 type source struct {
 	capture     *kernelCapture
 	number      int // of the interface in the program
 	raw, cooked *socket.Socket
-	before      [frame.Outcomes]capture.OutcomeSize // what earlier sources have counted under this number
-
-	mu     sync.Mutex     // guards what follows, and keeps stop from closing the sockets while they are in use
-	index  uint32         // of the attached interface, if the program tells interfaces apart; else 0
-	last   capture.Status // once closed
-	closed bool
+	index       uint32                              // of the attached interface, if the program tells interfaces apart; else 0
+	earlier     [frame.Outcomes]capture.OutcomeSize // of programs before this one, less what other sources have counted by this one
+	last        capture.Status                      // once closed
+	closed      bool
 }
 
 func (s *source) Attach(to capture.Interface) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
 	if err := s.detach(); err != nil {
 		return err
 	}
-	k := s.capture
-	if k.program.interfaces > 1 {
+	if s.capture.program.interfaces > 1 {
 		s.index = uint32(to.Index)
-		if err := k.program.interfaceSlots.Put(s.index, uint32(s.number)); err != nil {
-			return fmt.Errorf("telling the eBPF program about %s: %w", to.Name, err)
-		}
 	}
-	s.Rename(to.Name)
+	if err := s.capture.program.tellInterface(s.index, s.number, s.numberOf(to.Name)); err != nil {
+		return fmt.Errorf("%s: %w", to.Name, err)
+	}
 	sock := s.cooked
 	if to.Ethernet {
 		sock = s.raw
 	}
-	return sock.Attach(to, k.config.Promiscuous)
+	return sock.Attach(to, s.capture.config.Promiscuous)
+}
+
+// numberOf returns the number that labels have for the name of an interface.
+func (s *source) numberOf(name string) uint64 {
+	if g := s.capture.config.Table.Grouping(); g != nil {
+		return uint64(g.InterfaceNumber(name))
+	}
+	return 0
 }
 
 func (s *source) Rename(name string) {
-	if g := s.capture.config.Table.Grouping(); g != nil {
-		atomic.StoreUint64(&s.capture.program.interfaceNumbers[s.number], uint64(g.InterfaceNumber(name)))
-	}
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
+	s.capture.program.nameInterface(s.number, s.numberOf(name))
 }
 
 func (s *source) Detach() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
 	return s.detach()
 }
 
@@ -175,49 +253,49 @@ func (s *source) detach() error {
 // Run only waits: the kernel counts.
 func (s *source) Run(ctx context.Context) error {
 	<-ctx.Done()
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
 	return s.stop()
 }
 
 // stop ends the capture for good, and keeps its last status.
 func (s *source) stop() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
 	up := s.up()
 	s.closed = true
 	err := errors.Join(s.raw.Close(), s.cooked.Close())
-	s.last = capture.Status{Up: up, Outcomes: s.outcomes()}
+	s.addOutcomes(s.capture.program, 1)
+	s.last = capture.Status{Up: up, Outcomes: s.earlier}
 	return err
 }
 
 func (s *source) Status() capture.Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.capture.mu.Lock()
+	defer s.capture.mu.Unlock()
 	if s.closed {
 		return s.last
 	}
-	return capture.Status{Up: s.up(), Outcomes: s.outcomes()}
+	now := *s
+	now.addOutcomes(s.capture.program, 1)
+	return capture.Status{Up: s.up(), Outcomes: now.earlier}
 }
 
 func (s *source) up() bool { return s.raw.Up() || s.cooked.Up() }
 
-func (s *source) outcomes() [frame.Outcomes]capture.OutcomeSize {
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
-	now := s.capture.program.outcomes(s.number)
-	for o := range now {
-		now[o].Packets -= s.before[o].Packets
-		now[o].Bytes -= s.before[o].Bytes
+// addOutcomes adds what a program has counted under the source's number, so many times.
+func (s *source) addOutcomes(p *program, times int64) {
+	for o, size := range p.outcomes(s.number) {
+		s.earlier[o].Packets += times * size.Packets
+		s.earlier[o].Bytes += times * size.Bytes
 	}
-	return now
 }
 
 func (s *source) Close() error {
-	err := s.stop()
 	s.capture.mu.Lock()
 	defer s.capture.mu.Unlock()
-	s.capture.taken[s.number] = false
+	err := s.stop()
+	s.capture.sources[s.number] = nil
 	return err
 }

@@ -21,7 +21,7 @@ func open(c capture.Config, _ int) (capture.Capture, error) {
 	}
 	return capture.Opener(func() (capture.Source, error) {
 		return &source{
-			config: c, counter: capture.NewCounter(c.Table, c.Monitored, c.Excluded), more: make(chan struct{}, 1),
+			config: c, counter: capture.NewCounter(c.Table), more: make(chan struct{}, 1),
 			failed: rate.Sometimes{First: 3, Interval: time.Minute},
 		}, nil
 	}), nil

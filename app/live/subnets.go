@@ -1,0 +1,226 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"promflow/capture"
+	"promflow/capture/subnets"
+	"promflow/capture/watch"
+)
+
+// Lists are the subnets that count, as the user lists them.
+type Lists struct {
+	Monitored, Excluded, Peers             subnets.List
+	MonitoredFrom, ExcludedFrom, PeersFrom string // the flag or variable of each, for messages
+}
+
+// Changing tells whether the subnets may change while promflow runs.
+func (l Lists) Changing() bool {
+	return l.Monitored.HasAuto() || len(l.files()) > 0
+}
+
+func (l Lists) files() []string {
+	return slices.Concat(l.Monitored.Files(), l.Excluded.Files(), l.Peers.Files())
+}
+
+// Read reads the files of the lists, and returns the names for the subnets of auto, if it is in there.
+func (l Lists) Read() (s capture.Subnets, auto []string, err error) {
+	s.Monitored, auto, err = l.Monitored.Read()
+	if err == nil && s.Monitored.Empty() && auto == nil {
+		err = errors.New("expected at least one subnet such as 192.168.0.0/24")
+	}
+	if err != nil {
+		return s, nil, fmt.Errorf("%s %q: %w", l.MonitoredFrom, l.Monitored, err)
+	}
+	s.Excluded, err = readFixed(l.Excluded)
+	if err == nil && s.Excluded.Named() {
+		err = errors.New("expected subnets without names")
+	}
+	if err != nil {
+		return s, nil, fmt.Errorf("%s %q: %w", l.ExcludedFrom, l.Excluded, err)
+	}
+	if s.Peers, err = readFixed(l.Peers); err != nil {
+		return s, nil, fmt.Errorf("%s %q: %w", l.PeersFrom, l.Peers, err)
+	}
+	return s, auto, nil
+}
+
+// readFixed reads a list without auto.
+func readFixed(l subnets.List) (subnets.Set, error) {
+	s, auto, err := l.Read()
+	if err == nil && auto != nil {
+		err = errors.New("auto is for monitored subnets only")
+	}
+	return s, err
+}
+
+// follower keeps the subnets of a table up to date.
+type follower struct {
+	lists    Lists
+	captured func() []string // names of interfaces
+	table    *capture.Table
+	update   func() error // after the table's subnets have changed; nil before there is a capture
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	listed capture.Subnets
+	auto   []string // the names for on-link prefixes
+	onLink []netip.Prefix
+	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
+}
+
+// matching returns the names of this machine's interfaces that are asked for.
+func matching(names watch.Names) func() []string {
+	return func() (all []string) {
+		interfaces, _ := net.Interfaces() // none if it fails
+		for _, i := range interfaces {
+			if names.Match(i.Name) {
+				all = append(all, i.Name)
+			}
+		}
+		return all
+	}
+}
+
+// reload reads the lists. If that fails, the subnets stay as they are.
+func (f *follower) reload() error {
+	listed, auto, err := f.lists.Read()
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before, autoBefore := f.listed, f.auto
+	f.listed, f.auto = listed, auto
+	if err := f.apply(); err != nil {
+		f.listed, f.auto = before, autoBefore
+		return err
+	}
+	return nil
+}
+
+// linked takes on-link prefixes. Those that are gone stay until their addresses have expired.
+func (f *follower) linked(now []netip.Prefix) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.auto) == 0 {
+		f.warn(now)
+	}
+	for _, p := range f.onLink {
+		if !slices.Contains(now, p) {
+			f.gone[p] = time.Now().Add(f.table.ExpireAfter())
+		}
+	}
+	f.onLink = now
+	if err := f.apply(); err != nil {
+		f.log.Error("the monitored subnets cannot change: they stay as they are", "error", err)
+	}
+}
+
+// maxGone is how many prefixes that are gone stay at most.
+const maxGone = 256
+
+// apply has the table monitor what it should now. The caller holds mu.
+func (f *follower) apply() error {
+	now := f.listed
+	for _, name := range f.auto {
+		now.Monitored = now.Monitored.With(name, f.onLink...)
+	}
+	for p, until := range f.gone {
+		if slices.Contains(f.onLink, p) || f.table.ExpireAfter() > 0 && time.Now().After(until) {
+			delete(f.gone, p)
+		}
+	}
+	byAge := slices.SortedFunc(maps.Keys(f.gone), func(a, b netip.Prefix) int { return f.gone[b].Compare(f.gone[a]) })
+	for i, p := range byAge {
+		if i >= maxGone {
+			delete(f.gone, p)
+		} else if len(f.auto) > 0 {
+			now.Monitored = now.Monitored.With(f.auto[0], p)
+		}
+	}
+	before := f.table.Subnets()
+	if now.Monitored.String() == before.Monitored.String() && now.Excluded.String() == before.Excluded.String() && now.Peers.String() == before.Peers.String() {
+		return nil
+	}
+	f.table.Monitor(now)
+	if f.update == nil {
+		return nil
+	}
+	if err := f.update(); err != nil {
+		f.table.Monitor(before)
+		return err
+	}
+	f.log.Info("the subnets have changed", "monitored", now.Monitored, "excluded", now.Excluded, "peers", now.Peers)
+	return nil
+}
+
+// warn warns of on-link prefixes that came and are not monitored. The caller holds mu.
+func (f *follower) warn(now []netip.Prefix) {
+	var missing []string
+	for _, p := range now {
+		if !slices.Contains(f.onLink, p) && !f.listed.Monitored.Covers(p) && !f.listed.Excluded.Covers(p) {
+			missing = append(missing, p.String())
+		}
+	}
+	if len(missing) > 0 {
+		f.log.Warn("an interface that is captured has subnets that are not monitored: name them with "+f.lists.MonitoredFrom+", or auto for all of them",
+			"subnets", missing, "monitored", f.listed.Monitored)
+	}
+}
+
+// pollEvery is how often files of subnets are read for changes, and prefixes that are gone are looked at.
+const pollEvery = 5 * time.Second
+
+// run follows on-link prefixes and the files of the lists until ctx ends. reload is called when files have changed.
+func (f *follower) run(ctx context.Context, reload func()) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, f.linked) })
+	both.Go(func() error { f.poll(ctx, reload); return nil })
+	return both.Wait()
+}
+
+func (f *follower) poll(ctx context.Context, reload func()) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for last := f.contents(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := f.contents(); now != last {
+			last = now
+			reload()
+			continue
+		}
+		f.mu.Lock()
+		if err := f.apply(); err != nil {
+			f.log.Debug("the monitored subnets cannot change", "error", err)
+		}
+		f.mu.Unlock()
+	}
+}
+
+// contents is what the files of the lists have.
+func (f *follower) contents() string {
+	var all strings.Builder
+	for _, name := range f.lists.files() {
+		text, err := os.ReadFile(name)
+		fmt.Fprintf(&all, "%s %d %v\n%s", name, len(text), err, text)
+	}
+	return all.String()
+}
