@@ -17,7 +17,7 @@ import (
 
 // Main runs promflow with the arguments args, program name included, and returns the exit status.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := newApp().RunContext(ctx, args); err != nil {

@@ -14,7 +14,6 @@ import (
 
 	"promflow/app/check"
 	"promflow/app/live"
-	"promflow/app/web"
 	"promflow/capture"
 	"promflow/telemetry/otlp"
 )
@@ -84,15 +83,12 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 			return endpoint, c.otlpError(err)
 		}
 	}
-	if server := c.web(); server.Address != web.None {
-		setup.MetricsAddress = server.Address
-		listener, err := server.Bind()
-		if err == nil {
-			listener.Close()
-		}
-		setup.Refused = err
-		wrong = append(wrong, server.Check())
+	server := c.web()
+	for _, a := range c.addresses {
+		network, local := a.Local()
+		setup.Addresses = append(setup.Addresses, check.Address{Text: a.String(), Network: network, Local: local, Refused: server.Try(a)})
 	}
+	wrong = append(wrong, server.Check())
 	settings := check.Finding{Name: "settings", Summary: "no setting contradicts another"}
 	for _, err := range wrong {
 		if err != nil {

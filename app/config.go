@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"promflow/app/live"
 	"promflow/app/privilege"
+	"promflow/app/web"
 	"promflow/capture"
 	"promflow/capture/labels"
 	"promflow/capture/subnets"
@@ -39,12 +41,14 @@ type config struct {
 	leaseFiles []string // nil: not given
 	reverseDNS bool
 
-	exporters      []string // nil: not given
-	metricsAddress string
-	webConfigFile  string
-	noUI           bool
-	webHosts       []string
-	otlp           otlp.Config
+	exporters     []string // nil: not given
+	addresses     []web.Address
+	socketMode    fs.FileMode
+	lifecycle     bool
+	webConfigFile string
+	noUI          bool
+	webHosts      []string
+	otlp          otlp.Config
 
 	user privilege.User
 
@@ -132,12 +136,16 @@ func (c *config) settings() settings {
 
 		{category: "Metrics", name: "exporters", holder: "LIST", otherwise: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: into(&c.exporters, parseExporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. The default is\nOTEL_METRICS_EXPORTER, if set"},
-		{category: "Metrics", name: "metrics-address", holder: "HOST:PORT", byDefault: ":9088", text: &c.metricsAddress,
-			usage: "where to serve /metrics; without a host, on all addresses; none opens no port"},
+		{category: "Metrics", name: "metrics-address", holder: "LIST", byDefault: ":9088", parse: into(&c.addresses, web.ParseAddresses), repeats: true,
+			usage: "where to serve /metrics: HOST:PORT or unix:///PATH, separated by commas; may be given several times. Without a\nhost on all addresses, 0.0.0.0:PORT IPv4 only, [::]:PORT IPv6 only; none opens no port"},
+		{category: "Metrics", name: "metrics-socket-mode", holder: "MODE", byDefault: "0660", parse: into(&c.socketMode, web.ParseSocketMode),
+			usage: "the permissions of Unix sockets of --metrics-address, in octal"},
 		{category: "Metrics", name: "web-config-file", holder: "FILE", text: &c.webConfigFile,
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
 		{category: "Metrics", name: "no-ui", byDefault: "false", parse: boolean(&c.noUI),
 			usage: "serve no live page at /, and nothing for promflow top"},
+		{category: "Metrics", name: "enable-lifecycle", byDefault: "false", parse: boolean(&c.lifecycle),
+			usage: "have POST /-/reload do what SIGHUP does"},
 		{category: "Metrics", name: "web-hosts", holder: "LIST", parse: into(&c.webHosts, parseHosts),
 			usage: "further names under which browsers and promflow top reach this server, separated by commas; IP addresses,\nlocalhost and the hostname need no mention"},
 

@@ -33,6 +33,14 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 	return unreadable(errors.Join(c.web().Check(), c.otlpError(c.otlp.Reread()))) // root has read these files before
 }
 
+// ownSocket gives a Unix socket to the user that promflow becomes, which removes it in the end.
+func (c *config) ownSocket(path string) error {
+	if os.Geteuid() != 0 || c.user.Root() {
+		return nil
+	}
+	return os.Chown(path, c.user.UID, c.user.GID)
+}
+
 // unreadable explains an error, if any, of reading a file with the privileges that are left.
 func unreadable(err error) error {
 	if err == nil {

@@ -104,7 +104,7 @@ func chooseExporters(c *config, log *slog.Logger) ([]string, error) {
 		}
 	}
 	has := func(name string) bool { return slices.Contains(chosen, name) }
-	switch noPage := c.metricsAddress == web.None; {
+	switch noPage := len(c.addresses) == 0; {
 	case noPage && has(onPage):
 		chosen = slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return name == onPage })
 		if len(chosen) == 0 {

@@ -78,24 +78,23 @@ func (p *probing) target(c *config, address string) (*http.Client, *url.URL, err
 		}
 		return client, base, err
 	}
-	server := c.web()
-	if server.Address == web.None {
-		return nil, nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", server.AddressFrom, web.None)
+	if len(c.addresses) == 0 {
+		return nil, nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", c.givenBy("metrics-address"), web.None)
 	}
-	host, port, err := server.Split()
-	if err != nil {
-		return nil, nil, err
-	}
-	switch ip := net.ParseIP(host); { // of a server on all addresses
-	case host == "", ip.Equal(net.IPv4zero):
-		host = "127.0.0.1"
-	case ip.Equal(net.IPv6unspecified):
-		host = "::1"
-	}
+	network, at := c.addresses[0].Local()
 	if p.http.file == "" { // the probe sends no secret: any certificate will do
-		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		client.Transport = &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, at)
+			},
+		}
 	}
-	return client, &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}, nil
+	host := at
+	if network == "unix" {
+		host = "localhost"
+	}
+	return client, &url.URL{Scheme: "http", Host: host}, nil
 }
 
 var errWantsTLS = errors.New("it serves HTTPS only")
@@ -107,6 +106,9 @@ func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 		return err
 	}
 	response, err := client.Do(request)
+	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" { // as crypto/tls calls an alert
+		return nil // it asks for a client certificate
+	}
 	if failed := (*url.Error)(nil); errors.As(err, &failed) {
 		return failed.Err // url.Error repeats the whole URL
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"promflow/capture"
 	"promflow/telemetry"
 	"promflow/telemetry/page"
+	"promflow/telemetry/status"
 	"promflow/telemetry/talkers"
 )
 
@@ -26,6 +28,7 @@ const flushTimeout = 2500 * time.Millisecond
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
 // port before it captures: a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
 func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
+	reloader := newReloader(log)
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
 		return err
@@ -33,7 +36,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err := c.web().Check(); err != nil {
 		return err
 	}
-	listener, err := web.Listen(c.web())
+	listener, err := web.Listen(c.web(), log)
 	if err != nil {
 		return err
 	}
@@ -41,7 +44,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		defer listener.Close() // if the server does not come to close it
 	}
 	table := c.table(c.expireAfter)
-	live, err := live.Open(c.live(table, log))
+	config := c.live(table, log)
+	config.FilesChanged = func() { _ = reloader.reload() } // it is logged
+	live, err := live.Open(config)
 	if err != nil {
 		return err
 	}
@@ -55,9 +60,17 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, job := range []func() error{live.Reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
+		reloader.add(job)
+	}
 	monitor := live.Monitor(info)
-	talkers := talkers.New(monitor.Read)
-	source := telemetry.NewSource(monitor.Read, c.packets)
+	read := func() telemetry.Reading {
+		r := monitor.Read()
+		r.Reload = reloader.last.Load()
+		return r
+	}
+	rates := talkers.New(read)
+	source := telemetry.NewSource(read, c.packets)
 	page, err := page.New(source, log)
 	if err != nil {
 		return err
@@ -69,7 +82,11 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	for _, reader := range others {
 		readers = append(readers, reader(source))
 	}
-	server := web.New(c.web(), listener, page, talkers, log)
+	settings := c.web()
+	if c.lifecycle {
+		settings.Reload = reloader.reload
+	}
+	server := web.New(settings, listener, page, map[string]http.Handler{talkers.Path: rates, status.Path: status.Handler(read)}, log)
 	telemetry.New(instance(c, server, log), log, readers...)
 	defer shutdown(readers, log)
 
@@ -79,7 +96,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		log:    log,
 	}
 	all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-	for _, job := range []func(context.Context) error{live.Run, updateNames, talkers.Run, service.run} {
+	for _, job := range []func(context.Context) error{live.Run, updateNames, rates.Run, service.run, reloader.run} {
 		all.Go(func() error { return job(ctx) })
 	}
 	all.Go(server.Serve)
@@ -90,7 +107,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 // web returns the configuration of the web server.
 func (c *config) web() web.Config {
 	return web.Config{
-		Address: c.metricsAddress, AddressFrom: c.givenBy("metrics-address"), AddressAsked: c.isGiven("metrics-address"),
+		Addresses: c.addresses, SocketMode: c.socketMode, SocketOwner: c.ownSocket, AddressFrom: c.givenBy("metrics-address"), AddressAsked: c.isGiven("metrics-address"),
 		File: c.webConfigFile, FileFrom: c.givenBy("web-config-file"), NoUI: c.noUI, Hosts: c.webHosts,
 	}
 }

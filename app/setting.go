@@ -45,6 +45,10 @@ func (s *setting) variable() string {
 
 // Set takes the flag's value from the command line. It leaves an error to resolve, as cli would add words of its own.
 func (s *setting) Set(text string) error {
+	if s.IsSet() && !s.repeats {
+		s.wrong = cmp.Or(s.wrong, fmt.Errorf("--%s %q: the flag is given twice, and takes one value", s.name, text))
+		return nil
+	}
 	if err := s.take("--"+s.name, text); s.wrong == nil || !s.repeats {
 		s.wrong = err
 	}

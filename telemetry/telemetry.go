@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/version"
 	"go.opentelemetry.io/otel/attribute"
@@ -46,6 +47,17 @@ type Reading struct {
 	SeriesLimit    int64 // the table's room for them; 0 without labels
 	Expiry         bool  // addresses can expire
 	Evicted        int64 // addresses that made room for others: their totals are part of the zero Addr's
+	Subnets        []Subnet
+	Reload         *Reload // nil if settings are read once
+}
+
+// Subnet is a monitored subnet, and its name or, without one, itself.
+type Subnet struct{ Prefix, Network string }
+
+// Reload is how the last reload of settings ended, and when one last succeeded. The start is the first one.
+type Reload struct {
+	Successful bool
+	Succeeded  time.Time
 }
 
 // Label becomes an attribute beside ip.

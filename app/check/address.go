@@ -18,30 +18,27 @@ import (
 // addressTimeout is how long a server at the metrics address has to answer.
 const addressTimeout = 3 * time.Second
 
-// addressFinding says whether the metrics address is free, and if it is in use, by whom. refused says why it cannot be bound.
-func addressFinding(ctx context.Context, address string, refused error) Finding {
-	f := Finding{Name: "metrics_address"}
+const addressName = "metrics_address"
+
+// addressFinding says whether an address is free, and if it is in use, by whom.
+func addressFinding(ctx context.Context, a Address) Finding {
+	f := Finding{Name: addressName}
 	switch {
-	case address == "":
-		f.Summary = "none: promflow would open no port"
-	case refused == nil:
-		f.Summary = address + " is free"
-	case errors.Is(refused, syscall.EADDRINUSE):
-		status, who := whoServes(ctx, address)
-		f.set(status, "%s is in use: %s", address, who)
+	case a.Refused == nil:
+		f.Summary = a.Text + " is free"
+	case errors.Is(a.Refused, syscall.EADDRINUSE):
+		status, who := whoServes(ctx, a)
+		f.set(status, "%s is in use: %s", a.Text, who)
 	default:
-		f.set(Error, "%v", refused)
+		f.set(Error, "%v", a.Refused)
 	}
 	return f
 }
 
 // whoServes says what answers at an address. The status is OK for a promflow, and Warning for a server that does not say what it is.
-func whoServes(ctx context.Context, address string) (status Status, who string) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return Error, err.Error()
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+func whoServes(ctx context.Context, a Address) (status Status, who string) {
+	host := a.Local
+	if a.Network == "unix" {
 		host = "localhost"
 	}
 	ctx, cancel := context.WithTimeout(ctx, addressTimeout)
@@ -49,13 +46,16 @@ func whoServes(ctx context.Context, address string) (status Status, who string) 
 	client := http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, a.Network, a.Local)
+			},
 			// The request has no secrets, and any certificate will do.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	for _, scheme := range []string{"http", "https"} {
-		url := scheme + "://" + net.JoinHostPort(host, port) + "/metrics"
+		url := scheme + "://" + host + "/metrics"
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return Error, err.Error()

@@ -38,9 +38,7 @@ type Setup struct {
 	// the warnings that it logs.
 	Open func(context.Context, *slog.Logger) (*Capture, error)
 
-	// MetricsAddress is the host:port that would serve the metrics page, or empty.
-	MetricsAddress string
-	Refused        error // why it cannot be bound, or nil
+	Addresses []Address // that would serve the metrics page
 
 	// Push sends an empty push to the collector as the program would. It returns the collector's address for messages, even with an error.
 	// It is nil if the program would not push.
@@ -48,6 +46,14 @@ type Setup struct {
 
 	// Others are findings of the caller.
 	Others []Finding
+}
+
+// Address is where promflow would serve the metrics page.
+type Address struct {
+	Text    string // as the user wrote it
+	Network string // of package net, for a client on this machine
+	Local   string // the address for that client
+	Refused error  // why promflow cannot listen there, or nil
 }
 
 // DropError says why privileges cannot be dropped after a capture was opened, or why promflow would not run with the remaining ones.

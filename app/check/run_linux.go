@@ -19,7 +19,10 @@ import (
 // out. An error means that there is no report.
 func Run(ctx context.Context, s Setup) (*Report, error) {
 	begin := time.Now()
-	address := addressFinding(ctx, s.MetricsAddress, s.Refused)
+	addresses := []Finding{{Name: addressName, Summary: "none: promflow would open no port"}}
+	for i, a := range s.Addresses {
+		addresses = append(addresses[:i], addressFinding(ctx, a))
+	}
 	start, err := readPrivileges()
 	if err != nil {
 		return nil, err
@@ -56,7 +59,9 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
 		}
 	}
-	r.add(clockSince(begin), address, <-collector)
+	r.add(clockSince(begin))
+	r.add(addresses...)
+	r.add(<-collector)
 	r.add(s.Others...)
 	return r, nil
 }

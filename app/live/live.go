@@ -24,6 +24,9 @@ type Config struct {
 	NamesFrom string      // the flag or variable of the names, for messages
 	Wait      bool        // for interfaces that do not exist yet
 	Backend   string      // or Automatic
+
+	// FilesChanged is called when a file of Lists has changed. nil stands for Reload, and a line in the log.
+	FilesChanged func()
 }
 
 // Live is an open capture.
@@ -62,6 +65,12 @@ func Open(c Config) (l *Live, err error) {
 	}
 	if c.Changes {
 		l.subnets.update = l.capture.Update
+		if keeps := l.capture.Keeps(); len(keeps) > 0 {
+			c.Log.Info("capabilities are kept, since subnets may change", "capabilities", keeps)
+		}
+	}
+	if c.FilesChanged == nil {
+		l.config.FilesChanged = l.filesChanged
 	}
 	c.Log.Info("capturing", "interface", l.Captured(), "backend", l.Backend, "promiscuous", c.Promiscuous, "monitored", c.Table.Subnets().Monitored)
 	return l, nil
@@ -87,7 +96,7 @@ func (l *Live) Run(ctx context.Context) error {
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return l.watch.Run(ctx) })
 	both.Go(func() error { l.keepUp(ctx); return nil })
-	both.Go(func() error { return l.subnets.run(ctx, l.reloadSubnets) })
+	both.Go(func() error { return l.subnets.run(ctx, l.config.FilesChanged) })
 	return both.Wait()
 }
 
@@ -121,7 +130,7 @@ func (l *Live) Read() {
 // Reload reads the files of subnets again. If that fails, the subnets stay as they are.
 func (l *Live) Reload() error { return l.subnets.reload() }
 
-func (l *Live) reloadSubnets() {
+func (l *Live) filesChanged() {
 	if err := l.Reload(); err != nil {
 		l.config.Log.Error("a file of subnets has changed: the subnets stay as they are", "error", err)
 	}

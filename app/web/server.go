@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,26 +21,25 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"promflow/app/web/ui"
-	"promflow/telemetry/talkers"
 )
 
 // Config is the configuration of a server.
 type Config struct {
-	Address      string   // HOST:PORT, or None
-	AddressFrom  string   // the flag or variable of the address, for messages
-	AddressAsked bool     // the address is not just the default
-	File         string   // of exporter-toolkit, for TLS and passwords; may be empty
-	FileFrom     string   // the flag or variable of the file, for messages
-	NoUI         bool     // serve a page of links instead of the live page
-	Hosts        []string // names of this server, besides those that it knows itself
+	Addresses    []Address               // none: nothing is served
+	AddressFrom  string                  // the flag or variable of the addresses, for messages
+	AddressAsked bool                    // the address is not just the default
+	SocketMode   fs.FileMode             // of Unix sockets
+	SocketOwner  func(path string) error // gives a Unix socket to the user that promflow becomes; may be nil
+	File         string                  // of exporter-toolkit, for TLS and passwords; may be empty
+	FileFrom     string                  // the flag or variable of the file, for messages
+	NoUI         bool                    // serve a page of links instead of the live page
+	Reload       func() error            // what POST /-/reload does; nil: it is refused
+	Hosts        []string                // names of this server, besides those that it knows itself
 }
-
-// None as an address means that nothing is served.
-const None = "none"
 
 // Check reads the configuration file and the files that it names, as each connection does. It reads nothing if nothing is served.
 func (c Config) Check() error {
-	if c.Address == None {
+	if len(c.Addresses) == 0 {
 		return nil
 	}
 	if err := toolkit.Validate(c.File); err != nil {
@@ -61,9 +61,9 @@ type Server struct {
 	routes   http.Handler
 }
 
-// New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api answers at
-// [talkers.Path].
-func New(c Config, listener net.Listener, metrics, api http.Handler, log *slog.Logger) *Server {
+// New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api has what
+// answers below /api/, by path.
+func New(c Config, listener net.Listener, metrics http.Handler, api map[string]http.Handler, log *slog.Logger) *Server {
 	s := &Server{
 		http: &http.Server{
 			// These bound clients that send slowly or idle, and answers bounds those that do not read. No timeout bounds a whole
@@ -94,21 +94,41 @@ const (
 	maxFiles   = 64 // of the live page: each takes a buffer of 32 KiB
 )
 
-func (c Config) routes(metrics, api http.Handler) http.Handler {
+func (c Config) routes(metrics http.Handler, api map[string]http.Handler) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
 	pages := http.NewServeMux()
 	pages.Handle("/metrics", readOnly(metrics))
 	if c.NoUI {
 		pages.Handle("/", landing())
 	} else {
-		pages.Handle(talkers.Path, ownSite(readOnly(bounded(api, maxReports)), c.Hosts))
+		reports := http.NewServeMux()
+		for path, handler := range api {
+			reports.Handle(path, readOnly(handler))
+		}
+		pages.Handle("/api/", ownSite(bounded(reports, maxReports), c.Hosts))
 		pages.Handle("/", ownSite(bounded(ui.Handler(), maxFiles), c.Hosts))
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/-/healthy", ok) // also when there are too many clients: a service manager would end the program
 	mux.HandleFunc("/-/ready", ok)
+	mux.Handle("/-/reload", ownSite(http.HandlerFunc(c.reload), c.Hosts))
 	mux.Handle("/", bounded(pages, maxAnswers))
 	return mux
+}
+
+// reload answers as Prometheus does (https://prometheus.io/docs/prometheus/latest/management_api/).
+func (c Config) reload(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case c.Reload == nil:
+		http.Error(w, "reloading by HTTP is off (see --enable-lifecycle)", http.StatusForbidden)
+	case r.Method != http.MethodPost && r.Method != http.MethodPut:
+		w.Header().Set("Allow", "POST, PUT")
+		http.Error(w, "expected POST", http.StatusMethodNotAllowed)
+	default:
+		if err := c.Reload(); err != nil {
+			http.Error(w, "not reloaded: "+err.Error(), http.StatusInternalServerError)
+		}
+	}
 }
 
 // landing is a page with links to the others.
@@ -130,15 +150,19 @@ func landing() http.Handler {
 	return page
 }
 
-// Port is the port of the listener, or the path of its Unix socket. It is empty without a listener.
+// Port is the port of the first address, or the path of its Unix socket. It is empty if nothing is served.
 func (s *Server) Port() string {
 	if s.listener == nil {
 		return ""
 	}
-	if tcp, ok := s.listener.Addr().(*net.TCPAddr); ok {
+	at := s.listener.Addr()
+	if all, ok := at.(addrs); ok {
+		at = all[0]
+	}
+	if tcp, ok := at.(*net.TCPAddr); ok {
 		return strconv.Itoa(tcp.Port)
 	}
-	return s.listener.Addr().String()
+	return at.String()
 }
 
 // ServeHTTP answers one request as Serve does, but without passwords.

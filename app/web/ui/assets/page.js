@@ -66,6 +66,7 @@ export function show(report) {
   overview.show(report, units);
   table.show(report, units);
   showInterfaces(report.interfaces);
+  showMonitored(report.monitored);
   showCounts(report);
   showTime();
   if (known) put(of("window"), `Rates are means over the last ${count(report.window_seconds)} s.`);
@@ -86,6 +87,13 @@ function showInterfaces(interfaces) {
     put(list.children[i], text);
     list.children[i].className = i === most ? "" : real[i].up ? "up" : "down";
   });
+}
+
+function showMonitored(subnets) {
+  const most = 8;
+  const texts = subnets.slice(0, most).map((s) => (s.network === s.subnet ? s.subnet : `${s.network} ${s.subnet}`));
+  if (subnets.length > most) texts.push(`and ${count(subnets.length - most)} more`);
+  put(of("monitored"), `Monitored: ${texts.join(", ") || "nothing yet"}.`);
 }
 
 function showCounts(report) {
