@@ -103,7 +103,10 @@ unset.`,
 			Name:            completingCommand,
 			Hidden:          true,
 			SkipFlagParsing: true,
-			Action:          func(ctx *cli.Context) error { return complete(os.Stdout, ctx.App, ctx.Args().Slice()) },
+			Action: func(ctx *cli.Context) error {
+				_, err := fmt.Print(strings.Join(candidates(ctx.App, ctx.Args().Slice()), ""))
+				return err
+			},
 		}},
 	}
 	for _, command := range app.Commands {
