@@ -2,6 +2,8 @@ package web
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -67,6 +69,16 @@ func (a *answer) unreadSince() time.Time {
 	return time.Time{}
 }
 
+// earliest returns which of all has the earliest time, and that time. It is zero if none has a time.
+func earliest[T any](all iter.Seq[T], timeOf func(T) time.Time) (found T, at time.Time) {
+	for each := range all {
+		if t := timeOf(each); !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			found, at = each, t
+		}
+	}
+	return found, at
+}
+
 // SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow. If it has passed, the
 // client is cut off: with HTTP/2 that takes closing the connection, since the server could only write that the answer has ended.
 func (a *answer) SetWriteDeadline(deadline time.Time) error {
@@ -90,9 +102,6 @@ const bodyTimeout = time.Second
 func answers(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
-		if r.ProtoMajor >= 2 {
-			a.conn, _ = r.Context().Value(connectionKey{}).(net.Conn)
-		}
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
 			_ = a.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
@@ -113,14 +122,8 @@ func bounded(h http.Handler, most int) http.Handler {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(given) >= most {
-			var longest *answer
-			var unreadSince time.Time
-			for each := range given {
-				if since := each.unreadSince(); !since.IsZero() && (longest == nil || since.Before(unreadSince)) {
-					longest, unreadSince = each, since
-				}
-			}
-			if longest == nil {
+			longest, since := earliest(maps.Keys(given), (*answer).unreadSince)
+			if since.IsZero() {
 				return false
 			}
 			delete(given, longest)

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -29,17 +30,14 @@ type connections struct {
 }
 
 type connection struct {
+	net.Conn
 	answers   map[*answer]bool // that are being given
-	idleSince time.Time        // if there are none
+	idleSince time.Time        // zero while there are some
 }
 
 // unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
-func (c *connection) unreadSince() (since time.Time) {
-	for a := range c.answers {
-		if at := a.unreadSince(); since.IsZero() || !at.IsZero() && at.Before(since) {
-			since = at
-		}
-	}
+func (c *connection) unreadSince() time.Time {
+	_, since := earliest(maps.Keys(c.answers), (*answer).unreadSince)
 	return since
 }
 
@@ -55,8 +53,7 @@ func (c *connections) limit(s *http.Server) {
 		if tcp, ok := raw(conn).(*net.TCPConn); ok {
 			_ = tcp.SetWriteBuffer(sendBuffer) // it fails only if the connection is closed
 		}
-		c.add(conn)
-		return context.WithValue(ctx, connectionKey{}, conn)
+		return context.WithValue(ctx, connectionKey{}, c.add(conn))
 	}
 	s.ConnState = func(conn net.Conn, state http.ConnState) {
 		if state == http.StateClosed || state == http.StateHijacked {
@@ -68,52 +65,37 @@ func (c *connections) limit(s *http.Server) {
 // follow takes note of the answers that a handler gives. It must be called by answers.
 func (c *connections) follow(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if conn, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
+		if one, ok := r.Context().Value(connectionKey{}).(*connection); ok {
 			a := w.(*answer)
-			c.begin(conn, a)
-			defer c.end(conn, a)
+			if r.ProtoMajor >= 2 {
+				a.conn = one.Conn
+			}
+			c.begin(one, a)
+			defer c.end(one, a)
 		}
 		h.ServeHTTP(w, r)
 	})
 }
 
 // add takes a connection, and closes one if there are too many.
-func (c *connections) add(conn net.Conn) {
+func (c *connections) add(conn net.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[conn] = &connection{answers: map[*answer]bool{}, idleSince: time.Now()}
-	if len(c.open) > c.most {
-		c.drop(c.leastActive(conn))
-	}
-}
-
-// leastActive returns the connection that is closed for a new one, which is the new one itself if all others wait for an answer. The
-// caller holds mu.
-func (c *connections) leastActive(added net.Conn) net.Conn {
-	var idle, unread net.Conn
-	var idleSince, unreadSince time.Time
-	for conn, one := range c.open {
-		if len(one.answers) == 0 {
-			if conn != added && (idle == nil || one.idleSince.Before(idleSince)) {
-				idle, idleSince = conn, one.idleSince
-			}
-		} else if since := one.unreadSince(); !since.IsZero() && (unread == nil || since.Before(unreadSince)) {
-			unread, unreadSince = conn, since
+	added := &connection{Conn: conn, answers: map[*answer]bool{}}
+	c.open[conn] = added
+	if all := maps.Values(c.open); len(c.open) > c.most {
+		least, since := earliest(all, func(one *connection) time.Time { return one.idleSince })
+		if since.IsZero() {
+			least, since = earliest(all, (*connection).unreadSince)
 		}
+		if since.IsZero() {
+			least = added
+		}
+		delete(c.open, least.Conn)
+		_ = closeNow(least.Conn) // the server notices
 	}
-	switch {
-	case idle != nil:
-		return idle
-	case unread != nil:
-		return unread
-	}
+	added.idleSince = time.Now()
 	return added
-}
-
-// drop closes a connection. The caller holds mu.
-func (c *connections) drop(conn net.Conn) {
-	delete(c.open, conn)
-	_ = closeNow(conn) // the server notices
 }
 
 // closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
@@ -133,19 +115,18 @@ func (c *connections) remove(conn net.Conn) {
 	delete(c.open, conn)
 }
 
-func (c *connections) begin(conn net.Conn, a *answer) {
+func (c *connections) begin(one *connection, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if one := c.open[conn]; one != nil { // else it was closed
-		one.answers[a] = true
-	}
+	one.answers[a] = true
+	one.idleSince = time.Time{}
 }
 
-func (c *connections) end(conn net.Conn, a *answer) {
+func (c *connections) end(one *connection, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if one := c.open[conn]; one != nil {
-		delete(one.answers, a)
+	delete(one.answers, a)
+	if len(one.answers) == 0 {
 		one.idleSince = time.Now()
 	}
 }

@@ -9,20 +9,19 @@ import (
 // TestLeastActiveConnectionIsClosed fills a server with clients that idle, wait for an answer, or do not read it.
 func TestLeastActiveConnectionIsClosed(t *testing.T) {
 	c := newConnections(3)
-	pipe := func() net.Conn {
+	pipe := func() *connection {
 		here, there := net.Pipe()
 		t.Cleanup(func() { there.Close() })
-		c.add(here)
-		return here
+		return c.add(here)
 	}
-	begun := map[net.Conn]*answer{}
-	begin := func(conn net.Conn) *answer {
+	begun := map[*connection]*answer{}
+	begin := func(conn *connection) *answer {
 		begun[conn] = new(answer)
 		c.begin(conn, begun[conn])
 		return begun[conn]
 	}
-	end := func(conn net.Conn) { c.end(conn, begun[conn]) }
-	are := func(when string, open, closed []net.Conn) {
+	end := func(conn *connection) { c.end(conn, begun[conn]) }
+	are := func(when string, open, closed []*connection) {
 		t.Helper()
 		for i, conn := range append(open, closed...) {
 			if err := conn.SetDeadline(time.Time{}); (err != nil) != (i >= len(open)) {
@@ -33,7 +32,7 @@ func TestLeastActiveConnectionIsClosed(t *testing.T) {
 			t.Errorf("%s: %d are open, want %d", when, len(c.open), len(open))
 		}
 	}
-	type conns = []net.Conn
+	type conns = []*connection
 
 	first, second, third := pipe(), pipe(), pipe()
 	begin(first)
@@ -55,8 +54,8 @@ func TestLeastActiveConnectionIsClosed(t *testing.T) {
 	are("two do not read", conns{first, fifth, seventh}, conns{third})
 	eighth := pipe()
 	are("one is idle, one does not read", conns{first, fifth, eighth}, conns{seventh})
-	c.remove(first)
-	c.remove(first)
+	c.remove(first.Conn)
+	c.remove(first.Conn)
 	ninth := pipe()
 	are("there was room", conns{fifth, eighth, ninth}, nil)
 }

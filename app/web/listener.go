@@ -38,12 +38,11 @@ func (c Config) Bind() (net.Listener, error) {
 	listener, err := net.Listen("tcp", c.Address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow (%w)",
-			c.AddressFrom, c.Address, port, syscall.EADDRINUSE)
+		err = fmt.Errorf("port %s is in use by another program, maybe another promflow (%w)", port, syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities",
-			c.AddressFrom, c.Address, err)
-	case err != nil:
+		err = fmt.Errorf("%w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w", c.AddressFrom, c.Address, err)
 	}
 	return listener, nil
