@@ -88,7 +88,7 @@ func (c *connections) add(conn net.Conn) *connection {
 		if since.IsZero() {
 			least, since = earliest(all, (*connection).unreadSince)
 		}
-		if since.IsZero() {
+		if since.IsZero() { // all others read or wait
 			least = added
 		}
 		delete(c.open, least.Conn)
