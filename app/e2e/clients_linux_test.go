@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -31,7 +32,7 @@ const maxMemory = 450 << 10
 // devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
 // have, it takes several times the memory.
 func TestClientsThatDoNotRead(t *testing.T) {
-	const addresses, patience = 5000, time.Second
+	const addresses, patience = 65_536, time.Second
 	capturetest.Need(t, "go")
 	binary := filepath.Join(t.TempDir(), "promflow")
 	build := exec.Command("go", "build", "-o", binary, "promflow")
@@ -56,6 +57,10 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		ask     func(conn net.Conn, i int) (net.Conn, error)
 	}{
 		{"HTTP/1.1", 10_000, "", func(conn net.Conn, i int) (net.Conn, error) {
+			if i%4 == 3 { // very many fields, of which the last one does not come: the server closes the connection at some point
+				_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s", path(i), strings.Repeat("xabc:\r\n", 9000))
+				return conn, nil
+			}
 			for range 1 + i%3 { // some do not wait for an answer before they ask again
 				if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path(i)); err != nil {
 					return conn, err
@@ -66,20 +71,25 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		{"HTTP/2", 10_000, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
 			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			var says []byte
-			switch at := path(i / 4); i % 4 {
+			switch at := path(i / 6); i % 6 {
 			case 0: // the streams have no window
-				says = unreadStreams(100, at, 0)
+				says = unreadStreams(100, at, 0, 0)
 			case 1: // they have one, and nobody reads the connection
-				says = unreadStreams(100, at, 1<<31-1)
+				says = unreadStreams(100, at, 1<<31-1, 0)
 			case 2: // headers that do not end
-				says = unreadStreams(1, at, 0)
+				says = unreadStreams(1, at, 0, 0)
 				says = says[:len(says)-1]
-			}
-			if i%4 == 3 { // idle
+			case 3: // very many fields, and a path that is always answered
+				says = unreadStreams(100, "/-/healthy", 0, 1500)
+			case 4: // pings whose answers nobody reads
+				says = append(unreadStreams(0, at, 0, 0), bytes.Repeat([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, 9900)...)
+			case 5: // idle
 				return secure, secure.Handshake()
 			}
-			_, err := secure.Write(says)
-			return secure, err
+			if _, err := secure.Write(says); err != nil && i%6 != 3 && i%6 != 4 { // these are closed at some point
+				return secure, err
+			}
+			return secure, nil
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -246,9 +256,9 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 	p.terminate()
 }
 
-// unreadStreams is what a client of HTTP/2 writes that asks for a path several times, and has a window for the answers: frames of RFC 9113, with
-// headers of RFC 7541 that are not compressed.
-func unreadStreams(n uint32, path string, window uint32) []byte {
+// unreadStreams is what a client of HTTP/2 writes that asks for a path several times, each time with so many fields more than it needs, and has a
+// window for the answers: frames of RFC 9113, with headers of RFC 7541 that are not compressed.
+func unreadStreams(n uint32, path string, window uint32, more int) []byte {
 	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	frame := func(kind, flags byte, stream uint32, payload []byte) {
 		head := binary.BigEndian.AppendUint32(nil, uint32(len(payload))<<8|uint32(kind))
@@ -262,6 +272,7 @@ func unreadStreams(n uint32, path string, window uint32) []byte {
 	const get, https, pathName, authorityName = 0x82, 0x87, 0x04, 0x01 // in the static table
 	fields := append([]byte{get, https, pathName, byte(len(path))}, path...)
 	fields = append(append(fields, authorityName, byte(len("localhost"))), "localhost"...)
+	fields = append(fields, bytes.Repeat([]byte{0, 2, 'x', 'y', 0}, more)...) // without a value
 	for i := range n {
 		frame(headers, endStreamAndHeaders, 1+2*i, fields)
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -16,23 +17,40 @@ const maxConnections = 512
 // maxStreams is how many requests a client may have at a time with HTTP/2.
 const maxStreams = 4
 
+// http2Weight is how many connections one counts as that speaks HTTP/2: net/http keeps much more for it, such as up to 10,000 answers to
+// pings that a client does not read.
+const http2Weight = 4
+
+// maxResets is how many requests on a connection a client may take back while they are being answered.
+const maxResets = 20
+
 // sendBuffer is how much of an answer the kernel keeps for a client that does not read, in bytes. Linux takes twice as much memory. Without it,
 // that may become megabytes, and they count as the program's.
 const sendBuffer = 128 << 10
 
-// connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or if none
-// is idle, the one whose client has left a part of an answer unread for longest. If all others read or wait for an answer, the new one is
-// closed. A connection is idle while no request on it is being answered, also while a request arrives byte by byte.
+// receiveBuffer is how much of requests the kernel keeps, in bytes: likewise.
+const receiveBuffer = 16 << 10
+
+// connections bounds the connections of a server. A new one beyond the bound closes another, of the IP address that has most: the one that
+// has been idle for longest, or if none is idle, the one whose client has left a part of an answer unread for longest. If all of these read
+// or wait for an answer, the new one is closed. A connection is idle while no request on it is being answered, also while a request
+// arrives byte by byte.
 type connections struct {
 	most int
-	mu   sync.Mutex
-	open map[net.Conn]*connection
+
+	mu     sync.Mutex
+	open   map[net.Conn]*connection
+	weight int            // of all that are open
+	byIP   map[string]int // the weight of each client's
 }
 
 type connection struct {
 	net.Conn
+	ip        string
+	weight    int
 	answers   map[*answer]bool // that are being given
 	idleSince time.Time        // zero while there are some
+	resets    int
 }
 
 // unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
@@ -42,7 +60,7 @@ func (c *connection) unreadSince() time.Time {
 }
 
 func newConnections(most int) *connections {
-	return &connections{most: most, open: map[net.Conn]*connection{}}
+	return &connections{most: most, open: map[net.Conn]*connection{}, byIP: map[string]int{}}
 }
 
 type connectionKey struct{}
@@ -51,13 +69,16 @@ type connectionKey struct{}
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if tcp, ok := raw(conn).(*net.TCPConn); ok {
-			_ = tcp.SetWriteBuffer(sendBuffer) // it fails only if the connection is closed
+			_ = errors.Join(tcp.SetWriteBuffer(sendBuffer), tcp.SetReadBuffer(receiveBuffer)) // it fails only if the connection is closed
 		}
 		return context.WithValue(ctx, connectionKey{}, c.add(conn))
 	}
 	s.ConnState = func(conn net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
+		switch secure, ok := conn.(*tls.Conn); {
+		case state == http.StateClosed || state == http.StateHijacked:
 			c.remove(conn)
+		case state == http.StateActive && ok && secure.ConnectionState().NegotiatedProtocol == "h2":
+			c.weigh(conn, http2Weight)
 		}
 	}
 }
@@ -71,7 +92,8 @@ func (c *connections) follow(h http.Handler) http.Handler {
 				a.conn = one.Conn
 			}
 			c.begin(one, a)
-			defer c.end(one, a)
+			defer c.end(one, a, r.Context())
+			defer a.finish()
 		}
 		h.ServeHTTP(w, r)
 	})
@@ -81,21 +103,78 @@ func (c *connections) follow(h http.Handler) http.Handler {
 func (c *connections) add(conn net.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	added := &connection{Conn: conn, answers: map[*answer]bool{}}
+	added := &connection{Conn: conn, ip: ipOf(conn), answers: map[*answer]bool{}}
 	c.open[conn] = added
-	if all := maps.Values(c.open); len(c.open) > c.most {
-		least, since := earliest(all, func(one *connection) time.Time { return one.idleSince })
-		if since.IsZero() {
-			least, since = earliest(all, (*connection).unreadSince)
-		}
-		if since.IsZero() { // all others read or wait
-			least = added
-		}
-		delete(c.open, least.Conn)
-		_ = closeNow(least.Conn) // the server notices
-	}
+	c.grow(added, 1)
 	added.idleSince = time.Now()
 	return added
+}
+
+// weigh changes the weight of a connection, and closes others if that is too much.
+func (c *connections) weigh(conn net.Conn, weight int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.open[conn]; one != nil {
+		c.grow(one, weight-one.weight)
+	}
+}
+
+// grow adds to the weight of a connection. The caller holds mu.
+func (c *connections) grow(one *connection, weight int) {
+	one.weight += weight
+	c.weight += weight
+	c.byIP[one.ip] += weight
+	for c.weight > c.most {
+		c.drop(c.leastActive(one))
+	}
+}
+
+// leastActive returns the connection that is closed for another one, which may be that itself. The caller holds mu.
+func (c *connections) leastActive(added *connection) *connection {
+	most := 0
+	for _, weight := range c.byIP {
+		most = max(most, weight)
+	}
+	busiest := func(timeOf func(*connection) time.Time) func(*connection) time.Time {
+		return func(one *connection) time.Time {
+			if one == added || c.byIP[one.ip] < most {
+				return time.Time{}
+			}
+			return timeOf(one)
+		}
+	}
+	least, since := earliest(maps.Values(c.open), busiest(func(one *connection) time.Time { return one.idleSince }))
+	if since.IsZero() {
+		least, since = earliest(maps.Values(c.open), busiest((*connection).unreadSince))
+	}
+	if since.IsZero() {
+		return added
+	}
+	return least
+}
+
+// drop closes a connection. The caller holds mu.
+func (c *connections) drop(one *connection) {
+	c.forget(one)
+	_ = closeNow(one.Conn) // the server notices
+}
+
+// forget takes a connection out of the count. The caller holds mu.
+func (c *connections) forget(one *connection) {
+	delete(c.open, one.Conn)
+	c.weight -= one.weight
+	if c.byIP[one.ip] -= one.weight; c.byIP[one.ip] == 0 {
+		delete(c.byIP, one.ip)
+	}
+}
+
+// ipOf returns the IP address of a client, or what a client of a Unix socket has instead.
+func ipOf(conn net.Conn) string {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().Network()
+	}
+	return host
 }
 
 // closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
@@ -112,7 +191,9 @@ func raw(conn net.Conn) net.Conn {
 func (c *connections) remove(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, conn)
+	if one := c.open[conn]; one != nil {
+		c.forget(one)
+	}
 }
 
 func (c *connections) begin(one *connection, a *answer) {
@@ -122,11 +203,18 @@ func (c *connections) begin(one *connection, a *answer) {
 	one.idleSince = time.Time{}
 }
 
-func (c *connections) end(one *connection, a *answer) {
+// end ends an answer. The request's context tells whether the client has taken the request back.
+func (c *connections) end(one *connection, a *answer, request context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(one.answers, a)
 	if len(one.answers) == 0 {
 		one.idleSince = time.Now()
+	}
+	if request.Err() != nil {
+		one.resets++
+	}
+	if one.resets > maxResets && c.open[one.Conn] != nil {
+		c.drop(one)
 	}
 }

@@ -20,7 +20,7 @@ func TestLeastActiveConnectionIsClosed(t *testing.T) {
 		c.begin(conn, begun[conn])
 		return begun[conn]
 	}
-	end := func(conn *connection) { c.end(conn, begun[conn]) }
+	end := func(conn *connection) { c.end(conn, begun[conn], t.Context()) }
 	are := func(when string, open, closed []*connection) {
 		t.Helper()
 		for i, conn := range append(open, closed...) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -17,8 +18,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxLogins is how many logins that are not known to be right may be verified or wait for that.
-const maxLogins = 8
+// maxLogins is how many logins that are not known to be right may be verified or wait for that, and maxLoginsOfIP how many of these may be
+// of one client.
+const (
+	maxLogins     = 8
+	maxLoginsOfIP = 4
+)
 
 // passwords verifies passwords in front of exporter-toolkit, which reads them from the same file. The toolkit verifies one at a time, which
 // takes 50 ms and more (bcrypt). It lets any number of clients wait for that, also those that have gone; it forgets right passwords when
@@ -30,11 +35,12 @@ type passwords struct {
 	refused  rate.Sometimes // logs
 	required atomic.Bool    // the file has had users
 
-	waiting  *semaphore.Weighted // of each login that is verified or waits
 	verified *semaphore.Weighted // of the login that is verified
 
-	mu    sync.Mutex
-	right map[login]bool // verified before
+	mu       sync.Mutex
+	right    map[login]bool // verified before
+	logins   int            // that are verified or wait
+	loginsOf map[string]int // by IP address
 }
 
 // login identifies a user, a password and the hash that the file has for the user.
@@ -46,7 +52,7 @@ type verifiedKey struct{}
 func newPasswords(file string, log *slog.Logger) *passwords {
 	return &passwords{
 		file: file, log: log, refused: rate.Sometimes{Interval: time.Minute},
-		waiting: semaphore.NewWeighted(maxLogins), verified: semaphore.NewWeighted(1), right: map[login]bool{},
+		verified: semaphore.NewWeighted(1), right: map[login]bool{}, loginsOf: map[string]int{},
 	}
 }
 
@@ -84,7 +90,7 @@ func (p *passwords) check(toolkit http.Handler) http.Handler {
 		right := given && p.known(loginOf(users, user, password))
 		if given && !right {
 			var waited bool
-			if right, waited = p.verify(r.Context(), users, user, password); !waited {
+			if right, waited = p.verify(r, users, user, password); !waited {
 				w.Header().Set("Retry-After", "1")
 				http.Error(w, "too many passwords are being verified, try again", http.StatusTooManyRequests)
 				return
@@ -143,13 +149,35 @@ var unknownUser = sync.OnceValue(func() []byte {
 	return hash
 })
 
+// begin takes a place for a login, if there is one.
+func (p *passwords) begin(ip string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logins == maxLogins || p.loginsOf[ip] == maxLoginsOfIP {
+		return false
+	}
+	p.logins++
+	p.loginsOf[ip]++
+	return true
+}
+
+func (p *passwords) end(ip string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.logins--
+	if p.loginsOf[ip]--; p.loginsOf[ip] == 0 {
+		delete(p.loginsOf, ip)
+	}
+}
+
 // verify tells whether a login is right. It waits for the one before, while the client does; waited is false if too many wait.
-func (p *passwords) verify(ctx context.Context, users map[string]string, user, password string) (right, waited bool) {
-	if !p.waiting.TryAcquire(1) {
+func (p *passwords) verify(r *http.Request, users map[string]string, user, password string) (right, waited bool) {
+	ip, _, _ := net.SplitHostPort(r.RemoteAddr) // none, for a client of a Unix socket
+	if !p.begin(ip) {
 		return false, false
 	}
-	defer p.waiting.Release(1)
-	if p.verified.Acquire(ctx, 1) != nil {
+	defer p.end(ip)
+	if p.verified.Acquire(r.Context(), 1) != nil {
 		return false, true
 	}
 	defer p.verified.Release(1)
