@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/.ci/testbed"
-	"promflow/capture/capturetest"
+	"promflow/capture/testnet"
 )
 
 // start runs a benchmark and gives what it wrote.
 func start(ctx context.Context, t *testing.T, o options) (string, error) {
 	t.Helper()
-	capturetest.NeedRoot(t)
-	capturetest.Need(t, "ip", "ethtool")
+	testnet.NeedRoot(t)
+	testnet.Need(t, "ip", "ethtool")
 	files := t.TempDir()
 	t.Setenv("TMPDIR", files)
 	if o.progress == nil {
@@ -32,7 +32,7 @@ func start(ctx context.Context, t *testing.T, o options) (string, error) {
 	var out strings.Builder
 	err := run(ctx, o, &out)
 	if errors.Is(err, unix.EINVAL) {
-		capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
+		testnet.Lacks(t, "Linux 5.18 for live XDP frames")
 	}
 	if left, _ := os.ReadDir(files); len(left) > 0 {
 		t.Errorf("the benchmark leaves %s", left[0].Name())
@@ -78,7 +78,7 @@ func rowsOf(text string) (rows map[string][]string, notes []string) {
 }
 
 func TestEveryTool(t *testing.T) {
-	capturetest.Need(t, "pmacctd", "pmacct", "darkstat", "tcpdump")
+	testnet.Need(t, "pmacctd", "pmacct", "darkstat", "tcpdump")
 	text, err := start(t.Context(), t, options{frames: 200_000, hosts: 254, size: 60, rounds: 1, tools: toolNames, monitor: "10.0.0.0/16"})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestInterruption(t *testing.T) {
-	capturetest.Need(t, "tcpdump")
+	testnet.Need(t, "tcpdump")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	begun := new(beginning)

@@ -9,14 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/testnet"
 )
 
 // newTestLink makes a link, and a socket that receives what comes out of it.
 func newTestLink(t *testing.T) (l *Link, socket int) {
 	t.Helper()
-	capturetest.NeedRoot(t)
-	capturetest.Need(t, "ip", "ethtool")
+	testnet.NeedRoot(t)
+	testnet.Need(t, "ip", "ethtool")
 	sending, receiving, err := PickCPUs()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestFlood(t *testing.T) {
 			}
 			defer f.Close()
 			if _, err := f.Send(t.Context(), frames); errors.Is(err, unix.EINVAL) {
-				capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
+				testnet.Lacks(t, "Linux 5.18 for live XDP frames")
 			} else if err != nil {
 				t.Fatal(err)
 			}

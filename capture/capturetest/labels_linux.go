@@ -16,6 +16,7 @@ import (
 	"promflow/capture/frame"
 	"promflow/capture/labels"
 	"promflow/capture/subnets"
+	"promflow/capture/testnet"
 )
 
 // grouping returns a grouping by labels and prefixes, and its monitored subnets.
@@ -106,19 +107,18 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 						counter.Unlock()
 					}
 				}
-				in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+				in, out := testnet.NewSender(t, there, "there"), testnet.NewSender(t, here, "here")
 				for _, f := range labelledFrames() {
 					in.Send(f)
 					out.Send(f)
 					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
 					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
 				}
-				for _, m := range MergedFrames() {
+				for _, m := range mergedFrames() {
 					if !in.SendMerged(m) { // which countsSegments tells
 						continue
 					}
-					count(frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
-						Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+					count(asFrame(m))
 				}
 				r.seen(plain.packets())
 				r.stop()
@@ -161,7 +161,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
 			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
 			r.run()
-			s := NewSender(t, there, "there")
+			s := testnet.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
 			var sent int64
 			send := func(from netip.Addr, vlan int) {
@@ -169,7 +169,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 				if from.Is6() {
 					to = netip.MustParseAddr("2001:db8::1")
 				}
-				s.Send(slices.Insert(UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
+				s.Send(slices.Insert(testnet.UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
 				sent++
 			}
 			for range 2 {
@@ -213,16 +213,16 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 // labelsInterfaces has several sources, and renames one.
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Promiscuous: true})
-	f := UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	f := testnet.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		s := NewSender(t, there, name)
+		s := testnet.NewSender(t, there, name)
 		for range i + 1 {
 			s.Send(f)
 		}

@@ -19,6 +19,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/capture/subnets"
+	"promflow/capture/testnet"
 )
 
 // Run runs the suite for a backend.
@@ -67,7 +68,7 @@ type running struct {
 	last    capture.Status // once stopped
 }
 
-func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded subnets.Set) *running {
+func start(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, monitored, excluded subnets.Set) *running {
 	t.Helper()
 	r := open(t, b, n, name, capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
 	r.run()
@@ -75,7 +76,7 @@ func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored
 }
 
 // open opens a source on an interface. It does not run yet.
-func open(t *testing.T, b capture.Backend, n *Namespace, name string, config capture.Config) *running {
+func open(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, config capture.Config) *running {
 	t.Helper()
 	config.Promiscuous = true
 	r := openSource(t, openCapture(t, b, n, 1, config), n, config.Table)
@@ -84,7 +85,7 @@ func open(t *testing.T, b capture.Backend, n *Namespace, name string, config cap
 }
 
 // openCapture prepares to capture on interfaces of the namespace, until the end of the test.
-func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, config capture.Config) (c capture.Capture) {
+func openCapture(t *testing.T, b capture.Backend, n *testnet.Namespace, interfaces int, config capture.Config) (c capture.Capture) {
 	t.Helper()
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	err := n.Do(func() (err error) {
@@ -102,7 +103,7 @@ func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, 
 	return c
 }
 
-func openSource(t *testing.T, c capture.Capture, n *Namespace, table *capture.Table) *running {
+func openSource(t *testing.T, c capture.Capture, n *testnet.Namespace, table *capture.Table) *running {
 	t.Helper()
 	r := &running{t: t, capture: c, table: table, ended: make(chan error, 1)}
 	err := n.Do(func() (err error) {
@@ -239,8 +240,8 @@ func totals(table *capture.Table) map[netip.Addr]capture.Totals {
 }
 
 // link returns two new namespaces, connected by a veth.
-func link(t *testing.T) (here, there *Namespace) {
-	here, there = NewNamespace(t), NewNamespace(t)
+func link(t *testing.T) (here, there *testnet.Namespace) {
+	here, there = testnet.NewNamespace(t), testnet.NewNamespace(t)
 	here.Veth("here", there, "there")
 	return here, there
 }
@@ -253,7 +254,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 		frames = append(frames, frame.Frame{Link: frame.LinkEthernet, Data: f, Wire: len(f)})
 	}
 	both := append(frames, frames...)
-	in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+	in, out := testnet.NewSender(t, there, "there"), testnet.NewSender(t, here, "here")
 	for _, f := range frames {
 		in.Send(f.Data)
 		out.Send(f.Data)
@@ -283,7 +284,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 func countsCutFrames(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
-	out := NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
+	out := testnet.NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
 	var sent []frame.Frame
 	for _, f := range Frames() {
 		for n := 14; n < len(f); n++ {
@@ -311,12 +312,12 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 			here, there := link(t)
 			r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: within})
 			r.run()
-			s := NewSender(t, there, "there")
+			s := testnet.NewSender(t, there, "there")
 			var packets int64
 			for range rounds {
 				for i := range byte(16) {
-					s.Send(UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
-					s.Send(UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
+					s.Send(testnet.UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
+					s.Send(testnet.UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
 					packets += 2
 				}
 			}
@@ -355,22 +356,21 @@ var many = func() string {
 // countsSegments sends the same merged segments over an interface that takes them, and over one for which the kernel must split them. The
 // counts must be the same.
 func countsSegments(t *testing.T, b capture.Backend) {
-	Need(t, "ethtool")
+	testnet.Need(t, "ethtool")
 	sent := true
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
 		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
 		r := start(t, b, here, "here", everything, subnets.Set{})
-		s := NewSender(t, there, "there")
+		s := testnet.NewSender(t, there, "there")
 		want := int64(0)
-		for _, m := range MergedFrames() {
+		for _, m := range mergedFrames() {
 			if !s.SendMerged(m) {
 				sent = false
 				continue
 			}
-			p := frame.Packet{}
-			p.Decode(&frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
-				Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+			f, p := asFrame(m), frame.Packet{}
+			p.Decode(&f)
 			want += p.Packets
 		}
 		r.seen(want)
@@ -388,8 +388,17 @@ func countsSegments(t *testing.T, b capture.Backend) {
 	needMergedUDP(t, sent)
 }
 
+// needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.
+func needMergedUDP(t *testing.T, sent bool) {
+	t.Run("merged UDP", func(t *testing.T) {
+		if !sent {
+			testnet.Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
+		}
+	})
+}
+
 func countsLoopback(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
+	n := testnet.NewNamespace(t)
 	r := start(t, b, n, "lo", everything, subnets.Set{})
 	const count, size = 100, 200
 	err := n.Do(func() error {
@@ -424,7 +433,7 @@ func countsLoopback(t *testing.T, b capture.Backend) {
 }
 
 // received returns how many frames an interface has received.
-func received(t *testing.T, n *Namespace, name string) int64 {
+func received(t *testing.T, n *testnet.Namespace, name string) int64 {
 	t.Helper()
 	var links []struct {
 		Stats64 struct{ Rx struct{ Packets int64 } }
@@ -439,11 +448,11 @@ func received(t *testing.T, n *Namespace, name string) int64 {
 // count or drop them, but must not count anything else instead.
 func skipsUndescribed(t *testing.T, b capture.Backend) {
 	const filler = 150_000 // more than the buffers of any backend hold, so that they are reused
-	n := NewNamespace(t)
+	n := testnet.NewNamespace(t)
 	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
 	r := start(t, b, n, "tap0", monitored, excluded)
 	plain := append(make([]byte, 10), Frames()[0]...)
-	odd := UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
+	odd := testnet.UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
 	fragments := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, unix.VIRTIO_NET_HDR_GSO_UDP}
 	for _, v := range []uint16{14 + 20 + 8, 1480, 14 + 20, 6} {
 		fragments = binary.NativeEndian.AppendUint16(fragments, v)
@@ -477,7 +486,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 }
 
 func countsTun(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
+	n := testnet.NewNamespace(t)
 	tun := n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 	r := start(t, b, n, "tun0", monitored, excluded)
 	var frames []frame.Frame
@@ -489,7 +498,7 @@ func countsTun(t *testing.T, b capture.Backend) {
 			}
 		}
 	}
-	out := NewSender(t, n, "tun0")
+	out := testnet.NewSender(t, n, "tun0")
 	var sent []frame.Frame
 	for _, f := range frames {
 		if _, err := tun.Write(f.Data); err != nil {
@@ -512,11 +521,11 @@ func countsTun(t *testing.T, b capture.Backend) {
 // a tun device.
 func countsMislabelled(t *testing.T, b capture.Backend) {
 	const counted, nonIP, malformed = frame.Counted, frame.NonIP, frame.Malformed
-	with := UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+	with := testnet.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
 	bare := with[14:]
-	with6 := UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
+	with6 := testnet.UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
 	bare6 := with6[14:]
-	like := UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
+	like := testnet.UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
 	information := func(etherType string, packet []byte) []byte { return append([]byte("\x00\x00"+etherType), packet...) }
 	type packet struct {
 		name    string
@@ -554,7 +563,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := NewNamespace(t)
+			n := testnet.NewNamespace(t)
 			tun := n.Tun("t0", c.flags)
 			r := start(t, b, n, "t0", everything, subnets.Set{})
 			var want [frame.Outcomes]capture.OutcomeSize
@@ -581,7 +590,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 				}
 				// A sent packet has no link header.
 				if c.flags&unix.IFF_TUN != 0 {
-					NewSender(t, n, "t0").Send(bare)
+					testnet.NewSender(t, n, "t0").Send(bare)
 					sent++
 					want[counted].Packets++
 					want[counted].Bytes += 100
@@ -594,7 +603,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 	}
 	// Until package watch learns of another link layer, the source is attached as for the one before.
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
-		n := NewNamespace(t)
+		n := testnet.NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
 		r := start(t, b, n, "t0", everything, subnets.Set{})
 		before := n.Interface("t0")
@@ -616,7 +625,7 @@ func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
 	const count = 200_000
-	s := NewSender(t, there, "there")
+	s := testnet.NewSender(t, there, "there")
 	f := Frames()[0]
 	for range count {
 		s.Send(f)
@@ -635,7 +644,7 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
 	const count = 1000
-	s := NewSender(t, there, "there")
+	s := testnet.NewSender(t, there, "there")
 	for range count {
 		s.Send(Frames()[0])
 	}
@@ -647,7 +656,7 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 func survivesDown(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
-	s := NewSender(t, there, "there")
+	s := testnet.NewSender(t, there, "there")
 	s.Send(Frames()[0]) // may not have been counted when the interface goes down
 	here.IP("link", "set", "here", "down")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -666,7 +675,7 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", monitored, excluded)
 	for cycle := range int64(cycles) {
-		s := NewSender(t, there, "there")
+		s := testnet.NewSender(t, there, "there")
 		for range perCycle {
 			s.Send(Frames()[0])
 		}
@@ -684,11 +693,11 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 
 // movesBetweenInterfaces attaches one source in turn to an interface with and one without link header. Both have traffic.
 func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	here.Veth("veth", there, "there")
 	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
 	r := start(t, b, here, "veth", monitored, excluded)
-	wire := NewSender(t, there, "there")
+	wire := testnet.NewSender(t, there, "there")
 	f := Frames()[0]
 	send := func() {
 		wire.Send(f)
@@ -722,7 +731,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 
 // countsSeveral has several sources of one capture. Their packets add up in the table, but not in their outcomes.
 func countsSeveral(t *testing.T, b capture.Backend) {
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	table := capture.NewTable(1000, 0)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded, Promiscuous: true})
 	var all []*running
@@ -731,7 +740,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		s := NewSender(t, there, name)
+		s := testnet.NewSender(t, there, name)
 		for range i + 1 {
 			s.Send(Frames()[0])
 		}
@@ -744,7 +753,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 			r = openSource(t, c, here, table)
 			r.attach(here.Interface("a1"))
 			r.run()
-			NewSender(t, there, "a1").Send(Frames()[0])
+			testnet.NewSender(t, there, "a1").Send(Frames()[0])
 			r.seen(1)
 			if n := packets(r.stop()); n != 1 {
 				t.Errorf("a source that was opened later has counted %d packets, want 1", n)
@@ -773,10 +782,10 @@ func expires(t *testing.T, b capture.Backend) {
 			table := capture.NewTable(limit, expireAfter)
 			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: within})
 			r.run()
-			s := NewSender(t, there, "there")
+			s := testnet.NewSender(t, there, "there")
 			var sent int64
 			send := func(from netip.Addr) {
-				s.Send(UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
+				s.Send(testnet.UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
 				sent++
 			}
 			here4, early := netip.MustParseAddr("10.0.0.15"), netip.MustParseAddr("10.0.0.14")
@@ -870,7 +879,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
+	n := testnet.NewNamespace(t)
 	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: true})
 	r := openSource(t, c, n, nil)
 	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
@@ -880,7 +889,7 @@ func refusesUnknown(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnprivileged(t *testing.T, b capture.Backend) {
-	NeedRoot(t)
+	testnet.NeedRoot(t)
 	done := make(chan error)
 	go func() {
 		// Capabilities are the thread's own (capabilities(7)): it ends with this goroutine.

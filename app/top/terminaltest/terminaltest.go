@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/testnet"
 )
 
 // Terminal is a shell in a terminal with UTF-8.
@@ -29,7 +29,7 @@ const prompt = "ready> "
 // for a network namespace.
 func New(t testing.TB, columns, lines int, command func(args ...string) *exec.Cmd) *Terminal {
 	t.Helper()
-	capturetest.Need(t, "tmux", "stty")
+	testnet.Need(t, "tmux", "stty")
 	folder, err := os.MkdirTemp("", "terminal") // not t.TempDir: the path of a socket has at most 107 bytes (unix(7))
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package capturetest
+package testnet
 
 import (
 	"encoding/binary"
@@ -77,12 +77,20 @@ func (s *Sender) Send(frames ...[]byte) {
 	}
 }
 
+// Merged is a merged segment, which the kernel splits into packets.
+type Merged struct {
+	Frame     []byte
+	Kind      byte // VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6 or _UDP_L4
+	Size      int  // payload bytes of a segment
+	Transport int  // offset of the transport header in Frame
+}
+
 // SendMerged sends a merged segment. The kernel splits it if the interface cannot. It returns false if the kernel is too old for merged
 // UDP, and sends nothing.
 func (s *Sender) SendMerged(m Merged) bool {
 	s.t.Helper()
 	sum, headers := 16, m.Transport+int(m.Frame[m.Transport+12]>>4)*4 // where TCP has its checksum, and its data offset
-	if m.Kind == gsoUDP {
+	if m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4 {
 		sum, headers = 6, m.Transport+8
 	}
 	h := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, m.Kind}
@@ -90,22 +98,13 @@ func (s *Sender) SendMerged(m Merged) bool {
 		h = binary.NativeEndian.AppendUint16(h, uint16(v))
 	}
 	err := s.try(h, m.Frame)
-	if m.Kind == gsoUDP && errors.Is(err, unix.EINVAL) {
+	if m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4 && errors.Is(err, unix.EINVAL) {
 		return false
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return true
-}
-
-// needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.
-func needMergedUDP(t *testing.T, sent bool) {
-	t.Run("merged UDP", func(t *testing.T) {
-		if !sent {
-			Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
-		}
-	})
 }
 
 func (s *Sender) try(header, f []byte) error {
