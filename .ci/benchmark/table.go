@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"promflow/.ci/testbed"
+	"promflow/capture/testnet"
 )
 
 const columnsHelp = `The columns; each is the median of the rounds:
@@ -107,8 +107,8 @@ func (t *table) discrepancies(r *row) []string {
 			}
 		}
 		if rounds > 0 {
-			text := fmt.Sprintf(format, testbed.Grouped(int(worst)))
-			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, testbed.Plural(len(r.rounds), "round")))
+			text := fmt.Sprintf(format, testnet.Grouped(int(worst)))
+			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, testnet.Plural(len(r.rounds), "round")))
 		}
 	}
 	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
@@ -125,7 +125,7 @@ func (t *table) discrepancies(r *row) []string {
 		if m.counts.bytes < 0 {
 			return 0
 		}
-		off := m.counts.bytes - m.counts.packets*int64(t.size-testbed.HeaderSize)
+		off := m.counts.bytes - m.counts.packets*int64(t.size-testnet.HeaderSize)
 		return max(off, -off)
 	})
 	return notes

@@ -1,43 +1,78 @@
 package testnet
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
 )
 
 // Namespace is a network namespace that is deleted at the end of the test. Its lo is up. IPv6 is off until a test turns it on, so that no
-// packets pass except those of the test.
+// packets pass except those of the test. It is that of a thread, and goes away with it: however the test ends, no more is left of it than
+// a name that leads nowhere.
 type Namespace struct {
-	Name string
-	t    testing.TB
+	Name string // as ip(8) knows it
+	t    TB
+	cpu  *unix.CPUSet // where Do runs, if not everywhere
 }
 
 var namespaces atomic.Int32
 
 // NewNamespace needs root and ip(8).
-func NewNamespace(t testing.TB) *Namespace {
+func NewNamespace(t TB) *Namespace {
 	t.Helper()
 	NeedRoot(t)
-	Need(t, "ip", "sysctl")
-	n := &Namespace{fmt.Sprintf("promflow-%d-%d", os.Getpid(), namespaces.Add(1)), t}
-	run(t, "ip", "netns", "add", n.Name)
-	t.Cleanup(func() { run(t, "ip", "netns", "del", n.Name) })
-	n.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	Need(t, "ip")
+	n := &Namespace{Name: fmt.Sprintf("promflow-%d-%d", os.Getpid(), namespaces.Add(1)), t: t}
+	made, end := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		made <- n.enter()
+		<-end
+	}()
+	t.Cleanup(func() {
+		os.Remove(n.path())
+		close(end)
+	})
+	Check(t, <-made)
 	n.IP("link", "set", "lo", "up")
 	return n
+}
+
+func (n *Namespace) path() string { return "/run/netns/" + n.Name }
+
+// enter moves the calling thread into a new namespace, and names that.
+func (n *Namespace) enter() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("making a network namespace: %w", err)
+	}
+	for _, interfaces := range []string{"all", "default"} {
+		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+interfaces+"/disable_ipv6", []byte("1"), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6 has no such file
+			return fmt.Errorf("turning IPv6 off: %w", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(n.path()), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid()), n.path())
 }
 
 // Veth connects two namespaces by interface a in n and b in peer, both up.
@@ -84,9 +119,7 @@ func (n *Namespace) Tun(name string, flags uint16) *os.File {
 	if errors.Is(err, fs.ErrNotExist) {
 		Lacks(n.t, "/dev/net/tun")
 	}
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	Check(n.t, err)
 	n.IP("link", "set", name, "up")
 	return tun
 }
@@ -96,9 +129,7 @@ func (n *Namespace) SetTunType(tun *os.File, name string, arphrd int) {
 	n.t.Helper()
 	n.IP("link", "set", name, "down")
 	conn, err := tun.SyscallConn()
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	Check(n.t, err)
 	var refused error
 	err = conn.Control(func(fd uintptr) { refused = unix.IoctlSetInt(int(fd), unix.TUNSETLINK, arphrd) })
 	if err := errors.Join(err, refused); err != nil {
@@ -121,9 +152,7 @@ func (n *Namespace) Interface(name string) capture.Interface {
 			} `json:"info_data"`
 		}
 	}
-	if err := json.Unmarshal([]byte(n.IP("-d", "-j", "link", "show", name)), &links); err != nil {
-		n.t.Fatal(err)
-	}
+	Check(n.t, json.Unmarshal([]byte(n.IP("-d", "-j", "link", "show", name)), &links))
 	l := links[0]
 	ethernet := l.LinkType == "ether" || l.LinkType == "loopback"
 	if l.LinkInfo.Kind == "tun" && l.LinkInfo.Data.Type == "tun" {
@@ -153,22 +182,75 @@ func (n *Namespace) Command(args ...string) *exec.Cmd {
 func (n *Namespace) Do(f func() error) error {
 	done := make(chan error)
 	go func() {
+		defer close(done)
 		// The thread is never unlocked: it ends with the goroutine.
 		runtime.LockOSThread()
-		fd, err := unix.Open("/run/netns/"+n.Name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(n.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
 			unix.Close(fd)
+		}
+		if err == nil && n.cpu != nil {
+			err = unix.SchedSetaffinity(0, n.cpu)
 		}
 		if err == nil {
 			err = f()
 		}
 		done <- err
 	}()
-	return <-done
+	err, returned := <-done
+	if !returned {
+		runtime.Goexit() // as f did, which has failed
+	}
+	return err
 }
 
-func run(t testing.TB, args ...string) string {
+// Dial connects from within the namespace to an address that is not a name.
+func (n *Namespace) Dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = n.Do(func() (err error) {
+		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// Get fetches a page of a server in the namespace.
+func (n *Namespace) Get(ctx context.Context, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a page of many hosts takes its time
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: n.Dial, DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", url, err)
+	}
+	return string(body), nil
+}
+
+// Counters are the kernel's of an interface: packets.
+type Counters struct{ Received, ReceiveDropped, Sent, SendDropped int64 }
+
+// Counters returns the counters of an interface since it was made.
+func (n *Namespace) Counters(name string) Counters {
+	n.t.Helper()
+	var of netlink.Link
+	Check(n.t, n.Do(func() (err error) { of, err = netlink.LinkByName(name); return err }))
+	s := of.Attrs().Statistics
+	return Counters{int64(s.RxPackets), int64(s.RxDropped), int64(s.TxPackets), int64(s.TxDropped)}
+}
+
+func run(t TB, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -14,66 +13,57 @@ import (
 // Sender sends frames on an interface.
 type Sender struct {
 	fd int
-	t  testing.TB
+	t  TB
 }
 
 // NewSender opens a sender on an interface of the namespace.
-func NewSender(t testing.TB, n *Namespace, name string) *Sender {
+func NewSender(t TB, n *Namespace, name string) *Sender {
 	t.Helper()
 	s := &Sender{t: t}
-	err := n.Do(func() (err error) {
-		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	err := n.Do(func() error {
+		index, err := awaitQueue(name)
 		if err != nil {
 			return err
 		}
-		req, err := unix.NewIfreq(name)
-		if err != nil {
+		// With protocol 0 the socket receives nothing.
+		if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
-		if err := unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		t.Cleanup(func() { unix.Close(s.fd) })
 		// A header in front of each frame may ask the kernel to segment it.
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
-			return err
-		}
-		index := int(req.Uint32())
-		if err := awaitQueue(index); err != nil {
 			return err
 		}
 		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: index})
 	})
 	if err != nil {
-		t.Fatalf("sending on %s: %v", name, err)
+		t.Fatal(fmt.Errorf("sending on %s: %w", name, err))
 	}
-	t.Cleanup(func() { unix.Close(s.fd) })
 	return s
 }
 
 // awaitQueue waits until an interface that is up can send. Until the kernel has noticed the carrier, which can take a second, the queue
 // noop drops all packets without an error.
-func awaitQueue(index int) error {
+func awaitQueue(name string) (index int, err error) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		link, err := netlink.LinkByIndex(index)
+		link, err := netlink.LinkByName(name)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if a := link.Attrs(); a.RawFlags&unix.IFF_UP == 0 || a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown {
-			return nil
+			return a.Index, nil
 		}
 		if time.Now().After(deadline) {
-			return errors.New("it has no carrier")
+			return 0, errors.New("it has no carrier")
 		}
 	}
 }
 
-// Send sends frames.
+// Send sends frames. Each has left when it returns: on the other end of a veth, the kernel has received it.
 func (s *Sender) Send(frames ...[]byte) {
 	s.t.Helper()
 	for _, f := range frames {
-		if err := s.try(make([]byte, 10), f); err != nil {
-			s.t.Fatal(err)
-		}
+		Check(s.t, s.try(make([]byte, 10), f))
 	}
 }
 
@@ -101,9 +91,7 @@ func (s *Sender) SendMerged(m Merged) bool {
 	if m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4 && errors.Is(err, unix.EINVAL) {
 		return false
 	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	Check(s.t, err)
 	return true
 }
 
