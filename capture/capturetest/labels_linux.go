@@ -20,20 +20,11 @@ import (
 )
 
 // grouping returns a grouping by labels and prefixes, and its monitored subnets.
-func grouping(t *testing.T, list string, bits labels.HostBits) (g *labels.Grouping, monitored subnets.Set) {
+func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping, subnets.Set) {
 	t.Helper()
-	monitored, err := subnets.Parse("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
-	if err != nil {
-		t.Fatal(err)
-	}
-	peers, err := subnets.Parse("doc=192.0.2.0/24,doc=2001:db8::/32")
-	if err != nil {
-		t.Fatal(err)
-	}
+	monitored, peers := parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32")
 	set, err := labels.Parse(list)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testnet.Check(t, err)
 	return labels.New(set, monitored, peers, bits), monitored
 }
 
@@ -94,8 +85,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 				g, monitored := grouping(t, list, bits)
 				here, there := link(t)
 				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
-				r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
-				r.run()
+				r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
 				reference, plain := capture.NewCounter(want, monitored, excluded), expect(monitored, excluded)
 				reference.SeenOn("here")
 				count := func(f frame.Frame) {
@@ -152,15 +142,11 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const vlans, size, expireAfter = 300, 100, 300 * time.Millisecond
-			monitored, err := subnets.Parse(c.monitored)
-			if err != nil {
-				t.Fatal(err)
-			}
+			monitored := parse(t, c.monitored)
 			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
 			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
-			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
-			r.run()
+			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
 			s := testnet.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
 			var sent int64
@@ -223,9 +209,7 @@ func labelsInterfaces(t *testing.T, b capture.Backend) {
 		r.attach(here.Interface(name))
 		r.run()
 		s := testnet.NewSender(t, there, name)
-		for range i + 1 {
-			s.Send(f)
-		}
+		s.Send(slices.Repeat([][]byte{f}, i+1)...)
 		r.seen(int64(i + 1))
 		if i == 2 {
 			r.source.Rename("b2")
