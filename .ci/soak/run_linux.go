@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,16 +183,6 @@ func (p *promises) log(s *subject, most int) int {
 		}
 	}
 	return lines
-}
-
-// median is that of figures; of an even number of them, the mean of the middle two.
-func median[T int64 | float64](figures []T) T {
-	sorted := slices.Sorted(slices.Values(figures))
-	n := len(sorted)
-	if n == 0 {
-		return 0
-	}
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }

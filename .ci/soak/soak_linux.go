@@ -199,8 +199,9 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 		promises.broke("there were only %d scrapes", len(w.resident))
 		return 0, 0
 	}
-	early = median(w.resident[at : at+around])
-	end = median(w.resident[len(w.resident)-around:])
+	itself := func(bytes int64) int64 { return bytes }
+	early = testnet.Median(w.resident[at:at+around], itself)
+	end = testnet.Median(w.resident[len(w.resident)-around:], itself)
 	if float64(end) > (1+w.grows)*float64(early) {
 		promises.broke("memory has grown from %s to %s", mebibytes(early), mebibytes(end))
 	}

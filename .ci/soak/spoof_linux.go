@@ -86,11 +86,11 @@ func (o options) flood(t testnet.TB, s *subject, promises *promises) string {
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | kpps | of normal | dropped | CPU µs |\n|---|--:|--:|--:|--:|\n", s.capture)
-	normal := kinds[0].median(func(r round) float64 { return r.rate })
+	normal := testnet.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
 	for _, kind := range kinds {
-		rate := kind.median(func(r round) float64 { return r.rate })
+		rate := testnet.Median(kind.rounds, func(r round) float64 { return r.rate })
 		fmt.Fprintf(&b, "| %s | %.0f | %.3f | %.2f %% | %.3f |\n", kind.name, rate/1000, rate/normal,
-			100*kind.median(func(r round) float64 { return r.dropped }), kind.median(func(r round) float64 { return r.cpu }))
+			100*testnet.Median(kind.rounds, func(r round) float64 { return r.dropped }), testnet.Median(kind.rounds, func(r round) float64 { return r.cpu }))
 		if rate < o.keepsRate*normal {
 			promises.broke("%s leave %.3f of the normal rate, want %.3f", kind.name, rate/normal, o.keepsRate)
 		}
@@ -106,14 +106,6 @@ func (o options) flood(t testnet.TB, s *subject, promises *promises) string {
 		testnet.Grouped(int(received)), took.Round(time.Second), testnet.Grouped(len(constant.books)), exact,
 		float64(grown)/float64(o.maxIPs), testnet.Grouped(o.maxIPs), testnet.Plural(lines, "line"))
 	return b.String()
-}
-
-func (k *kind) median(figure func(round) float64) float64 {
-	var figures []float64
-	for _, r := range k.rounds {
-		figures = append(figures, figure(r))
-	}
-	return median(figures)
 }
 
 // inundate sends one flood, and in between what the constant addresses send, and waits until promflow has taken note of it.

@@ -39,7 +39,7 @@ func TestWrongPasswords(t *testing.T) {
 				url = "https://" + p.address + "/metrics"
 			}
 			newClient := func() *http.Client {
-				transport := &http.Transport{DialContext: p.dial(ns), TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+				transport := &http.Transport{DialContext: ns.Dial, TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 				t.Cleanup(transport.CloseIdleConnections)
 				return &http.Client{Transport: transport}
 			}
@@ -136,7 +136,7 @@ func TestPasswordsThatGoMissing(t *testing.T) {
 	file := write(t, "web.yml", users)
 	ns := testnet.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-config-file="+file)
-	client := &http.Client{Transport: &http.Transport{DialContext: p.dial(ns), DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DialContext: ns.Dial, DisableKeepAlives: true}}
 	for _, c := range []struct {
 		config, user string
 		status       int

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -79,7 +77,7 @@ func (all programs) agree(t *testing.T, wanted func() (map[string]counts, error)
 func start(t *testing.T, ns *testnet.Namespace, cmd *exec.Cmd) *program {
 	t.Helper()
 	p := &program{t: t, cmd: cmd, log: &logBuffer{listening: make(chan string, 1)}, ended: make(chan struct{})}
-	p.client = &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: p.dial(ns)}}
+	p.client = &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: ns.Dial}}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -107,17 +105,6 @@ func (p *program) listening() *program {
 		p.t.Fatal("promflow does not serve")
 	}
 	return p
-}
-
-// dial connects from within the namespace.
-func (p *program) dial(ns *testnet.Namespace) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (c net.Conn, err error) {
-		connect := func() error {
-			c, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		}
-		return c, ns.Do(connect)
-	}
 }
 
 // get fetches a page.

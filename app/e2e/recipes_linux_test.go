@@ -390,7 +390,7 @@ func askAboutMonth(t *testing.T) {
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	ready.wait(t)
 
-	transport := &http.Transport{DialContext: new(program).dial(here)}
+	transport := &http.Transport{DialContext: here.Dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	inside := &program{t: t, client: &http.Client{Timeout: deadline, Transport: transport}}
 	for _, r := range recipesOfMonth() {

@@ -62,7 +62,7 @@ func TestEndsInTime(t *testing.T) {
 				})
 			}
 			for _, request := range c.clients {
-				conn, err := p.dial(here)(t.Context(), "tcp", p.address)
+				conn, err := here.Dial(t.Context(), "tcp", p.address)
 				if err != nil {
 					t.Fatal(err)
 				}
