@@ -2,7 +2,6 @@ package testnet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -141,24 +139,11 @@ func (n *Namespace) SetTunType(tun *os.File, name string, arphrd int) {
 // Interface returns the present state of an interface of the namespace.
 func (n *Namespace) Interface(name string) capture.Interface {
 	n.t.Helper()
-	var links []struct {
-		Index    int `json:"ifindex"`
-		Flags    []string
-		LinkType string `json:"link_type"`
-		LinkInfo struct {
-			Kind string `json:"info_kind"`
-			Data struct {
-				Type string
-			} `json:"info_data"`
-		}
-	}
-	Check(n.t, json.Unmarshal([]byte(n.IP("-d", "-j", "link", "show", name)), &links))
-	l := links[0]
-	ethernet := l.LinkType == "ether" || l.LinkType == "loopback"
-	if l.LinkInfo.Kind == "tun" && l.LinkInfo.Data.Type == "tun" {
-		ethernet = false
-	}
-	return capture.Interface{Name: name, Index: l.Index, Ethernet: ethernet, Loopback: slices.Contains(l.Flags, "LOOPBACK")}
+	link := n.link(name)
+	a := link.Attrs()
+	tun, is := link.(*netlink.Tuntap)
+	ethernet := (a.EncapType == "ether" || a.EncapType == "loopback") && !(is && tun.Mode == netlink.TUNTAP_MODE_TUN)
+	return capture.Interface{Name: name, Index: a.Index, Ethernet: ethernet, Loopback: a.Flags&net.FlagLoopback != 0}
 }
 
 // IP runs ip(8) on the namespace.
@@ -244,10 +229,14 @@ type Counters struct{ Received, ReceiveDropped, Sent, SendDropped int64 }
 // Counters returns the counters of an interface since it was made.
 func (n *Namespace) Counters(name string) Counters {
 	n.t.Helper()
-	var of netlink.Link
-	Check(n.t, n.Do(func() (err error) { of, err = netlink.LinkByName(name); return err }))
-	s := of.Attrs().Statistics
+	s := n.link(name).Attrs().Statistics
 	return Counters{int64(s.RxPackets), int64(s.RxDropped), int64(s.TxPackets), int64(s.TxDropped)}
+}
+
+func (n *Namespace) link(name string) (link netlink.Link) {
+	n.t.Helper()
+	Check(n.t, n.Do(func() (err error) { link, err = netlink.LinkByName(name); return err }))
+	return link
 }
 
 func run(t TB, args ...string) string {
