@@ -32,7 +32,7 @@ func (o options) soak(t testnet.TB, dir string, s *subject, promises *promises) 
 	group.Go(func() {
 		testnet.Check(t, s.link.Sender.Do(func() error { o.send(timed, sender, traffic); return nil }))
 	})
-	group.Go(func() { w.run(t, timed) })
+	group.Go(func() { w.run(timed) })
 	if o.collector != "none" {
 		group.Go(func() { c.run(timed) })
 	}
@@ -119,7 +119,7 @@ type watch struct {
 }
 
 // run scrapes until ctx ends. It tells of each minute, or of each eighth of a shorter run.
-func (w *watch) run(t testnet.TB, ctx context.Context) {
+func (w *watch) run(ctx context.Context) {
 	const every = time.Minute
 	begin, reported := time.Now(), time.Duration(0)
 	startCPU, _ := w.subject.Usage()
@@ -140,7 +140,7 @@ func (w *watch) run(t testnet.TB, ctx context.Context) {
 		start := time.Now()
 		now, err := w.subject.page()
 		if err != nil {
-			testnet.Check(t, errors.Join(t.Context().Err(), w.subject.Alive()))
+			testnet.Check(w.subject.t, errors.Join(w.subject.t.Context().Err(), w.subject.Alive()))
 			w.promises.broke("scrape %d: %v", w.scrapes+1, err)
 			continue
 		}
