@@ -70,6 +70,7 @@ func (n *Namespace) enter() error {
 	if err := os.MkdirAll(filepath.Dir(n.path()), 0o755); err != nil {
 		return err
 	}
+	os.Remove(n.path()) // of a process that was killed, and had the same number
 	return os.Symlink(fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid()), n.path())
 }
 
