@@ -21,7 +21,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	log.SetOutput(io.Discard) // net/http quotes what servers send, also on the screen of promflow top
+	log.SetOutput(io.Discard)    // net/http quotes what servers send, also on the screen of promflow top
 	if err := newApp().RunContext(ctx, args); err != nil {
 		fmt.Fprintln(os.Stderr, "promflow:", oneLine(err))
 		return 1

@@ -10,15 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/testnet"
 )
 
 func TestLinksOfThisMachine(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	ns.Veth("here", peer, "there")
 	ns.IP("link", "add", "br0", "type", "bridge")
 	ns.IP("link", "set", "here", "mtu", "1400", "promisc", "on", "master", "br0")
-	capturetest.NewSender(t, peer, "there").Send(make([]byte, 100), make([]byte, 60))
+	testnet.NewSender(t, peer, "there").Send(make([]byte, 100), make([]byte, 60))
 
 	var all map[string]Link
 	if err := ns.Do(func() (err error) { all, err = links(); return err }); err != nil {

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/testnet"
 )
 
 // counting is a capture of several interfaces that counts what the kernel does, but for a share of it.
@@ -42,7 +42,7 @@ func (c *counting) read() map[string]capture.Status {
 }
 
 func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := testnet.NewNamespace(t)
 	var dropped, asked atomic.Bool
 	s := Setup{
 		Open: func(context.Context, *slog.Logger) (*Capture, error) {
@@ -70,7 +70,7 @@ func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
 }
 
 // run runs a check in the namespace that is interrupted after something was done there.
-func run(t *testing.T, ns *capturetest.Namespace, open func(*slog.Logger) (*Capture, error), meanwhile func()) (r *Report) {
+func run(t *testing.T, ns *testnet.Namespace, open func(*slog.Logger) (*Capture, error), meanwhile func()) (r *Report) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := Setup{Interfaces: []string{"one", "two"}, Duration: time.Hour, Log: slog.New(onCounting(func() { meanwhile(); cancel() }))}
@@ -90,7 +90,7 @@ func (f onCounting) WithGroup(string) slog.Handler                 { return f }
 func (f onCounting) Handle(_ context.Context, _ slog.Record) error { f(); return nil }
 
 func TestRunWithSeveralInterfaces(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	for _, name := range []string{"one", "two", "gone"} {
 		ns.Veth(name, peer, name)
 	}
@@ -105,7 +105,7 @@ func TestRunWithSeveralInterfaces(t *testing.T) {
 		}, nil
 	}, func() {
 		for _, name := range []string{"one", "two"} {
-			capturetest.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
+			testnet.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
 		}
 		ns.IP("link", "del", "gone")
 		ns.Veth("gone", peer, "gone")
@@ -139,7 +139,7 @@ func TestRunWithSeveralInterfaces(t *testing.T) {
 }
 
 func TestRunWithoutCapture(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	ns.Veth("one", peer, "one")
 	r := run(t, ns, func(*slog.Logger) (*Capture, error) {
 		return nil, errors.Join(errors.New("ebpf: too old"), errors.New("afpacket: not permitted"))

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/testnet"
 	"promflow/telemetry/otlp/otlptest"
 )
 
@@ -166,7 +166,7 @@ func pushFails(t *testing.T, p *program, _ *otlptest.Receiver) {
 
 // TestEnvironment has a case for each row of the table of OpenTelemetry's variables.
 func TestEnvironment(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := testnet.NewNamespace(t)
 	covered := map[string]bool{}
 	for name, c := range environmentCases {
 		for _, variable := range strings.Fields(c.covers) {
@@ -191,7 +191,7 @@ func without(a, b map[string]bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(a)), func(s string) bool { return b[s] })
 }
 
-func (c environmentCase) run(t *testing.T, ns *capturetest.Namespace) {
+func (c environmentCase) run(t *testing.T, ns *testnet.Namespace) {
 	r, words := c.receiver(t, ns)
 	for k, v := range c.env {
 		t.Setenv(k, words.Replace(v))
@@ -227,7 +227,7 @@ func (c environmentCase) run(t *testing.T, ns *capturetest.Namespace) {
 }
 
 // receiver starts the case's receiver, and gives what to replace in variables and flags.
-func (c environmentCase) receiver(t *testing.T, ns *capturetest.Namespace) (*otlptest.Receiver, *strings.Replacer) {
+func (c environmentCase) receiver(t *testing.T, ns *testnet.Namespace) (*otlptest.Receiver, *strings.Replacer) {
 	t.Helper()
 	var l net.Listener
 	listen := func() (err error) {
