@@ -7,3 +7,5 @@ import "net"
 type subscription = polling
 
 func subscribe() (*subscription, error) { return poll(net.Interfaces), nil }
+
+func (*polling) close() {}

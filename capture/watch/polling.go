@@ -59,5 +59,3 @@ func (p *polling) newsOf(time.Time) (all []news, err error) {
 	}
 	return all, nil
 }
-
-func (*polling) close() {}
