@@ -30,11 +30,11 @@ func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
 			if u.Header.Type != unix.RTM_DELLINK || u.Link.Attrs().Index != 77 {
 				continue
 			}
-			n, ok, err := s.newsOf(u)
-			if !ok || err != nil {
-				t.Fatalf("the news are none: %v", err)
+			all, err := s.newsOf(u)
+			if len(all) != 1 || err != nil {
+				t.Fatalf("the news are %+v, %v", all, err)
 			}
-			return n
+			return all[0]
 		}
 	}
 	if n := end(); n.gone || !n.anew || n.Name != "b0" {
