@@ -49,7 +49,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		}
 	}
 	if failure == nil {
-		x.health.Succeeded()
+		x.health.LastSuccess.Store(time.Now().Unix())
 		if x.failing {
 			x.log.Info("OTLP export works again")
 		}
@@ -60,7 +60,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	if ctx.Err() == context.Canceled { // the shutdown pushes again
 		return failure
 	}
-	x.health.Failed()
+	x.health.Failures.Add(1)
 	if !x.failing {
 		x.log.Error("OTLP export fails", "err", failure)
 	}
