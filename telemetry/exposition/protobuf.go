@@ -30,11 +30,7 @@ func (*protobuf) head(b []byte, f *family) []byte {
 	b = append(b, make([]byte, lengthRoom)...)
 	b = appendString(b, familyName, f.name)
 	b = appendString(b, familyHelp, f.help)
-	kind := dto.MetricType_GAUGE
-	if f.counter {
-		kind = dto.MetricType_COUNTER
-	}
-	return appendVarint(b, familyType, uint64(kind))
+	return appendVarint(b, familyType, uint64(f.kind))
 }
 
 func (f *protobuf) point(b []byte, of *family, p *metricdata.DataPoint[int64]) []byte {
@@ -48,7 +44,7 @@ func (f *protobuf) point(b []byte, of *family, p *metricdata.DataPoint[int64]) [
 	f.field = protowire.AppendTag(f.field[:0], number, protowire.Fixed64Type)
 	f.field = protowire.AppendFixed64(f.field, math.Float64bits(float64(p.Value)))
 	kind := protowire.Number(metricGauge)
-	if of.counter {
+	if of.kind == dto.MetricType_COUNTER {
 		kind = metricCounter
 		if !p.StartTime.IsZero() {
 			var scratch [24]byte
