@@ -137,7 +137,7 @@ func (o Config) endpoint(log *slog.Logger) (endpoint, error) {
 		}
 	}
 	e, err := parseEndpoint(value, o.Protocol, insecure)
-	if err == nil && e.url != nil && !strings.HasPrefix(s.variable, metricsPrefix) {
+	if o.Protocol == HTTPProtobuf && !strings.HasPrefix(s.variable, metricsPrefix) {
 		e.addSignal()
 	}
 	return e, s.wrap(err)

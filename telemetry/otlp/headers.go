@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -22,13 +21,11 @@ func (o Config) headers() (h headers, err error) {
 	if _, err := h.now(); err != nil {
 		return h, &SettingError{"headers-file", err}
 	}
-	s := setting{name: "headers"}
-	if len(o.Headers) > 0 {
-		h.fixed, err = checkHeaders(o.Headers)
-	} else {
-		s = newSetting("headers", "", "HEADERS")
-		h.fixed, err = ParseHeaders(s.value)
+	if h.fixed = o.Headers; len(h.fixed) > 0 {
+		return h, nil
 	}
+	s := newSetting("headers", "", "HEADERS")
+	h.fixed, err = ParseHeaders(s.value)
 	return h, s.wrap(err)
 }
 
@@ -85,48 +82,24 @@ func ParseHeaders(s string) (map[string]string, error) {
 			return nil, fmt.Errorf("header %d has no \"=\"; expected key=value,key2=value2", i+1)
 		}
 		if !validKey(key) { // which may have the value, as in "key: value"
-			return nil, fmt.Errorf("header %d: %s; expected key=value,key2=value2", i+1, keyHas)
+			return nil, fmt.Errorf("header %d: a key has letters, digits, \"-\", \"_\" and \".\" only; expected key=value,key2=value2", i+1)
 		}
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		if err != nil {
 			return nil, fmt.Errorf("header %q: the value has a bad percent encoding", key)
 		}
-		if err := checkHeader(key, value); err != nil {
-			return nil, err
+		// gRPC would refuse these in each call (google.golang.org/grpc/internal/metadata.ValidatePair).
+		if strings.HasPrefix(key, "grpc-") {
+			return nil, fmt.Errorf("header %q: keys that begin with grpc- are reserved", key)
+		}
+		if !strings.HasSuffix(key, "-bin") && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, fmt.Errorf("header %q: the value has characters that are not printable ASCII", key)
 		}
 		headers[key] = value
 	}
 	return headers, nil
 }
 
-const keyHas = `a key has letters, digits, "-", "_" and "." only`
-
 func validKey(key string) bool {
 	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
-}
-
-// checkHeader returns an error for a header that gRPC would refuse in each call (google.golang.org/grpc/internal/metadata.ValidatePair).
-func checkHeader(key, value string) error {
-	if !validKey(key) {
-		return fmt.Errorf("header %q: %s", key, keyHas)
-	}
-	if strings.HasPrefix(key, "grpc-") {
-		return fmt.Errorf("header %q: keys that begin with grpc- are reserved", key)
-	}
-	if !strings.HasSuffix(key, "-bin") && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return fmt.Errorf("header %q: the value has characters that are not printable ASCII", key)
-	}
-	return nil
-}
-
-// checkHeaders returns h with lower-case keys, which gRPC requires.
-func checkHeaders(h map[string]string) (map[string]string, error) {
-	checked := map[string]string{}
-	for _, key := range slices.Sorted(maps.Keys(h)) {
-		if err := checkHeader(strings.ToLower(key), h[key]); err != nil {
-			return nil, err
-		}
-		checked[strings.ToLower(key)] = h[key]
-	}
-	return checked, nil
 }

@@ -75,7 +75,7 @@ type Config struct {
 	// KeyFile are the client's certificate. They are read for each connection, so that they can be replaced.
 	CAFile, CertFile, KeyFile string
 
-	// Headers are sent with each request; see [ParseHeaders]. HeadersFile overrides them. It has the same format, with commas or line
+	// Headers, of [ParseHeaders], are sent with each request. HeadersFile overrides them. It has the same format, with commas or line
 	// breaks, and is read for each request, so that it can be replaced.
 	Headers     map[string]string
 	HeadersFile string
@@ -155,7 +155,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 		compressor = gzip.Name
 	}
 	return []otlpmetricgrpc.Option{
-		otlpmetricgrpc.WithEndpoint(c.endpoint.target),
+		otlpmetricgrpc.WithEndpoint(c.endpoint.target()),
 		otlpmetricgrpc.WithTLSCredentials(security),
 		otlpmetricgrpc.WithHeaders(nil), // not those of the variable, which c has
 		otlpmetricgrpc.WithTimeout(0),   // x has one
@@ -182,7 +182,7 @@ func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 		compression = otlpmetrichttp.GzipCompression
 	}
 	return []otlpmetrichttp.Option{
-		otlpmetrichttp.WithEndpointURL(c.endpoint.url.String()),
+		otlpmetrichttp.WithEndpointURL(c.endpoint.url()),
 		otlpmetrichttp.WithTLSClientConfig(nil), // not that of the variables, which is an error without TLS
 		otlpmetrichttp.WithHeaders(nil),
 		otlpmetrichttp.WithCompression(compression),
