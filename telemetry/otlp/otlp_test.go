@@ -253,7 +253,8 @@ func TestOTLPLargestMessage(t *testing.T) {
 func TestOTLPReceiverAway(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
-		s := &telemetrytest.State{Now: telemetrytest.Hosts(3)}
+		s := &telemetrytest.State{}
+		s.Set(telemetrytest.Hosts(3))
 		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Timeout: 200 * time.Millisecond, Interval: time.Hour}, s.Read)
 		if failures, last := p.health(t); failures != 0 || last != 0 {
 			t.Errorf("health before all pushes: %d failures, last success %d", failures, last)
@@ -1202,7 +1203,8 @@ func TestOTLPDeltasOfPart(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
 		r := listen(t, protocol, "", nil)
 		r.ExpectDeltas()
-		s := &telemetrytest.State{Now: telemetrytest.Hosts(5_100)} // two messages
+		s := &telemetrytest.State{}
+		s.Set(telemetrytest.Hosts(5_100)) // two messages
 		p := push(t, otlp.Config{Protocol: protocol, Endpoint: r.Addr, Temporality: otlp.Delta, Timeout: patience, Interval: time.Hour}, s.Read)
 		r.Judge(func(n int) (int, error) {
 			if n == 2 {
