@@ -73,9 +73,7 @@ func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others
 		fam := &families[i]
 		if fam.other != nil {
 			rest.Reset()
-			if err := theirs.Encode(fam.other); err != nil {
-				errs = append(errs, err)
-			}
+			errs = append(errs, theirs.Encode(fam.other))
 			b = append(b, rest.Bytes()...)
 			continue
 		}
