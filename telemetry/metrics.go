@@ -184,10 +184,7 @@ func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredT
 	if r.Hosts == nil {
 		return
 	}
-	hosts := make([]Host, 0, r.Tracked+1)
-	for h := range r.Hosts {
-		hosts = append(hosts, h)
-	}
+	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
 	s.match(hosts, r.Labels)
 	exported := hostMetrics
 	if !s.packets {
