@@ -17,7 +17,6 @@ import (
 	"testing"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -34,6 +33,8 @@ const maxMessage = 4 << 20
 type Receiver struct {
 	Addr string // of its listener
 	Stop func() // stops it and closes its connections, as the end of the test does
+
+	collector.UnimplementedMetricsServiceServer
 
 	mu     sync.Mutex
 	judge  func(message int) (rejected int, err error)
@@ -66,7 +67,7 @@ func (s Seen) Compression() string { return s.Header("Grpc-Encoding") + s.Header
 func Start(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
 	r := newReceiver(l)
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
-	collector.RegisterMetricsServiceServer(server, service{receiver: r})
+	collector.RegisterMetricsServiceServer(server, r)
 	r.serve(t, l, config, server)
 	return r
 }
@@ -150,8 +151,8 @@ func (r *Receiver) Seen() Seen {
 	return r.seen
 }
 
-// take receives a message.
-func (r *Receiver) take(m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+// Export receives a message.
+func (r *Receiver) Export(_ context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen.Messages++
@@ -199,7 +200,10 @@ func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 	}
 	rejected = min(rejected, len(points))
 	for i, p := range points {
-		key := m.Name + labels(p.Attributes)
+		key := m.Name
+		for _, a := range p.Attributes {
+			key += " " + a.Key + "=" + a.Value.GetStringValue()
+		}
 		if r.deltas && sum != nil {
 			end, known := r.ends[key]
 			joined := !known || p.StartTimeUnixNano >= end && r.times[p.StartTimeUnixNano]
@@ -216,24 +220,6 @@ func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 		r.values[key] = p.GetAsInt()
 	}
 	return rejected
-}
-
-func labels(attributes []*common.KeyValue) string {
-	var b strings.Builder
-	for _, a := range attributes {
-		b.WriteString(" " + a.Key + "=" + a.Value.GetStringValue())
-	}
-	return b.String()
-}
-
-// service is the receiver for gRPC.
-type service struct {
-	collector.UnimplementedMetricsServiceServer
-	receiver *Receiver
-}
-
-func (s service) Export(_ context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	return s.receiver.take(m)
 }
 
 // httpStatus has the HTTP status for gRPC codes (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); others have 400.
@@ -254,7 +240,7 @@ func (r *Receiver) serveHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", contentType)
-	response, err := r.take(m)
+	response, err := r.Export(request.Context(), m)
 	reply := proto.Message(response)
 	if err != nil {
 		w.WriteHeader(cmp.Or(httpStatus[status.Code(err)], http.StatusBadRequest))
