@@ -9,45 +9,25 @@ import (
 	"strings"
 )
 
-// headers are the headers of each request.
-type headers struct {
-	fixed map[string]string
-	file  string // has further headers, and is read for each request; may be empty
-}
-
-// headers returns the headers of o, or else of the environment.
-func (o Config) headers() (h headers, err error) {
-	h.file = o.HeadersFile
-	if _, err := h.now(); err != nil {
-		return h, &SettingError{"headers-file", err}
-	}
-	if h.fixed = o.Headers; len(h.fixed) > 0 {
-		return h, nil
-	}
-	s := newSetting("headers", "", "HEADERS")
-	h.fixed, err = ParseHeaders(s.value)
-	return h, s.wrap(err)
-}
-
-// now returns the headers of a request.
-func (h headers) now() (map[string]string, error) {
-	if h.file == "" {
-		return h.fixed, nil
+// headersNow returns the headers of a request: those of o and of its file.
+func (o Config) headersNow() (map[string]string, error) {
+	if o.HeadersFile == "" {
+		return o.Headers, nil
 	}
 	// A pipe would have the headers only once.
-	if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", h.file)
+	if info, err := os.Stat(o.HeadersFile); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", o.HeadersFile)
 	}
-	list, err := os.ReadFile(h.file)
+	list, err := os.ReadFile(o.HeadersFile)
 	if err != nil {
 		return nil, err
 	}
 	ofFile, err := parseHeadersFile(string(list))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", h.file, err)
+		return nil, fmt.Errorf("%s: %w", o.HeadersFile, err)
 	}
 	all := map[string]string{}
-	maps.Copy(all, h.fixed)
+	maps.Copy(all, o.Headers)
 	maps.Copy(all, ofFile)
 	return all, nil
 }

@@ -107,7 +107,7 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 		return nil, err
 	}
 	log = log.With("endpoint", c.endpoint.String())
-	if (len(c.headers.fixed) > 0 || c.headers.file != "") && !c.endpoint.tls && !c.endpoint.loopback() {
+	if (len(c.Headers) > 0 || c.HeadersFile != "") && !c.endpoint.tls && !c.endpoint.loopback() {
 		log.Warn("OTLP headers, which may have credentials, are sent unencrypted: use https://")
 	}
 	x, err := c.newExporter(log)
@@ -129,7 +129,7 @@ const maxHeaders = 64 << 10
 
 // newExporter returns an exporter, which connects when it is used.
 func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
-	x = &exporter{timeout: c.Timeout, headers: c.headers, log: log}
+	x = &exporter{config: c.Config, log: log}
 	sdk.Quietly(log, func() {
 		if c.Protocol == HTTPProtobuf {
 			x.Exporter, err = otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
