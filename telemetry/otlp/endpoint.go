@@ -100,10 +100,7 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 			return fail("port %s is not in 1..65535", port)
 		}
 	}
-	e.address = net.JoinHostPort(e.host, port)
-	if overHTTP {
-		e.path = u.Path
-	}
+	e.address, e.path = net.JoinHostPort(e.host, port), u.Path
 	return e, nil
 }
 
