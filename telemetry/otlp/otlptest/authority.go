@@ -58,11 +58,12 @@ func (a Authority) sign(t testing.TB, template *x509.Certificate, dir string) (c
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.own.Leaf == nil {
-		a.own = tls.Certificate{Leaf: template, PrivateKey: private}
+	issuer := a.own
+	if issuer.Leaf == nil {
+		issuer = tls.Certificate{Leaf: template, PrivateKey: private}
 	}
 	template.NotAfter = time.Now().Add(time.Hour)
-	signed, err := x509.CreateCertificate(rand.Reader, template, a.own.Leaf, private.Public(), a.own.PrivateKey)
+	signed, err := x509.CreateCertificate(rand.Reader, template, issuer.Leaf, private.Public(), issuer.PrivateKey)
 	encoded, otherErr := x509.MarshalPKCS8PrivateKey(private)
 	if err := errors.Join(err, otherErr); err != nil {
 		t.Fatal(err)
