@@ -26,7 +26,7 @@ type exporter struct {
 	sdkmetric.Exporter
 	config    Config  // completed by the environment
 	deltas    *deltas // nil for totals
-	closeIdle func()  // closes idle connections; may be nil
+	closeIdle func()  // closes idle connections that the exporter does not close
 	log       *slog.Logger
 	health    *telemetry.ExportHealth
 
@@ -90,11 +90,8 @@ func (x *exporter) send(ctx context.Context, message *metricdata.ResourceMetrics
 
 // Shutdown closes the connections.
 func (x *exporter) Shutdown(ctx context.Context) error {
-	err := x.Exporter.Shutdown(ctx)
-	if x.closeIdle != nil {
-		x.closeIdle()
-	}
-	return err
+	defer x.closeIdle()
+	return x.Exporter.Shutdown(ctx)
 }
 
 // intercept adds the headers to a gRPC request, and records whether the collector answers.

@@ -129,7 +129,7 @@ const maxHeaders = 64 << 10
 
 // newExporter returns an exporter, which connects when it is used.
 func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
-	x = &exporter{config: c.Config, log: log}
+	x = &exporter{config: c.Config, closeIdle: func() {}, log: log}
 	sdk.Quietly(log, func() {
 		if c.Protocol == HTTPProtobuf {
 			x.Exporter, err = otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
@@ -150,10 +150,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 	}
 	reconnect := backoff.DefaultConfig
 	reconnect.MaxDelay = maxReconnect
-	compressor := ""
-	if c.Compression == Gzip {
-		compressor = gzip.Name
-	}
+	compressor := map[string]string{NoCompression: "", Gzip: gzip.Name}[c.Compression]
 	return []otlpmetricgrpc.Option{
 		otlpmetricgrpc.WithEndpoint(c.endpoint.target()),
 		otlpmetricgrpc.WithTLSCredentials(security),
@@ -177,15 +174,14 @@ func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = c.tls
 	x.closeIdle = base.CloseIdleConnections
-	compression := otlpmetrichttp.NoCompression
-	if c.Compression == Gzip {
-		compression = otlpmetrichttp.GzipCompression
+	compressions := map[string]otlpmetrichttp.Compression{
+		NoCompression: otlpmetrichttp.NoCompression, Gzip: otlpmetrichttp.GzipCompression,
 	}
 	return []otlpmetrichttp.Option{
 		otlpmetrichttp.WithEndpointURL(c.endpoint.url()),
 		otlpmetrichttp.WithTLSClientConfig(nil), // not that of the variables, which is an error without TLS
 		otlpmetrichttp.WithHeaders(nil),
-		otlpmetrichttp.WithCompression(compression),
+		otlpmetrichttp.WithCompression(compressions[c.Compression]),
 		otlpmetrichttp.WithHTTPClient(&http.Client{
 			Transport: transport{base, x},
 			// A redirect would turn POST into GET, or send the headers to another host.
