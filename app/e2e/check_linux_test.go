@@ -288,8 +288,8 @@ func TestCheckOfACollector(t *testing.T) {
 		}
 		return l
 	}
-	otlptest.Start(t, listen("127.0.0.1:4317"))
-	otlptest.Freeze(t, listen("127.0.0.1:4318"))
+	otlptest.Start(t, listen("127.0.0.1:4317"), nil)
+	defer listen("127.0.0.1:4318").Close() // which never answers
 	for _, c := range []struct {
 		endpoint    string
 		status      int

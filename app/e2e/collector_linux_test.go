@@ -292,7 +292,7 @@ func TestRealCollector(t *testing.T) {
 			here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
 			here.Veth("here", there, "there")
 			ca := otlptest.NewAuthority(t)
-			cert, key := ca.Issue(t, "collector").Write(t, t.TempDir())
+			cert, key := ca.Issue(t, "collector", t.TempDir())
 			collector := startCollector(t, here, []string{
 				"COLLECTOR_CERT_FILE=" + cert, "COLLECTOR_KEY_FILE=" + key, "COLLECTOR_TOKEN_FILE=" + write(t, "tokens", "sesame\n"),
 			}, "collector.yaml", "secure.yaml")

@@ -47,7 +47,7 @@ func collector(t *testing.T, ns *testnet.Namespace, address string) *otlptest.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	return otlptest.Start(t, l)
+	return otlptest.Start(t, l, nil)
 }
 
 var pushedSeries = regexp.MustCompile(`^promflow_(receive|transmit)_(bytes|packets) ip=(.+)$`)
@@ -91,7 +91,7 @@ func TestCollectorGetsWhatThePageHas(t *testing.T) {
 	if err := same(pushed(r), sent.totals); err != nil {
 		t.Error("after the end:", err)
 	}
-	for _, problem := range r.Problems() {
+	for _, problem := range r.Seen().Problems {
 		t.Error(problem)
 	}
 }
@@ -151,10 +151,10 @@ func TestCollectorByEnvironment(t *testing.T) {
 				return nil
 			})
 			p.terminate()
-			if got := r.Header("authorization"); got != c.header {
+			if got := r.Seen().Header("authorization"); got != c.header {
 				t.Errorf("authorization is %q, want %q", got, c.header)
 			}
-			got := r.Resource()
+			got := r.Seen().Resource
 			for k, v := range c.resource {
 				if want := strings.ReplaceAll(v, "{}", port); got[k] != want {
 					t.Errorf("%s is %q, want %q", k, got[k], want)

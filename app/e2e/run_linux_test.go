@@ -20,7 +20,6 @@ import (
 
 	"promflow/app"
 	"promflow/capture/testnet"
-	"promflow/telemetry/otlp/otlptest"
 )
 
 // TestEndsInTime sends signals in every situation that could hold the program up.
@@ -102,7 +101,7 @@ func flood(t *testing.T, ns *testnet.Namespace, device string) {
 // nobody is the address of a collector that is down.
 func nobody(*testing.T, *testnet.Namespace) string { return "127.0.0.1:1" }
 
-// frozen gives the address of a collector that accepts connections and never answers, in the namespace unless that is nil.
+// frozen gives the address of a collector that has connections but never answers, in the namespace unless that is nil.
 func frozen(t *testing.T, ns *testnet.Namespace) string {
 	t.Helper()
 	var l net.Listener
@@ -117,7 +116,7 @@ func frozen(t *testing.T, ns *testnet.Namespace) string {
 	if err := do(listen); err != nil {
 		t.Fatal(err)
 	}
-	otlptest.Freeze(t, l)
+	t.Cleanup(func() { l.Close() })
 	return l.Addr().String()
 }
 

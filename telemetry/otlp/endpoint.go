@@ -12,11 +12,11 @@ import (
 
 // endpoint is the address of a collector.
 type endpoint struct {
-	given  string   // as the user wrote it
-	host   string   // without port and brackets; empty for a Unix socket
-	target string   // for gRPC: dns:///host:port or unix:///path
-	url    *url.URL // for HTTP, else nil
-	tls    bool
+	given   string // as the user wrote it
+	host    string // without port and brackets; empty for a Unix socket
+	address string // host:port, or the path of the socket
+	path    string // of the URL, for HTTP
+	tls     bool
 }
 
 // parseEndpoint parses a collector's address for a protocol:
@@ -80,7 +80,7 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	case u.Host != "" || u.RawQuery != "" || u.Fragment != "" || len(u.Path) < 2:
 		return fail("expected unix:///path")
 	default:
-		e.target = u.String()
+		e.address = u.Path
 		return e, nil
 	}
 	switch {
@@ -100,20 +100,29 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 			return fail("port %s is not in 1..65535", port)
 		}
 	}
-	address := net.JoinHostPort(e.host, port)
-	if !overHTTP {
-		e.target = "dns:///" + strings.Replace(address, "%", "%25", 1)
-		return e, nil
-	}
-	e.url = &url.URL{Scheme: "http", Host: address, Path: u.Path}
-	if e.tls {
-		e.url.Scheme = "https"
-	}
+	e.address, e.path = net.JoinHostPort(e.host, port), u.Path
 	return e, nil
 }
 
 // String returns the endpoint for messages.
 func (e endpoint) String() string { return e.given }
+
+// target returns the endpoint for gRPC.
+func (e endpoint) target() string {
+	if e.host == "" {
+		return (&url.URL{Scheme: "unix", Path: e.address}).String()
+	}
+	return "dns:///" + strings.Replace(e.address, "%", "%25", 1)
+}
+
+// url returns the endpoint for HTTP.
+func (e endpoint) url() string {
+	u := url.URL{Scheme: "http", Host: e.address, Path: e.path}
+	if e.tls {
+		u.Scheme = "https"
+	}
+	return u.String()
+}
 
 // signalPath is the path of metrics below an endpoint for all signals
 // (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request).
@@ -121,8 +130,8 @@ const signalPath = "/v1/metrics"
 
 // addSignal appends signalPath, unless the path ends with it.
 func (e *endpoint) addSignal() {
-	if !strings.HasSuffix(e.url.Path, signalPath) {
-		e.url.Path = strings.TrimSuffix(e.url.Path, "/") + signalPath
+	if !strings.HasSuffix(e.path, signalPath) {
+		e.path = strings.TrimSuffix(e.path, "/") + signalPath
 	}
 }
 

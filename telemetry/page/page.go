@@ -3,7 +3,6 @@ package page
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,12 +93,12 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.make(shared, format)
 	}
 	<-shared.ready
-	encoding := acceptedEncoding(r.Header)
-	body, err := shared.encoded[encoding]()
-	if err := cmp.Or(shared.err, err); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	if shared.err != nil {
+		http.Error(w, shared.err.Error(), http.StatusInternalServerError)
 		return
 	}
+	encoding := acceptedEncoding(r.Header)
+	body := shared.encoded[encoding]()
 	h := w.Header()
 	h.Set("Content-Type", string(format))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -139,9 +138,7 @@ func (p *Page) takeSlot() {
 	for {
 		wait := patience
 		if len(p.slots) == maxPages {
-			p.mu.Lock()
 			wait = p.cutOff()
-			p.mu.Unlock()
 		}
 		select {
 		case p.slots <- struct{}{}:
@@ -151,9 +148,10 @@ func (p *Page) takeSlot() {
 	}
 }
 
-// cutOff ends the scrapes of the oldest page if they have had enough time to read it, and returns when to try again. The caller holds
-// mu.
+// cutOff ends the scrapes of the oldest page if they have had enough time to read it, and returns when to try again.
 func (p *Page) cutOff() (wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(p.made) == 0 {
 		return patience
 	}
@@ -205,7 +203,7 @@ type page struct {
 	ready   chan struct{} // closed when plain and err are set
 	plain   []byte
 	err     error
-	encoded map[string]func() ([]byte, error) // by the encodings of acceptedEncoding
+	encoded map[string]func() []byte // by the encodings of acceptedEncoding
 
 	// Guarded by mu of Page:
 	scrapes map[*http.ResponseController]bool
@@ -214,32 +212,26 @@ type page struct {
 
 func newPage() *page {
 	p := &page{ready: make(chan struct{}), scrapes: map[*http.ResponseController]bool{}}
-	p.encoded = map[string]func() ([]byte, error){
-		"":     func() ([]byte, error) { return p.plain, nil },
-		"gzip": sync.OnceValues(func() ([]byte, error) { return compressGzip(p.plain) }),
-		"zstd": sync.OnceValues(func() ([]byte, error) { return compressZstd(p.plain) }),
+	p.encoded = map[string]func() []byte{
+		"":     func() []byte { return p.plain },
+		"gzip": sync.OnceValue(func() []byte { return compressGzip(p.plain) }),
+		"zstd": sync.OnceValue(func() []byte { return compressZstd(p.plain) }),
 	}
 	return p
 }
 
-func compressGzip(plain []byte) ([]byte, error) {
+func compressGzip(plain []byte) []byte {
 	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	_, err = w.Write(plain)
-	err = errors.Join(err, w.Close())
-	return b.Bytes(), err
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // fails for wrong levels
+	_, _ = w.Write(plain)                           // fails if the buffer does
+	_ = w.Close()
+	return b.Bytes()
 }
 
-func compressZstd(plain []byte) ([]byte, error) {
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
+func compressZstd(plain []byte) []byte {
+	w, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)) // fails for wrong options
 	defer w.Close()
-	return w.EncodeAll(plain, nil), nil
+	return w.EncodeAll(plain, nil)
 }
 
 // acceptedEncoding returns the best encoding that the client accepts: "zstd", "gzip", or "" for none. The weight 0 means not acceptable
