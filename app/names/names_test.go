@@ -46,11 +46,11 @@ func newSources(t *testing.T, leases ...string) *sources {
 	s := &sources{t: t, folder: t.TempDir()}
 	log, b := logged()
 	s.log = b
-	s.Names = &Names{log: log, wake: make(chan struct{}, 1), files: []journal{{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}}
+	s.Names = &Names{log: log, wake: make(chan struct{}, 1), files: []*file{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}
 	s.Names.neighbours = newNeighbours(func() ([]neighbour, error) { s.dumps.Add(1); return s.neighbours, nil }, 1000, log)
 	s.known.Store(&map[netip.Addr]Info{})
 	for _, name := range leases {
-		s.Names.files = append(s.Names.files, newLeaseFile(s.path(name), false, 1000))
+		s.Names.files = append(s.Names.files, leaseFile(s.path(name), false, 1000)...)
 	}
 	return s
 }
