@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func Open(c Config) (*Names, error) {
 	}
 	n.known.Store(&map[netip.Addr]Info{})
 	if c.ReverseDNS {
-		n.reverse = newReverse(lookup, c.Limit, c.Log)
+		n.reverse = newReverse(lookupBy(new(net.Dialer).DialContext), c.Limit, c.Log)
 	}
 	paths := c.LeaseFiles
 	if paths == nil {
