@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -70,23 +69,19 @@ type file struct {
 // reported is an error of a source, which the log gets when it changes.
 type reported struct {
 	err    error
-	logged string // the text of err at the last call of news
+	logged error // err at the last call of news
 }
 
 // news tells whether the error has changed since the last call.
 func (r *reported) news() bool {
-	text := ""
-	if r.err != nil {
-		text = r.err.Error()
-	}
-	was := r.logged
-	r.logged = text
-	return text != was
+	news := fmt.Sprint(r.err) != fmt.Sprint(r.logged)
+	r.logged = r.err
+	return news
 }
 
 var (
 	errFormat = errors.New("this is not a lease file of dnsmasq, Kea or ISC dhcpd, and not in the format of /etc/hosts")
-	errMore   = errors.New("a file has more addresses than are kept (see --max-ips)") // the others were found
+	errMore   = errors.New("a file has more addresses than are kept (see --max-ips)")
 )
 
 // refresh reads the file if it may have changed, and tells whether found is new.
@@ -120,7 +115,7 @@ func (f *file) refresh(now time.Time) bool {
 	return true
 }
 
-// read returns nil and an error if nothing can be read.
+// read returns nil and an error if nothing can be read. With errMore, the others were found.
 func (f *file) read() (map[netip.Addr]entry, error) {
 	// Without O_NONBLOCK, opening a named pipe may block for ever.
 	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -144,11 +139,7 @@ func (f *file) read() (map[netip.Addr]entry, error) {
 			return nil, fmt.Errorf("%s: %w", f.path, errFormat)
 		}
 	}
-	found, more := gather(parse(content), f.limit)
-	if more {
-		err = errMore
-	}
-	return found, err
+	return gather(parse(content), f.limit)
 }
 
 // format returns the parser for a content, nil if there is none. The first line decides that is neither blank nor a comment.
@@ -171,21 +162,6 @@ func format(content []byte) parser {
 		}
 	}
 	return parseHosts // nothing yet
-}
-
-// log logs whether the file can be read.
-func (f *file) log(log *slog.Logger) {
-	switch {
-	case f.err == nil && f.info == nil: // it is gone, and need not exist
-	case f.err == nil:
-		log.Info("a file can be read now", "file", f.path)
-	case errors.Is(f.err, fs.ErrNotExist):
-		log.Warn("a lease file is not there (yet)", "file", f.path)
-	case errors.Is(f.err, errMore):
-		log.Warn(f.err.Error(), "file", f.path, "addresses", f.limit)
-	default:
-		log.Warn("a file gives no names", "error", f.err)
-	}
 }
 
 // leaseFile returns a file with the older parts of its journal, the newest first. Kea cleans up its lease file by moving it to FILE.1.

@@ -49,7 +49,7 @@ type Names struct {
 func Open(c Config) (*Names, error) {
 	limit := max(c.Limit, minEntries)
 	n := &Names{
-		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit, c.Log),
+		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit),
 		files: []*file{{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit}},
 	}
 	n.known.Store(&map[netip.Addr]Info{})
@@ -169,7 +169,9 @@ func (n *Names) merge(now time.Time) {
 
 // logChanges logs each change in what can be read once.
 func (n *Names) logChanges() {
-	n.neighbours.logChanges()
+	if n.neighbours.news() && n.neighbours.err != nil {
+		n.log.Warn("the kernel's neighbour table cannot be read, so MACs are missing", "error", n.neighbours.err)
+	}
 	var refused []string // for one line of the log
 	for _, f := range n.files {
 		switch {
@@ -177,8 +179,15 @@ func (n *Names) logChanges() {
 		case !f.news():
 		case f.optional && errors.Is(f.err, fs.ErrPermission):
 			refused = append(refused, f.path)
+		case f.err == nil && f.info == nil: // it is gone, and need not exist
+		case f.err == nil:
+			n.log.Info("a file can be read now", "file", f.path)
+		case errors.Is(f.err, fs.ErrNotExist):
+			n.log.Warn("a lease file is not there (yet)", "file", f.path)
+		case errors.Is(f.err, errMore):
+			n.log.Warn(f.err.Error(), "file", f.path, "addresses", f.limit)
 		default:
-			f.log(n.log)
+			n.log.Warn("a file gives no names", "error", f.err)
 		}
 	}
 	if len(refused) > 0 {
