@@ -87,16 +87,15 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 	t := traffic{monitored: s.Monitored, hosts: s.Table.Snapshot().Hosts}
 	var names []string
 	for _, o := range all {
-		name := o.link.Name
-		names = append(names, name)
-		known, err := features(name)
-		r.add(interfaceFinding(before[name], o.link, s.Promiscuous), offloadsFinding(name, known, err), o.shareFinding(), o.dropsFinding())
-		r.Interfaces = append(r.Interfaces, o.result())
-		for i, size := range o.status.Outcomes {
+		names = append(names, o.Name)
+		known, err := features(o.Name)
+		r.add(interfaceFinding(before[o.Name], o.link, s.Promiscuous), offloadsFinding(o.Name, known, err), o.shareFinding(), o.dropsFinding())
+		r.Interfaces = append(r.Interfaces, o.Interface)
+		for i, size := range o.outcomes {
 			t.outcomes[i].Packets += size.Packets
 			t.outcomes[i].Bytes += size.Bytes
 		}
-		t.own = append(t.own, addresses(name)...)
+		t.own = append(t.own, addresses(o.Name)...)
 	}
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, s.Monitored, s.Excluded)...)
@@ -144,12 +143,9 @@ func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observe
 		case was.Index != is.Index:
 			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it came or went meanwhile; try again"})
 		case is.Index != 0: // else it was never there, and promflow waits for it
-			all = append(all, &observed{
-				link:   is,
-				status: minus(last[name], first[name]),
-				least:  is.Counters.minus(was.Counters),
-				most:   latest[name].Counters.minus(earliest[name].Counters),
-			})
+			counted := minus(last[name], first[name])
+			least, most := is.Counters.minus(was.Counters), latest[name].Counters.minus(earliest[name].Counters)
+			all = append(all, observe(is, counted, least, most))
 		}
 	}
 	return all, err
