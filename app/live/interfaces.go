@@ -51,11 +51,8 @@ func defaultRoutes() map[int]bool {
 // addressesOutside returns the interface's addresses if none of them is monitored. On a mirror port that is normal; elsewhere
 // --monitor-subnets may be wrong.
 func addressesOutside(name string, monitored subnets.Set) (outside []string) {
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	addrs, _ := iface.Addrs() // none if it fails
+	iface, _ := net.InterfaceByName(name)
+	addrs, _ := iface.Addrs() // none if it fails, as for a nil interface
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
 		if err != nil || prefix.Addr().IsLinkLocalUnicast() {
