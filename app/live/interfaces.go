@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
 
 	"promflow/capture/subnets"
 )
@@ -23,7 +25,7 @@ func checkInterface(name, from string) error {
 			return nil
 		}
 		hint := each.Name
-		if routed[each.Name] {
+		if routed[each.Index] {
 			hint += " (has the default route)"
 		}
 		known = append(known, hint)
@@ -31,39 +33,26 @@ func checkInterface(name, from string) error {
 	return fmt.Errorf("%s %q: no such network interface; this machine has %s", from, name, strings.Join(known, ", "))
 }
 
-// defaultRoutes returns the names of the interfaces with a default route, on Linux (proc_net(5)).
-func defaultRoutes() map[string]bool {
-	names := map[string]bool{}
-	for _, route := range tableOf("/proc/net/route") { // device, destination, ..., mask
-		if len(route) > 7 && route[1] == "00000000" && route[7] == "00000000" {
-			names[route[0]] = true
+// defaultRoutes returns the indices of the interfaces with a default route, on Linux.
+func defaultRoutes() map[int]bool {
+	indices := map[int]bool{}
+	routes, _ := netlink.RouteList(nil, syscall.AF_UNSPEC) // none if it fails
+	for _, r := range routes {
+		if to := r.Dst.String(); to == "0.0.0.0/0" || to == "::/0" {
+			indices[r.LinkIndex] = true
+			for _, hop := range r.MultiPath {
+				indices[hop.LinkIndex] = true
+			}
 		}
 	}
-	for _, route := range tableOf("/proc/net/ipv6_route") { // destination, prefix length, ..., device
-		if len(route) > 9 && route[1] == "00" && route[9] != "lo" { // lo has the kernel's unreachable route
-			names[route[9]] = true
-		}
-	}
-	return names
-}
-
-// tableOf returns the fields of each line of a file. A file that cannot be read has none.
-func tableOf(file string) (rows [][]string) {
-	content, _ := os.ReadFile(file)
-	for line := range strings.Lines(string(content)) {
-		rows = append(rows, strings.Fields(line))
-	}
-	return rows
+	return indices
 }
 
 // addressesOutside returns the interface's addresses if none of them is monitored. On a mirror port that is normal; elsewhere
 // --monitor-subnets may be wrong.
 func addressesOutside(name string, monitored subnets.Set) (outside []string) {
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	addrs, _ := iface.Addrs() // none if it fails
+	iface, _ := net.InterfaceByName(name)
+	addrs, _ := iface.Addrs() // none if it fails, as for a nil interface
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
 		if err != nil || prefix.Addr().IsLinkLocalUnicast() {
