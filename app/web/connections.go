@@ -21,6 +21,9 @@ const maxStreams = 4
 // pings that a client does not read.
 const http2Weight = 4
 
+// minIdle is how long a connection is idle before it may have to make room while others leave answers unread: its request may be on the way.
+const minIdle = time.Second
+
 // maxResets is how many requests on a connection a client may take back while they are being answered.
 const maxResets = 20
 
@@ -29,11 +32,11 @@ const maxResets = 20
 const sendBuffer = 128 << 10
 
 // receiveBuffer is how much of requests the kernel keeps, in bytes: likewise.
-const receiveBuffer = 16 << 10
+const receiveBuffer = 32 << 10
 
 // connections bounds the connections of a server. A new one beyond the bound closes another, of the IP address that has most: the one that
-// has been idle for longest, or if none is idle, the one whose client has left a part of an answer unread for longest. If all of these read
-// or wait for an answer, the new one is closed. A connection is idle while no request on it is being answered, also while a request
+// has been idle for longest, or if none has been for minIdle, the one whose client has left a part of an answer unread for longest. If all
+// of these read or wait for an answer, the new one is closed. A connection is idle while no request on it is being answered, also while a request
 // arrives byte by byte.
 type connections struct {
 	most int
@@ -143,14 +146,18 @@ func (c *connections) leastActive(added *connection) *connection {
 			return timeOf(one)
 		}
 	}
-	least, since := earliest(maps.Values(c.open), busiest(func(one *connection) time.Time { return one.idleSince }))
-	if since.IsZero() {
-		least, since = earliest(maps.Values(c.open), busiest((*connection).unreadSince))
+	idle, idleSince := earliest(maps.Values(c.open), busiest(func(one *connection) time.Time { return one.idleSince }))
+	if !idleSince.IsZero() && time.Since(idleSince) >= minIdle {
+		return idle
 	}
-	if since.IsZero() {
-		return added
+	unread, unreadSince := earliest(maps.Values(c.open), busiest((*connection).unreadSince))
+	switch {
+	case !unreadSince.IsZero():
+		return unread
+	case !idleSince.IsZero():
+		return idle
 	}
-	return least
+	return added
 }
 
 // drop closes a connection. The caller holds mu.

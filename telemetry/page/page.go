@@ -31,7 +31,7 @@ import (
 
 // A page stays in memory until all scrapes that share it have ended.
 const (
-	maxPages = 16          // in memory
+	maxPages = 8           // in memory
 	patience = time.Second // how long clients may take to read a page when another one needs its room
 )
 
@@ -48,7 +48,7 @@ type Page struct {
 	slots   chan struct{} // taken by the pages in memory
 
 	mu      sync.Mutex
-	pending map[expfmt.Format]*page // waiting for a slot or being made: further scrapes join these
+	pending map[string]*page // waiting for a slot or being made: further scrapes join these
 	made    []*page                 // not cut off, the oldest first
 }
 
@@ -80,7 +80,7 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		return nil, fmt.Errorf("making the Prometheus exporter: %w", err)
 	}
 	return &Page{
-		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[expfmt.Format]*page{},
+		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[string]*page{},
 	}, nil
 }
 
@@ -113,13 +113,19 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	shared, joined = p.pending[format]
+	shared, joined = p.pending[kind(format)]
 	if !joined {
 		shared = newPage()
-		p.pending[format] = shared
+		p.pending[kind(format)] = shared
 	}
 	shared.scrapes[scrape] = true
 	return shared, joined
+}
+
+// kind returns a format without its escaping scheme, since names on the page need no escaping.
+func kind(format expfmt.Format) string {
+	kind, _, _ := strings.Cut(string(format), "; escaping=")
+	return kind
 }
 
 // leave ends a scrape. The last scrape of a page frees its slot.
@@ -173,7 +179,7 @@ func (p *Page) make(shared *page, format expfmt.Format) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.pending, format)
+		delete(p.pending, kind(format))
 		shared.at = time.Now()
 		p.made = append(p.made, shared)
 	}()
