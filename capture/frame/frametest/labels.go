@@ -130,36 +130,30 @@ func ProtocolCases(t testing.TB) []Case {
 		all.eth("IPv6/"+name, of(want, counted6(len(packet))), Ethernet(ipv6), packet)
 	}
 
-	protocols := []struct {
+	for _, p := range []struct {
 		name   string
 		number layers.IPProtocol
 	}{
 		{"ICMP", 1}, {"IGMP", 2}, {"TCP", 6}, {"UDP", 17}, {"GRE", 47}, {"ESP", 50}, {"AH", 51}, {"ICMPv6", 58}, {"none", 59},
 		{"OSPF", 89}, {"SCTP", 132}, {"mobility", 135}, {"experiment", 253}, {"reserved", 255},
-	}
-	for _, p := range protocols {
-		add4(p.name, ip4Header(p.number))
-		add6(p.name, p.number, behind(t, p.number))
-		add6(p.name+" behind extension headers", p.number,
-			behind(t, p.number, extension{kind: hopByHop}, extension{kind: destination, more: 1}))
-		add6(p.name+" in a first fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 1}))
-		add6(p.name+" in a last fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 185 << 3}))
+	} {
+		name, number := p.name, p.number
+		add4(name, ip4Header(number))
+		add6(name, number, behind(t, number))
+		add6(name+" behind extension headers", number, behind(t, number, extension{kind: hopByHop}, extension{kind: destination, more: 1}))
+		add6(name+" in a first fragment", number, behind(t, number, extension{kind: fragment, offset: 1}))
+		add6(name+" in a last fragment", number, behind(t, number, extension{kind: fragment, offset: 185 << 3}))
 	}
 
 	// Every IPv4 fragment has the protocol, and no protocol is an extension header.
-	for _, f := range []struct {
-		name   string
-		flags  layers.IPv4Flag
-		offset uint16
-	}{
-		{"first fragment", layers.IPv4MoreFragments, 0},
-		{"middle fragment", layers.IPv4MoreFragments, 185},
-		{"last fragment", 0, 185},
-	} {
+	fragment4 := func(name string, flags layers.IPv4Flag, offset uint16) {
 		header := ip4Header(tcp)
-		header.Flags, header.FragOffset = f.flags, f.offset
-		add4(f.name, header)
+		header.Flags, header.FragOffset = flags, offset
+		add4(name, header)
 	}
+	fragment4("first fragment", layers.IPv4MoreFragments, 0)
+	fragment4("middle fragment", layers.IPv4MoreFragments, 185)
+	fragment4("last fragment", 0, 185)
 	for _, kind := range []layers.IPProtocol{hopByHop, routing, fragment, destination} {
 		add4(fmt.Sprint("extension header of IPv6, ", uint8(kind)), ip4Header(kind))
 	}
