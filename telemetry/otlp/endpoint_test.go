@@ -63,6 +63,12 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "collector:99999?token=secret"},
 		{value: "ftp://collector#secret"},
 		{value: "user@collector"},
+		{value: "http://user:x@collector/?token=secret"},
+		{value: "http://collector/?token=abc@secret"},
+		{value: "http://collector:1/#a@secret"},
+		{value: "http://user:secret"},
+		{value: "user:secret/"},
+		{value: "https://user:secret?a"},
 		{value: ""},
 		{value: "http://"},
 		{value: "http://:4317"},
@@ -115,6 +121,21 @@ func TestEndpointIsThisMachine(t *testing.T) {
 	} {
 		if e, err := parseEndpoint(value, GRPC, nil); err != nil || e.loopback() != want {
 			t.Errorf("%s: got %v, %v", value, e.loopback(), err)
+		}
+	}
+}
+
+func TestMasked(t *testing.T) {
+	for _, value := range []string{"collector", "collector:4317", "http://collector:4318/a:b", "unix:///run/a:b", "::1", "[::1]:1", "http://[::1]", "[fe80::a]", "http://[fe80::a]/x", "[fe80::a]:1", "fe80::a", "fe80::1%eth0", "://", ""} {
+		if got := masked(value); got != value {
+			t.Errorf("%q is %q", value, got)
+		}
+	}
+	for value, want := range map[string]string{
+		"http://a/b?c": "http://a/b?...", "a:1#b": "a:1#...", "a@b": "...", "http://a:b": "http://a:...", "a:b/c": "a:...",
+	} {
+		if got := masked(value); got != want {
+			t.Errorf("%q is %q, want %q", value, got, want)
 		}
 	}
 }

@@ -820,7 +820,7 @@ func TestOTLPRefuses(t *testing.T) {
 		want    []string
 	}{
 		"endpoint":      {nil, otlp.Config{Endpoint: "ftp://x"}, "endpoint", []string{`"ftp://x"`, "http://"}},
-		"variable":      {env{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, otlp.Config{}, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
+		"variable":      {env{"OTEL_EXPORTER_OTLP_ENDPOINT": "x:y"}, otlp.Config{}, "", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:..."`}},
 		"contradiction": {nil, otlp.Config{Endpoint: "https://x", Insecure: &yes}, "endpoint", []string{`"https://x"`, "insecure"}},
 		"path by gRPC":  {nil, otlp.Config{Endpoint: "http://x/v1/metrics"}, "endpoint", []string{`"/v1/metrics"`, "http/protobuf"}},
 		"socket by HTTP": {

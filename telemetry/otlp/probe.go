@@ -23,7 +23,7 @@ const explainTimeout = 2 * time.Second
 func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
 	if err != nil {
-		return o.Endpoint, err
+		return masked(o.endpointSetting().value), err
 	}
 	endpoint = c.endpoint.String()
 	x, err := c.newExporter(log)

@@ -49,7 +49,7 @@ type Page struct {
 
 	mu      sync.Mutex
 	pending map[string]*page // waiting for a slot or being made: further scrapes join these
-	made    []*page                 // not cut off, the oldest first
+	made    []*page          // not cut off, the oldest first
 }
 
 // New returns a reader of source, and the page of its metrics and those of the Go runtime, the process and the build. While the reader
