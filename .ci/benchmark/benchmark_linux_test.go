@@ -16,14 +16,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // start runs a benchmark and gives what it wrote.
 func start(ctx context.Context, t *testing.T, o options) (string, error) {
 	t.Helper()
-	testnet.NeedRoot(t)
-	testnet.Need(t, "ip", "ethtool")
+	nettest.NeedRoot(t)
+	nettest.Need(t, "ip", "ethtool")
 	files := t.TempDir()
 	t.Setenv("TMPDIR", files)
 	if o.progress == nil {
@@ -32,7 +32,7 @@ func start(ctx context.Context, t *testing.T, o options) (string, error) {
 	var out strings.Builder
 	err := run(ctx, o, &out)
 	if errors.Is(err, unix.EINVAL) {
-		testnet.Lacks(t, "Linux 5.18 for live XDP frames")
+		nettest.Lacks(t, "Linux 5.18 for live XDP frames")
 	}
 	if left, _ := os.ReadDir(files); len(left) > 0 {
 		t.Errorf("the benchmark leaves %s", left[0].Name())
@@ -78,7 +78,7 @@ func rowsOf(text string) (rows map[string][]string, notes []string) {
 }
 
 func TestEveryTool(t *testing.T) {
-	testnet.Need(t, "pmacctd", "pmacct", "darkstat", "tcpdump")
+	nettest.Need(t, "pmacctd", "pmacct", "darkstat", "tcpdump")
 	text, err := start(t.Context(), t, options{frames: 200_000, hosts: 254, size: 60, rounds: 1, tools: toolNames, monitor: "10.0.0.0/16"})
 	if err != nil {
 		t.Fatal(err)
@@ -134,10 +134,10 @@ func TestRefusal(t *testing.T) {
 }
 
 // received is an interface's line of /proc/net/dev, if it has received something: bytes, packets and more.
-var received = regexp.MustCompile(`(?m)^\s*` + testnet.Receiving + `:\s*\d+\s+[1-9]`)
+var received = regexp.MustCompile(`(?m)^\s*` + nettest.Receiving + `:\s*\d+\s+[1-9]`)
 
 func TestInterruption(t *testing.T) {
-	testnet.Need(t, "tcpdump")
+	nettest.Need(t, "tcpdump")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	begun := new(beginning)

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // openFloor watches the receiving end of the link with a packet socket whose filter takes no packet. This is what any
 // capture on a packet socket costs at the least.
-func openFloor(t testnet.TB, l *testnet.Link) {
-	index := l.Receiver.Interface(testnet.Receiving).Index
+func openFloor(t nettest.TB, l *nettest.Link) {
+	index := l.Receiver.Interface(nettest.Receiving).Index
 	err := l.Receiver.Do(func() error {
 		// With protocol 0 the socket receives nothing until it is bound.
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)

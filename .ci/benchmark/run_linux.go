@@ -9,35 +9,35 @@ import (
 	"strings"
 	"time"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // benchmark is what all measurements share.
 type benchmark struct {
 	options
 	dir   string // for files
-	link  *testnet.Link
-	flood *testnet.Flood
+	link  *nettest.Link
+	flood *nettest.Flood
 }
 
 // run measures all tools in all rounds and writes what came of it, as Markdown.
 func run(ctx context.Context, o options, out io.Writer) error {
-	return testnet.Try(ctx, func(t testnet.TB) {
-		testnet.NeedRoot(t)
+	return nettest.Try(ctx, func(t nettest.TB) {
+		nettest.NeedRoot(t)
 		b := benchmark{options: o, dir: t.TempDir()}
 		results := &table{frames: o.frames, size: o.size}
 		tools, versions := b.contenders(t, results)
-		b.link = testnet.NewLink(t)
+		b.link = nettest.NewLink(t)
 		if b.link.OneCPU {
 			results.notes = append(results.notes, "The flood and the tools shared the only processor: the figures mean little.")
 		}
-		b.flood = testnet.NewFlood(t, b.link, o.hosts, o.size)
+		b.flood = nettest.NewFlood(t, b.link, o.hosts, o.size)
 		b.measureAll(t, tools)
 		traffic := fmt.Sprintf("%s of %d bytes from %s, %s",
-			testnet.Plural(o.frames, "frame"), o.size, testnet.Plural(o.hosts, "host"), testnet.Plural(o.rounds, "round"))
-		header := append([]string{time.Now().Format(time.DateOnly) + ", " + testnet.Machine(), traffic}, versions...)
+			nettest.Plural(o.frames, "frame"), o.size, nettest.Plural(o.hosts, "host"), nettest.Plural(o.rounds, "round"))
+		header := append([]string{time.Now().Format(time.DateOnly) + ", " + nettest.Machine(), traffic}, versions...)
 		_, err := fmt.Fprintf(out, "%s:\n\n", strings.Join(header, "; "))
-		testnet.Check(t, errors.Join(err, results.write(out)))
+		nettest.Check(t, errors.Join(err, results.write(out)))
 	})
 }
 
@@ -48,10 +48,10 @@ type contender struct {
 }
 
 // contenders makes the tools that are installed, with a row in the table for each, and tells their versions.
-func (b *benchmark) contenders(t testnet.TB, results *table) (tools []contender, versions []string) {
+func (b *benchmark) contenders(t nettest.TB, results *table) (tools []contender, versions []string) {
 	for _, name := range b.tools {
 		if strings.HasPrefix(name, "promflow-") && b.promflow == "" {
-			b.promflow = testnet.Build(t, b.dir)
+			b.promflow = nettest.Build(t, b.dir)
 		}
 		tool := newTool(t, name, b.options, b.dir)
 		if missing := tool.missing(); missing != "" {
@@ -70,7 +70,7 @@ func (b *benchmark) contenders(t testnet.TB, results *table) (tools []contender,
 }
 
 // measureAll measures each tool once a round, so that what else the machine does meets all of them.
-func (b *benchmark) measureAll(t testnet.TB, tools []contender) {
+func (b *benchmark) measureAll(t nettest.TB, tools []contender) {
 	for round := range b.rounds {
 		for _, tool := range tools {
 			if tool.row.refused != "" {
@@ -78,8 +78,8 @@ func (b *benchmark) measureAll(t testnet.TB, tools []contender) {
 			}
 			fmt.Fprintf(b.progress, "round %d: %s", round+1, tool.name)
 			var m measurement
-			err := testnet.Try(t.Context(), func(t testnet.TB) { m = b.measure(t, tool.tool) })
-			var refused *testnet.Refusal
+			err := nettest.Try(t.Context(), func(t nettest.TB) { m = b.measure(t, tool.tool) })
+			var refused *nettest.Refusal
 			switch {
 			case errors.As(err, &refused):
 				tool.row.refused = refused.Reason
@@ -95,7 +95,7 @@ func (b *benchmark) measureAll(t testnet.TB, tools []contender) {
 }
 
 // measure floods a tool.
-func (b *benchmark) measure(t testnet.TB, tool *tool) (m measurement) {
+func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
 	if tool.socket {
 		openFloor(t, b.link)
 	}
@@ -112,12 +112,12 @@ func (b *benchmark) measure(t testnet.TB, tool *tool) (m measurement) {
 	_, m.memory = p.Usage() // before its answers take any
 	m.counts = new(counts)
 	// Asked again and again, until it has counted all packets, or nothing changes any more.
-	testnet.Settle(t, 500*time.Millisecond, func() (same, done bool) {
+	nettest.Settle(t, 500*time.Millisecond, func() (same, done bool) {
 		before := *m.counts
 		*m.counts = tool.counts(t, p)
 		return *m.counts == before, m.counts.packets+m.counts.dropped == m.received
 	})
-	testnet.Check(t, p.Alive())
+	nettest.Check(t, p.Alive())
 	return m
 }
 

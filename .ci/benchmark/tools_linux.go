@@ -15,10 +15,10 @@ import (
 	"strings"
 	"syscall"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
-// tool is something that watches the testnet.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
+// tool is something that watches the nettest.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
 // nothing at all.
 type tool struct {
 	name   string
@@ -29,8 +29,8 @@ type tool struct {
 	debian   string                                    // the package that has all of them
 	version  *regexp.Regexp                            // what to show of what it prints when asked for its version
 	ask      string                                    // the argument that asks for it
-	ready    func(*testnet.Process) error              // is nil once it captures and answers
-	counts   func(testnet.TB, *testnet.Process) counts // asks it what it has counted so far
+	ready    func(*nettest.Process) error              // is nil once it captures and answers
+	counts   func(nettest.TB, *nettest.Process) counts // asks it what it has counted so far
 }
 
 // missing says which of the tool's programs is not installed, if any.
@@ -47,7 +47,7 @@ func (t *tool) missing() string {
 }
 
 // shortVersion asks the tool for its version.
-func (t *tool) shortVersion(tb testnet.TB) string {
+func (t *tool) shortVersion(tb nettest.TB) string {
 	out, err := exec.CommandContext(tb.Context(), t.command[0], t.ask).CombinedOutput()
 	if err != nil {
 		tb.Fatal(fmt.Errorf("%s %s: %w: %s", t.command[0], t.ask, err, out))
@@ -60,7 +60,7 @@ func (t *tool) shortVersion(tb testnet.TB) string {
 }
 
 // newTool makes the tool of that name, which may keep files in dir.
-func newTool(t testnet.TB, name string, o options, dir string) *tool {
+func newTool(t nettest.TB, name string, o options, dir string) *tool {
 	switch name {
 	case "none":
 		return &tool{name: name}
@@ -76,7 +76,7 @@ func newTool(t testnet.TB, name string, o options, dir string) *tool {
 	return newPromflow(t, name, o)
 }
 
-func newPromflow(t testnet.TB, name string, o options) *tool {
+func newPromflow(t nettest.TB, name string, o options) *tool {
 	const address = "127.0.0.1:9088"
 	program, err := exec.LookPath(o.promflow)
 	if err != nil {
@@ -84,19 +84,19 @@ func newPromflow(t testnet.TB, name string, o options) *tool {
 	}
 	return &tool{
 		name: name,
-		command: []string{program, "--interface=" + testnet.Receiving, "--capture=" + strings.TrimPrefix(name, "promflow-"),
+		command: []string{program, "--interface=" + nettest.Receiving, "--capture=" + strings.TrimPrefix(name, "promflow-"),
 			"--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
-		ready: func(p *testnet.Process) error {
+		ready: func(p *nettest.Process) error {
 			_, err := p.Get("http://" + address + "/-/ready")
 			return err
 		},
-		counts: func(t testnet.TB, p *testnet.Process) counts {
+		counts: func(t nettest.TB, p *nettest.Process) counts {
 			page, err := p.Get("http://" + address + "/metrics")
-			testnet.Check(t, err)
+			nettest.Check(t, err)
 			return counts{
-				packets: sumOf(t, page, `promflow_capture_packets_total{interface="`+testnet.Receiving+`",outcome="counted"}`),
+				packets: sumOf(t, page, `promflow_capture_packets_total{interface="`+nettest.Receiving+`",outcome="counted"}`),
 				bytes:   sumOf(t, page, `promflow_transmit_bytes_total{`), // the flood has one source for each packet
 				dropped: sumOf(t, page, `promflow_capture_dropped_packets_total{`),
 			}
@@ -105,11 +105,11 @@ func newPromflow(t testnet.TB, name string, o options) *tool {
 }
 
 // sumOf adds up the samples of a metrics page that begin with a prefix.
-func sumOf(t testnet.TB, page, prefix string) (sum int64) {
+func sumOf(t nettest.TB, page, prefix string) (sum int64) {
 	for line := range strings.Lines(page) {
 		if strings.HasPrefix(line, prefix) {
 			value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]), 64)
-			testnet.Check(t, err)
+			nettest.Check(t, err)
 			sum += int64(value) // exact up to 2^53
 		}
 	}
@@ -117,15 +117,15 @@ func sumOf(t testnet.TB, page, prefix string) (sum int64) {
 }
 
 // number is what a tool has written as one.
-func number(t testnet.TB, text string) int64 {
+func number(t nettest.TB, text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
-	testnet.Check(t, err)
+	nettest.Check(t, err)
 	return n
 }
 
 // newPmacctd counts by source address in memory. Its default queue would lose much more, and its default memory has room for
 // few addresses. The buffer of 2 MiB between it and the kernel cannot be changed: pmacctd_pipe_size has no effect on that.
-func newPmacctd(t testnet.TB, hosts int, dir string) *tool {
+func newPmacctd(t nettest.TB, hosts int, dir string) *tool {
 	config, pipe := filepath.Join(dir, "pmacctd.conf"), filepath.Join(dir, "pmacctd.pipe")
 	const pool, entry = 1 << 20, 512 // bytes; an address in memory takes somewhat less
 	text := fmt.Sprintf(`daemonize: false
@@ -138,8 +138,8 @@ imt_path: %s
 imt_buckets: %d
 imt_mem_pools_size: %d
 imt_mem_pools_number: %d
-`, testnet.Receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
-	testnet.Check(t, os.WriteFile(config, []byte(text), 0o600))
+`, nettest.Receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
+	nettest.Check(t, os.WriteFile(config, []byte(text), 0o600))
 	table := func(ctx context.Context) ([]byte, error) {
 		return exec.CommandContext(ctx, "pmacct", "-s", "-O", "csv", "-p", pipe).Output()
 	}
@@ -151,11 +151,11 @@ imt_mem_pools_number: %d
 		debian:   "pmacct",
 		ask:      "-V",
 		version:  anyVersion,
-		ready: func(p *testnet.Process) error {
+		ready: func(p *nettest.Process) error {
 			_, err := table(t.Context())
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(t testnet.TB, p *testnet.Process) (c counts) {
+		counts: func(t nettest.TB, p *nettest.Process) (c counts) {
 			text, err := table(t.Context())
 			if err != nil {
 				t.Fatal(fmt.Errorf("pmacct -s: %w", err))
@@ -182,18 +182,18 @@ func newDarkstat(hosts int) *tool {
 	totals := regexp.MustCompile(`<graphs tp="(\d+)" tb="(\d+)" pc="\d+" pd="(\d+)"`)
 	return &tool{
 		name: "darkstat",
-		command: []string{"darkstat", "-i", testnet.Receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
+		command: []string{"darkstat", "-i", nettest.Receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
 			"--hosts-max", strconv.Itoa(max(1000, hosts+2)), "--hosts-keep", strconv.Itoa(max(500, hosts+1))},
 		debian:  "darkstat",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(p *testnet.Process) error {
+		ready: func(p *nettest.Process) error {
 			_, err := p.Get(url)
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(t testnet.TB, p *testnet.Process) counts {
+		counts: func(t nettest.TB, p *nettest.Process) counts {
 			page, err := p.Get(url)
-			testnet.Check(t, err)
+			nettest.Check(t, err)
 			m := totals.FindStringSubmatch(page)
 			if m == nil {
 				t.Fatalf("%s has no totals", url)
@@ -208,17 +208,17 @@ func newTcpdump() *tool {
 	totals := regexp.MustCompile(`(\d+) packets? captured, \d+ packets? received by filter, (\d+) packets? dropped by kernel.*\n`)
 	return &tool{
 		name:    "tcpdump",
-		command: []string{"tcpdump", "-i", testnet.Receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
+		command: []string{"tcpdump", "-i", nettest.Receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
 		debian:  "tcpdump",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(p *testnet.Process) error {
+		ready: func(p *nettest.Process) error {
 			if !strings.Contains(p.Output(), "listening on") {
 				return errors.New("it does not listen")
 			}
 			return nil
 		},
-		counts: func(t testnet.TB, p *testnet.Process) counts {
+		counts: func(t nettest.TB, p *nettest.Process) counts {
 			answer := p.Ask(syscall.SIGUSR1, totals)
 			return counts{packets: number(t, answer[1]), bytes: -1, dropped: number(t, answer[2])}
 		},

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 const address = "127.0.0.1:9088" // of promflow's page, in a namespace of its own
@@ -22,8 +22,8 @@ const address = "127.0.0.1:9088" // of promflow's page, in a namespace of its ow
 // run soaks each backend, or floods it, and writes what came of it, as Markdown. It is an error if a promise was broken.
 func run(ctx context.Context, o options, out io.Writer) error {
 	var broken []error
-	err := testnet.Try(ctx, func(t testnet.TB) {
-		testnet.NeedRoot(t)
+	err := nettest.Try(ctx, func(t nettest.TB) {
+		nettest.NeedRoot(t)
 		if o.collector != "none" && !o.spoof {
 			if _, err := exec.LookPath(o.collector); err != nil {
 				t.Fatal(fmt.Errorf("-collector: %w (examples/otel-collector says how to build one; -collector=none does without)", err))
@@ -34,7 +34,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		}
 		dir := t.TempDir()
 		if o.promflow == "" {
-			o.promflow = testnet.Build(t, dir)
+			o.promflow = nettest.Build(t, dir)
 		}
 		program, err := exec.LookPath(o.promflow)
 		if err != nil {
@@ -42,18 +42,18 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		}
 		o.promflow = program
 		_, err = fmt.Fprintf(out, "%s, %s; --max-ips=%d --expire-after=%v\n",
-			time.Now().Format(time.DateOnly), testnet.Machine(), o.maxIPs, o.expireAfter)
-		testnet.Check(t, err)
+			time.Now().Format(time.DateOnly), nettest.Machine(), o.maxIPs, o.expireAfter)
+		nettest.Check(t, err)
 		for _, capture := range o.captures {
 			fmt.Fprintf(o.progress, "%s:\n", capture)
 			promises := &promises{capture: capture, progress: o.progress}
 			var report string
-			err := testnet.Try(t.Context(), func(t testnet.TB) { report = o.try(t, dir, promises) })
+			err := nettest.Try(t.Context(), func(t nettest.TB) { report = o.try(t, dir, promises) })
 			if err != nil {
 				t.Fatal(fmt.Errorf("%s: %w", capture, err))
 			}
 			_, err = fmt.Fprintf(out, "\n%s", report)
-			testnet.Check(t, err)
+			nettest.Check(t, err)
 			broken = append(broken, promises.err())
 		}
 	})
@@ -64,10 +64,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 }
 
 // try runs promflow with a backend through a soak, or through floods.
-func (o options) try(t testnet.TB, dir string, promises *promises) (report string) {
-	link := testnet.NewLink(t)
+func (o options) try(t nettest.TB, dir string, promises *promises) (report string) {
+	link := nettest.NewLink(t)
 	s := &subject{t: t, link: link, capture: promises.capture}
-	command := []string{o.promflow, "--interface=" + testnet.Receiving, "--capture=" + s.capture, "--metrics-address=" + address,
+	command := []string{o.promflow, "--interface=" + nettest.Receiving, "--capture=" + s.capture, "--metrics-address=" + address,
 		"--monitor-subnets=" + monitored, "--exclude-subnets=" + excluded,
 		"--max-ips=" + strconv.Itoa(o.maxIPs), "--expire-after=" + o.expireAfter.String()}
 	if o.collector != "none" && !o.spoof {
@@ -87,9 +87,9 @@ func (o options) try(t testnet.TB, dir string, promises *promises) (report strin
 
 // subject is the promflow that is put to the test.
 type subject struct {
-	*testnet.Process
-	t       testnet.TB
-	link    *testnet.Link
+	*nettest.Process
+	t       nettest.TB
+	link    *nettest.Link
 	capture string
 }
 
@@ -107,10 +107,10 @@ func (s *subject) page() (*page, error) {
 func (s *subject) settled() (p *page, received int64) {
 	received = s.link.Received()
 	before := int64(-1)
-	testnet.Settle(s.t, time.Second, func() (same, done bool) {
+	nettest.Settle(s.t, time.Second, func() (same, done bool) {
 		var err error
 		p, err = s.page()
-		testnet.Check(s.t, err)
+		nettest.Check(s.t, err)
 		now := p.packets + p.dropped
 		same, before = now == before, now
 		return same, now == received
@@ -159,7 +159,7 @@ func (p *promises) err() error {
 func (p *promises) accounts(s *subject, now *page, sent, received int64) {
 	if received != sent {
 		p.broke("not promflow's, but the link's: %d packets were sent and %d came out (%+v, %+v)", sent, received,
-			s.link.Sender.Counters(testnet.Sending), s.link.Receiver.Counters(testnet.Receiving))
+			s.link.Sender.Counters(nettest.Sending), s.link.Receiver.Counters(nettest.Receiving))
 	}
 	if now.packets+now.dropped != received {
 		p.broke("%d packets came out of the link; %d are counted by outcome and %d dropped, which is %+d",

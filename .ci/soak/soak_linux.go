@@ -9,13 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 const pushInterval = 5 * time.Second
 
 // soak sends traffic, scrapes, and restarts the collector, until the time is over and everything has to be exact.
-func (o options) soak(t testnet.TB, dir string, s *subject, promises *promises) string {
+func (o options) soak(t nettest.TB, dir string, s *subject, promises *promises) string {
 	traffic := newTraffic(o.maxIPs, o.expireAfter)
 	w := &watch{options: o, subject: s, promises: promises, constant: make(map[string]bool)}
 	for addr := range traffic.constant {
@@ -23,21 +23,21 @@ func (o options) soak(t testnet.TB, dir string, s *subject, promises *promises) 
 	}
 	c := &collector{options: o, t: t, link: s.link, log: filepath.Join(dir, "collector.log")}
 	t.Cleanup(c.kill)
-	sender := testnet.NewSender(t, s.link.Sender, testnet.Sending)
+	sender := nettest.NewSender(t, s.link.Sender, nettest.Sending)
 
 	// Each of the three ends when the time is over, or another has failed.
 	timed, cancel := context.WithTimeout(t.Context(), o.duration)
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() {
-		testnet.Check(t, s.link.Sender.Do(func() error { o.send(timed, sender, traffic); return nil }))
+		nettest.Check(t, s.link.Sender.Do(func() error { o.send(timed, sender, traffic); return nil }))
 	})
 	group.Go(func() { w.run(timed) })
 	if o.collector != "none" {
 		group.Go(func() { c.run(timed) })
 	}
 	group.Wait()
-	testnet.Check(t, t.Context().Err())
+	nettest.Check(t, t.Context().Err())
 
 	last, received := s.settled()
 	promises.accounts(s, last, traffic.sent, received)
@@ -61,20 +61,20 @@ func (o options) soak(t testnet.TB, dir string, s *subject, promises *promises) 
 	fmt.Fprintf(&b, "| %s | |\n|---|--:|\n", s.capture)
 	for _, row := range [][2]string{
 		{"time", w.took.Round(time.Second).String()},
-		{"packets", testnet.Grouped(int(received))},
-		{"packets a second", testnet.Grouped(int(rate))},
-		{"dropped", testnet.Grouped(int(last.dropped))},
-		{"constant addresses, each exact", testnet.Grouped(len(traffic.constant))},
-		{"addresses on the page, most", testnet.Grouped(w.shown)},
-		{"addresses expired, most at a time", testnet.Grouped(int(w.expired))},
-		{"addresses evicted", testnet.Grouped(int(last.evictedIPs))},
-		{"scrapes", testnet.Grouped(w.scrapes)},
+		{"packets", nettest.Grouped(int(received))},
+		{"packets a second", nettest.Grouped(int(rate))},
+		{"dropped", nettest.Grouped(int(last.dropped))},
+		{"constant addresses, each exact", nettest.Grouped(len(traffic.constant))},
+		{"addresses on the page, most", nettest.Grouped(w.shown)},
+		{"addresses expired, most at a time", nettest.Grouped(int(w.expired))},
+		{"addresses evicted", nettest.Grouped(int(last.evictedIPs))},
+		{"scrapes", nettest.Grouped(w.scrapes)},
 		{"slowest scrape", w.slowest.Round(time.Millisecond).String()},
 		{"restarts of the collector, pushes failed", fmt.Sprintf("%d, %d", c.restarts, last.pushFailures)},
 		{"processor time", fmt.Sprintf("%.1f %%", 100*w.cpu.Seconds()/w.took.Seconds())},
 		{"resident, " + w.early().String() + " after the begin", mebibytes(early)},
 		{"resident, at the end", mebibytes(end)},
-		{"lines of the log", testnet.Grouped(lines)},
+		{"lines of the log", nettest.Grouped(lines)},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
@@ -82,7 +82,7 @@ func (o options) soak(t testnet.TB, dir string, s *subject, promises *promises) 
 }
 
 // send sends traffic at the rate until ctx ends.
-func (o options) send(ctx context.Context, sender *testnet.Sender, traffic *traffic) {
+func (o options) send(ctx context.Context, sender *nettest.Sender, traffic *traffic) {
 	begin := time.Now()
 	missed := int64(0) // that were not sent when they should have been, since the machine was busy
 	var frame []byte
@@ -95,7 +95,7 @@ func (o options) send(ctx context.Context, sender *testnet.Sender, traffic *traf
 		}
 		for traffic.sent < due {
 			p := traffic.next(now)
-			frame = testnet.AppendUDP(frame[:0], p.from, p.to, p.size)
+			frame = nettest.AppendUDP(frame[:0], p.from, p.to, p.size)
 			sender.Send(frame)
 		}
 		time.Sleep(2 * time.Millisecond)
@@ -140,7 +140,7 @@ func (w *watch) run(ctx context.Context) {
 		start := time.Now()
 		now, err := w.subject.page()
 		if err != nil {
-			testnet.Check(w.subject.t, errors.Join(w.subject.t.Context().Err(), w.subject.Alive()))
+			nettest.Check(w.subject.t, errors.Join(w.subject.t.Context().Err(), w.subject.Alive()))
 			w.promises.broke("scrape %d: %v", w.scrapes+1, err)
 			continue
 		}
@@ -158,7 +158,7 @@ func (w *watch) run(ctx context.Context) {
 			reported = elapsed
 			cpu, _ := w.subject.Usage()
 			fmt.Fprintf(w.progress, "  %v: %s packets, %d dropped; %d addresses on the page, %d expired, %d evicted; slowest scrape %v; %s resident, %.1f %% of a processor\n",
-				elapsed.Round(time.Second), testnet.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
+				elapsed.Round(time.Second), nettest.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
 				slowest.Round(time.Millisecond), mebibytes(resident), 100*(cpu-startCPU).Seconds()/elapsed.Seconds())
 			slowest = 0
 		}
@@ -200,8 +200,8 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 		return 0, 0
 	}
 	itself := func(bytes int64) int64 { return bytes }
-	early = testnet.Median(w.resident[at:at+around], itself)
-	end = testnet.Median(w.resident[len(w.resident)-around:], itself)
+	early = nettest.Median(w.resident[at:at+around], itself)
+	end = nettest.Median(w.resident[len(w.resident)-around:], itself)
 	if float64(end) > (1+w.grows)*float64(early) {
 		promises.broke("memory has grown from %s to %s", mebibytes(early), mebibytes(end))
 	}
@@ -211,10 +211,10 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 // collector is an OpenTelemetry collector at the receiving end of the link.
 type collector struct {
 	options
-	t        testnet.TB
-	link     *testnet.Link
+	t        nettest.TB
+	link     *nettest.Link
 	log      string
-	process  *testnet.Process // nil if it is down
+	process  *nettest.Process // nil if it is down
 	restarts int
 }
 
@@ -254,14 +254,14 @@ func (c *collector) kill() {
 // check wants the collector to have of each constant address what was sent, by some push after the end.
 func (c *collector) check(s *subject, traffic *traffic, promises *promises) {
 	var broken []string
-	err := testnet.Poll(c.t.Context(), 6*pushInterval, func() bool {
+	err := nettest.Poll(c.t.Context(), 6*pushInterval, func() bool {
 		text, err := s.Get("http://127.0.0.1:8889/metrics")
 		if err != nil {
 			broken = []string{err.Error()} // it may be starting
 			return false
 		}
 		p, err := parsePage(text)
-		testnet.Check(c.t, err)
+		nettest.Check(c.t, err)
 		broken = sameHosts(traffic.constant, p)
 		return len(broken) == 0
 	})

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"time"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 const (
 	floodSize   = 64                             // bytes of a frame
-	packetSize  = floodSize - testnet.HeaderSize // network-layer bytes of its packet
+	packetSize  = floodSize - nettest.HeaderSize // network-layer bytes of its packet
 	floodPart   = 1 << 18                        // frames between two packets of each constant address
 	normalHosts = 254                            // of a flood that is none
 	forgedHosts = 250 << 16                      // all from 10.0.0.0 to 10.249.255.255
@@ -22,7 +22,7 @@ const (
 // kind is a kind of sources that a flood comes from.
 type kind struct {
 	name   string
-	flood  *testnet.Flood
+	flood  *nettest.Flood
 	rounds []round
 }
 
@@ -35,11 +35,11 @@ type round struct {
 
 // flood alternates floods from few hosts with floods from forged addresses, while constant addresses, known before, go on to send
 // a little.
-func (o options) flood(t testnet.TB, s *subject, promises *promises) string {
+func (o options) flood(t nettest.TB, s *subject, promises *promises) string {
 	kinds := []*kind{
-		{name: fmt.Sprintf("%d hosts", normalHosts), flood: testnet.NewFlood(t, s.link, normalHosts, floodSize)},
-		{name: "forged IPv4, 10.0.0.0 to 10.249.255.255", flood: testnet.NewFlood(t, s.link, forgedHosts, floodSize)},
-		{name: "forged IPv6, fd00::/64", flood: testnet.NewFlood6(t, s.link, floodSize)},
+		{name: fmt.Sprintf("%d hosts", normalHosts), flood: nettest.NewFlood(t, s.link, normalHosts, floodSize)},
+		{name: "forged IPv4, 10.0.0.0 to 10.249.255.255", flood: nettest.NewFlood(t, s.link, forgedHosts, floodSize)},
+		{name: "forged IPv6, fd00::/64", flood: nettest.NewFlood6(t, s.link, floodSize)},
 	}
 	constant := newKnown(t, s.link)
 	constant.send()
@@ -86,11 +86,11 @@ func (o options) flood(t testnet.TB, s *subject, promises *promises) string {
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | kpps | of normal | dropped | CPU µs |\n|---|--:|--:|--:|--:|\n", s.capture)
-	normal := testnet.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
+	normal := nettest.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
 	for _, kind := range kinds {
-		rate := testnet.Median(kind.rounds, func(r round) float64 { return r.rate })
+		rate := nettest.Median(kind.rounds, func(r round) float64 { return r.rate })
 		fmt.Fprintf(&b, "| %s | %.0f | %.3f | %.2f %% | %.3f |\n", kind.name, rate/1000, rate/normal,
-			100*testnet.Median(kind.rounds, func(r round) float64 { return r.dropped }), testnet.Median(kind.rounds, func(r round) float64 { return r.cpu }))
+			100*nettest.Median(kind.rounds, func(r round) float64 { return r.dropped }), nettest.Median(kind.rounds, func(r round) float64 { return r.cpu }))
 		if rate < o.keepsRate*normal {
 			promises.broke("%s leave %.3f of the normal rate, want %.3f", kind.name, rate/normal, o.keepsRate)
 		}
@@ -100,20 +100,20 @@ func (o options) flood(t testnet.TB, s *subject, promises *promises) string {
 	fmt.Fprintf(&b, "| in the kernel | %s | %s |\n", mebibytes(before.kernel), mebibytes(most.kernel))
 	exact := "each exact"
 	if last.dropped > 0 {
-		exact = fmt.Sprintf("but for some of the %s packets that were dropped", testnet.Grouped(int(last.dropped)))
+		exact = fmt.Sprintf("but for some of the %s packets that were dropped", nettest.Grouped(int(last.dropped)))
 	}
 	fmt.Fprintf(&b, "\n%s packets in %v, scrapes included; %s constant addresses, %s; memory grew by %.0f bytes for each of %s addresses; %s of the log.\n",
-		testnet.Grouped(int(received)), took.Round(time.Second), testnet.Grouped(len(constant.books)), exact,
-		float64(grown)/float64(o.maxIPs), testnet.Grouped(o.maxIPs), testnet.Plural(lines, "line"))
+		nettest.Grouped(int(received)), took.Round(time.Second), nettest.Grouped(len(constant.books)), exact,
+		float64(grown)/float64(o.maxIPs), nettest.Grouped(o.maxIPs), nettest.Plural(lines, "line"))
 	return b.String()
 }
 
 // inundate sends one flood, and in between what the constant addresses send, and waits until promflow has taken note of it.
-func (s *subject) inundate(flood *testnet.Flood, constant *known, frames int) round {
+func (s *subject) inundate(flood *nettest.Flood, constant *known, frames int) round {
 	before, receivedBefore := s.settled()
 	cpuBefore, _ := s.Usage()
 	begin := time.Now()
-	testnet.Check(s.t, s.link.Sender.Do(func() error {
+	nettest.Check(s.t, s.link.Sender.Do(func() error {
 		for left := frames; left > 0; left -= floodPart {
 			flood.Send(min(left, floodPart))
 			constant.send()
@@ -138,18 +138,18 @@ func (s *subject) memory() memory { return memory{s.Resident(), s.InKernel()} }
 
 // known is addresses that are known before a flood comes, and on which books are kept. No flood comes from them.
 type known struct {
-	sender *testnet.Sender
+	sender *nettest.Sender
 	sent   int64
 	books  map[netip.Addr]*tally
 	frames [][]byte
 }
 
-func newKnown(t testnet.TB, link *testnet.Link) *known {
-	k := &known{sender: testnet.NewSender(t, link.Sender, testnet.Sending), books: make(map[netip.Addr]*tally)}
+func newKnown(t nettest.TB, link *nettest.Link) *known {
+	k := &known{sender: nettest.NewSender(t, link.Sender, nettest.Sending), books: make(map[netip.Addr]*tally)}
 	for i := range byte(127) {
 		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, 250, i, 1}), netip.AddrFrom4([4]byte{192, 168, 7, i})} {
 			k.books[addr] = new(tally)
-			k.frames = append(k.frames, testnet.UDP(addr, stranger4, packetSize))
+			k.frames = append(k.frames, nettest.UDP(addr, stranger4, packetSize))
 		}
 	}
 	return k

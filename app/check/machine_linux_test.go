@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 func TestLinksOfThisMachine(t *testing.T) {
-	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("here", peer, "there")
 	ns.IP("link", "add", "br0", "type", "bridge")
 	ns.IP("link", "set", "here", "mtu", "1400", "promisc", "on", "master", "br0")
-	testnet.NewSender(t, peer, "there").Send(make([]byte, 100), make([]byte, 60))
+	nettest.NewSender(t, peer, "there").Send(make([]byte, 100), make([]byte, 60))
 
 	var all map[string]Link
 	if err := ns.Do(func() (err error) { all, err = links(); return err }); err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 	"promflow/capture/watch"
 )
 
@@ -57,7 +57,7 @@ func (c *counting) Close() error {
 }
 
 func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var dropped, asked atomic.Bool
 	s := Setup{
 		Open: func(*slog.Logger) (Capture, string, error) { return &counting{t: t}, "afpacket", nil },
@@ -86,7 +86,7 @@ func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
 }
 
 // run runs a check in the namespace that is interrupted after something was done there.
-func run(t *testing.T, ns *testnet.Namespace, open func(*slog.Logger) (Capture, string, error), meanwhile func()) (r *Report) {
+func run(t *testing.T, ns *nettest.Namespace, open func(*slog.Logger) (Capture, string, error), meanwhile func()) (r *Report) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := Setup{
@@ -108,7 +108,7 @@ func (f onCounting) WithGroup(string) slog.Handler                 { return f }
 func (f onCounting) Handle(_ context.Context, _ slog.Record) error { f(); return nil }
 
 func TestRunWithSeveralInterfaces(t *testing.T) {
-	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	for _, name := range []string{"one", "two", "gone"} {
 		ns.Veth(name, peer, name)
 	}
@@ -119,7 +119,7 @@ func TestRunWithSeveralInterfaces(t *testing.T) {
 		return c, "afpacket", nil
 	}, func() {
 		for _, name := range []string{"one", "two"} {
-			testnet.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
+			nettest.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
 		}
 		ns.IP("link", "del", "gone")
 		ns.Veth("gone", peer, "gone")
@@ -153,7 +153,7 @@ func TestRunWithSeveralInterfaces(t *testing.T) {
 }
 
 func TestRunWithoutCapture(t *testing.T) {
-	ns, peer := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("one", peer, "one")
 	r := run(t, ns, func(*slog.Logger) (Capture, string, error) {
 		return nil, "", errors.Join(errors.New("ebpf: too old"), errors.New("afpacket: not permitted"))

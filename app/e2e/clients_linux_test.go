@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // maxMemory is how much memory the program may take, in kB, with GOMEMLIMIT as in the recipes and whatever its clients do, as README states.
@@ -34,7 +34,7 @@ const maxMemory = 450 << 10
 // have, it takes several times the memory.
 func TestClientsThatDoNotRead(t *testing.T) {
 	const addresses, patience = 65_536, time.Second
-	testnet.Need(t, "go")
+	nettest.Need(t, "go")
 	binary := filepath.Join(t.TempDir(), "promflow")
 	build := exec.Command("go", "build", "-o", binary, "promflow")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
@@ -99,9 +99,9 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			if files.Cur < uint64(c.clients)+1000 {
-				testnet.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
+				nettest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
 			}
-			here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			here.IP("addr", "add", "10.77.0.1/24", "dev", "here")
 			there.IP("addr", "add", "10.77.0.2/24", "dev", "there")
@@ -123,9 +123,9 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				err = there.Do(func() (err error) { conn, err = own.DialContext(ctx, network, address); return err })
 				return conn, err
 			}
-			sender := testnet.NewSender(t, there, "there")
+			sender := nettest.NewSender(t, there, "there")
 			for i := range addresses {
-				sender.Send(testnet.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
+				sender.Send(nettest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
 			}
 			eventually(t, func() error {
 				page, err := p.fetch(url)
@@ -205,13 +205,13 @@ func limitMemory(t *testing.T, cmd *exec.Cmd, bytes int) memoryGroup {
 	}
 	g.folder = filepath.Join(g.folder, fmt.Sprintf("promflow-%d", os.Getpid()))
 	if err := os.Mkdir(g.folder, 0o755); err != nil {
-		testnet.Lacks(t, "control groups that can be written to")
+		nettest.Lacks(t, "control groups that can be written to")
 	}
 	t.Cleanup(func() { // before that, the end of the program
 		eventually(t, func() error { return os.Remove(g.folder) })
 	})
 	if err := os.WriteFile(filepath.Join(g.folder, limitFile), []byte(strconv.Itoa(bytes)), 0); err != nil {
-		testnet.Lacks(t, "the memory controller of control groups")
+		nettest.Lacks(t, "the memory controller of control groups")
 	}
 	join := []string{"sh", "-c", "echo $$ > " + g.folder + `/cgroup.procs && exec "$@"`, "sh"}
 	cmd.Args = append(join, cmd.Args...)
@@ -238,7 +238,7 @@ func (g memoryGroup) peak(t *testing.T) int {
 
 // TestAnswersOnlyItsOwnSite asks the program as a browser does for a website that has its name resolve to the program's address.
 func TestAnswersOnlyItsOwnSite(t *testing.T) {
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-hosts=promflow.example.net")
 	for host, status := range map[string]int{p.address: 200, "localhost": 200, "promflow.example.net": 200, "attacker.example:9088": 403} {
 		for _, path := range []string{"/", "/api/v1/talkers", "/assets/page.js", "/metrics", "/-/healthy"} {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // TestShellsComplete has each shell complete lines with its script.
@@ -56,7 +56,7 @@ func TestShellsComplete(t *testing.T) {
 	} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			testnet.Need(t, shell)
+			nettest.Need(t, shell)
 			for _, c := range []struct {
 				line string
 				want []string
@@ -99,7 +99,7 @@ func lacks(lines string, candidates []string) string {
 
 // TestManual has the checker of man pages look for what is wrong with promflow's.
 func TestManual(t *testing.T) {
-	testnet.Need(t, "mandoc")
+	nettest.Need(t, "mandoc")
 	page, err := promflow(t, "manual").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
 )
 
@@ -164,7 +164,7 @@ func pushFails(t *testing.T, p *program, _ *otlptest.Receiver) {
 
 // TestEnvironment has a case for each row of the table of OpenTelemetry's variables.
 func TestEnvironment(t *testing.T) {
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	covered := map[string]bool{}
 	for name, c := range environmentCases {
 		for _, variable := range strings.Fields(c.covers) {
@@ -189,7 +189,7 @@ func without(a, b map[string]bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(a)), func(s string) bool { return b[s] })
 }
 
-func (c environmentCase) run(t *testing.T, ns *testnet.Namespace) {
+func (c environmentCase) run(t *testing.T, ns *nettest.Namespace) {
 	r, words := c.receiver(t, ns)
 	for k, v := range c.env {
 		t.Setenv(k, words.Replace(v))
@@ -225,7 +225,7 @@ func (c environmentCase) run(t *testing.T, ns *testnet.Namespace) {
 }
 
 // receiver starts the case's receiver, and gives what to replace in variables and flags.
-func (c environmentCase) receiver(t *testing.T, ns *testnet.Namespace) (*otlptest.Receiver, *strings.Replacer) {
+func (c environmentCase) receiver(t *testing.T, ns *nettest.Namespace) (*otlptest.Receiver, *strings.Replacer) {
 	t.Helper()
 	var l net.Listener
 	listen := func() (err error) {

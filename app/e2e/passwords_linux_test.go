@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // TestWrongPasswords has many clients try passwords, most of which do not wait for the answer, while somebody scrapes who has the right one.
@@ -32,7 +32,7 @@ func TestWrongPasswords(t *testing.T) {
 		"HTTP/2":   users + fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key),
 	} {
 		t.Run(protocol, func(t *testing.T) {
-			ns := testnet.NewNamespace(t)
+			ns := nettest.NewNamespace(t)
 			p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-config-file="+write(t, "web.yml", config))
 			url := "http://" + p.address + "/metrics"
 			if protocol == "HTTP/2" {
@@ -134,7 +134,7 @@ func TestPasswordsThatGoMissing(t *testing.T) {
 	}
 	users := fmt.Sprintf("basic_auth_users: {ali: %q}\n", hash)
 	file := write(t, "web.yml", users)
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-config-file="+file)
 	client := &http.Client{Transport: &http.Transport{DialContext: ns.Dial, DisableKeepAlives: true}}
 	for _, c := range []struct {

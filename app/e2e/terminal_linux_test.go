@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // terminal is a shell in a terminal with UTF-8: in tmux. A test presses its keys and reads its screen.
@@ -24,7 +24,7 @@ const prompt = "ready> "
 // [exec.Command], or for a network namespace.
 func newTerminal(t testing.TB, columns, lines int, command func(args ...string) *exec.Cmd) *terminal {
 	t.Helper()
-	testnet.Need(t, "tmux", "stty")
+	nettest.Need(t, "tmux", "stty")
 	folder, err := os.MkdirTemp("", "terminal") // not t.TempDir: the path of a socket has at most 107 bytes (unix(7))
 	if err != nil {
 		t.Fatal(err)

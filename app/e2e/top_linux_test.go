@@ -23,7 +23,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"promflow/app/live"
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 	"promflow/telemetry/talkers"
 )
 
@@ -43,11 +43,11 @@ type generator struct {
 }
 
 // newGenerator sends from an interface of the namespace until the test ends.
-func newGenerator(t *testing.T, ns *testnet.Namespace, device string) *generator {
+func newGenerator(t *testing.T, ns *nettest.Namespace, device string) *generator {
 	t.Helper()
 	const size = 1000
 	outside := netip.MustParseAddr("192.0.2.1")
-	sender := testnet.NewSender(t, ns, device)
+	sender := nettest.NewSender(t, ns, device)
 	g := &generator{begin: time.Now()}
 	type stream struct {
 		frame []byte
@@ -57,7 +57,7 @@ func newGenerator(t *testing.T, ns *testnet.Namespace, device string) *generator
 	var streams []*stream
 	for _, f := range movers {
 		ip := netip.MustParseAddr(f.ip)
-		for rate, frame := range map[*int64][]byte{&f.in: testnet.UDP(outside, ip, size), &f.out: testnet.UDP(ip, outside, size)} {
+		for rate, frame := range map[*int64][]byte{&f.in: nettest.UDP(outside, ip, size), &f.out: nettest.UDP(ip, outside, size)} {
 			if *rate > 0 {
 				streams = append(streams, &stream{frame: frame, rate: *rate / size})
 			}
@@ -171,7 +171,7 @@ func order(want ...string) func(string) error {
 }
 
 // inTerminal runs promflow in a terminal of the namespace, and gives a file with its process' number.
-func inTerminal(t *testing.T, ns *testnet.Namespace, columns, lines int, args ...string) (term *terminal, pid string) {
+func inTerminal(t *testing.T, ns *nettest.Namespace, columns, lines int, args ...string) (term *terminal, pid string) {
 	t.Helper()
 	term = newTerminal(t, columns, lines, func(args ...string) *exec.Cmd { return ns.Command(args...) })
 	pid = filepath.Join(t.TempDir(), "pid")
@@ -182,7 +182,7 @@ func inTerminal(t *testing.T, ns *testnet.Namespace, columns, lines int, args ..
 // TestTop drives the program in a terminal while traffic of a known rate passes: as it asks another one, and as it captures itself.
 func TestTop(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
@@ -259,7 +259,7 @@ func TestTop(t *testing.T) {
 // TestTopPausesAndComesBack has the picture stand still while time goes on, then promflow away, and back.
 func TestTopPausesAndComesBack(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
@@ -306,7 +306,7 @@ func TestTopPausesAndComesBack(t *testing.T) {
 // TestTopTellsOfItsInterface has the interface go down while top captures, and logs what it has to say at the end.
 func TestTopTellsOfItsInterface(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	term, _ := inTerminal(t, here, 100, 24, "top", "--interface=here")
 	term.until(has("see --monitor-subnets"))
@@ -334,7 +334,7 @@ func prints(t *testing.T, cmd *exec.Cmd) string {
 // TestTopPrints has no terminal.
 func TestTopPrints(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
@@ -407,7 +407,7 @@ func TestTopPrints(t *testing.T) {
 // TestTopOverTLS asks a promflow with a certificate and a password.
 func TestTopOverTLS(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here := testnet.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	certificate, key, _ := selfSigned(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("open sesame"), bcrypt.MinCost)
 	if err != nil {
@@ -450,7 +450,7 @@ func TestTopOverTLS(t *testing.T) {
 
 // TestTopWithoutPromflow has nothing listen.
 func TestTopWithoutPromflow(t *testing.T) {
-	here := testnet.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	for _, c := range []struct {
 		args []string
 		want []string

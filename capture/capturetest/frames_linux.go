@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/frame"
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // links has what frames of IPv4 and IPv6 have between the Ethernet addresses and the IP header.
@@ -68,10 +68,10 @@ func Frames() [][]byte {
 }
 
 // mergedFrames returns merged segments of each transport over each version of IP. Some payloads are a multiple of the segment size.
-func mergedFrames() []testnet.Merged {
-	var merged []testnet.Merged
+func mergedFrames() []nettest.Merged {
+	var merged []nettest.Merged
 	add := func(kind byte, size, transport int, f []byte) {
-		merged = append(merged, testnet.Merged{Frame: f, Kind: kind, Size: size, Transport: transport})
+		merged = append(merged, nettest.Merged{Frame: f, Kind: kind, Size: size, Transport: transport})
 	}
 	for _, payload := range []int{10 * 1400, 10*1400 + 1, 1401, 30_000} {
 		data := gopacket.Payload(make([]byte, payload))
@@ -86,7 +86,7 @@ func mergedFrames() []testnet.Merged {
 }
 
 // asFrame is how package frame gets a merged segment.
-func asFrame(m testnet.Merged) frame.Frame {
+func asFrame(m nettest.Merged) frame.Frame {
 	segments := frame.Segments{Size: m.Size, Transport: m.Transport, UDP: m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4}
 	return frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: segments}
 }

@@ -15,8 +15,8 @@ import (
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
-	"promflow/capture/testnet"
 )
 
 // grouping returns a grouping by labels and prefixes, and its monitored subnets.
@@ -24,7 +24,7 @@ func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping
 	t.Helper()
 	monitored, peers := parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32")
 	set, err := labels.Parse(list)
-	testnet.Check(t, err)
+	nettest.Check(t, err)
 	return labels.New(set, monitored, peers, bits), monitored
 }
 
@@ -97,7 +97,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 						counter.Unlock()
 					}
 				}
-				in, out := testnet.NewSender(t, there, "there"), testnet.NewSender(t, here, "here")
+				in, out := nettest.NewSender(t, there, "there"), nettest.NewSender(t, here, "here")
 				for _, f := range labelledFrames() {
 					in.Send(f)
 					out.Send(f)
@@ -147,7 +147,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 			here, there := link(t)
 			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
 			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
-			s := testnet.NewSender(t, there, "there")
+			s := nettest.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
 			var sent int64
 			send := func(from netip.Addr, vlan int) {
@@ -155,7 +155,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 				if from.Is6() {
 					to = netip.MustParseAddr("2001:db8::1")
 				}
-				s.Send(slices.Insert(testnet.UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
+				s.Send(slices.Insert(nettest.UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
 				sent++
 			}
 			for range 2 {
@@ -199,16 +199,16 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 // labelsInterfaces has several sources, and renames one.
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Promiscuous: true})
-	f := testnet.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	f := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		s := testnet.NewSender(t, there, name)
+		s := nettest.NewSender(t, there, name)
 		s.Send(slices.Repeat([][]byte{f}, i+1)...)
 		r.seen(int64(i + 1))
 		if i == 2 {

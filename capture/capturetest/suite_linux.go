@@ -20,8 +20,8 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
-	"promflow/capture/testnet"
 )
 
 // Run runs the suite for a backend.
@@ -64,7 +64,7 @@ var (
 func parse(t *testing.T, list string) subnets.Set {
 	t.Helper()
 	set, err := subnets.Parse(list)
-	testnet.Check(t, err)
+	nettest.Check(t, err)
 	return set
 }
 
@@ -80,7 +80,7 @@ type running struct {
 }
 
 // start runs a source on an interface. Without another table, there is room for 1000 addresses.
-func start(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, config capture.Config) *running {
+func start(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, config capture.Config) *running {
 	t.Helper()
 	r := open(t, b, n, name, config)
 	r.run()
@@ -88,7 +88,7 @@ func start(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, c
 }
 
 // open is start for a source that does not run yet.
-func open(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, config capture.Config) *running {
+func open(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, config capture.Config) *running {
 	t.Helper()
 	config.Promiscuous = true
 	if config.Table == nil {
@@ -100,10 +100,10 @@ func open(t *testing.T, b capture.Backend, n *testnet.Namespace, name string, co
 }
 
 // openCapture prepares to capture on interfaces of the namespace, until the end of the test.
-func openCapture(t *testing.T, b capture.Backend, n *testnet.Namespace, interfaces int, config capture.Config) (c capture.Capture) {
+func openCapture(t *testing.T, b capture.Backend, n *nettest.Namespace, interfaces int, config capture.Config) (c capture.Capture) {
 	t.Helper()
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	testnet.Check(t, n.Do(func() (err error) { c, err = b.Open(config, interfaces); return err }))
+	nettest.Check(t, n.Do(func() (err error) { c, err = b.Open(config, interfaces); return err }))
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -112,10 +112,10 @@ func openCapture(t *testing.T, b capture.Backend, n *testnet.Namespace, interfac
 	return c
 }
 
-func openSource(t *testing.T, c capture.Capture, n *testnet.Namespace, table *capture.Table) *running {
+func openSource(t *testing.T, c capture.Capture, n *nettest.Namespace, table *capture.Table) *running {
 	t.Helper()
 	r := &running{t: t, capture: c, table: table, ended: make(chan error, 1)}
-	testnet.Check(t, n.Do(func() (err error) { r.source, err = c.Open(); return err }))
+	nettest.Check(t, n.Do(func() (err error) { r.source, err = c.Open(); return err }))
 	t.Cleanup(func() { r.source.Close() })
 	return r
 }
@@ -248,12 +248,12 @@ func totals(table *capture.Table) map[netip.Addr]capture.Totals {
 func write(t *testing.T, tun io.Writer, packet []byte) {
 	t.Helper()
 	_, err := tun.Write(packet)
-	testnet.Check(t, err)
+	nettest.Check(t, err)
 }
 
 // link returns two new namespaces, connected by a veth.
-func link(t *testing.T) (here, there *testnet.Namespace) {
-	here, there = testnet.NewNamespace(t), testnet.NewNamespace(t)
+func link(t *testing.T) (here, there *nettest.Namespace) {
+	here, there = nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	return here, there
 }
@@ -265,7 +265,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 	for _, f := range Frames() {
 		frames = append(frames, frame.Frame{Link: frame.LinkEthernet, Data: f, Wire: len(f)})
 	}
-	in, out := testnet.NewSender(t, there, "there"), testnet.NewSender(t, here, "here")
+	in, out := nettest.NewSender(t, there, "there"), nettest.NewSender(t, here, "here")
 	for _, f := range frames {
 		in.Send(f.Data)
 		out.Send(f.Data)
@@ -294,7 +294,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 func countsCutFrames(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
 	r := start(t, b, here, "here", plain)
-	out := testnet.NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
+	out := nettest.NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
 	var sent []frame.Frame
 	for _, f := range Frames() {
 		for n := 14; n < len(f); n++ {
@@ -314,12 +314,12 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 			const limit, rounds, size = 20, 3, 100
 			here, there := link(t)
 			r := start(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: parse(t, monitored)})
-			s := testnet.NewSender(t, there, "there")
+			s := nettest.NewSender(t, there, "there")
 			var packets int64
 			for range rounds {
 				for i := range byte(16) {
-					s.Send(testnet.UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
-					s.Send(testnet.UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
+					s.Send(nettest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
+					s.Send(nettest.UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
 					packets += 2
 				}
 			}
@@ -358,13 +358,13 @@ var many = func() string {
 // countsSegments sends the same merged segments over an interface that takes them, and over one for which the kernel must split them. The
 // counts must be the same.
 func countsSegments(t *testing.T, b capture.Backend) {
-	testnet.Need(t, "ethtool")
+	nettest.Need(t, "ethtool")
 	sent := true
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
 		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
 		r := start(t, b, here, "here", everything)
-		s := testnet.NewSender(t, there, "there")
+		s := nettest.NewSender(t, there, "there")
 		want := int64(0)
 		for _, m := range mergedFrames() {
 			if !s.SendMerged(m) {
@@ -394,21 +394,21 @@ func countsSegments(t *testing.T, b capture.Backend) {
 func needMergedUDP(t *testing.T, sent bool) {
 	t.Run("merged UDP", func(t *testing.T) {
 		if !sent {
-			testnet.Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
+			nettest.Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
 		}
 	})
 }
 
 func countsLoopback(t *testing.T, b capture.Backend) {
-	n := testnet.NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	r := start(t, b, n, "lo", everything)
 	const count, size = 100, 200
 	var self net.PacketConn
-	testnet.Check(t, n.Do(func() (err error) { self, err = net.ListenPacket("udp", "127.0.0.1:0"); return err }))
+	nettest.Check(t, n.Do(func() (err error) { self, err = net.ListenPacket("udp", "127.0.0.1:0"); return err }))
 	defer self.Close()
 	for range count {
 		_, err := self.WriteTo(make([]byte, size), self.LocalAddr())
-		testnet.Check(t, err)
+		nettest.Check(t, err)
 	}
 	r.seen(count)
 	r.stop()
@@ -422,11 +422,11 @@ func countsLoopback(t *testing.T, b capture.Backend) {
 // count or drop them, but must not count anything else instead.
 func skipsUndescribed(t *testing.T, b capture.Backend) {
 	const filler = 150_000 // more than the buffers of any backend hold, so that they are reused
-	n := testnet.NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
 	r := start(t, b, n, "tap0", plain)
 	ordinary := append(make([]byte, 10), Frames()[0]...)
-	odd := testnet.UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
+	odd := nettest.UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
 	fragments := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, unix.VIRTIO_NET_HDR_GSO_UDP}
 	for _, v := range []uint16{14 + 20 + 8, 1480, 14 + 20, 6} {
 		fragments = binary.NativeEndian.AppendUint16(fragments, v)
@@ -458,7 +458,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 }
 
 func countsTun(t *testing.T, b capture.Backend) {
-	n := testnet.NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	tun := n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 	r := start(t, b, n, "tun0", plain)
 	var frames []frame.Frame
@@ -470,7 +470,7 @@ func countsTun(t *testing.T, b capture.Backend) {
 			}
 		}
 	}
-	out := testnet.NewSender(t, n, "tun0")
+	out := nettest.NewSender(t, n, "tun0")
 	var sent []frame.Frame
 	for _, f := range frames {
 		write(t, tun, f.Data)
@@ -488,11 +488,11 @@ func countsTun(t *testing.T, b capture.Backend) {
 // a tun device.
 func countsMislabelled(t *testing.T, b capture.Backend) {
 	const counted, nonIP, malformed = frame.Counted, frame.NonIP, frame.Malformed
-	with := testnet.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+	with := nettest.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
 	bare := with[14:]
-	with6 := testnet.UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
+	with6 := nettest.UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
 	bare6 := with6[14:]
-	like := testnet.UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
+	like := nettest.UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
 	information := func(etherType string, packet []byte) []byte { return append([]byte("\x00\x00"+etherType), packet...) }
 	type packet struct {
 		name    string
@@ -530,7 +530,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := testnet.NewNamespace(t)
+			n := nettest.NewNamespace(t)
 			tun := n.Tun("t0", c.flags)
 			r := start(t, b, n, "t0", everything)
 			var want [frame.Outcomes]capture.OutcomeSize
@@ -558,7 +558,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 				}
 				// A sent packet has no link header.
 				if c.flags&unix.IFF_TUN != 0 {
-					testnet.NewSender(t, n, "t0").Send(bare)
+					nettest.NewSender(t, n, "t0").Send(bare)
 					count("on its way out", counted, 100)
 				}
 			}
@@ -566,7 +566,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 	}
 	// Until package watch learns of another link layer, the source is attached as for the one before.
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
-		n := testnet.NewNamespace(t)
+		n := nettest.NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
 		r := start(t, b, n, "t0", everything)
 		before := n.Interface("t0")
@@ -586,7 +586,7 @@ func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := open(t, b, here, "here", plain)
 	const count = 200_000
-	testnet.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
+	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	r.run()
 	status := r.eventually("packets and drops", func(s capture.Status) bool { return packets(s)+s.Dropped >= count })
 	if seen := packets(status); seen+status.Dropped != count || seen == 0 {
@@ -601,7 +601,7 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", plain)
 	const count = 1000
-	testnet.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
+	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	if status := r.stop(); packets(status) != count {
 		t.Errorf("%d packets counted of %d", packets(status), count)
 	}
@@ -610,7 +610,7 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 func survivesDown(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", plain)
-	s := testnet.NewSender(t, there, "there")
+	s := nettest.NewSender(t, there, "there")
 	s.Send(Frames()[0]) // may not have been counted when the interface goes down
 	here.IP("link", "set", "here", "down")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -629,7 +629,7 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 	here, there := link(t)
 	r := start(t, b, here, "here", plain)
 	for cycle := range int64(cycles) {
-		testnet.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], perCycle)...)
+		nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], perCycle)...)
 		r.seen((cycle + 1) * perCycle)
 		here.IP("link", "del", "here")
 		r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -644,11 +644,11 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 
 // movesBetweenInterfaces attaches one source in turn to an interface with and one without link header. Both have traffic.
 func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("veth", there, "there")
 	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
 	r := start(t, b, here, "veth", plain)
-	wire := testnet.NewSender(t, there, "there")
+	wire := nettest.NewSender(t, there, "there")
 	f := Frames()[0]
 	send := func() {
 		wire.Send(f)
@@ -666,7 +666,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 			sent = append(sent, frame.Frame{Link: link, Data: data, Wire: len(data)})
 		}
 		r.seen(int64(len(sent)))
-		testnet.Check(t, r.source.Detach())
+		nettest.Check(t, r.source.Detach())
 		if r.status().Up {
 			t.Error("up without an interface")
 		}
@@ -677,7 +677,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 
 // countsSeveral has several sources of one capture. Their packets add up in the table, but not in their outcomes.
 func countsSeveral(t *testing.T, b capture.Backend) {
-	here, there := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	table := capture.NewTable(1000, 0)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded, Promiscuous: true})
 	var all []*running
@@ -686,7 +686,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		testnet.NewSender(t, there, name).Send(slices.Repeat(Frames()[:1], i+1)...)
+		nettest.NewSender(t, there, name).Send(slices.Repeat(Frames()[:1], i+1)...)
 		all = append(all, r)
 	}
 	for i, r := range all {
@@ -696,7 +696,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 			r = openSource(t, c, here, table)
 			r.attach(here.Interface("a1"))
 			r.run()
-			testnet.NewSender(t, there, "a1").Send(Frames()[0])
+			nettest.NewSender(t, there, "a1").Send(Frames()[0])
 			r.seen(1)
 			if n := packets(r.stop()); n != 1 {
 				t.Errorf("a source that was opened later has counted %d packets, want 1", n)
@@ -720,10 +720,10 @@ func expires(t *testing.T, b capture.Backend) {
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)
 			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: parse(t, monitored)})
-			s := testnet.NewSender(t, there, "there")
+			s := nettest.NewSender(t, there, "there")
 			var sent int64
 			send := func(from netip.Addr) {
-				s.Send(testnet.UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
+				s.Send(nettest.UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
 				sent++
 			}
 			here4, early := netip.MustParseAddr("10.0.0.15"), netip.MustParseAddr("10.0.0.14")
@@ -797,12 +797,12 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 		source := openSource(t, c, here, nil).source
 		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
 		for range 2 {
-			testnet.Check(t, source.Attach(here.Interface("here")))
+			nettest.Check(t, source.Attach(here.Interface("here")))
 			if is() != on {
 				t.Errorf("promiscuous is %v, want %v", !on, on)
 			}
 		}
-		testnet.Check(t, source.Detach())
+		nettest.Check(t, source.Detach())
 		if is() {
 			t.Error("promiscuous after the end")
 		}
@@ -813,7 +813,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
-	n := testnet.NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: true})
 	r := openSource(t, c, n, nil)
 	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
@@ -823,7 +823,7 @@ func refusesUnknown(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnprivileged(t *testing.T, b capture.Backend) {
-	testnet.NeedRoot(t)
+	nettest.NeedRoot(t)
 	done := make(chan error)
 	go func() {
 		// Capabilities are the thread's own (capabilities(7)): it ends with this goroutine.

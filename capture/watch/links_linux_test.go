@@ -5,13 +5,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/testnet"
+	"promflow/capture/nettest"
 )
 
 // TestNewsOfAnIndexThatWasGivenAwayAgain reads news of a device that was deleted when there is another one with its index, and again
 // when there is none.
 func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var s *subscription
 	if err := ns.Do(func() (err error) {
 		s, err = subscribe()
@@ -48,7 +48,7 @@ func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
 
 // TestLinkLayerOfTunDevices has them say what they are not: frames of a tun device have no link header, whatever its type.
 func TestLinkLayerOfTunDevices(t *testing.T) {
-	ns := testnet.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var s *subscription
 	if err := ns.Do(func() (err error) {
 		s, err = subscribe()
