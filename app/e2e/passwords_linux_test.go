@@ -141,6 +141,7 @@ func TestPasswordsThatGoMissing(t *testing.T) {
 		config, user string
 		status       int
 	}{
+		{"", "", 500}, // before the first request
 		{users, "ali", 200}, {users, "", 401},
 		{"", "ali", 500}, {"", "", 500},
 		{"basic_auth_users: {}\n", "ali", 500}, {"not: yaml: [", "ali", 500}, {"http_server_config: {http2: false}\n", "", 500},
