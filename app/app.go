@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -20,6 +21,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	log.SetOutput(io.Discard)    // net/http quotes what servers send, also on the screen of promflow top
 	if err := newApp().RunContext(ctx, args); err != nil {
 		fmt.Fprintln(os.Stderr, "promflow:", oneLine(err))
 		return 1
@@ -103,7 +105,10 @@ unset.`,
 			Name:            completingCommand,
 			Hidden:          true,
 			SkipFlagParsing: true,
-			Action:          func(ctx *cli.Context) error { return complete(os.Stdout, ctx.App, ctx.Args().Slice()) },
+			Action: func(ctx *cli.Context) error {
+				_, err := fmt.Print(strings.Join(candidates(ctx.App, ctx.Args().Slice()), ""))
+				return err
+			},
 		}},
 	}
 	for _, command := range app.Commands {

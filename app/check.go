@@ -73,7 +73,16 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 	var log check.Log
 	setup := check.Setup{
 		Interfaces: slices.Concat(c.interfaces.Exact, c.interfaces.Globs), Promiscuous: c.promiscuous,
-		Duration: duration, Log: c.logger(os.Stderr), Open: c.openForCheck,
+		Duration: duration, Log: c.logger(os.Stderr), Drop: c.dropPrivileges,
+		Table: capture.NewTable(c.maxIPs, c.expireAfter), // the report needs addresses, without labels or prefixes
+	}
+	setup.Open = func(log *slog.Logger) (check.Capture, string, error) {
+		l, err := live.Open(c.live(setup.Table, log))
+		if err != nil {
+			return nil, "", err
+		}
+		c.explainLabels(setup.Table.Subnets().Monitored, log)
+		return l, l.Backend, nil
 	}
 	chosen, err := chooseExporters(c, log.Logger())
 	wrong := []error{err}
@@ -105,36 +114,4 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 	}
 	setup.Others = []check.Finding{settings}
 	return check.Run(ctx, setup)
-}
-
-// openForCheck starts a capture as run does, and gives up privileges.
-func (c *config) openForCheck(_ context.Context, log *slog.Logger) (*check.Capture, error) {
-	table := capture.NewTable(c.maxIPs, c.expireAfter) // the report needs addresses, without labels or prefixes
-	l, err := live.Open(c.live(table, log))
-	if err != nil {
-		_ = c.dropPrivileges(nil, log) // the other checks, such as of the collector, need the privileges of a running promflow
-		return nil, err
-	}
-	if err := c.dropPrivileges(l.Keeps(), log); err != nil {
-		return nil, errors.Join(&check.DropError{Err: err}, l.Close())
-	}
-	c.explainLabels(table.Subnets().Monitored, log)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
-	return &check.Capture{
-		Backend: l.Backend,
-		Keeps:   l.Keeps(),
-		Table:   table,
-		Read: func() map[string]capture.Status {
-			l.Read()
-			all := map[string]capture.Status{}
-			for _, s := range l.Statuses() {
-				all[s.Interface] = s.Status
-			}
-			return all
-		},
-		Stop:  func() error { cancel(); return <-ended },
-		Close: l.Close,
-	}, nil
 }

@@ -32,17 +32,29 @@ func (c *clientFile) setting(category string) *setting {
 
 // client returns a client with the file's configuration, or the default one without a file.
 func (c *clientFile) client() (*http.Client, error) {
-	if c.file == "" {
-		return &http.Client{}, nil
-	}
-	parsed, _, err := promconfig.LoadHTTPConfigFile(c.file)
-	if err == nil {
-		var client *http.Client
-		if client, err = promconfig.NewClientFromConfig(*parsed, "promflow"); err == nil {
-			return client, nil
+	client := new(http.Client)
+	if c.file != "" {
+		parsed, _, err := promconfig.LoadHTTPConfigFile(c.file)
+		if err == nil {
+			client, err = promconfig.NewClientFromConfig(*parsed, "promflow")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err)
 		}
 	}
-	return nil, fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err)
+	client.CheckRedirect = onSameHost
+	return client, nil
+}
+
+// onSameHost refuses redirects to other hosts, of which the user knows nothing.
+func onSameHost(to *http.Request, before []*http.Request) error {
+	if first := before[0].URL; to.URL.Hostname() != first.Hostname() {
+		return fmt.Errorf("it redirects to another host, %s", top.Clean(to.URL.Host))
+	}
+	if len(before) >= 10 {
+		return errors.New("it redirects too often")
+	}
+	return nil
 }
 
 // defaultPort is that of --metrics-address.

@@ -190,22 +190,22 @@ func prefixLength(dst *int, bits int) func(string) error {
 	return into(dst, func(s string) (int, error) { return labels.ParseHostBits(s, bits) })
 }
 
-// parseFiles parses a list of files. An empty list is not nil.
-func parseFiles(s string) ([]string, error) {
-	files := []string{}
-	for name := range strings.SplitSeq(s, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			files = append(files, name)
+// elements returns what is between the commas of a list, without spaces. It is not nil.
+func elements(list string) []string {
+	all := []string{}
+	for element := range strings.SplitSeq(list, ",") {
+		if element = strings.TrimSpace(element); element != "" {
+			all = append(all, element)
 		}
 	}
-	return files, nil
+	return all
 }
 
+func parseFiles(s string) ([]string, error) { return elements(s), nil }
+
 func parseHosts(s string) (hosts []string, err error) {
-	for name := range strings.SplitSeq(s, ",") {
-		if name = strings.TrimSuffix(strings.TrimSpace(name), "."); name == "" {
-			continue
-		}
+	for _, name := range elements(s) {
+		name = strings.TrimSuffix(name, ".")
 		if strings.ContainsAny(name, ":/* \t[]@") {
 			return nil, fmt.Errorf("%q: expected names such as router.example.net, without http:// and port", name)
 		}

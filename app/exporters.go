@@ -29,10 +29,7 @@ type newReader func(*telemetry.Source) sdkmetric.Reader
 var exporters = []exporter{
 	{"otlp", func(c *config, log *slog.Logger) (newReader, error) {
 		reader, err := otlp.Prepare(c.otlp, log)
-		if err != nil {
-			return nil, c.otlpError(err)
-		}
-		return reader, nil
+		return reader, c.otlpError(err)
 	}},
 	{"console", func(_ *config, log *slog.Logger) (newReader, error) {
 		return func(s *telemetry.Source) sdkmetric.Reader { return telemetry.NewConsole(s, os.Stdout, log) }, nil
@@ -62,9 +59,9 @@ func parseExporters(s string) ([]string, error) {
 
 // splitExporters parses a list such as OTEL_METRICS_EXPORTER. names is nil if the list has no known name, and empty for "none".
 func splitExporters(list string) (names, unknown []string) {
-	for name := range strings.SplitSeq(strings.ToLower(list), ",") {
-		switch name = strings.TrimSpace(name); {
-		case name == "" || slices.Contains(names, name):
+	for _, name := range elements(strings.ToLower(list)) {
+		switch {
+		case slices.Contains(names, name):
 		case name == noExporter && names == nil:
 			names = []string{}
 		case slices.Contains(exporterNames(), name):

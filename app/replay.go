@@ -81,8 +81,8 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if err := errors.Join(errs...); err != nil && !sawPackets {
 		return err
 	}
-	counts := live.NewMonitor(table, func() []telemetry.Interface { return counted }, nil, nil).Read()
-	if err := telemetry.WriteText(os.Stdout, counts, c.packets); err != nil {
+	monitor := live.Monitor{Table: table, Interfaces: func() []telemetry.Interface { return counted }}
+	if err := telemetry.WriteText(os.Stdout, monitor.Read(), c.packets); err != nil {
 		errs = append(errs, fmt.Errorf("printing the counts: %w", err))
 	}
 	return errors.Join(errs...)

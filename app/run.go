@@ -90,15 +90,12 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	telemetry.New(instance(c, server, log), log, readers...)
 	defer shutdown(readers, log)
 
-	service := service{
-		status: fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend),
-		read:   func() { live.Read(); live.Statuses() },
-		log:    log,
-	}
+	status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
 	all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-	for _, job := range []func(context.Context) error{live.Run, updateNames, rates.Run, service.run, reloader.run} {
+	for _, job := range []func(context.Context) error{live.Run, updateNames, rates.Run, reloader.run} {
 		all.Go(func() error { return job(ctx) })
 	}
+	all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
 	all.Go(server.Serve)
 	all.Go(func() error { <-ctx.Done(); return server.Close() })
 	return all.Wait() // and then all packets until now have been counted

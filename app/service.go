@@ -8,21 +8,23 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// service tells a service manager that promflow is ready, alive, or about to end (sd_notify(3)). Without a service manager it does nothing.
-type service struct {
-	status string
-	read   func() // reads the counts: promflow is alive as long as that returns
-	log    *slog.Logger
-}
-
-// run sends "ready", and "stopping" when ctx ends. In between it reads the counts twice in the time of the manager's watchdog, if there is
-// one, and answers the watchdog: if the capture or the table hangs, the manager gets no answer, and restarts promflow.
-func (s *service) run(ctx context.Context) error {
-	s.notify(systemd.SdNotifyReady + "\nSTATUS=" + s.status)
-	defer s.notify(systemd.SdNotifyStopping)
+// tellService tells a service manager that promflow is ready, with its status, alive, or about to end (sd_notify(3)). Without a service
+// manager it does nothing.
+//
+// It sends "ready", and "stopping" when ctx ends. In between it reads the counts twice in the time of the manager's watchdog, if there is
+// one, and answers the watchdog: if the capture or the table hangs, so that read does not return, the manager gets no answer, and restarts
+// promflow.
+func tellService(ctx context.Context, status string, read func(), log *slog.Logger) error {
+	notify := func(state string) {
+		if _, err := systemd.SdNotify(false, state); err != nil {
+			log.Warn("notifying the service manager failed", "state", state, "error", err)
+		}
+	}
+	notify(systemd.SdNotifyReady + "\nSTATUS=" + status)
+	defer notify(systemd.SdNotifyStopping)
 	within, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
-		s.log.Warn("the watchdog's settings from the service manager are invalid: promflow will not answer it", "error", err)
+		log.Warn("the watchdog's settings from the service manager are invalid: promflow will not answer it", "error", err)
 	}
 	var tick <-chan time.Time // never, without a watchdog
 	if within > 0 {
@@ -33,14 +35,8 @@ func (s *service) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick:
-			s.read()
-			s.notify(systemd.SdNotifyWatchdog)
+			read()
+			notify(systemd.SdNotifyWatchdog)
 		}
-	}
-}
-
-func (s *service) notify(state string) {
-	if _, err := systemd.SdNotify(false, state); err != nil {
-		s.log.Warn("notifying the service manager failed", "state", state, "error", err)
 	}
 }

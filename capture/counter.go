@@ -11,7 +11,7 @@ import (
 // Counter adds the packets of one source to a table. A packet counts as transmitted by its source address and as received by its
 // destination address, each only if that address is monitored. It does not count if one of them is excluded.
 //
-// Count, Add, AddSeries and AddOutcome need the table's lock, which a source takes with Lock for each batch of packets.
+// Count, Add and AddSeries need the table's lock, which a source takes with Lock for each batch of packets.
 type Counter struct {
 	table    *Table
 	outcomes [frame.Outcomes]OutcomeSize
@@ -43,7 +43,9 @@ func (c *Counter) Count(p *frame.Packet) {
 	if outcome == frame.Counted {
 		outcome = c.add(p)
 	}
-	c.AddOutcome(outcome, OutcomeSize{p.Packets, p.Bytes})
+	of := &c.outcomes[outcome]
+	of.Packets += p.Packets
+	of.Bytes += p.Bytes
 }
 
 func (c *Counter) add(p *frame.Packet) frame.Outcome {
@@ -124,13 +126,6 @@ func (c *Counter) Add(addr netip.Addr, more Totals) {
 // the address are 0.
 func (c *Counter) AddSeries(addr netip.Addr, of labels.Values, more Totals) {
 	c.table.totals(addr, subnets.NumberOf(addr), of).Add(more)
-}
-
-// AddOutcome adds packets to those of an outcome.
-func (c *Counter) AddOutcome(outcome frame.Outcome, more OutcomeSize) {
-	o := &c.outcomes[outcome]
-	o.Packets += more.Packets
-	o.Bytes += more.Bytes
 }
 
 // Outcomes returns the outcomes of all packets so far. It takes the lock.

@@ -407,7 +407,7 @@ func promflowPage(read func() telemetry.Reading) (http.Handler, error) {
 
 // sliceReading has nothing but addresses in it, as the other contender.
 func sliceReading(n int) func() telemetry.Reading {
-	all := telemetrytest.ManyHosts(n)
+	all := telemetrytest.Hosts(n).Hosts
 	return func() telemetry.Reading { return telemetry.Reading{Hosts: all} }
 }
 
@@ -416,7 +416,7 @@ func tableReading(n int) func() telemetry.Reading {
 	table := capture.NewTable(n, 0)
 	counter := capture.NewCounter(table, subnets.Set{}, subnets.Set{})
 	counter.Lock()
-	for h := range telemetrytest.ManyHosts(n) {
+	for h := range telemetrytest.Hosts(n).Hosts {
 		counter.Add(h.Addr, capture.Totals{ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes})
 	}
 	counter.Unlock()
@@ -445,7 +445,7 @@ func counterVecPage(n int) (http.Handler, error) {
 		return v
 	}
 	receive, transmit := vector("receive", "received"), vector("transmit", "transmitted")
-	for h := range telemetrytest.ManyHosts(n) {
+	for h := range telemetrytest.Hosts(n).Hosts {
 		ip := h.Addr.String()
 		receive.WithLabelValues(ip).Add(float64(h.ReceiveBytes))
 		transmit.WithLabelValues(ip).Add(float64(h.TransmitBytes))

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,90 +15,62 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// metric is an index into definitions.
-type metric int
-
-const (
-	receiveBytes metric = iota
-	transmitBytes
-	receivePackets
-	transmitPackets
-	hostInfo
-	capturePackets
-	captureBytes
-	captureDropped
-	captureUp
-	trackedIPs
-	trackedIPsLimit
-	trackedSeries
-	trackedSeriesLimit
-	expiredIPs
-	expiredBytes
-	expiredPackets
-	evictedIPs
-	exportFailures
-	exportLastSuccess
-	metrics // the number of metrics
-)
-
-// hostMetrics is the number of metrics with a series for each address. They come first.
-const hostMetrics = transmitPackets + 1
-
-// definitions are promflow's metrics. The name on the Prometheus page is made from name and unit: "By" appends "bytes" unless the name
-// has it, a unit in braces appends nothing, and a counter gets "_total". promtool check metrics requires descriptions.
-var definitions = [metrics]struct {
+// definition is a metric. The name on the Prometheus page is made from name and unit: "By" appends "bytes" unless the name has it, a unit
+// in braces appends nothing, and a counter gets "_total". promtool check metrics requires descriptions.
+type definition struct {
 	gauge                   bool
 	name, unit, description string
 	attributes              string // for README.md; series with ip also have those of --labels
-}{
-	receiveBytes: {false, "promflow_receive_bytes", "By",
+}
+
+// definitions are promflow's metrics. The first ones are those of Host.totals.
+var definitions = []definition{
+	{false, "promflow_receive_bytes", "By",
 		"Network-layer bytes received by an IP address in the monitored subnets.", "ip"},
-	transmitBytes: {false, "promflow_transmit_bytes", "By",
+	{false, "promflow_transmit_bytes", "By",
 		"Network-layer bytes transmitted by an IP address in the monitored subnets.", "ip"},
-	receivePackets: {false, "promflow_receive_packets", "{packet}",
+	{false, "promflow_receive_packets", "{packet}",
 		"Packets received by an IP address in the monitored subnets.", "ip"},
-	transmitPackets: {false, "promflow_transmit_packets", "{packet}",
+	{false, "promflow_transmit_packets", "{packet}",
 		"Packets transmitted by an IP address in the monitored subnets.", "ip"},
-	hostInfo: {true, "promflow_host_info", "",
+	{true, "promflow_host_info", "",
 		"Always 1: what is known of an IP address on the page besides its counts, to be joined by ip.", "ip, hostname, mac"},
-	capturePackets: {false, "promflow_capture_packets", "{packet}",
+	{false, "promflow_capture_packets", "{packet}",
 		"Packets seen on an interface, each once, by outcome.", "interface, outcome"},
-	captureBytes: {false, "promflow_capture_bytes", "By",
+	{false, "promflow_capture_bytes", "By",
 		"Network-layer bytes of the packets seen on an interface (bytes of the frame where it has no IP header), by outcome.", "interface, outcome"},
-	captureDropped: {false, "promflow_capture_dropped_packets", "{packet}",
+	{false, "promflow_capture_dropped_packets", "{packet}",
 		"Packets that the kernel dropped before promflow could count them.", "interface"},
-	captureUp: {true, "promflow_capture_up", "",
+	{true, "promflow_capture_up", "",
 		"Whether an interface is being captured (1) or is away (0).", "interface, backend"},
-	trackedIPs: {true, "promflow_tracked_ips", "{address}",
+	{true, "promflow_tracked_ips", "{address}",
 		"IP addresses on the page.", ""},
-	trackedIPsLimit: {true, "promflow_tracked_ips_limit", "{address}",
+	{true, "promflow_tracked_ips_limit", "{address}",
 		"IP addresses that the table has room for; further ones count as ip=\"other\".", ""},
-	trackedSeries: {true, "promflow_tracked_series", "{series}",
+	{true, "promflow_tracked_series", "{series}",
 		"Combinations of labels that are counted separately, over all IP addresses.", ""},
-	trackedSeriesLimit: {true, "promflow_tracked_series_limit", "{series}",
+	{true, "promflow_tracked_series_limit", "{series}",
 		"Combinations of labels that the table has room for; labels of further ones are \"other\".", ""},
-	expiredIPs: {true, "promflow_expired_ips", "{address}",
+	{true, "promflow_expired_ips", "{address}",
 		"IP addresses that were idle for so long that they left the page, and whose totals are kept for their return.", ""},
-	expiredBytes: {true, "promflow_expired", "By",
+	{true, "promflow_expired", "By",
 		"Network-layer bytes moved by IP addresses that have left the page.", "direction"},
-	expiredPackets: {true, "promflow_expired_packets", "{packet}",
+	{true, "promflow_expired_packets", "{packet}",
 		"Packets moved by IP addresses that have left the page.", "direction"},
-	evictedIPs: {false, "promflow_evicted_ips", "{address}",
+	{false, "promflow_evicted_ips", "{address}",
 		"IP addresses that had left the page and made room for others: what they had moved is part of ip=\"other\".", ""},
-	exportFailures: {false, "promflow_export_failures", "{push}",
+	{false, "promflow_export_failures", "{push}",
 		"Pushes to a collector that did not arrive as a whole.", "exporter"},
-	exportLastSuccess: {true, "promflow_export_last_success_timestamp", "s",
+	{true, "promflow_export_last_success_timestamp", "s",
 		"When a push to a collector last arrived as a whole, in seconds since 1970; 0 if none has.", "exporter"},
 }
 
+// hostMetrics is the number of metrics with a series for each address.
+const hostMetrics = 4
+
 // ByAddress reports whether the metric with this name has a series for each address.
 func ByAddress(name string) bool {
-	for _, d := range definitions[:hostMetrics] {
-		if d.name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(definitions[:hostMetrics], func(d definition) bool { return d.name == name })
 }
 
 // Source turns readings into metrics for all readers that were made with it. It is a MetricProducer, OpenTelemetry's interface for
@@ -118,7 +91,7 @@ type Source struct {
 // host is what is kept between readings of an address or, with labels, of one of its combinations of labels.
 type host struct {
 	hostKey
-	order      string // what hosts are sorted by: label values in the order of label names
+	order      string // see order
 	attributes attribute.Set
 	info       *infoSet // nil until Reading.Info was asked
 	// began is when the series of each direction began: at the reading before the first in which it is not 0.
@@ -134,7 +107,7 @@ type hostKey struct {
 
 func (h *Host) key() hostKey { return hostKey{h.Addr, h.Labels, h.Entry} }
 
-// totals returns the values of the first hostMetrics metrics.
+// totals returns the values of the first metrics.
 func (h *Host) totals() [hostMetrics]int64 {
 	return [...]int64{h.ReceiveBytes, h.TransmitBytes, h.ReceivePackets, h.TransmitPackets}
 }
@@ -154,11 +127,11 @@ func NewSource(read func() Reading, packets bool) *Source {
 	return &Source{read: read, packets: packets, begin: now, last: now}
 }
 
-// ExportHealth counts the successes and failures of an exporter that pushes. Its methods are safe for concurrent use.
+// ExportHealth counts the successes and failures of an exporter that pushes.
 type ExportHealth struct {
 	exporter    attribute.KeyValue
-	failures    atomic.Int64 // collections that did not arrive completely
-	lastSuccess atomic.Int64 // when one last did, in seconds since 1970
+	Failures    atomic.Int64 // collections that did not arrive completely
+	LastSuccess atomic.Int64 // when one last did, in seconds since 1970
 }
 
 // NewHealth adds the health of an exporter to the metrics.
@@ -170,41 +143,35 @@ func (s *Source) NewHealth(exporter string) *ExportHealth {
 	return h
 }
 
-// Failed records that a collection did not arrive completely.
-func (h *ExportHealth) Failed() { h.failures.Add(1) }
-
-// Succeeded records that a collection arrived completely.
-func (h *ExportHealth) Succeeded() { h.lastSuccess.Store(time.Now().Unix()) }
-
 // Produce takes a reading and returns its metrics. Series are sorted by their labels. The error is always nil: the SDK would not export
 // anything after another one.
 func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &collection{begin: s.begin, now: time.Now()}
+	c := &collection{begin: s.begin, now: time.Now(), observed: map[string][]point{}, ofHosts: map[string][]point{}}
 	r := s.read()
-	c.observe(trackedIPs, r.Tracked)
-	c.observe(trackedIPsLimit, r.Limit)
+	c.observe("promflow_tracked_ips", r.Tracked)
+	c.observe("promflow_tracked_ips_limit", r.Limit)
 	if r.SeriesLimit > 0 {
-		c.observe(trackedSeries, r.Series)
-		c.observe(trackedSeriesLimit, r.SeriesLimit)
+		c.observe("promflow_tracked_series", r.Series)
+		c.observe("promflow_tracked_series_limit", r.SeriesLimit)
 	}
 	for _, i := range r.Interfaces {
 		c.observeInterface(i)
 	}
 	for _, e := range s.exports {
-		c.observe(exportFailures, e.failures.Load(), e.exporter)
-		c.observe(exportLastSuccess, e.lastSuccess.Load(), e.exporter)
+		c.observe("promflow_export_failures", e.Failures.Load(), e.exporter)
+		c.observe("promflow_export_last_success_timestamp", e.LastSuccess.Load(), e.exporter)
 	}
 	expired, totals := s.observeHosts(c, r)
 	if r.Expiry {
-		c.observe(expiredIPs, expired)
-		c.observe(evictedIPs, r.Evicted)
+		c.observe("promflow_expired_ips", expired)
+		c.observe("promflow_evicted_ips", r.Evicted)
 		for i, name := range []string{"receive", "transmit"} {
 			direction := attribute.String("direction", name)
-			c.observe(expiredBytes, totals[receiveBytes+metric(i)], direction)
+			c.observe("promflow_expired", totals[i], direction)
 			if s.packets {
-				c.observe(expiredPackets, totals[receivePackets+metric(i)], direction)
+				c.observe("promflow_expired_packets", totals[2+i], direction)
 			}
 		}
 	}
@@ -217,20 +184,19 @@ func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredT
 	if r.Hosts == nil {
 		return
 	}
-	hosts := make([]Host, 0, r.Tracked+1)
-	for h := range r.Hosts {
-		hosts = append(hosts, h)
-	}
+	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
 	s.match(hosts, r.Labels)
 	exported := hostMetrics
 	if !s.packets {
-		exported = receivePackets
+		exported = hostMetrics / 2 // the bytes
 	}
+	var points [hostMetrics][]point
 	for m := range exported {
-		c.points[m] = make([]point, 0, len(hosts))
+		points[m] = make([]point, 0, len(hosts))
 	}
+	var infos []point
 	if r.Info != nil {
-		c.points[hostInfo] = make([]point, 0, r.Tracked+1)
+		infos = make([]point, 0, r.Tracked+1)
 	}
 	for _, i := range s.sorted {
 		now, kept := &hosts[i], &s.hosts[i]
@@ -250,15 +216,19 @@ func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredT
 			continue
 		}
 		// With labels, it may be the other parts of the address that have counted.
-		if r.Info != nil && !now.Part && (r.Labels != nil || totals[receiveBytes] > 0 || totals[transmitBytes] > 0) {
-			c.points[hostInfo] = append(c.points[hostInfo], point{Attributes: kept.infoAttributes(now, r.Info), Time: c.now, Value: 1})
+		if r.Info != nil && !now.Part && (r.Labels != nil || now.ReceiveBytes > 0 || now.TransmitBytes > 0) {
+			infos = append(infos, point{Attributes: kept.infoAttributes(now, r.Info), Time: c.now, Value: 1})
 		}
 		for m, total := range totals[:exported] {
 			if total > 0 { // a series appears once it has counted something
-				c.points[m] = append(c.points[m], point{Attributes: kept.attributes, StartTime: kept.began[m%2], Time: c.now, Value: total})
+				points[m] = append(points[m], point{Attributes: kept.attributes, StartTime: kept.began[m%2], Time: c.now, Value: total})
 			}
 		}
 	}
+	for m := range points {
+		c.ofHosts[definitions[m].name] = points[m]
+	}
+	c.ofHosts["promflow_host_info"] = infos
 	return expired, expiredTotals
 }
 
@@ -312,22 +282,25 @@ func (s *Source) match(hosts []Host, labels func(Host) []Label) {
 }
 
 func newHost(of *Host, labels func(Host) []Label) host {
-	h := host{hostKey: of.key(), order: of.IP()}
-	attributes := []attribute.KeyValue{attribute.String("ip", h.order)}
+	h := host{hostKey: of.key()}
+	attributes := []attribute.KeyValue{attribute.String("ip", of.IP())}
 	if labels != nil {
 		for _, l := range labels(*of) {
 			attributes = append(attributes, attribute.String(l.Name, l.Value))
 		}
 	}
 	h.attributes = attribute.NewSet(attributes...)
-	if len(attributes) > 1 {
-		var values []string
-		for i := h.attributes.Iter(); i.Next(); {
-			values = append(values, i.Attribute().Value.AsString())
-		}
-		h.order = strings.Join(values, "\x00")
-	}
+	h.order = order(&h.attributes)
 	return h
+}
+
+// order returns what series of a metric are sorted by: their label values, in the order of label names.
+func order(s *attribute.Set) string {
+	var values []string
+	for i := s.Iter(); i.Next(); {
+		values = append(values, i.Attribute().Value.AsString())
+	}
+	return strings.Join(values, "\x00")
 }
 
 // Kept returns the attributes of all addresses in the last reading, and of their parts.
@@ -343,10 +316,11 @@ func (s *Source) Kept() map[attribute.Distinct]bool {
 
 type point = metricdata.DataPoint[int64]
 
-// collection is the metrics of one reading.
+// collection is the points of one reading, by the names of their metrics.
 type collection struct {
 	begin, now time.Time
-	points     [metrics][]point
+	observed   map[string][]point
+	ofHosts    map[string][]point // sorted by their labels, and different
 }
 
 func (c *collection) observeInterface(i Interface) {
@@ -356,37 +330,30 @@ func (c *collection) observeInterface(i Interface) {
 		if i.Up {
 			up = 1
 		}
-		c.observe(captureUp, up, name, attribute.String("backend", i.Backend))
+		c.observe("promflow_capture_up", up, name, attribute.String("backend", i.Backend))
 	}
 	if i.Backend != "" || i.Dropped > 0 {
-		c.observe(captureDropped, i.Dropped, name)
+		c.observe("promflow_capture_dropped_packets", i.Dropped, name)
 	}
 	for _, o := range i.Outcomes {
 		outcome := attribute.String("outcome", o.Name)
-		c.observe(capturePackets, o.Packets, name, outcome)
-		c.observe(captureBytes, o.Bytes, name, outcome)
+		c.observe("promflow_capture_packets", o.Packets, name, outcome)
+		c.observe("promflow_capture_bytes", o.Bytes, name, outcome)
 	}
 }
 
-// observe adds a value.
-func (c *collection) observe(m metric, value int64, attributes ...attribute.KeyValue) {
-	p := point{Attributes: attribute.NewSet(attributes...), Time: c.now, Value: value}
-	if !definitions[m].gauge {
-		p.StartTime = c.begin
-	}
-	c.points[m] = append(c.points[m], p)
+// observe adds a value of a metric.
+func (c *collection) observe(name string, value int64, attributes ...attribute.KeyValue) {
+	c.observed[name] = append(c.observed[name], point{Attributes: attribute.NewSet(attributes...), Time: c.now, Value: value})
 }
 
 // metrics returns the metrics that have points.
 func (c *collection) metrics() []metricdata.Metrics {
 	var all []metricdata.Metrics
-	for m, d := range definitions {
-		points := c.points[m]
+	for _, d := range definitions {
+		points := append(c.ofHosts[d.name], c.merge(c.observed[d.name], d.gauge)...)
 		if len(points) == 0 {
 			continue
-		}
-		if metric(m) > hostInfo { // those of addresses are sorted, and different
-			points = merge(points, d.gauge)
 		}
 		var data metricdata.Aggregation = metricdata.Gauge[int64]{DataPoints: points}
 		if !d.gauge {
@@ -397,33 +364,22 @@ func (c *collection) metrics() []metricdata.Metrics {
 	return all
 }
 
-// merge sorts points by their label values, and merges those with the same attributes, such as of a capture file that was given twice:
-// counters are added, of gauges the highest one counts.
-func merge(points []point, gauge bool) []point {
-	slices.SortFunc(points, func(x, y point) int { return compareSets(&x.Attributes, &y.Attributes) })
-	merged := points[:0]
+// merge sorts points by their labels, and merges those with the same labels, such as of a capture file that was given twice: counters,
+// which began with c, are added, of gauges the highest one counts.
+func (c *collection) merge(points []point, gauge bool) (merged []point) {
+	byOrder := map[string]point{}
 	for _, p := range points {
-		last := len(merged) - 1
-		switch {
-		case last < 0 || !merged[last].Attributes.Equals(&p.Attributes):
-			merged = append(merged, p)
-		case gauge:
-			merged[last].Value = max(merged[last].Value, p.Value)
-		default:
-			merged[last].Value += p.Value
+		at := order(&p.Attributes)
+		if same, known := byOrder[at]; known && gauge {
+			p.Value = max(p.Value, same.Value)
+		} else if !gauge {
+			p.StartTime = c.begin
+			p.Value += same.Value
 		}
+		byOrder[at] = p
+	}
+	for _, at := range slices.Sorted(maps.Keys(byOrder)) {
+		merged = append(merged, byOrder[at])
 	}
 	return merged
-}
-
-// compareSets compares the values of two sets that have the same keys.
-func compareSets(x, y *attribute.Set) int {
-	for i := range min(x.Len(), y.Len()) {
-		a, _ := x.Get(i)
-		b, _ := y.Get(i)
-		if order := strings.Compare(a.Value.AsString(), b.Value.AsString()); order != 0 {
-			return order
-		}
-	}
-	return 0
 }

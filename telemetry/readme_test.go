@@ -17,9 +17,8 @@ import (
 func TestMetricsInReadme(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| metric | labels | |\n|---|---|---|\n")
-	for m, d := range definitions {
-		c := collection{}
-		c.observe(metric(m), 1)
+	for _, d := range definitions {
+		c := collection{observed: map[string][]point{d.name: {{Value: 1}}}}
 		page, err := exposition.Append(nil, exposition.Formats[0], []metricdata.ScopeMetrics{{Metrics: c.metrics()}}, nil)
 		if err != nil {
 			t.Fatal(err)

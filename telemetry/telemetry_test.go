@@ -85,7 +85,8 @@ func TestManyAddresses(t *testing.T) {
 }
 
 func TestAddressesVanish(t *testing.T) {
-	s := &telemetrytest.State{Now: telemetrytest.Example()}
+	s := &telemetrytest.State{}
+	s.Set(telemetrytest.Example())
 	page := telemetrytest.Start(t, s.Read, false)
 	telemetrytest.Scrape(t, page)
 	first := slices.Collect(telemetrytest.Example().Hosts)
@@ -122,7 +123,8 @@ func TestSameLabelsTwice(t *testing.T) {
 }
 
 func TestConcurrentReaders(t *testing.T) {
-	s := &telemetrytest.State{Now: telemetrytest.Hosts(300)}
+	s := &telemetrytest.State{}
+	s.Set(telemetrytest.Hosts(300))
 	source := telemetry.NewSource(s.Read, true)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	page, err := page.New(source, log)

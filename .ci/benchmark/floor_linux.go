@@ -2,28 +2,26 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"promflow/.ci/testbed"
+	"promflow/capture/nettest"
 )
 
 // openFloor watches the receiving end of the link with a packet socket whose filter takes no packet. This is what any
 // capture on a packet socket costs at the least.
-func openFloor(l *testbed.Link) (socket io.Closer, err error) {
-	err = l.Receiver.Do(func() error {
+func openFloor(t nettest.TB, l *nettest.Link) {
+	index := l.Receiver.Interface(nettest.Receiving).Index
+	err := l.Receiver.Do(func() error {
 		// With protocol 0 the socket receives nothing until it is bound.
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		socket = os.NewFile(uintptr(fd), "packet socket")
+		t.Cleanup(func() { unix.Close(fd) })
 		program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
 		if err != nil {
 			return err
@@ -34,15 +32,11 @@ func openFloor(l *testbed.Link) (socket io.Closer, err error) {
 		if err != nil {
 			return err
 		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: l.Index})
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
 	})
 	if err != nil {
-		if socket != nil {
-			err = errors.Join(err, socket.Close())
-		}
-		return nil, fmt.Errorf("opening a packet socket that takes nothing: %w", err)
+		t.Fatal(fmt.Errorf("opening a packet socket that takes nothing: %w", err))
 	}
-	return socket, nil
 }
 
 // networkOrder gives a number as it has to be stored for its bytes to be in network order.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"promflow/.ci/testbed"
+	"promflow/capture/nettest"
 )
 
 const columnsHelp = `The columns; each is the median of the rounds:
@@ -75,7 +75,7 @@ func (t *table) write(w io.Writer) error {
 	floor := math.NaN()
 	for _, r := range t.rows {
 		if r.tool == "floor" && len(r.rounds) > 0 {
-			floor = r.median(rate)
+			floor = nettest.Median(r.rounds, rate)
 		}
 	}
 	notes := slices.Clone(t.notes)
@@ -107,8 +107,8 @@ func (t *table) discrepancies(r *row) []string {
 			}
 		}
 		if rounds > 0 {
-			text := fmt.Sprintf(format, testbed.Grouped(int(worst)))
-			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, testbed.Plural(len(r.rounds), "round")))
+			text := fmt.Sprintf(format, nettest.Grouped(int(worst)))
+			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, nettest.Plural(len(r.rounds), "round")))
 		}
 	}
 	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
@@ -125,7 +125,7 @@ func (t *table) discrepancies(r *row) []string {
 		if m.counts.bytes < 0 {
 			return 0
 		}
-		off := m.counts.bytes - m.counts.packets*int64(t.size-testbed.HeaderSize)
+		off := m.counts.bytes - m.counts.packets*int64(t.size-nettest.HeaderSize)
 		return max(off, -off)
 	})
 	return notes
@@ -139,7 +139,7 @@ func (r *row) cells(floor float64) []string {
 	if len(r.rounds) == 0 {
 		return []string{r.tool, "", "", "", "", "", ""}
 	}
-	kpps := r.median(rate)
+	kpps := nettest.Median(r.rounds, rate)
 	cells := []string{r.tool, fmt.Sprintf("%.0f", kpps), "", "", "", "", ""}
 	if !math.IsNaN(floor) {
 		cells[2] = fmt.Sprintf("%.3f", kpps/floor)
@@ -147,22 +147,11 @@ func (r *row) cells(floor float64) []string {
 	if r.rounds[0].counts == nil {
 		return cells
 	}
-	cells[3] = percent(math.Floor, r.median(func(m measurement) float64 { return share(m.counts.packets, m.received) }))
-	cells[4] = percent(math.Ceil, r.median(func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
-	cells[5] = fmt.Sprintf("%.3f", r.median(func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
-	cells[6] = fmt.Sprintf("%.1f", r.median(func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
+	cells[3] = percent(math.Floor, nettest.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
+	cells[4] = percent(math.Ceil, nettest.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
+	cells[5] = fmt.Sprintf("%.3f", nettest.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
+	cells[6] = fmt.Sprintf("%.1f", nettest.Median(r.rounds, func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
 	return cells
-}
-
-// median is the median of a figure over the rounds; of an even number of them, the mean of the middle two.
-func (r *row) median(figure func(measurement) float64) float64 {
-	var figures []float64
-	for _, m := range r.rounds {
-		figures = append(figures, figure(m))
-	}
-	slices.Sort(figures)
-	n := len(figures)
-	return (figures[(n-1)/2] + figures[n/2]) / 2
 }
 
 // rate is in thousand packets a second.

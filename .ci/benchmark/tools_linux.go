@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -14,22 +15,22 @@ import (
 	"strings"
 	"syscall"
 
-	"promflow/.ci/testbed"
+	"promflow/capture/nettest"
 )
 
-// tool is something that watches the testbed.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
+// tool is something that watches the nettest.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
 // nothing at all.
 type tool struct {
 	name   string
 	socket bool // watch with a packet socket that takes no packet
 
-	command  []string                                                // the program; the rest is empty without it
-	programs []string                                                // further ones that are needed
-	debian   string                                                  // the package that has all of them
-	version  *regexp.Regexp                                          // what to show of what it prints when asked for its version
-	ask      string                                                  // the argument that asks for it
-	ready    func(context.Context, *testbed.Process) error           // is nil once it captures and answers
-	counts   func(context.Context, *testbed.Process) (counts, error) // asks it what it has counted so far
+	command  []string                                  // the program; the rest is empty without it
+	programs []string                                  // further ones that are needed
+	debian   string                                    // the package that has all of them
+	version  *regexp.Regexp                            // what to show of what it prints when asked for its version
+	ask      string                                    // the argument that asks for it
+	ready    func(*nettest.Process) error              // is nil once it captures and answers
+	counts   func(nettest.TB, *nettest.Process) counts // asks it what it has counted so far
 }
 
 // missing says which of the tool's programs is not installed, if any.
@@ -46,94 +47,85 @@ func (t *tool) missing() string {
 }
 
 // shortVersion asks the tool for its version.
-func (t *tool) shortVersion(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, t.command[0], t.ask).CombinedOutput()
+func (t *tool) shortVersion(tb nettest.TB) string {
+	out, err := exec.CommandContext(tb.Context(), t.command[0], t.ask).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", t.command[0], t.ask, err, out)
+		tb.Fatal(fmt.Errorf("%s %s: %w: %s", t.command[0], t.ask, err, out))
 	}
 	m := t.version.FindSubmatch(out)
 	if m == nil {
-		return "", fmt.Errorf("%s %s does not print a version: %s", t.command[0], t.ask, out)
+		tb.Fatalf("%s %s does not print a version: %s", t.command[0], t.ask, out)
 	}
-	return string(m[1]), nil
+	return string(m[1])
 }
 
 // newTool makes the tool of that name, which may keep files in dir.
-func newTool(name string, o options, dir string) (*tool, error) {
+func newTool(t nettest.TB, name string, o options, dir string) *tool {
 	switch name {
 	case "none":
-		return &tool{name: name}, nil
+		return &tool{name: name}
 	case "floor":
-		return &tool{name: name, socket: true}, nil
+		return &tool{name: name, socket: true}
 	case "pmacctd":
-		return newPmacctd(o.hosts, dir)
+		return newPmacctd(t, o.hosts, dir)
 	case "darkstat":
-		return newDarkstat(o.hosts), nil
+		return newDarkstat(o.hosts)
 	case "tcpdump":
-		return newTcpdump(), nil
+		return newTcpdump()
 	}
-	if backend, found := strings.CutPrefix(name, "promflow-"); found {
-		return newPromflow(name, backend, o)
-	}
-	return nil, fmt.Errorf("unknown tool %q", name)
+	return newPromflow(t, name, o)
 }
 
-func newPromflow(name, backend string, o options) (*tool, error) {
+func newPromflow(t nettest.TB, name string, o options) *tool {
 	const address = "127.0.0.1:9088"
 	program, err := exec.LookPath(o.promflow)
 	if err != nil {
-		return nil, fmt.Errorf("-promflow: %w", err)
+		t.Fatal(fmt.Errorf("-promflow: %w", err))
 	}
 	return &tool{
-		name:    name,
-		command: []string{program, "--interface=" + testbed.Receiving, "--capture=" + backend, "--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
+		name: name,
+		command: []string{program, "--interface=" + nettest.Receiving, "--capture=" + strings.TrimPrefix(name, "promflow-"),
+			"--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
-		ready: func(ctx context.Context, p *testbed.Process) error {
-			_, err := p.Page(ctx, "http://"+address+"/-/ready")
+		ready: func(p *nettest.Process) error {
+			_, err := p.Get("http://" + address + "/-/ready")
 			return err
 		},
-		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
-			page, err := p.Page(ctx, "http://"+address+"/metrics")
-			if err != nil {
-				return counts{}, err
+		counts: func(t nettest.TB, p *nettest.Process) counts {
+			page, err := p.Get("http://" + address + "/metrics")
+			nettest.Check(t, err)
+			return counts{
+				packets: sumOf(t, page, `promflow_capture_packets_total{interface="`+nettest.Receiving+`",outcome="counted"}`),
+				bytes:   sumOf(t, page, `promflow_transmit_bytes_total{`), // the flood has one source for each packet
+				dropped: sumOf(t, page, `promflow_capture_dropped_packets_total{`),
 			}
-			var c counts
-			for _, sum := range []struct {
-				prefix string
-				to     *int64
-			}{
-				{`promflow_capture_packets_total{interface="` + testbed.Receiving + `",outcome="counted"}`, &c.packets},
-				{`promflow_transmit_bytes_total{`, &c.bytes}, // the flood has one source for each packet
-				{`promflow_capture_dropped_packets_total{`, &c.dropped},
-			} {
-				if *sum.to, err = sumOf(page, sum.prefix); err != nil {
-					return counts{}, err
-				}
-			}
-			return c, nil
 		},
-	}, nil
+	}
 }
 
 // sumOf adds up the samples of a metrics page that begin with a prefix.
-func sumOf(page, prefix string) (int64, error) {
-	var sum int64
+func sumOf(t nettest.TB, page, prefix string) (sum int64) {
 	for line := range strings.Lines(page) {
 		if strings.HasPrefix(line, prefix) {
 			value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]), 64)
-			if err != nil {
-				return 0, fmt.Errorf("metrics page: %w", err)
-			}
+			nettest.Check(t, err)
 			sum += int64(value) // exact up to 2^53
 		}
 	}
-	return sum, nil
+	return sum
+}
+
+// number is what a tool has written as one.
+func number(t nettest.TB, text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	nettest.Check(t, err)
+	return n
 }
 
 // newPmacctd counts by source address in memory. Its default queue would lose much more, and its default memory has room for
 // few addresses. The buffer of 2 MiB between it and the kernel cannot be changed: pmacctd_pipe_size has no effect on that.
-func newPmacctd(hosts int, dir string) (*tool, error) {
+func newPmacctd(t nettest.TB, hosts int, dir string) *tool {
 	config, pipe := filepath.Join(dir, "pmacctd.conf"), filepath.Join(dir, "pmacctd.pipe")
 	const pool, entry = 1 << 20, 512 // bytes; an address in memory takes somewhat less
 	text := fmt.Sprintf(`daemonize: false
@@ -146,10 +138,8 @@ imt_path: %s
 imt_buckets: %d
 imt_mem_pools_size: %d
 imt_mem_pools_number: %d
-`, testbed.Receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
+`, nettest.Receiving, 100<<20, 1<<20, pipe, max(32771, min(hosts, 1<<20)|1), pool, 16+hosts/(pool/entry))
+	nettest.Check(t, os.WriteFile(config, []byte(text), 0o600))
 	table := func(ctx context.Context) ([]byte, error) {
 		return exec.CommandContext(ctx, "pmacct", "-s", "-O", "csv", "-p", pipe).Output()
 	}
@@ -161,52 +151,29 @@ imt_mem_pools_number: %d
 		debian:   "pmacct",
 		ask:      "-V",
 		version:  anyVersion,
-		ready: func(ctx context.Context, p *testbed.Process) error {
-			_, err := table(ctx)
+		ready: func(p *nettest.Process) error {
+			_, err := table(t.Context())
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
-			text, err := table(ctx)
+		counts: func(t nettest.TB, p *nettest.Process) (c counts) {
+			text, err := table(t.Context())
 			if err != nil {
-				return counts{}, fmt.Errorf("pmacct -s: %w", err)
+				t.Fatal(fmt.Errorf("pmacct -s: %w", err))
 			}
-			c, err := sumOfPmacct(string(text))
+			reader := csv.NewReader(bytes.NewReader(text))
+			reader.FieldsPerRecord = 3 // SRC_IP,PACKETS,BYTES
+			lines, err := reader.ReadAll()
 			if err != nil {
-				return counts{}, err
+				t.Fatal(fmt.Errorf("pmacct's table: %w", err))
 			}
-			answer, err := p.Ask(ctx, syscall.SIGUSR1, dropped)
-			if err != nil {
-				return counts{}, err
+			for _, line := range lines[min(1, len(lines)):] { // below the titles
+				c.packets += number(t, line[1])
+				c.bytes += number(t, line[2])
 			}
-			c.dropped, err = strconv.ParseInt(answer[1], 10, 64)
-			return c, err
+			c.dropped = number(t, p.Ask(syscall.SIGUSR1, dropped)[1])
+			return c
 		},
-	}, nil
-}
-
-// sumOfPmacct adds up the lines SRC_IP,PACKETS,BYTES of pmacct.
-func sumOfPmacct(text string) (counts, error) {
-	var c counts
-	lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
-	if err != nil {
-		return c, fmt.Errorf("pmacct's table: %w", err)
 	}
-	for i, line := range lines {
-		if i == 0 {
-			continue // the titles
-		}
-		if len(line) != 3 {
-			return c, fmt.Errorf("pmacct's table: %q is not an address, packets and bytes", line)
-		}
-		packets, err1 := strconv.ParseInt(line[1], 10, 64)
-		bytes, err2 := strconv.ParseInt(line[2], 10, 64)
-		if err := errors.Join(err1, err2); err != nil {
-			return c, fmt.Errorf("pmacct's table: %w", err)
-		}
-		c.packets += packets
-		c.bytes += bytes
-	}
-	return c, nil
 }
 
 // newDarkstat counts by both addresses; by default it would forget those that are too many.
@@ -215,30 +182,23 @@ func newDarkstat(hosts int) *tool {
 	totals := regexp.MustCompile(`<graphs tp="(\d+)" tb="(\d+)" pc="\d+" pd="(\d+)"`)
 	return &tool{
 		name: "darkstat",
-		command: []string{"darkstat", "-i", testbed.Receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
+		command: []string{"darkstat", "-i", nettest.Receiving, "--no-daemon", "--no-dns", "-b", "127.0.0.1", "-l", "10.0.0.0/255.0.0.0",
 			"--hosts-max", strconv.Itoa(max(1000, hosts+2)), "--hosts-keep", strconv.Itoa(max(500, hosts+1))},
 		debian:  "darkstat",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(ctx context.Context, p *testbed.Process) error {
-			_, err := p.Page(ctx, url)
+		ready: func(p *nettest.Process) error {
+			_, err := p.Get(url)
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(ctx context.Context, p *testbed.Process) (c counts, err error) {
-			page, err := p.Page(ctx, url)
-			if err != nil {
-				return c, err
-			}
+		counts: func(t nettest.TB, p *nettest.Process) counts {
+			page, err := p.Get(url)
+			nettest.Check(t, err)
 			m := totals.FindStringSubmatch(page)
 			if m == nil {
-				return c, fmt.Errorf("%s has no totals", url)
+				t.Fatalf("%s has no totals", url)
 			}
-			for i, to := range []*int64{&c.packets, &c.bytes, &c.dropped} {
-				if *to, err = strconv.ParseInt(m[1+i], 10, 64); err != nil {
-					return c, fmt.Errorf("%s: %w", url, err)
-				}
-			}
-			return c, nil
+			return counts{number(t, m[1]), number(t, m[2]), number(t, m[3])}
 		},
 	}
 }
@@ -248,24 +208,19 @@ func newTcpdump() *tool {
 	totals := regexp.MustCompile(`(\d+) packets? captured, \d+ packets? received by filter, (\d+) packets? dropped by kernel.*\n`)
 	return &tool{
 		name:    "tcpdump",
-		command: []string{"tcpdump", "-i", testbed.Receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
+		command: []string{"tcpdump", "-i", nettest.Receiving, "-s", "128", "-B", "8192", "-w", "/dev/null"},
 		debian:  "tcpdump",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(_ context.Context, p *testbed.Process) error {
+		ready: func(p *nettest.Process) error {
 			if !strings.Contains(p.Output(), "listening on") {
 				return errors.New("it does not listen")
 			}
 			return nil
 		},
-		counts: func(ctx context.Context, p *testbed.Process) (counts, error) {
-			answer, err := p.Ask(ctx, syscall.SIGUSR1, totals)
-			if err != nil {
-				return counts{}, err
-			}
-			packets, err1 := strconv.ParseInt(answer[1], 10, 64)
-			dropped, err2 := strconv.ParseInt(answer[2], 10, 64)
-			return counts{packets: packets, bytes: -1, dropped: dropped}, errors.Join(err1, err2)
+		counts: func(t nettest.TB, p *nettest.Process) counts {
+			answer := p.Ask(syscall.SIGUSR1, totals)
+			return counts{packets: number(t, answer[1]), bytes: -1, dropped: number(t, answer[2])}
 		},
 	}
 }

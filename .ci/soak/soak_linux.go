@@ -6,45 +6,41 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"promflow/.ci/testbed"
+	"promflow/capture/nettest"
 )
 
 const pushInterval = 5 * time.Second
 
 // soak sends traffic, scrapes, and restarts the collector, until the time is over and everything has to be exact.
-func (o options) soak(ctx context.Context, dir string, s *subject, promises *promises) (string, error) {
+func (o options) soak(t nettest.TB, dir string, s *subject, promises *promises) string {
 	traffic := newTraffic(o.maxIPs, o.expireAfter)
 	w := &watch{options: o, subject: s, promises: promises, constant: make(map[string]bool)}
 	for addr := range traffic.constant {
 		w.constant[addr.String()] = true
 	}
-	c := &collector{options: o, link: s.link, log: filepath.Join(dir, "collector.log")}
-	defer c.kill()
+	c := &collector{options: o, t: t, link: s.link, log: filepath.Join(dir, "collector.log")}
+	t.Cleanup(c.kill)
+	sender := nettest.NewSender(t, s.link.Sender, nettest.Sending)
 
-	timed, cancel := context.WithTimeout(ctx, o.duration)
+	// Each of the three ends when the time is over, or another has failed.
+	timed, cancel := context.WithTimeout(t.Context(), o.duration)
 	defer cancel()
-	// Each of the three ends when the time is over, or another fails.
-	group, running := errgroup.WithContext(timed)
-	group.Go(func() error { return o.send(running, s.link, traffic) })
-	group.Go(func() error { return w.run(running) })
+	var group sync.WaitGroup
+	group.Go(func() {
+		nettest.Check(t, s.link.Sender.Do(func() error { o.send(timed, sender, traffic); return nil }))
+	})
+	group.Go(func() { w.run(timed) })
 	if o.collector != "none" {
-		group.Go(func() error { return c.run(running) })
+		group.Go(func() { c.run(timed) })
 	}
-	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
-		return "", err
-	}
+	group.Wait()
+	nettest.Check(t, t.Context().Err())
 
-	last, received, err := s.settled(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := promises.accounts(s, last, traffic.sent, received); err != nil {
-		return "", err
-	}
+	last, received := s.settled()
+	promises.accounts(s, last, traffic.sent, received)
 	if last.dropped > 0 {
 		promises.broke("%d packets were dropped", last.dropped)
 	}
@@ -52,9 +48,7 @@ func (o options) soak(ctx context.Context, dir string, s *subject, promises *pro
 		promises.broke("%s", broken)
 	}
 	if o.collector != "none" {
-		if err := c.check(ctx, s, traffic, promises); err != nil {
-			return "", err
-		}
+		c.check(s, traffic, promises)
 	}
 	lines := promises.log(s, 20+4*c.restarts)
 	early, end := w.flat(promises)
@@ -67,59 +61,44 @@ func (o options) soak(ctx context.Context, dir string, s *subject, promises *pro
 	fmt.Fprintf(&b, "| %s | |\n|---|--:|\n", s.capture)
 	for _, row := range [][2]string{
 		{"time", w.took.Round(time.Second).String()},
-		{"packets", testbed.Grouped(int(received))},
-		{"packets a second", testbed.Grouped(int(rate))},
-		{"dropped", testbed.Grouped(int(last.dropped))},
-		{"constant addresses, each exact", testbed.Grouped(len(traffic.constant))},
-		{"addresses on the page, most", testbed.Grouped(w.shown)},
-		{"addresses expired, most at a time", testbed.Grouped(int(w.expired))},
-		{"addresses evicted", testbed.Grouped(int(last.evictedIPs))},
-		{"scrapes", testbed.Grouped(w.scrapes)},
+		{"packets", nettest.Grouped(int(received))},
+		{"packets a second", nettest.Grouped(int(rate))},
+		{"dropped", nettest.Grouped(int(last.dropped))},
+		{"constant addresses, each exact", nettest.Grouped(len(traffic.constant))},
+		{"addresses on the page, most", nettest.Grouped(w.shown)},
+		{"addresses expired, most at a time", nettest.Grouped(int(w.expired))},
+		{"addresses evicted", nettest.Grouped(int(last.evictedIPs))},
+		{"scrapes", nettest.Grouped(w.scrapes)},
 		{"slowest scrape", w.slowest.Round(time.Millisecond).String()},
 		{"restarts of the collector, pushes failed", fmt.Sprintf("%d, %d", c.restarts, last.pushFailures)},
 		{"processor time", fmt.Sprintf("%.1f %%", 100*w.cpu.Seconds()/w.took.Seconds())},
 		{"resident, " + w.early().String() + " after the begin", mebibytes(early)},
 		{"resident, at the end", mebibytes(end)},
-		{"lines of the log", testbed.Grouped(lines)},
+		{"lines of the log", nettest.Grouped(lines)},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
-	return b.String(), nil
+	return b.String()
 }
 
 // send sends traffic at the rate until ctx ends.
-func (o options) send(ctx context.Context, link *testbed.Link, traffic *traffic) error {
-	sender, err := testbed.NewSender(link)
-	if err != nil {
-		return err
-	}
-	defer sender.Close()
+func (o options) send(ctx context.Context, sender *nettest.Sender, traffic *traffic) {
 	begin := time.Now()
 	missed := int64(0) // that were not sent when they should have been, since the machine was busy
 	var frame []byte
-	for {
+	for ctx.Err() == nil {
 		now := time.Since(begin)
 		due := int64(now.Seconds()*float64(o.rate)) - missed
 		if late := due - traffic.sent - int64(o.rate)/10; late > 0 {
 			missed += late
 			due -= late
 		}
-		err := sender.Send(func() []byte {
-			if traffic.sent >= due {
-				return nil
-			}
+		for traffic.sent < due {
 			p := traffic.next(now)
-			frame = testbed.AppendFrame(frame[:0], p.from, p.to, p.size)
-			return frame
-		})
-		if err != nil {
-			return err
+			frame = nettest.AppendUDP(frame[:0], p.from, p.to, p.size)
+			sender.Send(frame)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(2 * time.Millisecond):
-		}
+		time.Sleep(2 * time.Millisecond)
 	}
 }
 
@@ -140,13 +119,10 @@ type watch struct {
 }
 
 // run scrapes until ctx ends. It tells of each minute, or of each eighth of a shorter run.
-func (w *watch) run(ctx context.Context) error {
+func (w *watch) run(ctx context.Context) {
 	const every = time.Minute
 	begin, reported := time.Now(), time.Duration(0)
-	startCPU, _, err := w.subject.Usage()
-	if err != nil {
-		return err
-	}
+	startCPU, _ := w.subject.Usage()
 	interval := min(every, w.duration/8)
 	ticks := time.NewTicker(w.scrape)
 	defer ticks.Stop()
@@ -156,20 +132,15 @@ func (w *watch) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			w.took = time.Since(begin)
-			cpu, _, err := w.subject.Usage()
+			cpu, _ := w.subject.Usage()
 			w.cpu = cpu - startCPU
-			return err
+			return
 		case <-ticks.C:
 		}
 		start := time.Now()
-		now, err := w.subject.page(ctx)
-		if ctx.Err() != nil {
-			continue // it was too late for this one
-		}
+		now, err := w.subject.page()
 		if err != nil {
-			if dead := w.subject.Alive(); dead != nil {
-				return dead
-			}
+			nettest.Check(w.subject.t, errors.Join(w.subject.t.Context().Err(), w.subject.Alive()))
 			w.promises.broke("scrape %d: %v", w.scrapes+1, err)
 			continue
 		}
@@ -181,19 +152,13 @@ func (w *watch) run(ctx context.Context) error {
 			w.compare(now, before)
 		}
 		before = now
-		resident, err := w.subject.Resident()
-		if err != nil {
-			return err
-		}
+		resident := w.subject.Resident()
 		w.resident = append(w.resident, resident)
 		if elapsed := time.Since(begin); elapsed-reported >= interval {
 			reported = elapsed
-			cpu, _, err := w.subject.Usage()
-			if err != nil {
-				return err
-			}
+			cpu, _ := w.subject.Usage()
 			fmt.Fprintf(w.progress, "  %v: %s packets, %d dropped; %d addresses on the page, %d expired, %d evicted; slowest scrape %v; %s resident, %.1f %% of a processor\n",
-				elapsed.Round(time.Second), testbed.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
+				elapsed.Round(time.Second), nettest.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
 				slowest.Round(time.Millisecond), mebibytes(resident), 100*(cpu-startCPU).Seconds()/elapsed.Seconds())
 			slowest = 0
 		}
@@ -234,8 +199,9 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 		promises.broke("there were only %d scrapes", len(w.resident))
 		return 0, 0
 	}
-	early = median(w.resident[at : at+around])
-	end = median(w.resident[len(w.resident)-around:])
+	itself := func(bytes int64) int64 { return bytes }
+	early = nettest.Median(w.resident[at:at+around], itself)
+	end = nettest.Median(w.resident[len(w.resident)-around:], itself)
 	if float64(end) > (1+w.grows)*float64(early) {
 		promises.broke("memory has grown from %s to %s", mebibytes(early), mebibytes(end))
 	}
@@ -245,46 +211,37 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 // collector is an OpenTelemetry collector at the receiving end of the link.
 type collector struct {
 	options
-	link     *testbed.Link
+	t        nettest.TB
+	link     *nettest.Link
 	log      string
-	process  *testbed.Process // nil if it is down
+	process  *nettest.Process // nil if it is down
 	restarts int
 }
 
-// run has the collector run, and kills it every now and then, until ctx ends.
-func (c *collector) run(ctx context.Context) error {
+// run has the collector run, and kills it every now and then, until ctx ends. Then it runs.
+func (c *collector) run(ctx context.Context) {
 	down := c.restart / 10
 	for {
-		if err := c.start(ctx); err != nil {
+		c.process = c.link.Start(c.t, c.log, c.collector, "--config="+c.config)
+		c.process.WaitReady(func() error {
+			_, err := c.process.Get("http://127.0.0.1:13133")
 			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(c.restart - down):
+		})
+		if wait(ctx, c.restart-down); ctx.Err() != nil {
+			return
 		}
 		c.kill()
 		c.restarts++
-		select {
-		case <-ctx.Done():
-			return c.start(context.WithoutCancel(ctx))
-		case <-time.After(down):
-		}
+		wait(ctx, down)
 	}
 }
 
-func (c *collector) start(ctx context.Context) (err error) {
-	if c.process, err = testbed.StartProcess(c.link, c.log, []string{c.collector, "--config=" + c.config}); err != nil {
-		return err
+// wait waits for so long, or until ctx ends.
+func wait(ctx context.Context, long time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(long):
 	}
-	err = c.process.WaitReady(ctx, func(ctx context.Context, p *testbed.Process) error {
-		_, err := p.Page(ctx, "http://127.0.0.1:13133")
-		return err
-	})
-	if ctx.Err() != nil {
-		return nil // it is over, and it will be ready soon
-	}
-	return err
 }
 
 func (c *collector) kill() {
@@ -295,24 +252,20 @@ func (c *collector) kill() {
 }
 
 // check wants the collector to have of each constant address what was sent, by some push after the end.
-func (c *collector) check(ctx context.Context, s *subject, traffic *traffic, promises *promises) error {
+func (c *collector) check(s *subject, traffic *traffic, promises *promises) {
 	var broken []string
-	err := testbed.Poll(ctx, 6*pushInterval, func() (bool, error) {
-		text, err := s.Page(ctx, "http://127.0.0.1:8889/metrics")
+	err := nettest.Poll(c.t.Context(), 6*pushInterval, func() bool {
+		text, err := s.Get("http://127.0.0.1:8889/metrics")
 		if err != nil {
-			broken = []string{err.Error()}
-			return false, nil // it may be starting
+			broken = []string{err.Error()} // it may be starting
+			return false
 		}
 		p, err := parsePage(text)
-		if err != nil {
-			return false, err
-		}
+		nettest.Check(c.t, err)
 		broken = sameHosts(traffic.constant, p)
-		return len(broken) == 0, nil
+		return len(broken) == 0
 	})
-	if len(broken) == 0 {
-		return err
+	if err != nil {
+		promises.broke("at the collector, %s", broken[0])
 	}
-	promises.broke("at the collector, %s", broken[0])
-	return ctx.Err()
 }

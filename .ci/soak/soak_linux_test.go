@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // asPromflow is set where this program is to take promflow's place.
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 // try runs what the flags say, and logs what came of it.
 func try(t *testing.T, args ...string) error {
 	t.Helper()
-	capturetest.NeedRoot(t)
-	capturetest.Need(t, "ip", "ethtool")
+	nettest.NeedRoot(t)
+	nettest.Need(t, "ip", "ethtool")
 	files := t.TempDir()
 	t.Setenv("TMPDIR", files)
 	o, err := parse(append(args, "-collector-config=../../examples/otel-collector/collector.yaml"), t.Output())
@@ -43,7 +43,7 @@ func try(t *testing.T, args ...string) error {
 	var out strings.Builder
 	err = run(t.Context(), o, &out)
 	if errors.Is(err, unix.EINVAL) {
-		capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
+		nettest.Lacks(t, "Linux 5.18 for live XDP frames")
 	}
 	t.Log(out.String())
 	if left, _ := os.ReadDir(files); len(left) > 0 {

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
-	"promflow/.ci/testbed"
+	"promflow/capture/nettest"
 )
 
 const (
 	floodSize   = 64                             // bytes of a frame
-	packetSize  = floodSize - testbed.HeaderSize // network-layer bytes of its packet
+	packetSize  = floodSize - nettest.HeaderSize // network-layer bytes of its packet
 	floodPart   = 1 << 18                        // frames between two packets of each constant address
 	normalHosts = 254                            // of a flood that is none
 	forgedHosts = 250 << 16                      // all from 10.0.0.0 to 10.249.255.255
@@ -24,7 +22,7 @@ const (
 // kind is a kind of sources that a flood comes from.
 type kind struct {
 	name   string
-	flood  *testbed.Flood
+	flood  *nettest.Flood
 	rounds []round
 }
 
@@ -37,35 +35,16 @@ type round struct {
 
 // flood alternates floods from few hosts with floods from forged addresses, while constant addresses, known before, go on to send
 // a little.
-func (o options) flood(ctx context.Context, s *subject, promises *promises) (string, error) {
-	kinds := []*kind{{name: fmt.Sprintf("%d hosts", normalHosts)}, {name: "forged IPv4, 10.0.0.0 to 10.249.255.255"}, {name: "forged IPv6, fd00::/64"}}
-	for i, open := range []func() (*testbed.Flood, error){
-		func() (*testbed.Flood, error) { return testbed.NewFlood(s.link, normalHosts, floodSize) },
-		func() (*testbed.Flood, error) { return testbed.NewFlood(s.link, forgedHosts, floodSize) },
-		func() (*testbed.Flood, error) { return testbed.NewFlood6(s.link, floodSize) },
-	} {
-		flood, err := open()
-		if err != nil {
-			return "", err
-		}
-		defer flood.Close()
-		kinds[i].flood = flood
+func (o options) flood(t nettest.TB, s *subject, promises *promises) string {
+	kinds := []*kind{
+		{name: fmt.Sprintf("%d hosts", normalHosts), flood: nettest.NewFlood(t, s.link, normalHosts, floodSize)},
+		{name: "forged IPv4, 10.0.0.0 to 10.249.255.255", flood: nettest.NewFlood(t, s.link, forgedHosts, floodSize)},
+		{name: "forged IPv6, fd00::/64", flood: nettest.NewFlood6(t, s.link, floodSize)},
 	}
-	constant, err := newKnown(s.link)
-	if err != nil {
-		return "", err
-	}
-	defer constant.sender.Close()
-	if err := constant.send(); err != nil {
-		return "", err
-	}
-	if _, _, err := s.settled(ctx); err != nil {
-		return "", err
-	}
-	before, err := s.memory()
-	if err != nil {
-		return "", err
-	}
+	constant := newKnown(t, s.link)
+	constant.send()
+	s.settled()
+	before := s.memory()
 
 	frames, most := 0, memory{}
 	begin := time.Now()
@@ -75,15 +54,9 @@ func (o options) flood(ctx context.Context, s *subject, promises *promises) (str
 			if number == 0 {
 				n = min(n, 1<<20)
 			}
-			r, err := o.inundate(ctx, s, kind.flood, constant, n)
-			if err != nil {
-				return "", err
-			}
+			r := s.inundate(kind.flood, constant, n)
 			frames += n
-			now, err := s.memory()
-			if err != nil {
-				return "", err
-			}
+			now := s.memory()
 			most = memory{max(most.resident, now.resident), max(most.kernel, now.kernel)}
 			if number > 0 {
 				kind.rounds = append(kind.rounds, r)
@@ -94,13 +67,8 @@ func (o options) flood(ctx context.Context, s *subject, promises *promises) (str
 	}
 	took := time.Since(begin)
 
-	last, received, err := s.settled(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := promises.accounts(s, last, constant.sent+int64(frames), received); err != nil {
-		return "", err
-	}
+	last, received := s.settled()
+	promises.accounts(s, last, constant.sent+int64(frames), received)
 	if sum, want := last.sum(), (tally{transmit: (received - last.dropped) * packetSize}); sum != want {
 		promises.broke("all addresses together have %+v, want %+v", sum, want)
 	}
@@ -118,11 +86,11 @@ func (o options) flood(ctx context.Context, s *subject, promises *promises) (str
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | kpps | of normal | dropped | CPU µs |\n|---|--:|--:|--:|--:|\n", s.capture)
-	normal := kinds[0].median(func(r round) float64 { return r.rate })
+	normal := nettest.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
 	for _, kind := range kinds {
-		rate := kind.median(func(r round) float64 { return r.rate })
+		rate := nettest.Median(kind.rounds, func(r round) float64 { return r.rate })
 		fmt.Fprintf(&b, "| %s | %.0f | %.3f | %.2f %% | %.3f |\n", kind.name, rate/1000, rate/normal,
-			100*kind.median(func(r round) float64 { return r.dropped }), kind.median(func(r round) float64 { return r.cpu }))
+			100*nettest.Median(kind.rounds, func(r round) float64 { return r.dropped }), nettest.Median(kind.rounds, func(r round) float64 { return r.cpu }))
 		if rate < o.keepsRate*normal {
 			promises.broke("%s leave %.3f of the normal rate, want %.3f", kind.name, rate/normal, o.keepsRate)
 		}
@@ -132,87 +100,59 @@ func (o options) flood(ctx context.Context, s *subject, promises *promises) (str
 	fmt.Fprintf(&b, "| in the kernel | %s | %s |\n", mebibytes(before.kernel), mebibytes(most.kernel))
 	exact := "each exact"
 	if last.dropped > 0 {
-		exact = fmt.Sprintf("but for some of the %s packets that were dropped", testbed.Grouped(int(last.dropped)))
+		exact = fmt.Sprintf("but for some of the %s packets that were dropped", nettest.Grouped(int(last.dropped)))
 	}
 	fmt.Fprintf(&b, "\n%s packets in %v, scrapes included; %s constant addresses, %s; memory grew by %.0f bytes for each of %s addresses; %s of the log.\n",
-		testbed.Grouped(int(received)), took.Round(time.Second), testbed.Grouped(len(constant.books)), exact,
-		float64(grown)/float64(o.maxIPs), testbed.Grouped(o.maxIPs), testbed.Plural(lines, "line"))
-	return b.String(), nil
-}
-
-func (k *kind) median(figure func(round) float64) float64 {
-	var figures []float64
-	for _, r := range k.rounds {
-		figures = append(figures, figure(r))
-	}
-	return median(figures)
+		nettest.Grouped(int(received)), took.Round(time.Second), nettest.Grouped(len(constant.books)), exact,
+		float64(grown)/float64(o.maxIPs), nettest.Grouped(o.maxIPs), nettest.Plural(lines, "line"))
+	return b.String()
 }
 
 // inundate sends one flood, and in between what the constant addresses send, and waits until promflow has taken note of it.
-func (o options) inundate(ctx context.Context, s *subject, flood *testbed.Flood, constant *known, frames int) (r round, err error) {
-	before, receivedBefore, err := s.settled(ctx)
-	if err != nil {
-		return r, err
-	}
-	cpuBefore, _, err := s.Usage()
-	if err != nil {
-		return r, err
-	}
+func (s *subject) inundate(flood *nettest.Flood, constant *known, frames int) round {
+	before, receivedBefore := s.settled()
+	cpuBefore, _ := s.Usage()
 	begin := time.Now()
-	for left := frames; left > 0; left -= floodPart {
-		if _, err := flood.Send(ctx, min(left, floodPart)); err != nil {
-			return r, err
+	nettest.Check(s.t, s.link.Sender.Do(func() error {
+		for left := frames; left > 0; left -= floodPart {
+			flood.Send(min(left, floodPart))
+			constant.send()
 		}
-		if err := constant.send(); err != nil {
-			return r, err
-		}
-	}
+		return nil
+	}))
 	took := time.Since(begin)
-	cpu, err := s.Idle(ctx) // before it is scraped
-	if err != nil {
-		return r, err
-	}
-	after, received, err := s.settled(ctx)
-	if err != nil {
-		return r, err
-	}
+	cpu := s.Idle() // before it is scraped
+	after, received := s.settled()
 	packets := float64(received - receivedBefore)
 	return round{
 		rate:    packets / took.Seconds(),
 		cpu:     float64((cpu - cpuBefore).Microseconds()) / packets,
 		dropped: float64(after.dropped-before.dropped) / packets,
-	}, nil
+	}
 }
 
 // memory is that of promflow, in bytes.
 type memory struct{ resident, kernel int64 }
 
-func (s *subject) memory() (m memory, err error) {
-	var errs [2]error
-	m.resident, errs[0] = s.Resident()
-	m.kernel, errs[1] = s.InKernel()
-	return m, errors.Join(errs[:]...)
-}
+func (s *subject) memory() memory { return memory{s.Resident(), s.InKernel()} }
 
 // known is addresses that are known before a flood comes, and on which books are kept. No flood comes from them.
 type known struct {
-	sender *testbed.Sender
+	sender *nettest.Sender
 	sent   int64
 	books  map[netip.Addr]*tally
 	frames [][]byte
 }
 
-func newKnown(link *testbed.Link) (*known, error) {
-	k := &known{books: make(map[netip.Addr]*tally)}
+func newKnown(t nettest.TB, link *nettest.Link) *known {
+	k := &known{sender: nettest.NewSender(t, link.Sender, nettest.Sending), books: make(map[netip.Addr]*tally)}
 	for i := range byte(127) {
 		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, 250, i, 1}), netip.AddrFrom4([4]byte{192, 168, 7, i})} {
 			k.books[addr] = new(tally)
-			k.frames = append(k.frames, testbed.AppendFrame(nil, addr, stranger4, packetSize))
+			k.frames = append(k.frames, nettest.UDP(addr, stranger4, packetSize))
 		}
 	}
-	sender, err := testbed.NewSender(link)
-	k.sender = sender
-	return k, err
+	return k
 }
 
 // check compares a page with the books: each address has what it sent. Where packets were dropped it may have less, but all of them
@@ -234,21 +174,10 @@ func (k *known) check(p *page) []string {
 }
 
 // send sends a packet from each address.
-func (k *known) send() error {
-	next := 0
-	err := k.sender.Send(func() []byte {
-		if next == len(k.frames) {
-			return nil
-		}
-		next++
-		return k.frames[next-1]
-	})
-	if err != nil {
-		return err
-	}
-	k.sent += int64(next)
+func (k *known) send() {
+	k.sender.Send(k.frames...)
+	k.sent += int64(len(k.frames))
 	for _, books := range k.books {
 		books.transmit += packetSize
 	}
-	return nil
 }

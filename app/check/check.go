@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"promflow/capture"
+	"promflow/capture/watch"
 )
 
 // Setup says what to check.
@@ -34,9 +35,11 @@ type Setup struct {
 	Duration    time.Duration // how long to count; less if the context ends before
 	Log         *slog.Logger  // gets a debug message when counting begins
 
-	// Open starts a capture as the program would, and then drops privileges; if that fails, the error is a *DropError. The report includes
-	// the warnings that it logs.
-	Open func(context.Context, *slog.Logger) (*Capture, error)
+	// Open opens a capture that fills the table, as the program would, and returns its backend's name, too. Then Drop gives up privileges
+	// but for these capabilities; an error says why promflow would not run. The report includes the warnings that they log.
+	Open  func(*slog.Logger) (c Capture, backend string, err error)
+	Drop  func(keep []string, log *slog.Logger) error
+	Table *capture.Table
 
 	Addresses []Address // that would serve the metrics page
 
@@ -56,19 +59,11 @@ type Address struct {
 	Refused error  // why promflow cannot listen there, or nil
 }
 
-// DropError says why privileges cannot be dropped after a capture was opened, or why promflow would not run with the remaining ones.
-type DropError struct{ Err error }
-
-func (e *DropError) Error() string { return e.Err.Error() }
-
-func (e *DropError) Unwrap() error { return e.Err }
-
-// Capture is a running capture.
-type Capture struct {
-	Backend string
-	Keeps   []string // capabilities that it needs while it runs
-	Table   *capture.Table
-	Read    func() map[string]capture.Status // by interface; also brings the table up to date
-	Stop    func() error                     // counts packets up to now, and none after; Read still works
-	Close   func() error                     // after Stop; frees everything
+// Capture is an open capture.
+type Capture interface {
+	Keeps() []string                // capabilities that it needs while it runs
+	Run(context.Context) error      // counts packets until the context ends
+	Read()                          // brings the table and the statuses up to date, after Run, too
+	Statuses() (all []watch.Status) // of the interfaces
+	Close() error                   // frees everything, after Run has returned or instead of Run
 }

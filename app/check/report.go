@@ -2,6 +2,7 @@ package check
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -42,6 +43,18 @@ func (f *Finding) set(s Status, format string, args ...any) {
 // detail adds a detail.
 func (f *Finding) detail(format string, args ...any) {
 	f.Details = append(f.Details, fmt.Sprintf(format, args...))
+}
+
+// reasons adds an error as a detail, or each of several joined errors.
+func (f *Finding) reasons(err error) {
+	all := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) && len(joined.Unwrap()) > 0 && err.Error() == errors.Join(joined.Unwrap()...).Error() {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		f.detail("%v", e)
+	}
 }
 
 // atLeast raises the status to s if it is lower.

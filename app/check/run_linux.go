@@ -23,40 +23,51 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	for i, a := range s.Addresses {
 		addresses = append(addresses[:i], addressFinding(ctx, a))
 	}
-	start, err := readPrivileges()
-	if err != nil {
-		return nil, err
-	}
 	before, err := links()
 	if err != nil {
 		return nil, err
 	}
-	detours := detour.Look() // it needs privileges that Open drops
+	start, detours := privileges(), detour.Look() // it needs privileges that Drop gives up
 	var log Log
-	c, openErr := s.Open(ctx, log.Logger())
+	c, backend, openErr := s.Open(log.Logger())
+	var keeps []string
+	if openErr == nil {
+		keeps = c.Keeps()
+	}
+	dropErr := s.Drop(keeps, log.Logger()) // without a capture, too: the other checks take the privileges of a running promflow
 	collector := make(chan Finding, 1)
-	go func() { collector <- collectorFinding(ctx, s.Push) }() // with the privileges that promflow has when it pushes
+	go func() { collector <- collectorFinding(ctx, s.Push) }()
 	r := &Report{Interfaces: []Interface{}}
-	backend := Finding{Name: "backend", Details: log.Take()}
-	if openErr != nil {
-		s.reportFailure(r, openErr, backend, start, before)
-	} else {
-		now, err := readPrivileges()
-		if err != nil {
-			return nil, errors.Join(err, c.Stop(), c.Close())
-		}
-		all, hosts, err := s.count(ctx, r, c)
+	opened, now := Finding{Name: "backend", Summary: backend, Details: log.Take()}, privileges()
+	if openErr == nil && dropErr == nil {
+		all, err := s.count(ctx, r, c)
 		if err := errors.Join(err, c.Close()); err != nil {
 			return nil, err
 		}
-		r.Backend, backend.Summary = c.Backend, c.Backend
-		if len(backend.Details) > 0 {
-			backend.Status = Info
+		r.Backend = backend
+		if len(opened.Details) > 0 {
+			opened.Status = Info
 		}
-		r.add(backend, privilegesFinding(start, now, c.Keeps))
-		s.reportCounts(r, all, hosts, c.Table.Subnets(), before, detours)
+		r.add(opened, privilegesFinding(start, now, keeps))
+		s.reportCounts(r, all, before, detours)
 		if lines := log.Take(); len(lines) > 0 {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
+		}
+	} else {
+		dropped := Finding{Name: "privileges", Summary: "started as " + start}
+		if openErr != nil {
+			opened.set(Error, "cannot capture")
+			opened.reasons(openErr)
+		} else {
+			opened.Summary = "promflow could capture"
+			dropped.set(Error, "%s, which cannot be given up as promflow does", dropped.Summary)
+			dropped.reasons(errors.Join(dropErr, c.Close()))
+		}
+		r.add(opened, dropped)
+		for _, name := range s.Interfaces {
+			if l, ok := before[name]; ok {
+				r.add(linkFinding(l))
+			}
 		}
 	}
 	r.add(clockSince(begin))
@@ -66,57 +77,59 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	return r, nil
 }
 
-// reportFailure reports that Open has failed.
-func (s *Setup) reportFailure(r *Report, err error, backend Finding, start privileges, before map[string]Link) {
-	privileges := Finding{Name: "privileges", Summary: "started as " + start.String()}
-	if dropped := (*DropError)(nil); errors.As(err, &dropped) {
-		backend.Summary = "promflow could capture"
-		privileges.set(Error, "%s, which cannot be given up as promflow does", privileges.Summary)
-		privileges.reasons(err)
-	} else {
-		backend.set(Error, "cannot capture")
-		backend.reasons(err)
-	}
-	r.add(backend, privileges)
+// reportCounts reports what was counted on all interfaces.
+func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link, detours *detour.Namespace) {
+	there, waits := slices.Collect(maps.Keys(before)), false
 	for _, name := range s.Interfaces {
-		if l, ok := before[name]; ok {
-			r.add(linkFinding(l))
+		if !slices.ContainsFunc(there, watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
+			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it is not there yet; promflow waits for it"})
+			waits = true
 		}
 	}
-}
-
-// reportCounts reports what was counted on all interfaces and of hosts.
-func (s *Setup) reportCounts(r *Report, all []*observed, hosts []capture.Host, in capture.Subnets, before map[string]Link, detours *detour.Namespace) {
-	if waited := s.waited(before); len(waited) > 0 {
-		r.add(waited...)
-	} else if len(all) == 0 {
+	if len(all) == 0 && !waits {
 		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
 	}
-	t := traffic{monitored: in.Monitored, hosts: hosts}
+	in := s.Table.Subnets()
+	t := traffic{monitored: in.Monitored, hosts: s.Table.Snapshot().Hosts}
 	var names []string
 	for _, o := range all {
-		name := o.link.Name
-		names = append(names, name)
-		known, err := features(name)
-		r.add(interfaceFinding(before[name], o.link, s.Promiscuous), offloadsFinding(name, known, err), o.shareFinding(), o.dropsFinding())
-		r.Interfaces = append(r.Interfaces, o.result())
-		for i, size := range o.status.Outcomes {
+		names = append(names, o.Name)
+		known, err := features(o.Name)
+		r.add(interfaceFinding(before[o.Name], o.link, s.Promiscuous), offloadsFinding(o.Name, known, err), o.shareFinding(), o.dropsFinding())
+		r.Interfaces = append(r.Interfaces, o.Interface)
+		for i, size := range o.outcomes {
 			t.outcomes[i].Packets += size.Packets
 			t.outcomes[i].Bytes += size.Bytes
 		}
-		t.own = append(t.own, addresses(name)...)
+		t.own = append(t.own, addresses(o.Name)...)
 	}
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, in.Monitored, in.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
 }
 
-// count counts for a while. It returns the counts by interface, in the order of their names, and by address.
-func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, []capture.Host, error) {
-	first, err := bracket(c.Read)
-	if err != nil {
-		return nil, nil, errors.Join(err, c.Stop())
+// count counts for a while. It returns the counts by interface, in the order of their names.
+func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observed, err error) {
+	kernel := func() map[string]Link {
+		is, failed := links()
+		err = errors.Join(err, failed)
+		return is
 	}
+	counted := func() map[string]capture.Status {
+		c.Read()
+		is := map[string]capture.Status{}
+		for _, s := range c.Statuses() {
+			is[s.Interface] = s.Status
+		}
+		return is
+	}
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(running) }()
+
+	earliest := kernel()
+	first := counted()
+	early := kernel()
 	s.Log.Debug("counting", "duration", s.Duration)
 	begin := time.Now()
 	select {
@@ -124,56 +137,24 @@ func (s *Setup) count(ctx context.Context, r *Report, c *Capture) ([]*observed, 
 	case <-time.After(s.Duration):
 	}
 	r.Duration = time.Since(begin).Seconds()
-	var stopped error
-	last, err := bracket(func() map[string]capture.Status {
-		stopped = c.Stop()
-		return c.Read()
-	})
-	if err := errors.Join(err, stopped); err != nil {
-		return nil, nil, err
-	}
-	var all []*observed
-	for _, name := range slices.Sorted(maps.Keys(last.statuses)) {
-		was, is := first.after[name], last.before[name]
+	late := kernel()
+	stop()
+	err = errors.Join(err, <-ended)
+	last := counted()
+	latest := kernel()
+
+	for _, name := range slices.Sorted(maps.Keys(last)) {
+		was, is := early[name], late[name]
 		switch {
 		case was.Index != is.Index:
 			r.add(Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it came or went meanwhile; try again"})
-		case is.Index != 0: // else it was never there: see waited
-			all = append(all, &observed{
-				link:   is,
-				status: minus(last.statuses[name], first.statuses[name]),
-				least:  is.Counters.minus(was.Counters),
-				most:   last.after[name].Counters.minus(first.before[name].Counters),
-			})
+		case is.Index != 0: // else it was never there, and promflow waits for it
+			counted := minus(last[name], first[name])
+			least, most := is.Counters.minus(was.Counters), latest[name].Counters.minus(earliest[name].Counters)
+			all = append(all, observe(is, counted, least, most))
 		}
 	}
-	return all, c.Table.Snapshot().Hosts, nil
-}
-
-// waited reports the names and globs in the setup without an interface.
-func (s *Setup) waited(there map[string]Link) (all []Finding) {
-	names := slices.Collect(maps.Keys(there))
-	for _, name := range s.Interfaces {
-		if !slices.ContainsFunc(names, watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
-			all = append(all, Finding{Name: "interface", Interface: name, Status: Warning, Summary: "it is not there yet; promflow waits for it"})
-		}
-	}
-	return all
-}
-
-// bracketed has promflow's counts, and the kernel's before and after they were read.
-type bracketed struct {
-	before, after map[string]Link
-	statuses      map[string]capture.Status
-}
-
-func bracket(read func() map[string]capture.Status) (b bracketed, err error) {
-	if b.before, err = links(); err != nil {
-		return b, err
-	}
-	b.statuses = read()
-	b.after, err = links()
-	return b, err
+	return all, err
 }
 
 func minus(a, b capture.Status) capture.Status {

@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/nettest"
+	"promflow/capture/watch"
 )
 
 // counting is a capture of several interfaces that counts what the kernel does, but for a share of it.
@@ -25,31 +26,46 @@ type counting struct {
 	closed  bool
 }
 
-func (c *counting) read() map[string]capture.Status {
+func (c *counting) Keeps() []string { return []string{"cap_bpf"} }
+
+func (c *counting) Run(ctx context.Context) error {
+	<-ctx.Done()
+	c.stopped = true
+	return nil
+}
+
+func (c *counting) Read() {}
+
+func (c *counting) Statuses() (statuses []watch.Status) {
 	all, err := links()
 	if err != nil {
 		c.t.Error(err)
 	}
-	statuses := map[string]capture.Status{}
 	for _, name := range c.names {
-		s, seen := capture.Status{Up: true}, all[name].Counters.sum(false)
+		s, seen := watch.Status{Interface: name, Status: capture.Status{Up: true}}, all[name].Counters.sum(false)
 		if name != c.ignored {
 			s.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: seen.Packets, Bytes: seen.Bytes - 14*seen.Packets}
 		}
-		statuses[name] = s
+		statuses = append(statuses, s)
 	}
 	return statuses
 }
 
+func (c *counting) Close() error {
+	c.closed = c.stopped
+	return nil
+}
+
 func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var dropped, asked atomic.Bool
 	s := Setup{
-		Open: func(context.Context, *slog.Logger) (*Capture, error) {
+		Open: func(*slog.Logger) (Capture, string, error) { return &counting{t: t}, "afpacket", nil },
+		Drop: func([]string, *slog.Logger) error {
 			for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end) && !asked.Load(); runtime.Gosched() {
 			}
 			dropped.Store(true)
-			return nil, &DropError{errors.New("web.yml: permission denied")}
+			return errors.New("web.yml: permission denied")
 		},
 		Push: func(context.Context) (string, error) {
 			asked.Store(true)
@@ -70,11 +86,13 @@ func TestCollectorIsAskedWithThePrivilegesOfTheProgram(t *testing.T) {
 }
 
 // run runs a check in the namespace that is interrupted after something was done there.
-func run(t *testing.T, ns *capturetest.Namespace, open func(*slog.Logger) (*Capture, error), meanwhile func()) (r *Report) {
+func run(t *testing.T, ns *nettest.Namespace, open func(*slog.Logger) (Capture, string, error), meanwhile func()) (r *Report) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := Setup{Interfaces: []string{"one", "two"}, Duration: time.Hour, Log: slog.New(onCounting(func() { meanwhile(); cancel() }))}
-	s.Open = func(_ context.Context, log *slog.Logger) (*Capture, error) { return open(log) }
+	s := Setup{
+		Interfaces: []string{"one", "two"}, Duration: time.Hour, Log: slog.New(onCounting(func() { meanwhile(); cancel() })),
+		Open: open, Drop: func([]string, *slog.Logger) error { return nil }, Table: capture.NewTable(10, 0),
+	}
 	if err := ns.Do(func() (err error) { r, err = Run(ctx, s); return err }); err != nil {
 		t.Fatal(err)
 	}
@@ -90,22 +108,18 @@ func (f onCounting) WithGroup(string) slog.Handler                 { return f }
 func (f onCounting) Handle(_ context.Context, _ slog.Record) error { f(); return nil }
 
 func TestRunWithSeveralInterfaces(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	for _, name := range []string{"one", "two", "gone"} {
 		ns.Veth(name, peer, name)
 	}
 	const packets = 50
 	c := &counting{t: t, names: []string{"two", "one", "gone"}, ignored: "two"}
-	r := run(t, ns, func(log *slog.Logger) (*Capture, error) {
+	r := run(t, ns, func(log *slog.Logger) (Capture, string, error) {
 		log.Warn("capture backend cannot be used", "reason", "too old")
-		return &Capture{
-			Backend: "afpacket", Keeps: []string{"cap_bpf"}, Table: capture.NewTable(10, 0), Read: c.read,
-			Stop:  func() error { c.stopped = true; return nil },
-			Close: func() error { c.closed = c.stopped; return nil },
-		}, nil
+		return c, "afpacket", nil
 	}, func() {
 		for _, name := range []string{"one", "two"} {
-			capturetest.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
+			nettest.NewSender(t, peer, name).Send(slices.Repeat([][]byte{make([]byte, 100)}, packets)...)
 		}
 		ns.IP("link", "del", "gone")
 		ns.Veth("gone", peer, "gone")
@@ -139,10 +153,10 @@ func TestRunWithSeveralInterfaces(t *testing.T) {
 }
 
 func TestRunWithoutCapture(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("one", peer, "one")
-	r := run(t, ns, func(*slog.Logger) (*Capture, error) {
-		return nil, errors.Join(errors.New("ebpf: too old"), errors.New("afpacket: not permitted"))
+	r := run(t, ns, func(*slog.Logger) (Capture, string, error) {
+		return nil, "", errors.Join(errors.New("ebpf: too old"), errors.New("afpacket: not permitted"))
 	}, nil)
 	var names []string
 	for _, f := range r.Findings {

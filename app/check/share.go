@@ -38,19 +38,23 @@ func (c Counters) sum(loopback bool) Size {
 // observed has the counts of an interface. The kernel's counters are read before and after promflow's, at the start and at the end, so
 // there are bounds for how much they grew while promflow counted.
 type observed struct {
-	link   Link           // at the end
-	status capture.Status // promflow's counts
-	least  Counters       // the lower bound: from after the read at the start to before that at the end
-	most   Counters       // the upper bound
+	Interface // Kernel is the lower bound: from after the read at the start to before that at the end
+	link      Link
+	outcomes  [frame.Outcomes]capture.OutcomeSize
+	most      Counters // the upper bound
 }
 
-// seen is the sum over all outcomes.
-func (o *observed) seen() (all Size) {
-	for _, s := range o.status.Outcomes {
-		all.Packets += s.Packets
-		all.Bytes += s.Bytes
+// observe returns an observation. link is as of the end, and counted is what promflow has counted.
+func observe(link Link, counted capture.Status, least, most Counters) *observed {
+	o := &observed{link: link, outcomes: counted.Outcomes, most: most}
+	o.Interface = Interface{Name: link.Name, Dropped: counted.Dropped, ByOutcome: map[string]Size{}, Kernel: least}
+	for outcome, s := range counted.Outcomes {
+		o.Packets += s.Packets
+		o.Bytes += s.Bytes
+		o.ByOutcome[frame.Outcome(outcome).String()] = Size(s)
 	}
-	return all
+	o.Share = o.share()
+	return o
 }
 
 const (
@@ -70,34 +74,32 @@ const (
 )
 
 // share returns the share of the kernel's packets or bytes that promflow saw, whichever is smaller, from 0 to 1. It is an upper bound, and
-// exact if the kernel counted no merged segments and nothing passed while the counters were read. ok is false without any packets.
-func (o *observed) share() (share float64, ok bool) {
-	kernel, seen := o.least.sum(o.link.Loopback), o.seen()
-	all := seen.Packets + o.status.Dropped // on the wire
+// exact if the kernel counted no merged segments and nothing passed while the counters were read. It is nil without any packets.
+func (o *observed) share() *float64 {
+	kernel, all := o.Kernel.sum(o.link.Loopback), o.Packets+o.Dropped // on the wire
 	if max(kernel.Packets, all) == 0 {
-		return 0, false
+		return nil
 	}
-	share = min(1, float64(seen.Packets)/float64(max(kernel.Packets, all)))
+	share := min(1, float64(o.Packets)/float64(max(kernel.Packets, all)))
 	// Merged segments had more headers on the wire.
 	merged := max(0, all-o.most.sum(o.link.Loopback).Packets)
 	if least := kernel.Bytes - linkOverhead*kernel.Packets; least > 0 {
-		share = min(share, float64(max(0, seen.Bytes-leastHeader*merged))/float64(least))
+		share = min(share, float64(max(0, o.Bytes-leastHeader*merged))/float64(least))
 	}
-	return share, true
+	return &share
 }
 
 // shareFinding compares promflow's counts with the kernel's.
 func (o *observed) shareFinding() Finding {
-	f := Finding{Name: "share", Interface: o.link.Name}
-	share, ok := o.share()
-	if !ok {
+	f := Finding{Name: "share", Interface: o.Name}
+	if o.Share == nil {
 		f.set(Info, "no packets were seen, neither by promflow nor by the kernel")
 		return f
 	}
-	kernel, seen := o.least.sum(o.link.Loopback), o.seen()
-	all, most := seen.Packets+o.status.Dropped, o.most.sum(o.link.Loopback)
+	share, kernel, most := *o.Share, o.Kernel.sum(o.link.Loopback), o.most.sum(o.link.Loopback)
+	all := o.Packets + o.Dropped
 	f.Summary = fmt.Sprintf("promflow saw %s of the packets that the kernel did", percent(share))
-	f.detail("promflow: %d packets, %d bytes of the network layer, and %d dropped packets", seen.Packets, seen.Bytes, o.status.Dropped)
+	f.detail("promflow: %d packets, %d bytes of the network layer, and %d dropped packets", o.Packets, o.Bytes, o.Dropped)
 	f.detail("kernel: %d packets, %d bytes with link headers", kernel.Packets, kernel.Bytes)
 	if share < leastShare {
 		f.Status = Error
@@ -117,7 +119,7 @@ func (o *observed) shareFinding() Finding {
 	default:
 		f.detail("%d packets are not accounted for", kernel.Packets-all)
 	}
-	if n := o.status.Outcomes[frame.Malformed].Packets; n*100 > seen.Packets {
+	if n := o.outcomes[frame.Malformed].Packets; n*100 > o.Packets {
 		f.atLeast(Warning)
 		f.detail("%d packets are malformed", n)
 	}
@@ -126,15 +128,15 @@ func (o *observed) shareFinding() Finding {
 
 // dropsFinding reports lost packets.
 func (o *observed) dropsFinding() Finding {
-	f := Finding{Name: "drops", Interface: o.link.Name, Summary: "no packet was dropped before promflow could count it"}
-	if n := o.status.Dropped; n > 0 {
+	f := Finding{Name: "drops", Interface: o.Name, Summary: "no packet was dropped before promflow could count it"}
+	if n := o.Dropped; n > 0 {
 		f.set(Warning, "the kernel dropped %d packets before promflow could count them", n) // shareFinding says whether that is too many
 	}
-	if n := o.least.RxMissed; n > 0 {
+	if n := o.Kernel.RxMissed; n > 0 {
 		f.atLeast(Warning)
 		f.detail("the device had no room for %d packets, and lost them (rx_missed_errors)", n)
 	}
-	if n := o.least.RxDropped + o.least.TxDropped; n > 0 {
+	if n := o.Kernel.RxDropped + o.Kernel.TxDropped; n > 0 {
 		f.detail("the kernel dropped %d packets for reasons of its own (rx_dropped, tx_dropped); promflow saw most of these", n)
 	}
 	return f
@@ -146,20 +148,4 @@ func percent(share float64) string {
 		return "100 %"
 	}
 	return fmt.Sprintf("%.2f %%", float64(int(share*10000))/100)
-}
-
-// result is the observation as a part of the report.
-func (o *observed) result() Interface {
-	seen := o.seen()
-	r := Interface{
-		Name: o.link.Name, Packets: seen.Packets, Bytes: seen.Bytes, Dropped: o.status.Dropped,
-		ByOutcome: map[string]Size{}, Kernel: o.least,
-	}
-	for outcome, s := range o.status.Outcomes {
-		r.ByOutcome[frame.Outcome(outcome).String()] = Size(s)
-	}
-	if share, ok := o.share(); ok {
-		r.Share = &share
-	}
-	return r
 }

@@ -11,9 +11,9 @@ import (
 
 // saw makes an observation in which the kernel's counters were read while nothing passed.
 func saw(packets, bytes, dropped int64, kernel Counters) *observed {
-	o := &observed{link: Link{Name: "eth0"}, least: kernel, most: kernel, status: capture.Status{Dropped: dropped}}
-	o.status.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: packets, Bytes: bytes}
-	return o
+	counted := capture.Status{Dropped: dropped}
+	counted.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: packets, Bytes: bytes}
+	return observe(Link{Name: "eth0"}, counted, kernel, kernel)
 }
 
 func TestShare(t *testing.T) {
@@ -36,12 +36,15 @@ func TestShare(t *testing.T) {
 			(15_000_000. - 40*9200) / (29_000_000 - 32*800), Error, "50."},
 		{"nothing comes", saw(0, 0, 0, Counters{RxPackets: 50, RxBytes: 5000}), 0, Error, "50 packets that never came"},
 		{"few do not come", saw(0, 0, 0, Counters{RxPackets: 19, RxBytes: 1900}), 0, Warning, "too few to judge by"},
-		{"few and late", &observed{link: Link{Name: "eth0"}, least: Counters{RxPackets: 0}, most: Counters{RxPackets: 3, RxBytes: 300}}, -1, Info, "no packets"},
+		{"few and late", observe(Link{Name: "eth0"}, capture.Status{}, Counters{}, Counters{RxPackets: 3, RxBytes: 300}), -1, Info, "no packets"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			share, ok := c.o.share()
-			if ok != (c.share >= 0) || ok && math.Abs(share-c.share) > 1e-9 {
-				t.Errorf("the share is %v, %v, want %v", share, ok, c.share)
+			share := -1.
+			if c.o.Share != nil {
+				share = *c.o.Share
+			}
+			if math.Abs(share-c.share) > 1e-9 {
+				t.Errorf("the share is %v, want %v", share, c.share)
 			}
 			f := c.o.shareFinding()
 			if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != c.status || !strings.Contains(text, c.says) {
@@ -54,8 +57,8 @@ func TestShare(t *testing.T) {
 func TestLoopbackHasEachPacketTwice(t *testing.T) {
 	o := saw(10, 1000, 0, Counters{RxPackets: 10, TxPackets: 10, RxBytes: 1140, TxBytes: 1140})
 	o.link.Loopback = true
-	if share, _ := o.share(); share != 1 {
-		t.Errorf("the share is %v, want 1", share)
+	if share := o.share(); *share != 1 {
+		t.Errorf("the share is %v, want 1", *share)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // browser is a Chromium in a network namespace: what is not in there, it does not reach.
@@ -30,9 +30,9 @@ type browser struct {
 	ctx context.Context
 }
 
-func newBrowser(t *testing.T, ns *capturetest.Namespace) *browser {
+func newBrowser(t *testing.T, ns *nettest.Namespace) *browser {
 	t.Helper()
-	capturetest.Need(t, "chromium")
+	nettest.Need(t, "chromium")
 	inside := func(cmd *exec.Cmd) { // it talks through pipes, which lead out of the namespace
 		in := ns.Command(append([]string{cmd.Path}, cmd.Args[1:]...)...)
 		cmd.Path, cmd.Args = in.Path, in.Args

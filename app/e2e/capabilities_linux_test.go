@@ -9,15 +9,15 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/capturetest"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 )
 
 // TestCountsInTheKernel has root, and nobody with the two capabilities that README names, leave the choice of the backend to
 // promflow: it must be ebpf, whatever is asked of it. Before Linux 5.11 that takes a raised limit of locked memory, which setcap does
 // not raise.
 func TestCountsInTheKernel(t *testing.T) {
-	capturetest.Need(t, "setcap", "setpriv")
+	nettest.Need(t, "setcap", "setpriv")
 	var many []string
 	for i := range 200 {
 		many = append(many, fmt.Sprintf("10.%d.%d.0/24", i, i), fmt.Sprintf("fd00:%x::/64", i))
@@ -42,7 +42,7 @@ func TestCountsInTheKernel(t *testing.T) {
 	} {
 		for _, name := range slices.Sorted(maps.Keys(configurations)) {
 			t.Run(user.name+", "+name, func(t *testing.T) {
-				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+				here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 				here.Veth("a0", there, "a0")
 				grant(t, program, user.setcap)
 				command := slices.Concat(user.by, []string{program, "--interface=a0", "--metrics-address=127.0.0.1:0"}, configurations[name])

@@ -16,7 +16,7 @@ import (
 
 	"promflow/app/check"
 	"promflow/app/live"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
 )
 
@@ -108,13 +108,13 @@ func parse(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int) (r checke
 // TestCheckAccountsForEachPacket has the kernel's own counters as the judge of every backend: without merged segments packets are
 // equal, with them bytes are, but for the headers that the kernel counts once.
 func TestCheckAccountsForEachPacket(t *testing.T) {
-	capturetest.Need(t, "iperf3", "ethtool")
+	nettest.Need(t, "iperf3", "ethtool")
 	for _, backend := range live.Backends() {
 		for _, offloads := range []string{"off", "on"} {
 			t.Run(backend+" with offloads "+offloads, func(t *testing.T) {
-				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+				here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 				here.Veth("here", there, "there")
-				for ns, device := range map[*capturetest.Namespace]string{here: "here", there: "there"} {
+				for ns, device := range map[*nettest.Namespace]string{here: "here", there: "there"} {
 					ns.Run("ethtool", "-K", device, "tso", offloads, "gso", offloads, "gro", offloads, "tx-udp-segmentation", offloads)
 				}
 				here.IP("addr", "add", "10.1.0.1/24", "dev", "here")
@@ -164,10 +164,10 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 
 // TestCheckFindsMissingPackets stops the program until its ring is full. What was dropped is too much, and accounted for.
 func TestCheckFindsMissingPackets(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
-	sender := capturetest.NewSender(t, there, "there")
-	f := capturetest.UDP(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.1"), 100)
+	sender := nettest.NewSender(t, there, "there")
+	f := nettest.UDP(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.1"), 100)
 	const packets = 200_000
 	r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.1", "--capture=afpacket"), 1, func(cmd *exec.Cmd) {
 		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -193,11 +193,11 @@ func TestCheckFindsMissingPackets(t *testing.T) {
 
 // TestCheckOfTrafficElsewhere has traffic between addresses that are not monitored.
 func TestCheckOfTrafficElsewhere(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	here.IP("addr", "add", "172.16.5.9/24", "dev", "here")
-	sender := capturetest.NewSender(t, there, "there")
-	f := capturetest.UDP(netip.MustParseAddr("172.16.5.2"), netip.MustParseAddr("172.16.5.9"), 100)
+	sender := nettest.NewSender(t, there, "there")
+	f := nettest.UDP(netip.MustParseAddr("172.16.5.2"), netip.MustParseAddr("172.16.5.9"), 100)
 	r := checks(t, inside(t, here, "check", "--interface=here", "--promiscuous=false"), 0, func(*exec.Cmd) {
 		sender.Send(slices.Repeat([][]byte{f}, 50)...)
 	})
@@ -208,7 +208,7 @@ func TestCheckOfTrafficElsewhere(t *testing.T) {
 }
 
 func TestCheckOfLoopback(t *testing.T) {
-	here := capturetest.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	r := checks(t, inside(t, here, "check", "--interface=lo", "--monitor-subnets=127.0.0.1"), 0, func(*exec.Cmd) {
 		here.Run("ping", "-q", "-c20", "-i0.01", "127.0.0.1")
 	})
@@ -218,7 +218,7 @@ func TestCheckOfLoopback(t *testing.T) {
 }
 
 func TestCheckWithoutTraffic(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	r := finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address=none", "--exporters=none"), 0)
 	r.want(t, "share", "info", "neither by promflow nor by the kernel")
@@ -232,7 +232,7 @@ func TestCheckWithoutTraffic(t *testing.T) {
 
 // TestCheckOfWhatIsNotThereYet has interfaces that promflow would wait for, and maybe one that is there.
 func TestCheckOfWhatIsNotThereYet(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	for name, args := range map[string][]string{
 		"by name":            {"--interface=late0", "--wait-interface"},
@@ -261,7 +261,7 @@ func TestCheckOfWhatIsNotThereYet(t *testing.T) {
 }
 
 func TestCheckOfAPortInUse(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	p := serve(t, here, "--interface=here")
 	finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address="+p.address), 0).
@@ -279,7 +279,7 @@ func TestCheckOfAPortInUse(t *testing.T) {
 }
 
 func TestCheckOfACollector(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	listen := func(address string) (l net.Listener) {
 		t.Helper()
@@ -288,8 +288,8 @@ func TestCheckOfACollector(t *testing.T) {
 		}
 		return l
 	}
-	otlptest.Start(t, listen("127.0.0.1:4317"))
-	otlptest.Freeze(t, listen("127.0.0.1:4318"))
+	otlptest.Start(t, listen("127.0.0.1:4317"), nil)
+	defer listen("127.0.0.1:4318").Close() // which never answers
 	for _, c := range []struct {
 		endpoint    string
 		status      int
@@ -308,14 +308,14 @@ func TestCheckOfACollector(t *testing.T) {
 
 // TestCheckOfWhatCannotBe has no capture, and all else is reported nevertheless.
 func TestCheckOfWhatCannotBe(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	r := finishes(t, inside(t, here, "check", "--interface=eth9"), 1)
 	r.want(t, "backend", "error", `--interface "eth9": no such network interface; this machine has lo, here`)
 	r.want(t, "metrics_address", "ok", ":9088 is free")
 	r.want(t, "privileges", "ok", "uid 0")
 
-	capturetest.Need(t, "setpriv", "setcap")
+	nettest.Need(t, "setpriv", "setcap")
 	u := unprivileged{t, here, copyForEveryone(t)}
 	nobody := func() *exec.Cmd {
 		cmd := here.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", u.path, "check", "--interface=here")
@@ -340,7 +340,7 @@ func TestCheckOfWhatCannotBe(t *testing.T) {
 
 // TestCheckOfFilesThatOnlyRootCanRead has a file that is read again later, by another user.
 func TestCheckOfFilesThatOnlyRootCanRead(t *testing.T) {
-	here := capturetest.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	certificate, key, _ := selfSigned(t)
 	if err := os.Chown(key, 0, 0); err != nil {
 		t.Fatal(err)
@@ -353,7 +353,7 @@ func TestCheckOfFilesThatOnlyRootCanRead(t *testing.T) {
 }
 
 func TestCheckOfSettingsThatContradict(t *testing.T) {
-	here := capturetest.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	finishes(t, inside(t, here, "check", "--interface=lo", "--exporters=prometheus", "--metrics-address=none"), 1).
 		want(t, "settings", "error", "nobody could see the counts")
 	finishes(t, inside(t, here, "check", "--interface=lo", "--metrics-address=9088"), 1).

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -21,7 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // maxMemory is how much memory the program may take, in kB, with GOMEMLIMIT as in the recipes and whatever its clients do, as README states.
@@ -31,8 +33,8 @@ const maxMemory = 450 << 10
 // devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
 // have, it takes several times the memory.
 func TestClientsThatDoNotRead(t *testing.T) {
-	const addresses, patience = 5000, time.Second
-	capturetest.Need(t, "go")
+	const addresses, patience = 65_536, time.Second
+	nettest.Need(t, "go")
 	binary := filepath.Join(t.TempDir(), "promflow")
 	build := exec.Command("go", "build", "-o", binary, "promflow")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
@@ -56,6 +58,10 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		ask     func(conn net.Conn, i int) (net.Conn, error)
 	}{
 		{"HTTP/1.1", 10_000, "", func(conn net.Conn, i int) (net.Conn, error) {
+			if i%4 == 3 { // very many fields, of which the last one does not come: the server closes the connection at some point
+				_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s", path(i), strings.Repeat("xabc:\r\n", 9000))
+				return conn, nil
+			}
 			for range 1 + i%3 { // some do not wait for an answer before they ask again
 				if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path(i)); err != nil {
 					return conn, err
@@ -66,20 +72,25 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		{"HTTP/2", 10_000, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
 			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			var says []byte
-			switch at := path(i / 4); i % 4 {
+			switch at := path(i / 6); i % 6 {
 			case 0: // the streams have no window
-				says = unreadStreams(100, at, 0)
+				says = unreadStreams(100, at, 0, 0)
 			case 1: // they have one, and nobody reads the connection
-				says = unreadStreams(100, at, 1<<31-1)
+				says = unreadStreams(100, at, 1<<31-1, 0)
 			case 2: // headers that do not end
-				says = unreadStreams(1, at, 0)
+				says = unreadStreams(1, at, 0, 0)
 				says = says[:len(says)-1]
-			}
-			if i%4 == 3 { // idle
+			case 3: // very many fields, and a path that is always answered
+				says = unreadStreams(8, "/-/healthy", 0, 1500)
+			case 4: // pings whose answers nobody reads
+				says = append(unreadStreams(0, at, 0, 0), bytes.Repeat([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, 9900)...)
+			case 5: // idle
 				return secure, secure.Handshake()
 			}
-			_, err := secure.Write(says)
-			return secure, err
+			if _, err := secure.Write(says); err != nil && i%6 != 3 && i%6 != 4 { // these are closed at some point
+				return secure, err
+			}
+			return secure, nil
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,26 +99,33 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			if files.Cur < uint64(c.clients)+1000 {
-				capturetest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
+				nettest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
 			}
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			here.IP("addr", "add", "10.77.0.1/24", "dev", "here")
 			there.IP("addr", "add", "10.77.0.2/24", "dev", "there")
+			there.IP("addr", "add", "10.77.0.3/24", "dev", "there") // of who scrapes
 			args := []string{binary, "--metrics-address=10.77.0.1:0", "--interface=here", "--monitor-subnets=10.0.0.0/8"}
 			url := "http://"
 			if c.config != "" {
 				args, url = append(args, "--web-config-file="+write(t, "web.yml", c.config)), "https://"
 			}
 			cmd := here.Command(args...)
-			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=400MiB") // as in the unit
+			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=350MiB") // as in the unit
 			limited := limitMemory(t, cmd, 512<<20)              // as the unit does
 			p := start(t, there, cmd).listening()
 			url += p.address + "/metrics"
-			p.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-			sender := capturetest.NewSender(t, there, "there")
+			transport := p.client.Transport.(*http.Transport)
+			transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+			transport.DialContext = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+				own := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 77, 0, 3)}}
+				err = there.Do(func() (err error) { conn, err = own.DialContext(ctx, network, address); return err })
+				return conn, err
+			}
+			sender := nettest.NewSender(t, there, "there")
 			for i := range addresses {
-				sender.Send(capturetest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
+				sender.Send(nettest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
 			}
 			eventually(t, func() error {
 				page, err := p.fetch(url)
@@ -187,13 +205,13 @@ func limitMemory(t *testing.T, cmd *exec.Cmd, bytes int) memoryGroup {
 	}
 	g.folder = filepath.Join(g.folder, fmt.Sprintf("promflow-%d", os.Getpid()))
 	if err := os.Mkdir(g.folder, 0o755); err != nil {
-		capturetest.Lacks(t, "control groups that can be written to")
+		nettest.Lacks(t, "control groups that can be written to")
 	}
 	t.Cleanup(func() { // before that, the end of the program
 		eventually(t, func() error { return os.Remove(g.folder) })
 	})
 	if err := os.WriteFile(filepath.Join(g.folder, limitFile), []byte(strconv.Itoa(bytes)), 0); err != nil {
-		capturetest.Lacks(t, "the memory controller of control groups")
+		nettest.Lacks(t, "the memory controller of control groups")
 	}
 	join := []string{"sh", "-c", "echo $$ > " + g.folder + `/cgroup.procs && exec "$@"`, "sh"}
 	cmd.Args = append(join, cmd.Args...)
@@ -220,7 +238,7 @@ func (g memoryGroup) peak(t *testing.T) int {
 
 // TestAnswersOnlyItsOwnSite asks the program as a browser does for a website that has its name resolve to the program's address.
 func TestAnswersOnlyItsOwnSite(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-hosts=promflow.example.net")
 	for host, status := range map[string]int{p.address: 200, "localhost": 200, "promflow.example.net": 200, "attacker.example:9088": 403} {
 		for _, path := range []string{"/", "/api/v1/talkers", "/assets/page.js", "/metrics", "/-/healthy"} {
@@ -246,9 +264,9 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 	p.terminate()
 }
 
-// unreadStreams is what a client of HTTP/2 writes that asks for a path several times, and has a window for the answers: frames of RFC 9113, with
-// headers of RFC 7541 that are not compressed.
-func unreadStreams(n uint32, path string, window uint32) []byte {
+// unreadStreams is what a client of HTTP/2 writes that asks for a path several times, each time with so many fields more than it needs, and has a
+// window for the answers: frames of RFC 9113, with headers of RFC 7541 that are not compressed.
+func unreadStreams(n uint32, path string, window uint32, more int) []byte {
 	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	frame := func(kind, flags byte, stream uint32, payload []byte) {
 		head := binary.BigEndian.AppendUint32(nil, uint32(len(payload))<<8|uint32(kind))
@@ -262,6 +280,7 @@ func unreadStreams(n uint32, path string, window uint32) []byte {
 	const get, https, pathName, authorityName = 0x82, 0x87, 0x04, 0x01 // in the static table
 	fields := append([]byte{get, https, pathName, byte(len(path))}, path...)
 	fields = append(append(fields, authorityName, byte(len("localhost"))), "localhost"...)
+	fields = append(fields, bytes.Repeat([]byte{0, 2, 'x', 'y', 0}, more)...) // without a value
 	for i := range n {
 		frame(headers, endStreamAndHeaders, 1+2*i, fields)
 	}

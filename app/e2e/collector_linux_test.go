@@ -16,14 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
 )
 
 // realCollector is an OpenTelemetry collector with the configuration of examples/otel-collector, in a namespace of its own:
 // it has the ports of the example.
 type realCollector struct {
-	ns  *capturetest.Namespace
+	ns  *nettest.Namespace
 	env []string
 	of  []string // names of its configuration files
 	cmd *exec.Cmd
@@ -35,12 +35,12 @@ const collectorExample = "../../examples/otel-collector"
 func needCollector(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("otelcol-promflow"); err != nil {
-		capturetest.Lacks(t, "the program otelcol-promflow, which is built as examples/otel-collector says")
+		nettest.Lacks(t, "the program otelcol-promflow, which is built as examples/otel-collector says")
 	}
 }
 
 // startCollector starts a collector and waits until it listens. The test's end kills it.
-func startCollector(t *testing.T, ns *capturetest.Namespace, env []string, of ...string) *realCollector {
+func startCollector(t *testing.T, ns *nettest.Namespace, env []string, of ...string) *realCollector {
 	t.Helper()
 	c := &realCollector{ns: ns, env: env, of: of}
 	c.start(t)
@@ -148,17 +148,17 @@ func (p *program) sameAtCollector() {
 // ring is the first hosts of 10.1.0.0/16, of which each sends to the next.
 type ring struct {
 	hosts  int
-	sender *capturetest.Sender
+	sender *nettest.Sender
 	frames [][]byte
 	rounds int
 }
 
-func newRing(t *testing.T, ns *capturetest.Namespace, device string, hosts int) *ring {
+func newRing(t *testing.T, ns *nettest.Namespace, device string, hosts int) *ring {
 	t.Helper()
 	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i % hosts >> 8), byte(i % hosts)}) }
-	r := &ring{hosts: hosts, sender: capturetest.NewSender(t, ns, device)}
+	r := &ring{hosts: hosts, sender: nettest.NewSender(t, ns, device)}
 	for i := range hosts {
-		r.frames = append(r.frames, capturetest.UDP(addr(i), addr(i+1), r.size(i)))
+		r.frames = append(r.frames, nettest.UDP(addr(i), addr(i+1), r.size(i)))
 	}
 	return r
 }
@@ -289,10 +289,10 @@ func TestRealCollector(t *testing.T) {
 	} {
 		t.Run(c.protocol, func(t *testing.T) {
 			t.Parallel()
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			ca := otlptest.NewAuthority(t)
-			cert, key := ca.Issue(t, "collector").Write(t, t.TempDir())
+			cert, key := ca.Issue(t, "collector", t.TempDir())
 			collector := startCollector(t, here, []string{
 				"COLLECTOR_CERT_FILE=" + cert, "COLLECTOR_KEY_FILE=" + key, "COLLECTOR_TOKEN_FILE=" + write(t, "tokens", "sesame\n"),
 			}, "collector.yaml", "secure.yaml")

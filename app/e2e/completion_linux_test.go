@@ -8,8 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/app/completion"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestShellsComplete has each shell complete lines with its script.
@@ -57,7 +56,7 @@ func TestShellsComplete(t *testing.T) {
 	} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			capturetest.Need(t, shell)
+			nettest.Need(t, shell)
 			for _, c := range []struct {
 				line string
 				want []string
@@ -68,7 +67,7 @@ func TestShellsComplete(t *testing.T) {
 				{"promflow --log-format=", []string{"text", "json"}},
 				{"promflow --interface lo", []string{"lo"}},
 				{"promflow --packets top --sort=tot", []string{"total"}},
-				{"promflow completion ", completion.Shells},
+				{"promflow completion ", []string{"bash", "zsh", "fish"}},
 				{"promflow replay a", []string{"a file.pcap"}},
 				{"promflow --web-config-file=a", []string{"a file.pcap"}},
 			} {
@@ -100,7 +99,7 @@ func lacks(lines string, candidates []string) string {
 
 // TestManual has the checker of man pages look for what is wrong with promflow's.
 func TestManual(t *testing.T) {
-	capturetest.Need(t, "mandoc")
+	nettest.Need(t, "mandoc")
 	page, err := promflow(t, "manual").Output()
 	if err != nil {
 		t.Fatal(err)

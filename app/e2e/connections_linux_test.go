@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestManyClients has thousands of clients connect that ask for nothing, or never to the end, while promflow counts and is scraped.
@@ -28,13 +28,13 @@ func TestManyClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	if files.Cur < clients+1000 {
-		capturetest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
+		nettest.Lacks(t, "a limit of open files of 11,000 (ulimit -n)")
 	}
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	all := serveEach(t, here, "--interface=here", "--monitor-subnets=10.0.0.0/8", "--packets")
-	sender := capturetest.NewSender(t, there, "there")
-	frame := capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), size)
+	sender := nettest.NewSender(t, there, "there")
+	frame := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), size)
 	for backend, p := range all {
 		t.Run(backend, func(t *testing.T) {
 			before := resident(t, p)
@@ -94,14 +94,14 @@ func TestManyClients(t *testing.T) {
 // again. The link is a pair of devices: on lo, the page would be in the kernel's buffers at once.
 func TestScrapesBesideClientsThatDoNotRead(t *testing.T) {
 	const addresses, staying, returning, patience = 5000, 32, 64, 10 * time.Second
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	here.IP("addr", "add", "10.77.0.1/24", "dev", "here")
 	there.IP("addr", "add", "10.77.0.2/24", "dev", "there")
 	p := start(t, there, inside(t, here, "--metrics-address=10.77.0.1:0", "--interface=here", "--monitor-subnets=10.0.0.0/8")).listening()
-	sender := capturetest.NewSender(t, there, "there")
+	sender := nettest.NewSender(t, there, "there")
 	for i := range addresses {
-		sender.Send(capturetest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
+		sender.Send(nettest.UDP(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.MustParseAddr("192.0.2.1"), 100))
 	}
 	tracked := func(page string) float64 { return sample(t, page, "promflow_tracked_ips") }
 	eventually(t, func() error {

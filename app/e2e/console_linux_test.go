@@ -8,13 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // A console that nobody reads any more does not keep the program from its end.
 func TestEndsWithAnUnreadConsole(t *testing.T) {
 	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	unread, stdout, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

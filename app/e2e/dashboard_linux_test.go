@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // dashboard is what the tests need to know of the one for Grafana.
@@ -202,13 +202,13 @@ var needLabels = map[string]string{
 // dashboard, from the totals and from what the rules record.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "prometheus")
+	nettest.Need(t, "prometheus")
 	d := readDashboard(t)
 	leases := write(t, "leases", "0 02:00:00:00:00:10 192.168.1.10 laptop *\n")
 	for _, c := range dashboardCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			// Nobody takes the pushes, so that they fail.
 			args := []string{"--interface=here", recipeSubnets, "--otlp-endpoint=127.0.0.1:9", "--otlp-interval=1s", "--otlp-timeout=500ms"}
@@ -223,7 +223,7 @@ scrape_configs:
   - {job_name: promflow, static_configs: [{targets: ["%s"]}]}
   - {job_name: prometheus, static_configs: [{targets: ["127.0.0.1:9090"]}]} # a process that is none of the dashboard's
 `, quickRules(t, "rules.yml"), quickRules(t, "alerts.yml"), p.address))
-			prometheus.seeTraffic(t, p, capturetest.NewSender(t, there, "there"))
+			prometheus.seeTraffic(t, p, nettest.NewSender(t, there, "there"))
 			// What is sent last has to be in some of the recorded rates, for their means to be in order.
 			const recorded = `count_over_time((instance_ip:promflow_receive_bytes:rate5m{ip="192.168.1.255"} > 0)[1m:1s])`
 			eventually(t, func() error {
@@ -455,7 +455,7 @@ func (s prometheusServer) knowsRules(t *testing.T, p *program) {
 
 // TestDashboardNames has Prometheus' own test tool evaluate the dashboard's top talkers with and without names.
 func TestDashboardNames(t *testing.T) {
-	capturetest.Need(t, "promtool")
+	nettest.Need(t, "promtool")
 	const (
 		router  = `job="promflow", instance="router:9088", ip="192.168.1.10"`
 		another = `job="promflow", instance="another:9088", ip="192.168.1.10"`

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/app/live"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestFlowtables has a router forward datagrams and their answers by a flowtable. What promflow warns of is what lacks packets, and no
@@ -69,7 +69,7 @@ func TestFlowtables(t *testing.T) {
 			offloaded: []string{"bond0", "wan"}, captured: "br-lan,bond0,lan1,wan", warned: map[string]string{"br-lan": "bond0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := network{capturetest.NewNamespace(t), capturetest.NewNamespace(t), capturetest.NewNamespace(t)}
+			n := network{nettest.NewNamespace(t), nettest.NewNamespace(t), nettest.NewNamespace(t)}
 			n.client.Veth("c0", n.router, "lan1")
 			n.router.Veth("wan", n.server, "s0")
 			needKinds(t, n.router, "vlan", "vrf", "bond")
@@ -89,7 +89,7 @@ func TestFlowtables(t *testing.T) {
 			n.router.Run("sysctl", "-qw", "net.ipv4.ip_forward=1")
 			n.client.IP("route", "add", "default", "via", "10.1.0.1")
 			n.server.IP("route", "add", "default", "via", "10.2.0.1")
-			capturetest.NewFlowtable(n.router, "inet", "fw4", "ft", c.offloaded...)
+			nettest.NewFlowtable(n.router, "inet", "fw4", "ft", c.offloaded...)
 			n.exchange(t, 1) // until neighbours know each other
 
 			p := serve(t, n.router, "--interface="+c.captured, "--monitor-subnets=10.1.0.2", "--capture="+live.Backends()[i%len(live.Backends())])
@@ -120,13 +120,13 @@ func TestFlowtables(t *testing.T) {
 var flowtableWarning = regexp.MustCompile(`flowtable forwards.* interface=(\S+) flowtable="inet fw4 ft" ports=(\S+)`)
 
 func TestCheckOfFlowtables(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("lan1", there, "lan1")
 	here.Veth("lan2", there, "lan2")
 	here.IP("link", "add", "br-lan", "up", "type", "bridge")
 	here.IP("link", "set", "lan1", "master", "br-lan")
 	here.IP("link", "set", "lan2", "master", "br-lan")
-	capturetest.NewFlowtable(here, "inet", "fw4", "ft", "lan1")
+	nettest.NewFlowtable(here, "inet", "fw4", "ft", "lan1")
 	r := finishes(t, inside(t, here, "check", "--interface=br-lan,lan1"), 0)
 	r.want(t, "flowtables", "warning", "inet fw4 ft forwards packets past this interface; its ports see them: capture with --interface=lan1,lan2 instead")
 	finishes(t, inside(t, here, "check", "--interface=lan1"), 0).want(t, "flowtables", "ok", "none forwards packets past")
@@ -140,7 +140,7 @@ func bond(n network) {
 }
 
 // needKinds skips the test unless the kernel has such devices.
-func needKinds(t *testing.T, ns *capturetest.Namespace, kinds ...string) {
+func needKinds(t *testing.T, ns *nettest.Namespace, kinds ...string) {
 	t.Helper()
 	for _, kind := range kinds {
 		options := map[string][]string{"vlan": {"id", "9"}, "vrf": {"table", "9"}}[kind]
@@ -149,7 +149,7 @@ func needKinds(t *testing.T, ns *capturetest.Namespace, kinds ...string) {
 			args = slices.Delete(args, 3, 5)
 		}
 		if out, err := ns.Command(args...).CombinedOutput(); err != nil {
-			capturetest.KernelLacks(t, "devices of type "+kind+": "+string(out))
+			nettest.KernelLacks(t, "devices of type "+kind+": "+string(out))
 		}
 		ns.IP("link", "del", "try0")
 	}
@@ -226,30 +226,30 @@ func TestIPsec(t *testing.T) {
 		{"an xfrm interface", true, []string{"--interface=wan,xfrm0"}, "", apart},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("wan", there, "wan")
 			here.IP("addr", "add", "192.0.2.1/24", "dev", "wan")
 			there.IP("addr", "add", "192.0.2.2/24", "dev", "wan")
 			here.IP("addr", "add", "10.1.0.1/32", "dev", "lo")
 			there.IP("addr", "add", "10.2.0.1/32", "dev", "lo")
-			id := func(ns *capturetest.Namespace) []string {
+			id := func(ns *nettest.Namespace) []string {
 				if c.ifID && ns == here {
 					return []string{"if_id", "42"}
 				}
 				return nil
 			}
-			ends := func(ns *capturetest.Namespace, src, dst string) {
+			ends := func(ns *nettest.Namespace, src, dst string) {
 				key := []string{"aead", "rfc4106(gcm(aes))", "0x0102030405060708090a0b0c0d0e0f1011121314", "128"}
 				args := append([]string{"ip", "xfrm", "state", "add", "src", src, "dst", dst, "proto", "esp", "spi", "0x100", "mode", "tunnel"}, key...)
 				if out, err := ns.Command(append(args, id(ns)...)...).CombinedOutput(); err != nil {
-					capturetest.KernelLacks(t, "IPsec's ESP: "+string(out))
+					nettest.KernelLacks(t, "IPsec's ESP: "+string(out))
 				}
 			}
-			policy := func(ns *capturetest.Namespace, direction, from, to, src, dst string) {
+			policy := func(ns *nettest.Namespace, direction, from, to, src, dst string) {
 				args := append([]string{"xfrm", "policy", "add", "src", from, "dst", to, "dir", direction}, id(ns)...)
 				ns.IP(append(args, "tmpl", "src", src, "dst", dst, "proto", "esp", "mode", "tunnel")...)
 			}
-			for _, ns := range []*capturetest.Namespace{here, there} {
+			for _, ns := range []*nettest.Namespace{here, there} {
 				ends(ns, "192.0.2.1", "192.0.2.2")
 				ends(ns, "192.0.2.2", "192.0.2.1")
 			}
@@ -262,7 +262,7 @@ func TestIPsec(t *testing.T) {
 				here.IP("route", "add", "10.2.0.0/24", "via", "192.0.2.2", "src", "10.1.0.1")
 			} else {
 				if out, err := here.Command("ip", "link", "add", "xfrm0", "up", "type", "xfrm", "dev", "wan", "if_id", "42").CombinedOutput(); err != nil {
-					capturetest.KernelLacks(t, "xfrm interfaces: "+string(out))
+					nettest.KernelLacks(t, "xfrm interfaces: "+string(out))
 				}
 				here.IP("route", "add", "10.2.0.0/24", "dev", "xfrm0", "src", "10.1.0.1")
 			}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"maps"
 	"net"
@@ -11,10 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
 )
 
@@ -75,7 +73,7 @@ var environmentCases = map[string]environmentCase{
 	"compression": {
 		covers: "OTEL_EXPORTER_OTLP_COMPRESSION", env: map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, args: toHere,
 		check: func(t *testing.T, _ *program, r *otlptest.Receiver) {
-			if got := r.Compression(); got != "gzip" {
+			if got := r.Seen().Compression(); got != "gzip" {
 				t.Errorf("compressed by %q", got)
 			}
 		},
@@ -83,7 +81,7 @@ var environmentCases = map[string]environmentCase{
 	"deltas": {
 		covers: "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", env: map[string]string{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "DELTA"}, args: toHere,
 		check: func(t *testing.T, _ *program, r *otlptest.Receiver) {
-			if len(r.Problems()) == 0 {
+			if len(r.Seen().Problems) == 0 {
 				t.Error("the receiver got totals")
 			}
 		},
@@ -91,7 +89,7 @@ var environmentCases = map[string]environmentCase{
 	"low memory": {
 		covers: "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", env: map[string]string{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "lowmemory"}, args: toHere,
 		check: func(t *testing.T, _ *program, r *otlptest.Receiver) {
-			for _, problem := range r.Problems() {
+			for _, problem := range r.Seen().Problems {
 				t.Error(problem)
 			}
 		},
@@ -124,7 +122,7 @@ var environmentCases = map[string]environmentCase{
 func hasResource(keyValues ...string) func(*testing.T, *program, *otlptest.Receiver) {
 	return func(t *testing.T, _ *program, r *otlptest.Receiver) {
 		for i := 0; i < len(keyValues); i += 2 {
-			if got := r.Resource()[keyValues[i]]; got != keyValues[i+1] {
+			if got := r.Seen().Resource[keyValues[i]]; got != keyValues[i+1] {
 				t.Errorf("%s is %q, want %q", keyValues[i], got, keyValues[i+1])
 			}
 		}
@@ -133,7 +131,7 @@ func hasResource(keyValues ...string) func(*testing.T, *program, *otlptest.Recei
 
 func hasHeader(key, want string) func(*testing.T, *program, *otlptest.Receiver) {
 	return func(t *testing.T, _ *program, r *otlptest.Receiver) {
-		if got := r.Header(key); got != want {
+		if got := r.Seen().Header(key); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
@@ -141,7 +139,7 @@ func hasHeader(key, want string) func(*testing.T, *program, *otlptest.Receiver) 
 
 func atPath(want string) func(*testing.T, *program, *otlptest.Receiver) {
 	return func(t *testing.T, _ *program, r *otlptest.Receiver) {
-		if got := r.Path(); got != want {
+		if got := r.Seen().Request.URL.Path; got != want {
 			t.Errorf("pushed to %s, want %s", got, want)
 		}
 	}
@@ -166,7 +164,7 @@ func pushFails(t *testing.T, p *program, _ *otlptest.Receiver) {
 
 // TestEnvironment has a case for each row of the table of OpenTelemetry's variables.
 func TestEnvironment(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	covered := map[string]bool{}
 	for name, c := range environmentCases {
 		for _, variable := range strings.Fields(c.covers) {
@@ -191,7 +189,7 @@ func without(a, b map[string]bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(a)), func(s string) bool { return b[s] })
 }
 
-func (c environmentCase) run(t *testing.T, ns *capturetest.Namespace) {
+func (c environmentCase) run(t *testing.T, ns *nettest.Namespace) {
 	r, words := c.receiver(t, ns)
 	for k, v := range c.env {
 		t.Setenv(k, words.Replace(v))
@@ -221,13 +219,13 @@ func (c environmentCase) run(t *testing.T, ns *capturetest.Namespace) {
 	if got := strings.Contains(printed.String(), "\n"+oneSeries+" "); got != c.console {
 		t.Errorf("printed %q", &printed)
 	}
-	if c.noPush && r.Messages() > 0 {
+	if c.noPush && r.Seen().Messages > 0 {
 		t.Error("something was pushed")
 	}
 }
 
 // receiver starts the case's receiver, and gives what to replace in variables and flags.
-func (c environmentCase) receiver(t *testing.T, ns *capturetest.Namespace) (*otlptest.Receiver, *strings.Replacer) {
+func (c environmentCase) receiver(t *testing.T, ns *nettest.Namespace) (*otlptest.Receiver, *strings.Replacer) {
 	t.Helper()
 	var l net.Listener
 	listen := func() (err error) {
@@ -241,16 +239,16 @@ func (c environmentCase) receiver(t *testing.T, ns *capturetest.Namespace) (*otl
 	if strings.Contains(c.args, "FROZEN") {
 		words = append(words, "FROZEN", frozen(t, ns))
 	}
-	var options []grpc.ServerOption
+	var config *tls.Config
 	if c.tls {
 		a := otlptest.NewAuthority(t)
-		cert, key := a.Issue(t, "client").Write(t, t.TempDir())
+		cert, key := a.Issue(t, "client", t.TempDir())
 		hand(t, cert, key)
 		words = append(words, "CA", a.File, "CERT", cert, "KEY", key)
-		options = append(options, grpc.Creds(credentials.NewTLS(a.Server(t, c.mutual))))
+		config = a.Server(t, c.mutual)
 	}
 	if c.http {
-		return otlptest.StartHTTP(t, l, nil), strings.NewReplacer(words...)
+		return otlptest.StartHTTP(t, l, config), strings.NewReplacer(words...)
 	}
-	return otlptest.Start(t, l, options...), strings.NewReplacer(words...)
+	return otlptest.Start(t, l, config), strings.NewReplacer(words...)
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // loopback names the interface that every machine has.
@@ -21,7 +21,7 @@ func loopback(t *testing.T) string {
 			return each.Name
 		}
 	}
-	capturetest.Lacks(t, "a loopback interface")
+	nettest.Lacks(t, "a loopback interface")
 	return ""
 }
 

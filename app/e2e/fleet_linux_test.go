@@ -9,13 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // member is one promflow of many, on an interface of its own.
 type member struct {
 	*program
-	sender *capturetest.Sender
+	sender *nettest.Sender
 	sent   map[string]counts
 }
 
@@ -24,7 +24,7 @@ func (m *member) send(number int) {
 	for i := range 5 {
 		from, to := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
 		size := 100 + 25*number + i
-		m.sender.Send(capturetest.UDP(from, to, size))
+		m.sender.Send(nettest.UDP(from, to, size))
 		c := m.sent[from.String()]
 		c.transmitBytes += int64(size)
 		m.sent[from.String()] = c
@@ -38,8 +38,8 @@ func (m *member) send(number int) {
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	needCollector(t)
-	capturetest.Need(t, "prometheus")
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "prometheus")
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	startCollector(t, here, nil, "collector.yaml")
 	var fleet [50]*member
 	for i := range fleet {
@@ -48,7 +48,7 @@ func TestFleet(t *testing.T) {
 		fleet[i] = &member{
 			start(t, here, inside(t, here, "--metrics-address=127.0.0.1:0", "--interface="+device, "--monitor-subnets=10.0.0.0/24",
 				"--otlp-endpoint=127.0.0.1:4317", "--otlp-interval=1s")),
-			capturetest.NewSender(t, there, device),
+			nettest.NewSender(t, there, device),
 			map[string]counts{},
 		}
 	}

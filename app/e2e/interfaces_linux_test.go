@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // state reads what a page says of an interface.
@@ -53,20 +54,20 @@ func oneAddress(packets int64) func() (map[string]counts, error) {
 }
 
 func packet() []byte {
-	return capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	return nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 }
 
 // sendOn sends packets from the other end of a link.
-func sendOn(t *testing.T, ns *capturetest.Namespace, device string, packets int) {
+func sendOn(t *testing.T, ns *nettest.Namespace, device string, packets int) {
 	t.Helper()
-	s := capturetest.NewSender(t, ns, device)
+	s := nettest.NewSender(t, ns, device)
 	for range packets {
 		s.Send(packet())
 	}
 }
 
 func TestSeveralInterfaces(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	for _, device := range []string{"a0", "a1", "b0"} {
 		here.Veth(device, there, device)
 	}
@@ -90,40 +91,40 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		args       []string
-		away, back func(here, there *capturetest.Namespace)
+		away, back func(here, there *nettest.Namespace)
 	}{
 		{name: "deleted and made anew", args: []string{"--interface=a0"},
-			away: func(here, _ *capturetest.Namespace) { here.IP("link", "del", "a0") },
-			back: func(here, there *capturetest.Namespace) { here.Veth("a0", there, "a0") }},
+			away: func(here, _ *nettest.Namespace) { here.IP("link", "del", "a0") },
+			back: func(here, there *nettest.Namespace) { here.Veth("a0", there, "a0") }},
 		{name: "down and up", args: []string{"--interface=a0"},
-			away: func(here, _ *capturetest.Namespace) { here.IP("link", "set", "a0", "down") },
-			back: func(here, _ *capturetest.Namespace) { here.IP("link", "set", "a0", "up") }},
+			away: func(here, _ *nettest.Namespace) { here.IP("link", "set", "a0", "down") },
+			back: func(here, _ *nettest.Namespace) { here.IP("link", "set", "a0", "up") }},
 		{name: "renamed and named so again", args: []string{"--interface=a0"},
-			away: func(here, _ *capturetest.Namespace) {
+			away: func(here, _ *nettest.Namespace) {
 				here.IP("link", "set", "a0", "down")
 				here.IP("link", "set", "a0", "name", "b0")
 				here.IP("link", "set", "b0", "up")
 			},
-			back: func(here, _ *capturetest.Namespace) {
+			back: func(here, _ *nettest.Namespace) {
 				here.IP("link", "set", "b0", "down")
 				here.IP("link", "set", "b0", "name", "a0")
 				here.IP("link", "set", "a0", "up")
 			}},
 		{name: "moved to another namespace and back", args: []string{"--interface=a0"},
-			away: func(here, there *capturetest.Namespace) {
+			away: func(here, there *nettest.Namespace) {
 				here.IP("link", "set", "a0", "name", "x0", "netns", there.Name)
 			},
-			back: func(here, there *capturetest.Namespace) {
+			back: func(here, there *nettest.Namespace) {
 				there.IP("link", "set", "x0", "name", "a0", "netns", here.Name)
 				here.IP("link", "set", "a0", "up")
 			}},
 		{name: "found by a glob", args: []string{"--interface=a?", "--interface=lo"},
-			away: func(here, _ *capturetest.Namespace) { here.IP("link", "del", "a0") },
-			back: func(here, there *capturetest.Namespace) { here.Veth("a0", there, "a0") }},
+			away: func(here, _ *nettest.Namespace) { here.IP("link", "del", "a0") },
+			back: func(here, there *nettest.Namespace) { here.Veth("a0", there, "a0") }},
 	} {
 		for _, later := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, later: %v", c.name, later), func(t *testing.T) {
-				here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+				here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 				args := append([]string{"--monitor-subnets=10.0.0.0/8", "--packets", "--wait-interface=" + fmt.Sprint(later)}, c.args...)
 				if !later {
 					here.Veth("a0", there, "a0")
@@ -154,7 +155,7 @@ func TestHundredCycles(t *testing.T) {
 	for _, interfaces := range []string{"a0", "a*"} {
 		t.Run(interfaces, func(t *testing.T) {
 			const cycles, perCycle = 100, 20
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("a0", there, "a0")
 			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
 			var before map[string]string
@@ -191,7 +192,7 @@ func noMore(belongings, before map[string]string) (err error) {
 }
 
 // belongings counts what programs have open, in their process and in the kernel.
-func belongings(t *testing.T, ns *capturetest.Namespace, all programs) map[string]string {
+func belongings(t *testing.T, ns *nettest.Namespace, all programs) map[string]string {
 	t.Helper()
 	has := map[string]string{"packet sockets": fmt.Sprint(strings.Count(ns.Run("cat", "/proc/net/packet"), "\n"))}
 	for backend, p := range all {
@@ -217,7 +218,7 @@ func belongings(t *testing.T, ns *capturetest.Namespace, all programs) map[strin
 }
 
 func TestOverlapsAreNamed(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	here.Veth("a1", there, "a1")
 	here.IP("link", "add", "br0", "type", "bridge")
@@ -248,7 +249,7 @@ func TestLinkLayerChanges(t *testing.T) {
 		anew   bool // it is captured anew, which the log says
 		make   changing
 	}{
-		{"a tun device that says what it is not", "t0", false, func(t *testing.T, here, _ *capturetest.Namespace) (func(int), func()) {
+		{"a tun device that says what it is not", "t0", false, func(t *testing.T, here, _ *nettest.Namespace) (func(int), func()) {
 			tun := here.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
 			here.SetTunType(tun, "t0", unix.ARPHRD_ETHER)
 			return func(round int) { here.SetTunType(tun, "t0", []int{unix.ARPHRD_ETHER, unix.ARPHRD_NONE}[round%2]) }, writing(t, tun, toOutside[14:])
@@ -258,7 +259,7 @@ func TestLinkLayerChanges(t *testing.T) {
 		{"a team", "m0", true, withPorts("type", "team")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			change, send := c.make(t, here, there)
 			all := serveEach(t, here, "--interface="+c.device, "--monitor-subnets=10.1.0.0/25", "--packets")
 			for round := range 5 {
@@ -288,10 +289,10 @@ func TestLinkLayerChanges(t *testing.T) {
 }
 
 // changing makes a device, and gives what changes its link layer for a round, an even one to Ethernet, and what has it receive 10 packets.
-type changing func(t *testing.T, here, there *capturetest.Namespace) (change func(round int), send func())
+type changing func(t *testing.T, here, there *nettest.Namespace) (change func(round int), send func())
 
 // toOutside is a packet of 100 bytes behind an Ethernet header.
-var toOutside = capturetest.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+var toOutside = nettest.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
 
 // writing gives a function that writes a packet 10 times.
 func writing(t *testing.T, to io.Writer, packet []byte) func() {
@@ -307,7 +308,7 @@ func writing(t *testing.T, to io.Writer, packet []byte) func() {
 
 // tap makes a tap device that says it has an Ethernet header, and that it has none.
 func tap(name string) changing {
-	return func(t *testing.T, here, _ *capturetest.Namespace) (change func(int), send func()) {
+	return func(t *testing.T, here, _ *nettest.Namespace) (change func(int), send func()) {
 		file := here.Tun(name, unix.IFF_TAP|unix.IFF_NO_PI)
 		return func(round int) { here.SetTunType(file, name, []int{unix.ARPHRD_ETHER, unix.ARPHRD_NONE}[round%2]) }, writing(t, file, toOutside)
 	}
@@ -316,7 +317,7 @@ func tap(name string) changing {
 // withPorts makes m0, which has the link layer of its first port, with a veth as that and a tun device in turns. Where the kernel has
 // no such thing, a tap device has to do.
 func withPorts(args ...string) changing {
-	return func(t *testing.T, here, there *capturetest.Namespace) (func(int), func()) {
+	return func(t *testing.T, here, there *nettest.Namespace) (func(int), func()) {
 		if out, err := here.Command(append([]string{"ip", "link", "add", "m0"}, args...)...).CombinedOutput(); err != nil {
 			if !strings.Contains(string(out), "Unknown device type") {
 				t.Fatalf("%v: %v: %s", args, err, out)
@@ -330,7 +331,7 @@ func withPorts(args ...string) changing {
 			send func()
 		}{
 			{"a0", func() {
-				s := capturetest.NewSender(t, there, "a0")
+				s := nettest.NewSender(t, there, "a0")
 				for range 10 {
 					s.Send(toOutside)
 				}
@@ -359,7 +360,7 @@ func withPorts(args ...string) changing {
 
 // TestFlappingIsCalm has an interface go down and up so often that the log must not tell all of it.
 func TestFlappingIsCalm(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	p := serve(t, here, "--interface=a0")
 	for range 60 {
@@ -374,7 +375,7 @@ func TestFlappingIsCalm(t *testing.T) {
 
 // TestAddressesExpire has an address leave the page, and come back with its total.
 func TestAddressesExpire(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	for _, monitored := range []string{"10.0.0.0/24", "10.0.0.0/8"} {
 		all := serveEach(t, here, "--interface=a0", "--monitor-subnets="+monitored, "--packets", "--expire-after=1s")
@@ -401,7 +402,7 @@ func TestAddressesExpire(t *testing.T) {
 func TestLostNews(t *testing.T) {
 	for _, interfaces := range []string{"a0", "a*"} {
 		t.Run(interfaces, func(t *testing.T) {
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			const rounds, up = 3, "link set a0 up\n"
 			anew := fmt.Sprintf("link add a0 index 77 type veth peer name a0 netns %s\n", there.Name)
 			batch(t, here, anew+up)
@@ -452,7 +453,7 @@ func TestLostNews(t *testing.T) {
 }
 
 // batch has one ip(8) do much.
-func batch(t *testing.T, ns *capturetest.Namespace, commands string) {
+func batch(t *testing.T, ns *nettest.Namespace, commands string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "batch")
 	if err := os.WriteFile(file, []byte(commands), 0o600); err != nil {
@@ -477,13 +478,13 @@ func TestRenamed(t *testing.T) {
 }
 
 func testRenamed(t *testing.T, interfaces string) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	if out, err := here.Command("ip", "link", "set", "a0", "name", "a1").CombinedOutput(); err != nil {
-		capturetest.Lacks(t, "a kernel that renames interfaces which are up: "+string(out))
+		nettest.Lacks(t, "a kernel that renames interfaces which are up: "+string(out))
 	}
 	all := serveEach(t, here, "--interface="+interfaces, "--wait-interface", "--monitor-subnets=10.0.0.0/8", "--packets")
-	s, sent := capturetest.NewSender(t, there, "a0"), int64(0)
+	s, sent := nettest.NewSender(t, there, "a0"), int64(0)
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -529,11 +530,11 @@ func testRenamed(t *testing.T, interfaces string) {
 
 // TestKernelsOwnCountersAgree compares all that was seen with what the kernel counted of the interface.
 func TestKernelsOwnCountersAgree(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	all := serveEach(t, here, "--interface=a0", "--monitor-subnets=10.0.0.0/8")
 	frames := capturetest.Frames()
-	in, out := capturetest.NewSender(t, there, "a0"), capturetest.NewSender(t, here, "a0")
+	in, out := nettest.NewSender(t, there, "a0"), nettest.NewSender(t, here, "a0")
 	for end := time.Now().Add(time.Second); time.Now().Before(end); {
 		in.Send(frames...)
 		out.Send(frames...)

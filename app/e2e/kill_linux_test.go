@@ -16,7 +16,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"promflow/app/live"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestKilledAtAnyMoment kills programs while they start, give up root, and follow an interface that goes down and up: they cannot
@@ -25,7 +25,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	const moments = 12
 	for _, backend := range live.Backends() {
 		t.Run(backend, func(t *testing.T) {
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			args := []string{"--metrics-address=127.0.0.1:0", "--interface=here", "--capture=" + backend}
 			began := time.Now()
@@ -89,7 +89,7 @@ func (p *program) kill(t *testing.T) bpf {
 var promiscuous = regexp.MustCompile(`promiscuity (\d+)`)
 
 // promiscuity is how many users have asked for all frames of an interface.
-func promiscuity(t *testing.T, ns *capturetest.Namespace, device string) int {
+func promiscuity(t *testing.T, ns *nettest.Namespace, device string) int {
 	t.Helper()
 	m := promiscuous.FindStringSubmatch(ns.IP("-d", "link", "show", device))
 	if m == nil {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 var (
@@ -62,7 +62,7 @@ func differ(what string, got, want map[string]int64) (err error) {
 // end's capture file gives, where all packets are as on the wire.
 func TestLabels(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
+	nettest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
 	for _, c := range []struct {
 		name string
 		tags []vlan
@@ -140,11 +140,11 @@ func TestLabels(t *testing.T) {
 
 // TestRenamedInterfaceHasItsNewLabel renames an interface within a glob: its label is that of promflow_capture_packets_total.
 func TestRenamedInterfaceHasItsNewLabel(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "there")
 	all := serveEach(t, here, "--interface=a*", "--labels=interface", "--monitor-subnets=192.168.0.0/24", "--packets")
-	s := capturetest.NewSender(t, there, "there")
-	frame := capturetest.UDP(netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("203.0.113.1"), 100)
+	s := nettest.NewSender(t, there, "there")
+	frame := nettest.UDP(netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("203.0.113.1"), 100)
 	seen := func(want map[string]int64) {
 		t.Helper()
 		eventually(t, func() (err error) {

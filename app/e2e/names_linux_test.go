@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 var hostInfoLine = regexp.MustCompile(`(?m)^promflow_host_info\{hostname="([^"]*)",ip="([^"]*)",mac="([^"]*)"\} 1$`)
@@ -47,7 +47,7 @@ func (p *program) called(want map[string]string) {
 
 // insideMounts is inside with files or folders of the test's in the place of the machine's: ip netns exec gives a program mounts of its
 // own, which end with it.
-func insideMounts(t *testing.T, ns *capturetest.Namespace, mounts map[string]string, args ...string) *exec.Cmd {
+func insideMounts(t *testing.T, ns *nettest.Namespace, mounts map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
 	script := ""
 	for at, file := range mounts {
@@ -59,7 +59,7 @@ func insideMounts(t *testing.T, ns *capturetest.Namespace, mounts map[string]str
 }
 
 // daemon runs a program in the namespace until the test ends, once it has said that it is ready. What it says later is there, too.
-func daemon(t *testing.T, ns *capturetest.Namespace, ready string, args ...string) (*os.Process, *lineWaiter) {
+func daemon(t *testing.T, ns *nettest.Namespace, ready string, args ...string) (*os.Process, *lineWaiter) {
 	t.Helper()
 	cmd := ns.Command(args...)
 	said := newLineWaiter(ready)
@@ -73,19 +73,19 @@ func daemon(t *testing.T, ns *capturetest.Namespace, ready string, args ...strin
 }
 
 // moves has these addresses move something.
-func moves(t *testing.T, ns *capturetest.Namespace, device string, addresses ...string) {
+func moves(t *testing.T, ns *nettest.Namespace, device string, addresses ...string) {
 	t.Helper()
-	s := capturetest.NewSender(t, ns, device)
+	s := nettest.NewSender(t, ns, device)
 	for _, a := range addresses {
-		s.Send(capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100))
+		s.Send(nettest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100))
 	}
 }
 
 // TestNamesOfLeases has a DHCP client ask a server for an address, under one name and then another, and give it back.
 func TestNamesOfLeases(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "dnsmasq", "udhcpc", "ping")
-	router, client := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "dnsmasq", "udhcpc", "ping")
+	router, client := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	router.Veth("r0", client, "c0")
 	addresses(router, "r0", "10.1.0.254/24")
 	client.IP("link", "set", "c0", "address", "02:00:00:00:00:01")
@@ -119,7 +119,7 @@ func TestNamesOfLeases(t *testing.T) {
 // TestNamesOfNeighbours changes the kernel's table, which has what is no host's MAC, too.
 func TestNamesOfNeighbours(t *testing.T) {
 	t.Parallel()
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	here.Run("sysctl", "-qw", "net.ipv6.conf.a0.disable_ipv6=0")
 	neighbour := func(ip, mac, state string) {
@@ -139,8 +139,8 @@ func TestNamesOfNeighbours(t *testing.T) {
 
 // TestNamesOfDNS asks a real server, but not about what a file knows.
 func TestNamesOfDNS(t *testing.T) {
-	capturetest.Need(t, "dnsmasq")
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "dnsmasq")
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	_, said := daemon(t, here, "started", "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--log-queries",
 		"--listen-address=127.0.0.1", "--bind-interfaces", "--local=/10.in-addr.arpa/", "--local=/ip6.arpa/",
@@ -184,7 +184,7 @@ func TestNamesOfDNS(t *testing.T) {
 // TestDeadResolverDelaysNothing has a server in resolv.conf whose packets go nowhere.
 func TestDeadResolverDelaysNothing(t *testing.T) {
 	t.Parallel()
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	addresses(here, "a0", "10.9.0.1/24")
 	here.IP("route", "add", "192.0.2.0/24", "dev", "a0")
@@ -225,7 +225,7 @@ func TestDeadResolverDelaysNothing(t *testing.T) {
 
 // TestNamesOnAllExporters looks at what is no page, which has the last counts at the end.
 func TestNamesOnAllExporters(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	out := newLineWaiter(`promflow_host_info{hostname="laptop",ip="10.0.0.1",mac="02:00:00:00:00:01"} 1`)
 	receiver := collector(t, here, "127.0.0.1:4317")
@@ -247,8 +247,8 @@ func TestNamesOnAllExporters(t *testing.T) {
 // those that have none are there, too.
 func TestNamesJoin(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "prometheus")
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "prometheus")
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	leases := write(t, "leases", "0 02:00:00:00:00:01 10.0.0.1 laptop *\n")
 	p := serve(t, here, "--interface=a0", "--monitor-subnets=10.0.0.0/8,192.0.2.1", "--host-info", "--reverse-dns=false", "--lease-files="+leases)
@@ -261,12 +261,12 @@ scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 	if err != nil || !strings.Contains(string(readme), "\n"+query+"\n") {
 		t.Errorf("telemetry/README.md does not have %s: %v", query, err)
 	}
-	s := capturetest.NewSender(t, there, "a0")
+	s := nettest.NewSender(t, there, "a0")
 	joined := func(want ...string) {
 		t.Helper()
 		eventually(t, func() error {
 			for _, ip := range []string{"10.0.0.1", "10.0.0.2"} {
-				s.Send(capturetest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr(ip), 100))
+				s.Send(nettest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr(ip), 100))
 			}
 			got := slices.Sorted(maps.Keys(prometheus.query(t, p, query, "ip", "hostname", "mac")))
 			if !slices.Equal(got, want) {
@@ -287,9 +287,9 @@ func TestLeaseFilesMustBeReadableLater(t *testing.T) {
 	const lease = "0 02:00:00:00:00:01 10.0.0.1 laptop *\n"
 	const wellKnown = "/var/lib/misc"
 	if _, err := os.Stat(wellKnown); err != nil {
-		capturetest.Lacks(t, wellKnown)
+		nettest.Lacks(t, wellKnown)
 	}
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	leases := write(t, "dnsmasq.leases", lease)
 	if err := os.Chown(leases, 0, 0); err != nil {
@@ -325,7 +325,7 @@ func TestLeaseFilesMustBeReadableLater(t *testing.T) {
 // TestLeaseFilesMayComeLater names one that is not there.
 func TestLeaseFilesMayComeLater(t *testing.T) {
 	t.Parallel()
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	leases := write(t, "leases", "")
 	if err := os.Remove(leases); err != nil {
@@ -344,7 +344,7 @@ func TestLeaseFilesMayComeLater(t *testing.T) {
 }
 
 func TestNamesThatAreNotAskedFor(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--lease-files=/nosuch", "--reverse-dns=false")
 	for _, want := range []string{"--lease-files=[/nosuch]", "--reverse-dns=false"} {
 		if log := p.log.String(); !strings.Contains(log, "no effect without --host-info") || !strings.Contains(log, want) {

@@ -15,11 +15,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // network is a client (10.1.0.1, 10.66.0.1, fd00:1::1), a router with r0 towards it, and a server (10.2.0.2, fd00:2::2).
-type network struct{ client, router, server *capturetest.Namespace }
+type network struct{ client, router, server *nettest.Namespace }
 
 // joint is a way to join the client's device c0 and the router's r0, which it makes. On r0, every frame has the tags.
 type joint func(t *testing.T, n network, tags []vlan)
@@ -27,7 +27,7 @@ type joint func(t *testing.T, n network, tags []vlan)
 // newLinks joins the three.
 func newLinks(t *testing.T, join joint, tags ...vlan) network {
 	t.Helper()
-	n := network{capturetest.NewNamespace(t), capturetest.NewNamespace(t), capturetest.NewNamespace(t)}
+	n := network{nettest.NewNamespace(t), nettest.NewNamespace(t), nettest.NewNamespace(t)}
 	join(t, n, tags)
 	n.router.Veth("r1", n.server, "s0")
 
@@ -40,7 +40,7 @@ func newLinks(t *testing.T, join joint, tags ...vlan) network {
 func newNetwork(t *testing.T, join joint, tags ...vlan) network {
 	t.Helper()
 	n := newLinks(t, join, tags...)
-	for _, ns := range []*capturetest.Namespace{n.client, n.router, n.server} {
+	for _, ns := range []*nettest.Namespace{n.client, n.router, n.server} {
 		ns.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	}
 	addresses(n.client, "c0", "10.1.0.1/24", "10.66.0.1/24", "fd00:1::1/64")
@@ -126,7 +126,7 @@ func header(tags []vlan) []byte {
 }
 
 // tagDevice has a device send everything with tags, and take them from what it receives, behind where promflow captures.
-func tagDevice(t *testing.T, ns *capturetest.Namespace, device string, tags []vlan) {
+func tagDevice(t *testing.T, ns *nettest.Namespace, device string, tags []vlan) {
 	t.Helper()
 	push := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}
 	pop := slices.Clone(push)
@@ -178,7 +178,7 @@ func tagDevice(t *testing.T, ns *capturetest.Namespace, device string, tags []vl
 }
 
 // addresses gives a device addresses, which it may use at once.
-func addresses(ns *capturetest.Namespace, device string, addresses ...string) {
+func addresses(ns *nettest.Namespace, device string, addresses ...string) {
 	for _, a := range addresses {
 		args := []string{"addr", "add", a, "dev", device}
 		if strings.Contains(a, ":") {
@@ -189,7 +189,7 @@ func addresses(ns *capturetest.Namespace, device string, addresses ...string) {
 }
 
 // neighbours tells ns the link-layer address of the peer's device, if it has one, for the peer's addresses.
-func neighbours(t *testing.T, ns *capturetest.Namespace, device string, peer *capturetest.Namespace, peerDevice string, addresses ...string) {
+func neighbours(t *testing.T, ns *nettest.Namespace, device string, peer *nettest.Namespace, peerDevice string, addresses ...string) {
 	t.Helper()
 	var links []struct{ Address string }
 	if err := json.Unmarshal([]byte(peer.IP("-j", "link", "show", peerDevice)), &links); err != nil {
@@ -207,7 +207,7 @@ type moved struct{ r0, s0 int64 }
 
 func (n network) frames(t *testing.T) moved {
 	t.Helper()
-	of := func(ns *capturetest.Namespace, device string) int64 {
+	of := func(ns *nettest.Namespace, device string) int64 {
 		var links []struct {
 			Stats64 struct{ Rx, Tx struct{ Packets int64 } }
 		}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // option is an option of a socket that has all that it sends carry more behind the IP header.
@@ -40,7 +40,7 @@ func extension(size int) string {
 // TestCountsOptions has sockets leave it to the kernel to split what they send, with options and extension headers that each
 // packet has.
 func TestCountsOptions(t *testing.T) {
-	capturetest.Need(t, "tcpdump", "ethtool")
+	nettest.Need(t, "tcpdump", "ethtool")
 	n := newNetwork(t, joinByVeth)
 	all := serveEach(t, n.router, "--interface=r0", "--packets", "--monitor-subnets=10.0.0.0/8,fd00::/16")
 	file := tcpdump(t, n.server, "s0")

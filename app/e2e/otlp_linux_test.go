@@ -9,14 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
 )
 
 // crowd is 5000 hosts that each send to one that is monitored, too: more than the 2000 series that OpenTelemetry has room
 // for by default, and than one message takes.
 type crowd struct {
-	sender *capturetest.Sender
+	sender *nettest.Sender
 	totals map[string]counts
 }
 
@@ -25,7 +25,7 @@ func (c *crowd) send() {
 	to := c.totals[sink.String()]
 	for i := range 5000 {
 		ip, size := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 60+i%1000
-		c.sender.Send(capturetest.UDP(ip, sink, size))
+		c.sender.Send(nettest.UDP(ip, sink, size))
 		from := c.totals[ip.String()]
 		from.transmitBytes += int64(size)
 		from.transmitPackets++
@@ -37,7 +37,7 @@ func (c *crowd) send() {
 }
 
 // collector starts a receiver in the namespace.
-func collector(t *testing.T, ns *capturetest.Namespace, address string) *otlptest.Receiver {
+func collector(t *testing.T, ns *nettest.Namespace, address string) *otlptest.Receiver {
 	t.Helper()
 	var l net.Listener
 	err := ns.Do(func() (err error) {
@@ -47,7 +47,7 @@ func collector(t *testing.T, ns *capturetest.Namespace, address string) *otlptes
 	if err != nil {
 		t.Fatal(err)
 	}
-	return otlptest.Start(t, l)
+	return otlptest.Start(t, l, nil)
 }
 
 var pushedSeries = regexp.MustCompile(`^promflow_(receive|transmit)_(bytes|packets) ip=(.+)$`)
@@ -67,11 +67,11 @@ func pushed(r *otlptest.Receiver) map[string]counts {
 
 func TestCollectorGetsWhatThePageHas(t *testing.T) {
 	t.Parallel()
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	r := collector(t, here, "127.0.0.1:0")
 	p := serve(t, here, "--interface=here", "--monitor-subnets=10.0.0.0/8", "--packets", "--otlp-endpoint="+r.Addr, "--otlp-interval=500ms")
-	sent := &crowd{capturetest.NewSender(t, there, "there"), map[string]counts{}}
+	sent := &crowd{nettest.NewSender(t, there, "there"), map[string]counts{}}
 	agree := func() {
 		t.Helper()
 		eventually(t, func() error { return same(hosts(t, p.get("/metrics")), sent.totals) })
@@ -91,13 +91,13 @@ func TestCollectorGetsWhatThePageHas(t *testing.T) {
 	if err := same(pushed(r), sent.totals); err != nil {
 		t.Error("after the end:", err)
 	}
-	for _, problem := range r.Problems() {
+	for _, problem := range r.Seen().Problems {
 		t.Error(problem)
 	}
 }
 
 func TestCollectorByEnvironment(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	hostname, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
@@ -151,10 +151,10 @@ func TestCollectorByEnvironment(t *testing.T) {
 				return nil
 			})
 			p.terminate()
-			if got := r.Header("authorization"); got != c.header {
+			if got := r.Seen().Header("authorization"); got != c.header {
 				t.Errorf("authorization is %q, want %q", got, c.header)
 			}
-			got := r.Resource()
+			got := r.Seen().Resource
 			for k, v := range c.resource {
 				if want := strings.ReplaceAll(v, "{}", port); got[k] != want {
 					t.Errorf("%s is %q, want %q", k, got[k], want)

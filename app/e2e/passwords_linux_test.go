@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestWrongPasswords has many clients try passwords, most of which do not wait for the answer, while somebody scrapes who has the right one.
@@ -32,14 +32,14 @@ func TestWrongPasswords(t *testing.T) {
 		"HTTP/2":   users + fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key),
 	} {
 		t.Run(protocol, func(t *testing.T) {
-			ns := capturetest.NewNamespace(t)
+			ns := nettest.NewNamespace(t)
 			p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-config-file="+write(t, "web.yml", config))
 			url := "http://" + p.address + "/metrics"
 			if protocol == "HTTP/2" {
 				url = "https://" + p.address + "/metrics"
 			}
 			newClient := func() *http.Client {
-				transport := &http.Transport{DialContext: p.dial(ns), TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+				transport := &http.Transport{DialContext: ns.Dial, TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 				t.Cleanup(transport.CloseIdleConnections)
 				return &http.Client{Transport: transport}
 			}
@@ -134,13 +134,14 @@ func TestPasswordsThatGoMissing(t *testing.T) {
 	}
 	users := fmt.Sprintf("basic_auth_users: {ali: %q}\n", hash)
 	file := write(t, "web.yml", users)
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--web-config-file="+file)
-	client := &http.Client{Transport: &http.Transport{DialContext: p.dial(ns), DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DialContext: ns.Dial, DisableKeepAlives: true}}
 	for _, c := range []struct {
 		config, user string
 		status       int
 	}{
+		{"", "", 500}, // before the first request
 		{users, "ali", 200}, {users, "", 401},
 		{"", "ali", 500}, {"", "", 500},
 		{"basic_auth_users: {}\n", "ali", 500}, {"not: yaml: [", "ali", 500}, {"http_server_config: {http2: false}\n", "", 500},

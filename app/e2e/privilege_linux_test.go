@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 var privileges = regexp.MustCompile(`(?m)^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs):[ \t]*(.*)$`)
@@ -49,7 +49,7 @@ func mayDo(user int, groups, permitted string) string {
 
 // TestGivesUpPrivileges looks at what is left, and whether it still counts, also on an interface that was made anew.
 func TestGivesUpPrivileges(t *testing.T) {
-	capturetest.Need(t, "setpriv", "setcap")
+	nettest.Need(t, "setpriv", "setcap")
 	program := copyForEveryone(t)
 	nobody := func(args ...string) []string {
 		return append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...)
@@ -86,7 +86,7 @@ func TestGivesUpPrivileges(t *testing.T) {
 		{name: "root that cannot change", by: []string{"setpriv", "--bounding-set=-setuid,-setgid"}, want: mayDo(0, "", inKernel), logs: "stays root"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("a0", there, "a0")
 			grant(t, program, c.setcap)
 			backend := "ebpf"
@@ -145,8 +145,8 @@ print("environment" if read else "no environment,", "files" if taken else "no fi
 
 // TestNoProcessOfItsUserTakesOver has another process of the user, without capabilities, try to.
 func TestNoProcessOfItsUserTakesOver(t *testing.T) {
-	capturetest.Need(t, "setpriv", "python3")
-	ns := capturetest.NewNamespace(t)
+	nettest.Need(t, "setpriv", "python3")
+	ns := nettest.NewNamespace(t)
 	by := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 	try := func(pid int) string {
 		t.Helper()
@@ -207,7 +207,7 @@ func grant(t *testing.T, path, capabilities string) {
 }
 
 func TestRootStaysOnRequest(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	p := serve(t, ns, "--interface=lo", "--user=root")
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -219,8 +219,8 @@ func TestRootStaysOnRequest(t *testing.T) {
 }
 
 func TestRootSaysWhatItKeeps(t *testing.T) {
-	capturetest.Need(t, "setpriv")
-	ns := capturetest.NewNamespace(t)
+	nettest.Need(t, "setpriv")
+	ns := nettest.NewNamespace(t)
 	cmd := ns.Command("setpriv", "--bounding-set=-all,+net_raw,+bpf", self(t), "--interface=lo", "--metrics-address=127.0.0.1:0", "--user=root")
 	cmd.Env = append(os.Environ(), beProgram+"=1")
 	if p := start(t, ns, cmd).listening(); !strings.Contains(p.log.String(), "user=0 group=0 capabilities=cap_net_raw,cap_bpf\n") {
@@ -229,8 +229,8 @@ func TestRootSaysWhatItKeeps(t *testing.T) {
 }
 
 func TestGroupsThatCannotBe(t *testing.T) {
-	capturetest.Need(t, "setpriv")
-	ns := capturetest.NewNamespace(t)
+	nettest.Need(t, "setpriv")
+	ns := nettest.NewNamespace(t)
 	if line, _ := fails(t, inside(t, ns, "--interface=lo", "--user=root:5")); !strings.Contains(line, `--user "root:5": root keeps its groups`) {
 		t.Errorf("said %q", line)
 	}
@@ -244,7 +244,7 @@ func TestGroupsThatCannotBe(t *testing.T) {
 
 // TestFilesMustBeReadableLater has files that root can read and nobody else.
 func TestFilesMustBeReadableLater(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	certificate, key, _ := selfSigned(t)
 	if err := os.Chown(key, 0, 0); err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestFilesMustBeReadableLater(t *testing.T) {
 		p := serve(t, ns, append(args[:1:1], "--otlp-endpoint=127.0.0.1:1", flag+"="+file, "--user=root")...)
 		p.terminate()
 	}
-	capturetest.Need(t, "setpriv")
+	nettest.Need(t, "setpriv")
 	if err := os.Chown(headers, 12345, 12345); err != nil { // root without capabilities cannot read it either
 		t.Fatal(err)
 	}

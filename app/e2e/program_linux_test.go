@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,7 +12,7 @@ import (
 	"time"
 
 	"promflow/app/live"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // program is a promflow that serves.
@@ -29,7 +27,7 @@ type program struct {
 }
 
 // inside prepares the program to run in a network namespace.
-func inside(t *testing.T, ns *capturetest.Namespace, args ...string) *exec.Cmd {
+func inside(t *testing.T, ns *nettest.Namespace, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := ns.Command(append([]string{self(t)}, args...)...)
 	cmd.Env = append(os.Environ(), beProgram+"=1")
@@ -37,7 +35,7 @@ func inside(t *testing.T, ns *capturetest.Namespace, args ...string) *exec.Cmd {
 }
 
 // serve starts the program with a port of the system's choice, and waits until it serves. The test's end kills it.
-func serve(t *testing.T, ns *capturetest.Namespace, args ...string) *program {
+func serve(t *testing.T, ns *nettest.Namespace, args ...string) *program {
 	t.Helper()
 	return start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0"}, args...)...)).listening()
 }
@@ -46,7 +44,7 @@ func serve(t *testing.T, ns *capturetest.Namespace, args ...string) *program {
 type programs map[string]*program
 
 // serveEach is serve with every backend, to see the same packets.
-func serveEach(t *testing.T, ns *capturetest.Namespace, args ...string) programs {
+func serveEach(t *testing.T, ns *nettest.Namespace, args ...string) programs {
 	t.Helper()
 	all := programs{}
 	for _, backend := range live.Backends() {
@@ -76,10 +74,10 @@ func (all programs) agree(t *testing.T, wanted func() (map[string]counts, error)
 }
 
 // start starts the program that cmd is.
-func start(t *testing.T, ns *capturetest.Namespace, cmd *exec.Cmd) *program {
+func start(t *testing.T, ns *nettest.Namespace, cmd *exec.Cmd) *program {
 	t.Helper()
 	p := &program{t: t, cmd: cmd, log: &logBuffer{listening: make(chan string, 1)}, ended: make(chan struct{})}
-	p.client = &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: p.dial(ns)}}
+	p.client = &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: ns.Dial}}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -107,17 +105,6 @@ func (p *program) listening() *program {
 		p.t.Fatal("promflow does not serve")
 	}
 	return p
-}
-
-// dial connects from within the namespace.
-func (p *program) dial(ns *capturetest.Namespace) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (c net.Conn, err error) {
-		connect := func() error {
-			c, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		}
-		return c, ns.Do(connect)
-	}
 }
 
 // get fetches a page.

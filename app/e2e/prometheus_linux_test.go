@@ -13,15 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestPrometheusRates has a real Prometheus scrape the program while a generator sends at known rates, and asks the queries
 // that the README gives.
 func TestPrometheusRates(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "prometheus", "promtool")
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "prometheus", "promtool")
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	p := serve(t, here, "--interface=here", "--monitor-subnets=192.168.0.0/24", "--packets")
 
@@ -32,14 +32,14 @@ func TestPrometheusRates(t *testing.T) {
 		ip := netip.AddrFrom4([4]byte{192, 168, 0, byte(10 + i)})
 		peer := netip.MustParseAddr("203.0.113.1")
 		talkers = append(talkers,
-			talker{ip.String(), "transmit", float64(2 * least * (i + 1)), capturetest.UDP(ip, peer, size)},
-			talker{ip.String(), "receive", float64(least * (i + 1)), capturetest.UDP(peer, ip, size)})
+			talker{ip.String(), "transmit", float64(2 * least * (i + 1)), nettest.UDP(ip, peer, size)},
+			talker{ip.String(), "receive", float64(least * (i + 1)), nettest.UDP(peer, ip, size)})
 	}
 	prometheus := startPrometheus(t, here, fmt.Sprintf(`
 global: {scrape_interval: 1s}
 scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 `, p.address))
-	took := generate(capturetest.NewSender(t, there, "there"), talkers, seconds*time.Second)
+	took := generate(nettest.NewSender(t, there, "there"), talkers, seconds*time.Second)
 
 	for _, direction := range []string{"receive", "transmit"} {
 		query := fmt.Sprintf(`topk(5, sum(rate(promflow_%s_bytes_total{ip=~"192.168.0.*"}[30s])) by (ip)) * 8`, direction)
@@ -73,7 +73,7 @@ type talker struct {
 }
 
 // generate sends at the talkers' rates for a time, and returns how long it really took.
-func generate(s *capturetest.Sender, talkers []talker, total time.Duration) time.Duration {
+func generate(s *nettest.Sender, talkers []talker, total time.Duration) time.Duration {
 	sent := make([]int, len(talkers))
 	begin := time.Now()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -95,7 +95,7 @@ func generate(s *capturetest.Sender, talkers []talker, total time.Duration) time
 // prometheusServer is a Prometheus in a namespace of its own.
 type prometheusServer struct{ address string }
 
-func startPrometheus(t *testing.T, ns *capturetest.Namespace, config string) prometheusServer {
+func startPrometheus(t *testing.T, ns *nettest.Namespace, config string) prometheusServer {
 	t.Helper()
 	const address = "127.0.0.1:9090"
 	cmd := ns.Command("prometheus", "--config.file="+write(t, "prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(t.TempDir(), "data"),

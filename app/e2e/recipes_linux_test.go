@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/app/live"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // recipe is a query of Prometheus' example, and what it gives: a value for those of labels.
@@ -230,8 +230,8 @@ func recipesOfTraffic() []recipe {
 }
 
 func askAboutTraffic(t *testing.T, backend string) {
-	capturetest.Need(t, "prometheus")
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "prometheus")
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	p := serve(t, here, "--interface=here", "--capture="+backend, recipeLabels, recipeSubnets, recipePeers)
 	prometheus := startPrometheus(t, here, fmt.Sprintf(`
@@ -239,14 +239,14 @@ global: {scrape_interval: 1s}
 scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
 `, p.address))
 
-	at := prometheus.seeTraffic(t, p, capturetest.NewSender(t, there, "there"))
+	at := prometheus.seeTraffic(t, p, nettest.NewSender(t, there, "there"))
 	for _, r := range recipesOfTraffic() {
 		prometheus.ask(t, p, r, at, 0.05)
 	}
 }
 
 // seeTraffic sends the traffic to the program's interface, and gives when Prometheus has scraped all of it.
-func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *capturetest.Sender) (at float64) {
+func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *nettest.Sender) (at float64) {
 	t.Helper()
 	// scraped gives when Prometheus took a page that has so many packets.
 	scraped := func(packets int) (at float64) {
@@ -267,7 +267,7 @@ func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *capturete
 		return at
 	}
 	send := func(from, to string, protocol byte, size, packets int) {
-		f := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), size)
+		f := nettest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), size)
 		if strings.Contains(from, ":") {
 			f[14+6] = protocol // next header
 		} else {
@@ -366,8 +366,8 @@ func recipesOfMonth() []recipe {
 
 func askAboutMonth(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "prometheus", "promtool")
-	here := capturetest.NewNamespace(t)
+	nettest.Need(t, "prometheus", "promtool")
+	here := nettest.NewNamespace(t)
 	end := time.Date(2025, 1, 31, 0, 0, 0, 0, time.UTC)
 	data := filepath.Join(t.TempDir(), "data")
 	// Without a longer duration, the blocks would be of two hours, and take a minute to make.
@@ -390,7 +390,7 @@ func askAboutMonth(t *testing.T) {
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	ready.wait(t)
 
-	transport := &http.Transport{DialContext: new(program).dial(here)}
+	transport := &http.Transport{DialContext: here.Dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	inside := &program{t: t, client: &http.Client{Timeout: deadline, Transport: transport}}
 	for _, r := range recipesOfMonth() {

@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 func TestUnknownInterfaceNamesThoseWithDefaultRoute(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	for _, device := range []string{"lan0", "wan0", "wan6"} {
 		here.Veth(device, there, device)
 	}
@@ -42,7 +42,7 @@ func TestUnknownInterfaceNamesThoseWithDefaultRoute(t *testing.T) {
 // unprivileged is a copy of the program that nobody runs, with what the file has been granted.
 type unprivileged struct {
 	t    *testing.T
-	ns   *capturetest.Namespace
+	ns   *nettest.Namespace
 	path string
 }
 
@@ -120,8 +120,8 @@ func (u unprivileged) grant(command string) {
 
 // TestMissingCapability has nobody run the program: what it says to do must help.
 func TestMissingCapability(t *testing.T) {
-	capturetest.Need(t, "setcap", "setpriv")
-	u := unprivileged{t, capturetest.NewNamespace(t), copyForEveryone(t)}
+	nettest.Need(t, "setcap", "setpriv")
+	u := unprivileged{t, nettest.NewNamespace(t), copyForEveryone(t)}
 	forBoth := "setcap cap_net_raw,cap_bpf+ep " + u.path
 	forOne := "setcap cap_net_raw+ep " + u.path
 
@@ -157,8 +157,8 @@ func TestMissingCapability(t *testing.T) {
 // TestLittleLockedMemory has nobody run the program where next to no memory may be locked: kernels before 5.11 count maps as that, and
 // what it says to do must help. To others it does not matter.
 func TestLittleLockedMemory(t *testing.T) {
-	capturetest.Need(t, "setcap", "setpriv")
-	u := unprivileged{t, capturetest.NewNamespace(t), copyForEveryone(t)}
+	nettest.Need(t, "setcap", "setpriv")
+	u := unprivileged{t, nettest.NewNamespace(t), copyForEveryone(t)}
 	u.grant("setcap cap_net_raw,cap_bpf+ep " + u.path)
 	locked := func(limit string) *exec.Cmd {
 		cmd := u.ns.Command("sh", "-c", `ulimit -l "$0" && exec "$@"`, limit, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", u.path,
@@ -190,7 +190,7 @@ func copyForEveryone(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if fs.Flags&(unix.ST_NOSUID|unix.ST_NOEXEC) != 0 {
-		capturetest.Lacks(t, "a temporary directory that is mounted without nosuid and noexec")
+		nettest.Lacks(t, "a temporary directory that is mounted without nosuid and noexec")
 	}
 	for _, d := range []string{dir, filepath.Dir(dir)} {
 		if err := os.Chmod(d, 0o755); err != nil {

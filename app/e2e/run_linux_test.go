@@ -19,8 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/app"
-	"promflow/capture/capturetest"
-	"promflow/telemetry/otlp/otlptest"
+	"promflow/capture/nettest"
 )
 
 // TestEndsInTime sends signals in every situation that could hold the program up.
@@ -29,7 +28,7 @@ func TestEndsInTime(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		signal    os.Signal
-		collector func(*testing.T, *capturetest.Namespace) string
+		collector func(*testing.T, *nettest.Namespace) string
 		clients   []string // what is asked on connections that are left open
 		traffic   bool
 	}{
@@ -45,7 +44,7 @@ func TestEndsInTime(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s, %v", c.name, c.signal), func(t *testing.T) {
 			t.Parallel()
-			here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			args := []string{"--interface=here", "--monitor-subnets=10.0.0.0/8"}
 			if c.collector != nil {
@@ -62,7 +61,7 @@ func TestEndsInTime(t *testing.T) {
 				})
 			}
 			for _, request := range c.clients {
-				conn, err := p.dial(here)(t.Context(), "tcp", p.address)
+				conn, err := here.Dial(t.Context(), "tcp", p.address)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -80,10 +79,10 @@ func TestEndsInTime(t *testing.T) {
 }
 
 // flood sends packets until the test ends.
-func flood(t *testing.T, ns *capturetest.Namespace, device string) {
+func flood(t *testing.T, ns *nettest.Namespace, device string) {
 	t.Helper()
-	sender := capturetest.NewSender(t, ns, device)
-	frame := capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 100)
+	sender := nettest.NewSender(t, ns, device)
+	frame := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 100)
 	var wg sync.WaitGroup
 	quit := make(chan struct{})
 	wg.Go(func() {
@@ -100,10 +99,10 @@ func flood(t *testing.T, ns *capturetest.Namespace, device string) {
 }
 
 // nobody is the address of a collector that is down.
-func nobody(*testing.T, *capturetest.Namespace) string { return "127.0.0.1:1" }
+func nobody(*testing.T, *nettest.Namespace) string { return "127.0.0.1:1" }
 
-// frozen gives the address of a collector that accepts connections and never answers, in the namespace unless that is nil.
-func frozen(t *testing.T, ns *capturetest.Namespace) string {
+// frozen gives the address of a collector that has connections but never answers, in the namespace unless that is nil.
+func frozen(t *testing.T, ns *nettest.Namespace) string {
 	t.Helper()
 	var l net.Listener
 	listen := func() (err error) {
@@ -117,12 +116,12 @@ func frozen(t *testing.T, ns *capturetest.Namespace) string {
 	if err := do(listen); err != nil {
 		t.Fatal(err)
 	}
-	otlptest.Freeze(t, l)
+	t.Cleanup(func() { l.Close() })
 	return l.Addr().String()
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	endpoint := frozen(t, nil)
 	before := goleak.IgnoreCurrent()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -173,7 +172,7 @@ func TestRunLeavesNothing(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	t.Run("json", func(t *testing.T) {
 		p := serve(t, ns, "--interface=lo", "--log-format=json")
 		p.terminate()
@@ -239,7 +238,7 @@ func openTerminal(t *testing.T) (terminal, screen *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		capturetest.Lacks(t, "/dev/ptmx")
+		nettest.Lacks(t, "/dev/ptmx")
 	}
 	t.Cleanup(func() { screen.Close() })
 	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)

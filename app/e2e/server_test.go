@@ -47,9 +47,9 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
 		t.Fatal(err)
 	}
-	m := live.NewMonitor(table, func() []telemetry.Interface {
+	m := live.Monitor{Table: table, Interfaces: func() []telemetry.Interface {
 		return []telemetry.Interface{{Name: "eth0", Backend: "afpacket", Up: true, Outcomes: live.Outcomes(counter.Outcomes())}}
-	}, nil, nil)
+	}}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	page, err := page.New(telemetry.NewSource(m.Read, false), log)
 	if err != nil {

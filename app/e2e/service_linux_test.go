@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // manager is what a service manager hears.
@@ -57,7 +57,7 @@ func (m *manager) hears(want string) {
 
 func TestTellsServiceManager(t *testing.T) {
 	t.Parallel()
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	m := newManager(t)
 	cmd := inside(t, ns, "--interface=lo", "--monitor-subnets=127.0.0.0/8", "--metrics-address=127.0.0.1:0", "--capture=afpacket")
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=400000")
@@ -85,7 +85,7 @@ func TestTellsServiceManager(t *testing.T) {
 // TestFailsBeforeItIsReady keeps promflow from saying that it is ready when it is not.
 func TestFailsBeforeItIsReady(t *testing.T) {
 	t.Parallel()
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	m := newManager(t)
 	cmd := inside(t, ns, "--interface=nowhere", "--metrics-address=127.0.0.1:0")
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path)
@@ -97,7 +97,7 @@ func TestFailsBeforeItIsReady(t *testing.T) {
 
 // passing prepares the program to run with sockets that a service manager listens on (sd_listen_fds(3)), which begin with the
 // fourth file, and are for a process by its number.
-func passing(t *testing.T, ns *capturetest.Namespace, sockets []*os.File, args ...string) *exec.Cmd {
+func passing(t *testing.T, ns *nettest.Namespace, sockets []*os.File, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := ns.Command(append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, self(t)}, args...)...)
 	cmd.Env = append(os.Environ(), beProgram+"=1", "LISTEN_FDS="+strconv.Itoa(len(sockets)))
@@ -121,7 +121,7 @@ func socketOf(t *testing.T, listener interface {
 
 func TestServesOnPassedSocket(t *testing.T) {
 	t.Parallel()
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	path := filepath.Join(t.TempDir(), "socket")
 	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // tcpdump captures what a device sends and receives, frame by frame, to a file until the test ends.
-func tcpdump(t *testing.T, ns *capturetest.Namespace, device string) (file string) {
+func tcpdump(t *testing.T, ns *nettest.Namespace, device string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), device+".pcap")
 	cmd := ns.Command("tcpdump", "-i", device, "-s", "128", "-B", "65536", "--immediate-mode", "-Z", "root", "-U", "-w", file)

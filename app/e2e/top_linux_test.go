@@ -23,8 +23,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"promflow/app/live"
-	"promflow/app/top/terminaltest"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/talkers"
 )
 
@@ -44,11 +43,11 @@ type generator struct {
 }
 
 // newGenerator sends from an interface of the namespace until the test ends.
-func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *generator {
+func newGenerator(t *testing.T, ns *nettest.Namespace, device string) *generator {
 	t.Helper()
 	const size = 1000
 	outside := netip.MustParseAddr("192.0.2.1")
-	sender := capturetest.NewSender(t, ns, device)
+	sender := nettest.NewSender(t, ns, device)
 	g := &generator{begin: time.Now()}
 	type stream struct {
 		frame []byte
@@ -58,7 +57,7 @@ func newGenerator(t *testing.T, ns *capturetest.Namespace, device string) *gener
 	var streams []*stream
 	for _, f := range movers {
 		ip := netip.MustParseAddr(f.ip)
-		for rate, frame := range map[*int64][]byte{&f.in: capturetest.UDP(outside, ip, size), &f.out: capturetest.UDP(ip, outside, size)} {
+		for rate, frame := range map[*int64][]byte{&f.in: nettest.UDP(outside, ip, size), &f.out: nettest.UDP(ip, outside, size)} {
 			if *rate > 0 {
 				streams = append(streams, &stream{frame: frame, rate: *rate / size})
 			}
@@ -172,18 +171,18 @@ func order(want ...string) func(string) error {
 }
 
 // inTerminal runs promflow in a terminal of the namespace, and gives a file with its process' number.
-func inTerminal(t *testing.T, ns *capturetest.Namespace, columns, lines int, args ...string) (term *terminaltest.Terminal, pid string) {
+func inTerminal(t *testing.T, ns *nettest.Namespace, columns, lines int, args ...string) (term *terminal, pid string) {
 	t.Helper()
-	term = terminaltest.New(t, columns, lines, func(args ...string) *exec.Cmd { return ns.Command(args...) })
+	term = newTerminal(t, columns, lines, func(args ...string) *exec.Cmd { return ns.Command(args...) })
 	pid = filepath.Join(t.TempDir(), "pid")
-	term.Run(fmt.Sprintf("echo what was before\n%s=1 sh -c 'echo $$ >%s; exec \"$@\"' sh %s '%s'", beProgram, pid, self(t), strings.Join(args, "' '")))
+	term.run(fmt.Sprintf("echo what was before\n%s=1 sh -c 'echo $$ >%s; exec \"$@\"' sh %s '%s'", beProgram, pid, self(t), strings.Join(args, "' '")))
 	return term, pid
 }
 
 // TestTop drives the program in a terminal while traffic of a known rate passes: as it asks another one, and as it captures itself.
 func TestTop(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
@@ -197,36 +196,36 @@ func TestTop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			term, pid := inTerminal(t, here, 120, 40, args...)
-			term.Until(func(screen string) error { return asSent(screen, exactly) })
+			term.until(func(screen string) error { return asSent(screen, exactly) })
 			eventually(t, g.check)
-			term.Until(order("10.1.0.10", "10.1.0.2", "10.1.0.30"))
+			term.until(order("10.1.0.10", "10.1.0.2", "10.1.0.30"))
 			if name != "asking" {
-				term.Until(terminaltest.Has("here (" + name + ")"))
+				term.until(has("here (" + name + ")"))
 			}
 
-			term.Type("3")
-			term.Until(order("10.1.0.2", "10.1.0.30", "10.1.0.10"))
-			term.Type("r")
-			term.Until(order("10.1.0.10", "10.1.0.30", "10.1.0.2"))
-			term.Type("7")
-			term.Until(order("10.1.0.2", "10.1.0.10", "10.1.0.30"))
+			term.typeText("3")
+			term.until(order("10.1.0.2", "10.1.0.30", "10.1.0.10"))
+			term.typeText("r")
+			term.until(order("10.1.0.10", "10.1.0.30", "10.1.0.2"))
+			term.typeText("7")
+			term.until(order("10.1.0.2", "10.1.0.10", "10.1.0.30"))
 
-			term.Type("/0.30")
-			term.Until(order("10.1.0.30"))
-			term.Press("Enter")
-			term.Type("1")
-			term.Until(order("10.1.0.30"))
-			term.Until(terminaltest.Has("filter: 0.30"))
-			term.Press("Escape")
-			term.Until(order("10.1.0.10", "10.1.0.2", "10.1.0.30"))
+			term.typeText("/0.30")
+			term.until(order("10.1.0.30"))
+			term.press("Enter")
+			term.typeText("1")
+			term.until(order("10.1.0.30"))
+			term.until(has("filter: 0.30"))
+			term.press("Escape")
+			term.until(order("10.1.0.10", "10.1.0.2", "10.1.0.30"))
 
-			term.Type("u")
-			term.Until(func(screen string) error {
-				return errors.Join(terminaltest.Has("MB/s")(screen), asSent(screen, roughly))
+			term.typeText("u")
+			term.until(func(screen string) error {
+				return errors.Join(has("MB/s")(screen), asSent(screen, roughly))
 			})
 
-			term.Resize(60, 20)
-			term.Until(func(screen string) error {
+			term.resize(60, 20)
+			term.until(func(screen string) error {
 				lines := strings.Split(strings.TrimRight(screen, "\n"), "\n")
 				if len(lines) != 20 || !strings.Contains(lines[19], "1-3 of 3") {
 					return fmt.Errorf("%d lines", len(lines))
@@ -247,10 +246,10 @@ func TestTop(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				term.Type("q")
+				term.typeText("q")
 			}
-			term.MustBeBack(0, "what was before")
-			if screen := term.Screen(); strings.Contains(screen, "10.1.0.10") {
+			term.mustBeBack(0, "what was before")
+			if screen := term.screen(); strings.Contains(screen, "10.1.0.10") {
 				t.Errorf("the shell's screen has rows:\n%s", screen)
 			}
 		})
@@ -260,17 +259,17 @@ func TestTop(t *testing.T) {
 // TestTopPausesAndComesBack has the picture stand still while time goes on, then promflow away, and back.
 func TestTopPausesAndComesBack(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
 	newGenerator(t, there, "there")
 	term, _ := inTerminal(t, here, 80, 24, "top", p.address)
-	term.Until(func(screen string) error { return asSent(screen, roughly) })
+	term.until(func(screen string) error { return asSent(screen, roughly) })
 
-	term.Type("p")
-	term.Until(terminaltest.Has("PAUSED"))
-	paused := term.Screen()
+	term.typeText("p")
+	term.until(has("PAUSED"))
+	paused := term.screen()
 	read := func() (r talkers.Report) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(p.get(talkers.Path)), &r); err != nil {
@@ -285,40 +284,40 @@ func TestTopPausesAndComesBack(t *testing.T) {
 		}
 		return nil
 	})
-	if now := term.Screen(); now != paused {
+	if now := term.screen(); now != paused {
 		t.Errorf("while it pauses\n%s\nbecomes\n%s", paused, now)
 	}
-	term.Type(" ")
-	term.Until(terminaltest.HasNot("PAUSED"))
-	term.Until(func(screen string) error { return asSent(screen, roughly) })
+	term.typeText(" ")
+	term.until(hasNot("PAUSED"))
+	term.until(func(screen string) error { return asSent(screen, roughly) })
 
 	p.terminate()
-	term.Until(terminaltest.Has("! no answer since"))
-	term.Until(func(screen string) error {
-		return errors.Join(terminaltest.Has("connection refused")(screen), asSent(screen, roughly))
+	term.until(has("! no answer since"))
+	term.until(func(screen string) error {
+		return errors.Join(has("connection refused")(screen), asSent(screen, roughly))
 	})
 	start(t, here, inside(t, here, append([]string{"--metrics-address=" + p.address}, counting...)...)).listening()
-	term.Until(terminaltest.HasNot("no answer"))
-	term.Until(func(screen string) error { return asSent(screen, roughly) })
-	term.Press("C-c")
-	term.MustBeBack(0, "what was before")
+	term.until(hasNot("no answer"))
+	term.until(func(screen string) error { return asSent(screen, roughly) })
+	term.press("C-c")
+	term.mustBeBack(0, "what was before")
 }
 
 // TestTopTellsOfItsInterface has the interface go down while top captures, and logs what it has to say at the end.
 func TestTopTellsOfItsInterface(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	term, _ := inTerminal(t, here, 100, 24, "top", "--interface=here")
-	term.Until(terminaltest.Has("see --monitor-subnets"))
+	term.until(has("see --monitor-subnets"))
 	here.IP("link", "set", "here", "down")
-	term.Until(terminaltest.Has("! here is down or away"))
+	term.until(has("! here is down or away"))
 	here.IP("link", "set", "here", "up")
-	term.Until(terminaltest.HasNot("down or away"))
+	term.until(hasNot("down or away"))
 	here.IP("link", "del", "here")
-	term.Until(terminaltest.Has("! here is down or away"))
-	term.Type("q")
-	term.MustBeBack(0, "what was before", "promflow: warning: ")
+	term.until(has("! here is down or away"))
+	term.typeText("q")
+	term.mustBeBack(0, "what was before", "promflow: warning: ")
 }
 
 // prints runs promflow, which must end with status 0, and gives what it printed.
@@ -335,7 +334,7 @@ func prints(t *testing.T, cmd *exec.Cmd) string {
 // TestTopPrints has no terminal.
 func TestTopPrints(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	counting := []string{"--interface=here", "--monitor-subnets=10.1.0.0/16"}
 	p := serve(t, here, counting...)
@@ -399,16 +398,16 @@ func TestTopPrints(t *testing.T) {
 		}
 	})
 	t.Run("on a terminal that cannot be drawn on", func(t *testing.T) {
-		term := terminaltest.New(t, 120, 30, func(args ...string) *exec.Cmd { return here.Command(args...) })
-		term.Run(fmt.Sprintf("TERM=dumb %s=1 %s top %s", beProgram, self(t), url))
-		term.MustBeBack(0, "10.1.0.30", "promflow top  "+url)
+		term := newTerminal(t, 120, 30, func(args ...string) *exec.Cmd { return here.Command(args...) })
+		term.run(fmt.Sprintf("TERM=dumb %s=1 %s top %s", beProgram, self(t), url))
+		term.mustBeBack(0, "10.1.0.30", "promflow top  "+url)
 	})
 }
 
 // TestTopOverTLS asks a promflow with a certificate and a password.
 func TestTopOverTLS(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass
-	here := capturetest.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	certificate, key, _ := selfSigned(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("open sesame"), bcrypt.MinCost)
 	if err != nil {
@@ -451,7 +450,7 @@ func TestTopOverTLS(t *testing.T) {
 
 // TestTopWithoutPromflow has nothing listen.
 func TestTopWithoutPromflow(t *testing.T) {
-	here := capturetest.NewNamespace(t)
+	here := nettest.NewNamespace(t)
 	for _, c := range []struct {
 		args []string
 		want []string

@@ -3,7 +3,7 @@ package e2e
 import (
 	"testing"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestCountsWhatTheOtherEndCounts sends real traffic from a client through a router, where promflow captures with every
@@ -11,7 +11,7 @@ import (
 // wire.
 func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 	t.Parallel()
-	capturetest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
+	nettest.Need(t, "tcpdump", "iperf3", "ping", "ethtool")
 	inVLAN, inQinQ := []vlan{{0x8100, 7}}, []vlan{{0x88a8, 8}, {0x8100, 7}}
 	for _, c := range []struct {
 		name   string
@@ -68,7 +68,7 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 
 // TestCountsBigTCP is the same with segments of more than 64 KiB, whose IP headers cannot say how long they are.
 func TestCountsBigTCP(t *testing.T) {
-	capturetest.Need(t, "tcpdump", "iperf3", "ethtool")
+	nettest.Need(t, "tcpdump", "iperf3", "ethtool")
 	// A bridge, as a router answers that they are too big.
 	n := newLinks(t, joinByVeth)
 	n.router.IP("link", "add", "br0", "type", "bridge")
@@ -76,7 +76,7 @@ func TestCountsBigTCP(t *testing.T) {
 	n.router.IP("link", "set", "r0", "master", "br0")
 	n.router.IP("link", "set", "r1", "master", "br0")
 	n.client.IP("link", "set", "c0", "gso_max_size", "200000")
-	for _, ns := range []*capturetest.Namespace{n.client, n.server} {
+	for _, ns := range []*nettest.Namespace{n.client, n.server} {
 		ns.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0")
 	}
 	addresses(n.client, "c0", "fd00:1::1/64")
@@ -97,13 +97,13 @@ func TestCountsBigTCP(t *testing.T) {
 // TestCountsTunnelsAtTheirEnds has VXLAN over both versions of IP, with both in it: of merged segments, each packet has the
 // headers of the tunnel again, and all of it is the tunnel's ends'.
 func TestCountsTunnelsAtTheirEnds(t *testing.T) {
-	capturetest.Need(t, "tcpdump", "iperf3", "ethtool")
+	nettest.Need(t, "tcpdump", "iperf3", "ethtool")
 	n := newNetwork(t, joinByVeth)
 	all := serveEach(t, n.router, "--interface=r0", "--packets", "--monitor-subnets=10.0.0.0/8,fd00::/16")
 	file := tcpdump(t, n.server, "s0")
 
 	// From here on there is traffic: IPv6 hosts in the tunnels look for their neighbours.
-	tunnel := func(ns *capturetest.Namespace, underlay, local, remote, device string, inner ...string) {
+	tunnel := func(ns *nettest.Namespace, underlay, local, remote, device string, inner ...string) {
 		ns.IP("link", "add", device, "type", "vxlan", "id", "1", "dev", underlay, "local", local, "remote", remote, "dstport", "4789")
 		ns.IP("link", "set", device, "up")
 		addresses(ns, device, inner...)

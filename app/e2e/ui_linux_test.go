@@ -35,7 +35,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"promflow/app/web/ui"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/telemetry/golden"
 	"promflow/telemetry/talkers"
 )
@@ -44,16 +44,16 @@ import (
 // send.
 type stage struct {
 	*browser
-	ns   *capturetest.Namespace
-	send *capturetest.Sender
+	ns   *nettest.Namespace
+	send *nettest.Sender
 }
 
 // TestUI looks at the page in a browser.
 func TestUI(t *testing.T) {
-	capturetest.Need(t, "chromium")
-	ns, hosts := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	nettest.Need(t, "chromium")
+	ns, hosts := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	hosts.Veth("h0", ns, "eth0")
-	s := &stage{newBrowser(t, ns), ns, capturetest.NewSender(t, hosts, "h0")}
+	s := &stage{newBrowser(t, ns), ns, nettest.NewSender(t, hosts, "h0")}
 	t.Run("rates", s.rates)
 	t.Run("operated", s.operated)
 	t.Run("settings", s.settings)
@@ -83,13 +83,13 @@ type stream struct {
 const mergedPackets = 20
 
 // frame has a packet, or several: of UDP (VIRTIO_NET_HDR_GSO_UDP_L4), behind Ethernet and IPv4.
-func (f stream) frame() capturetest.Merged {
+func (f stream) frame() nettest.Merged {
 	size := f.size
 	if f.merged {
 		size = 28 + mergedPackets*(f.size-28)
 	}
-	return capturetest.Merged{
-		Frame: capturetest.UDP(netip.MustParseAddr(f.from), netip.MustParseAddr(f.to), size),
+	return nettest.Merged{
+		Frame: nettest.UDP(netip.MustParseAddr(f.from), netip.MustParseAddr(f.to), size),
 		Kind:  5, Size: f.size - 28, Transport: 34,
 	}
 }
@@ -108,7 +108,7 @@ type pump struct {
 func (s *stage) start(t *testing.T, streams ...stream) *pump {
 	t.Helper()
 	p := &pump{streams: slices.Clone(streams)}
-	frames := make([]capturetest.Merged, len(streams))
+	frames := make([]nettest.Merged, len(streams))
 	for i := range p.streams {
 		p.streams[i].size = cmp.Or(p.streams[i].size, 1000)
 		frames[i] = p.streams[i].frame()
@@ -595,7 +595,7 @@ const longest = 200
 // many measures how long an update takes with a table of a whole /16.
 func (s *stage) many(t *testing.T) {
 	p := serve(t, s.ns, "--interface=eth0", monitored)
-	frame := capturetest.UDP(netip.MustParseAddr(stranger), netip.MustParseAddr("10.1.0.0"), 100)
+	frame := nettest.UDP(netip.MustParseAddr(stranger), netip.MustParseAddr("10.1.0.0"), 100)
 	for i := range 1 << 16 {
 		binary.BigEndian.PutUint16(frame[14+18:], uint16(i)) // the destination's second half
 		s.send.Send(frame)
@@ -688,7 +688,7 @@ func (s *stage) many(t *testing.T) {
 // accessible has axe-core look at the page in all of its states.
 func (s *stage) accessible(t *testing.T) {
 	if axe == "" {
-		capturetest.Lacks(t, "PROMFLOW_TEST_AXE, the path of axe-core's axe.min.js")
+		nettest.Lacks(t, "PROMFLOW_TEST_AXE, the path of axe-core's axe.min.js")
 	}
 	troubled := plausible()
 	troubled.Names = false
@@ -988,7 +988,7 @@ func (s *stage) authentication(t *testing.T) {
 }
 
 func TestNoUI(t *testing.T) {
-	p := serve(t, capturetest.NewNamespace(t), "--interface=lo", "--no-ui")
+	p := serve(t, nettest.NewNamespace(t), "--interface=lo", "--no-ui")
 	if page := p.get("/"); !strings.Contains(page, "for Prometheus to scrape") || strings.Contains(page, "assets/") {
 		t.Errorf("the landing page is\n%s", page)
 	}
@@ -1084,7 +1084,7 @@ type made struct {
 }
 
 // newMade serves within a namespace.
-func newMade(t *testing.T, ns *capturetest.Namespace, r talkers.Report) *made {
+func newMade(t *testing.T, ns *nettest.Namespace, r talkers.Report) *made {
 	t.Helper()
 	m := &made{report: r}
 	mux := http.NewServeMux()

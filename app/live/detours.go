@@ -16,7 +16,7 @@ func (l *Live) WarnOfDetours() {
 			log.Debug("whether interfaces miss packets, or see packets twice, is not known", "reason", err)
 		}
 	}
-	for _, s := range l.watch.Statuses() {
+	for _, s := range l.Statuses() {
 		if b, ok := found.Bypass(s.Interface); ok {
 			text, attributes := "a flowtable forwards packets past an interface: capture its ports instead",
 				[]any{"interface", s.Interface, "flowtable", strings.Join(b.Flowtables, ", ")}

@@ -3,8 +3,10 @@ package live
 import (
 	"fmt"
 	"net"
-	"os"
 	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
 )
 
 // checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the name's flag or variable.
@@ -20,7 +22,7 @@ func checkInterface(name, from string) error {
 			return nil
 		}
 		hint := each.Name
-		if routed[each.Name] {
+		if routed[each.Index] {
 			hint += " (has the default route)"
 		}
 		known = append(known, hint)
@@ -28,27 +30,17 @@ func checkInterface(name, from string) error {
 	return fmt.Errorf("%s %q: no such network interface; this machine has %s", from, name, strings.Join(known, ", "))
 }
 
-// defaultRoutes returns the names of the interfaces with a default route, on Linux (proc_net(5)).
-func defaultRoutes() map[string]bool {
-	names := map[string]bool{}
-	for _, route := range tableOf("/proc/net/route") { // device, destination, ..., mask
-		if len(route) > 7 && route[1] == "00000000" && route[7] == "00000000" {
-			names[route[0]] = true
+// defaultRoutes returns the indices of the interfaces with a default route, on Linux.
+func defaultRoutes() map[int]bool {
+	indices := map[int]bool{}
+	routes, _ := netlink.RouteList(nil, syscall.AF_UNSPEC) // none if it fails
+	for _, r := range routes {
+		if to := r.Dst.String(); to == "0.0.0.0/0" || to == "::/0" {
+			indices[r.LinkIndex] = true
+			for _, hop := range r.MultiPath {
+				indices[hop.LinkIndex] = true
+			}
 		}
 	}
-	for _, route := range tableOf("/proc/net/ipv6_route") { // destination, prefix length, ..., device
-		if len(route) > 9 && route[1] == "00" && route[9] != "lo" { // lo has the kernel's unreachable route
-			names[route[9]] = true
-		}
-	}
-	return names
-}
-
-// tableOf returns the fields of each line of a file. A file that cannot be read has none.
-func tableOf(file string) (rows [][]string) {
-	content, _ := os.ReadFile(file)
-	for line := range strings.Lines(string(content)) {
-		rows = append(rows, strings.Fields(line))
-	}
-	return rows
+	return indices
 }

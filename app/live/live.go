@@ -31,10 +31,10 @@ type Config struct {
 
 // Live is an open capture.
 type Live struct {
+	*watch.Watch
 	Backend string // the name of the backend that captures
 	config  Config
 	capture capture.Capture
-	watch   *watch.Watch
 	subnets *follower
 	unread  rate.Sometimes // logs
 }
@@ -59,7 +59,7 @@ func Open(c Config) (l *Live, err error) {
 	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
 		return nil, err
 	}
-	l.watch, err = watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Log: c.Log})
+	l.Watch, err = watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Log: c.Log})
 	if err != nil {
 		return nil, errors.Join(err, l.capture.Close())
 	}
@@ -76,16 +76,10 @@ func Open(c Config) (l *Live, err error) {
 	return l, nil
 }
 
-// Keeps returns the capabilities that the capture needs after Open.
-func (l *Live) Keeps() []string { return l.watch.Keeps() }
-
-// Statuses returns the state of each interface.
-func (l *Live) Statuses() []watch.Status { return l.watch.Statuses() }
-
 // Captured returns the names of the interfaces, separated by commas.
 func (l *Live) Captured() string {
 	var names []string
-	for _, s := range l.watch.Statuses() {
+	for _, s := range l.Statuses() {
 		names = append(names, s.Interface)
 	}
 	return strings.Join(names, ",")
@@ -94,7 +88,7 @@ func (l *Live) Captured() string {
 // Run captures until ctx ends. When it returns, all packets until then have been counted.
 func (l *Live) Run(ctx context.Context) error {
 	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return l.watch.Run(ctx) })
+	both.Go(func() error { return l.Watch.Run(ctx) })
 	both.Go(func() error { l.keepUp(ctx); return nil })
 	both.Go(func() error { return l.subnets.run(ctx, l.config.FilesChanged) })
 	return both.Wait()
@@ -140,7 +134,7 @@ func (l *Live) filesChanged() {
 func (l *Live) interfaces() []telemetry.Interface {
 	l.Read()
 	var all []telemetry.Interface
-	for _, s := range l.watch.Statuses() {
+	for _, s := range l.Statuses() {
 		i := telemetry.Interface{Name: s.Interface, Backend: l.Backend, Up: s.Up, Dropped: s.Dropped, Outcomes: Outcomes(s.Outcomes)}
 		if s.Interface == watch.Gone {
 			i.Backend = "" // the sum of interfaces that are gone is neither up nor down
@@ -151,4 +145,4 @@ func (l *Live) interfaces() []telemetry.Interface {
 }
 
 // Close ends the capture, after Run has returned or instead of Run.
-func (l *Live) Close() error { return errors.Join(l.watch.Close(), l.capture.Close()) }
+func (l *Live) Close() error { return errors.Join(l.Watch.Close(), l.capture.Close()) }

@@ -12,49 +12,43 @@ import (
 	"promflow/telemetry"
 )
 
-// Monitor reads a capture's table for telemetry.
+// Monitor reads a table for telemetry.
 type Monitor struct {
-	table      *capture.Table
-	interfaces func() []telemetry.Interface
-	info       func(netip.Addr) telemetry.HostInfo
-	log        *slog.Logger
+	Table      *capture.Table
+	Interfaces func() []telemetry.Interface        // brings the table up to date, and returns the state of its interfaces
+	Info       func(netip.Addr) telemetry.HostInfo // what addresses are called; may be nil
+	Log        *slog.Logger                        // gets one warning when the table is full; may be nil
 
 	full, seriesFull sync.Once // logs
 }
 
-// NewMonitor returns a monitor of a table. interfaces brings the table up to date, and returns the state of its interfaces. info returns
-// what addresses are called, and log gets one warning when the table is full; either may be nil.
-func NewMonitor(table *capture.Table, interfaces func() []telemetry.Interface, info func(netip.Addr) telemetry.HostInfo, log *slog.Logger) *Monitor {
-	return &Monitor{table: table, interfaces: interfaces, info: info, log: log}
-}
-
 // Monitor returns a monitor of the capture. info may be nil.
 func (l *Live) Monitor(info func(netip.Addr) telemetry.HostInfo) *Monitor {
-	return NewMonitor(l.config.Table, l.interfaces, info, l.config.Log)
+	return &Monitor{Table: l.config.Table, Interfaces: l.interfaces, Info: info, Log: l.config.Log}
 }
 
 // Read returns the state of the capture. It is safe for concurrent use.
 func (m *Monitor) Read() telemetry.Reading {
-	interfaces := m.interfaces() // before the snapshot: it brings the table up to date
-	s := m.table.Snapshot()
+	interfaces := m.Interfaces() // before the snapshot: it brings the table up to date
+	s := m.Table.Snapshot()
 	r := telemetry.Reading{
-		Limit: int64(m.table.Limit()), Expiry: m.table.ExpireAfter() > 0, Evicted: s.Evicted, Info: m.info, Interfaces: interfaces,
+		Limit: int64(m.Table.Limit()), Expiry: m.Table.ExpireAfter() > 0, Evicted: s.Evicted, Info: m.Info, Interfaces: interfaces,
 	}
 	for i := range s.Hosts {
 		if h := &s.Hosts[i]; h.Addr.IsValid() && !s.Expired(h) {
 			r.Tracked++
 		}
 	}
-	if m.log != nil {
+	if m.Log != nil {
 		m.warnIfFull(&s)
 	}
-	in := m.table.Subnets().Monitored
+	in := m.Table.Subnets().Monitored
 	for i, prefix := range in.Prefixes() {
 		r.Subnets = append(r.Subnets, telemetry.Subnet{Prefix: prefix.String(), Network: strings.ToValidUTF8(in.Name(i), "\uFFFD")})
 	}
-	g := m.table.Grouping()
+	g := m.Table.Grouping()
 	if g != nil && g.Mask() != 0 {
-		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.table.SeriesLimit())
+		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.Table.SeriesLimit())
 	}
 	if g != nil && g.Labels() != 0 {
 		r.Labels = func(h telemetry.Host) (all []telemetry.Label) {
@@ -97,13 +91,13 @@ func (m *Monitor) Read() telemetry.Reading {
 func (m *Monitor) warnIfFull(s *capture.Snapshot) {
 	if n := len(s.Hosts); n > 0 && s.Evicted == 0 && !s.Hosts[n-1].Addr.IsValid() {
 		m.full.Do(func() {
-			m.log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
-				"addresses", m.table.Limit())
+			m.Log.Warn("the table is full: further addresses count as ip=\"other\" until others have expired (see --max-ips and --expire-after)",
+				"addresses", m.Table.Limit())
 		})
 	}
-	if n := s.SeriesCount(); n > 0 && n == m.table.SeriesLimit() {
+	if n := s.SeriesCount(); n > 0 && n == m.Table.SeriesLimit() {
 		m.seriesFull.Do(func() {
-			m.log.Warn("the limit of series is reached: labels of further ones are \"other\" until addresses have expired (see --max-series)",
+			m.Log.Warn("the limit of series is reached: labels of further ones are \"other\" until addresses have expired (see --max-series)",
 				"series", n)
 		})
 	}

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"iter"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"text/scanner"
 	"time"
 )
 
@@ -21,24 +22,32 @@ import (
 //	}
 func parseDhcpd(content []byte) iter.Seq2[netip.Addr, entry] {
 	return func(yield func(netip.Addr, entry) bool) {
-		d := declarations{content}
-		for {
-			words, end := d.statement()
-			if end == 0 {
-				return
-			}
-			if end != '{' {
-				continue
-			}
-			e, complete := d.lease()
-			if !complete {
-				return // it is still being written
-			}
-			if len(words) != 2 || words[0] != "lease" {
-				continue
-			}
-			if addr := address(words[1]); addr.IsValid() && !yield(addr, e) {
-				return
+		var (
+			depth int // of blocks
+			addr  netip.Addr
+			e     entry
+			ended bool
+		)
+		for words, end := range statements(content) {
+			switch {
+			case end == '{':
+				if depth == 0 {
+					addr, e, ended = netip.Addr{}, entry{}, false
+					if len(words) == 2 && words[0] == "lease" {
+						addr = address(words[1])
+					}
+				}
+				depth++
+			case end == '}':
+				if ended {
+					e = entry{}
+				}
+				if depth == 1 && addr.IsValid() && !yield(addr, e) {
+					return
+				}
+				depth = max(0, depth-1)
+			case depth == 1 && len(words) > 0:
+				ended = e.declare(words) || ended
 			}
 		}
 	}
@@ -53,51 +62,27 @@ var dhcpdStarts = []string{
 // writes comments with hostnames, which hosts choose.
 func isDhcpd(line []byte) bool { return slices.Contains(dhcpdStarts, string(bytes.Fields(line)[0])) }
 
-// declarations is the part of a file that is still to be read.
-type declarations struct{ rest []byte }
-
-// maxWords is how many words of a statement are kept. The statements that matter have fewer.
-const maxWords = 8
-
-// lease reads a declaration up to the brace that closes it. It leaves out blocks inside. complete is false if the file ends before.
-func (d *declarations) lease() (e entry, complete bool) {
-	ended := false
-	for depth := 1; depth > 0; {
-		words, end := d.statement()
-		switch end {
-		case 0:
-			return entry{}, false
-		case '{':
-			depth++
-		case '}':
-			depth--
-		case ';':
-			if depth > 1 || len(words) == 0 {
-				continue
-			}
-			switch words[0] {
-			case "ends":
-				expires, ok := dhcpdTime(words[1:])
-				e.expires, ended = expires, ended || !ok
-			case "binding":
-				ended = ended || len(words) < 3 || words[2] != "active"
-			case "abandoned": // old versions have this instead of a binding state
-				ended = true
-			case "hardware":
-				if len(words) == 3 && words[1] == "ethernet" {
-					e.mac = mac(words[2])
-				}
-			case "client-hostname":
-				if len(words) == 2 {
-					e.hostname = hostname(words[1])
-				}
-			}
+// declare adds a statement of a lease, and tells whether that has ended.
+func (e *entry) declare(words []string) (ended bool) {
+	switch words[0] {
+	case "ends":
+		var ok bool
+		e.expires, ok = dhcpdTime(words[1:])
+		return !ok
+	case "binding":
+		return len(words) < 3 || words[2] != "active"
+	case "abandoned": // old versions have this instead of a binding state
+		return true
+	case "hardware":
+		if len(words) == 3 && words[1] == "ethernet" {
+			e.mac = mac(words[2])
+		}
+	case "client-hostname":
+		if len(words) == 2 {
+			e.hostname = hostname(words[1])
 		}
 	}
-	if ended {
-		e = entry{}
-	}
-	return e, true
+	return false
 }
 
 // dhcpdTime parses a time: weekday, date and time of day in UTC; "epoch" and seconds since 1970; or "never".
@@ -115,54 +100,38 @@ func dhcpdTime(words []string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// statement reads the words up to a semicolon or brace. end is that character, or 0 at the end of the file.
-func (d *declarations) statement() (words []string, end byte) {
-	add := func(word string) {
-		if len(words) < maxWords {
-			words = append(words, word)
-		}
-	}
-	for len(d.rest) > 0 {
-		c := d.rest[0]
-		switch c {
-		case ';', '{', '}':
-			d.rest = d.rest[1:]
-			return words, c
-		case ' ', '\t', '\r', '\n':
-			d.rest = d.rest[1:]
-		case '#':
-			_, d.rest, _ = bytes.Cut(d.rest, []byte("\n"))
-		case '"':
-			add(d.quoted())
-		default:
-			n := bytes.IndexAny(d.rest, " \t\r\n;{}#\"")
-			if n < 0 {
-				n = len(d.rest)
+// maxWords is how many words of a statement are kept. The statements that matter have fewer.
+const maxWords = 8
+
+// statements yields the words up to each semicolon or brace, and that.
+func statements(content []byte) iter.Seq2[[]string, rune] {
+	return func(yield func([]string, rune) bool) {
+		var s scanner.Scanner
+		s.Init(bytes.NewReader(content))
+		s.Error = func(*scanner.Scanner, string) {} // such as a string without an end
+		s.Mode = scanner.ScanIdents | scanner.ScanStrings
+		s.IsIdentRune = func(c rune, _ int) bool { return c >= 0 && !strings.ContainsRune(" \t\r\n;{}#\"", c) }
+		var words []string
+		for token := s.Scan(); token != scanner.EOF; token = s.Scan() {
+			word := s.TokenText()
+			switch token {
+			case ';', '{', '}':
+				if !yield(words, token) {
+					return
+				}
+				words = nil
+				continue
+			case '#':
+				for c := s.Next(); c != '\n' && c != scanner.EOF; {
+					c = s.Next()
+				}
+				continue
+			case scanner.String:
+				word, _ = strconv.Unquote(word) // nothing but a hostname may be quoted
 			}
-			add(string(d.rest[:n]))
-			d.rest = d.rest[n:]
+			if len(words) < maxWords {
+				words = append(words, word)
+			}
 		}
 	}
-	return nil, 0
-}
-
-var (
-	dhcpdString = regexp.MustCompile(`(?s)^"((?:[^"\\]|\\.)*)"`)
-	dhcpdEscape = regexp.MustCompile(`(?s)\\(?:[0-7]{3}|.)`) // the octal digits of a byte, or a character that stands for itself
-)
-
-// quoted reads a string.
-func (d *declarations) quoted() string {
-	found := dhcpdString.FindSubmatch(d.rest)
-	if found == nil {
-		d.rest = nil // it has no end
-		return ""
-	}
-	d.rest = d.rest[len(found[0]):]
-	return dhcpdEscape.ReplaceAllStringFunc(string(found[1]), func(escape string) string {
-		if octal, err := strconv.ParseUint(escape[1:], 8, 8); err == nil && len(escape) == 4 {
-			return string([]byte{byte(octal)})
-		}
-		return escape[1:]
-	})
 }

@@ -30,9 +30,9 @@ func eachLine(content []byte, parse func(line []byte) (netip.Addr, entry)) iter.
 	}
 }
 
-// gather returns the entries of at most limit addresses, and whether there were more. Leases that have ended take no room from others:
+// gather returns the entries of at most limit addresses, and errMore if there were more. Leases that have ended take no room from others:
 // most of a large pool may be free.
-func gather(all iter.Seq2[netip.Addr, entry], limit int) (found map[netip.Addr]entry, more bool) {
+func gather(all iter.Seq2[netip.Addr, entry], limit int) (found map[netip.Addr]entry, err error) {
 	found = map[netip.Addr]entry{}
 	ended := map[netip.Addr]entry{}
 	for addr, e := range all {
@@ -45,14 +45,14 @@ func gather(all iter.Seq2[netip.Addr, entry], limit int) (found map[netip.Addr]e
 				ended[addr] = e
 			}
 		case !known && len(found) >= limit:
-			more = true
+			err = errMore
 		default:
 			found[addr] = e
 			delete(ended, addr)
 		}
 	}
 	maps.Copy(found, ended)
-	return found, more
+	return found, err
 }
 
 // address parses an address as packets have it: IPv4-mapped ones become IPv4. It is invalid if s is none, or has a zone.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
-	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -55,10 +53,10 @@ func leaseFilesOf(openWrtRelease string) []string {
 // that are renamed into place.
 type file struct {
 	path     string
-	parse    parser // nil: the content tells
-	optional bool   // nobody named it: it need not exist
-	older    bool   // an older part of a journal; only Kea has these
-	limit    int    // of addresses
+	parse    parser  // nil: the content tells
+	optional bool    // nobody named it: it need not exist
+	newer    []*file // parts of the same journal, the newest first
+	limit    int     // of addresses
 
 	found map[netip.Addr]entry
 	reported
@@ -71,23 +69,19 @@ type file struct {
 // reported is an error of a source, which the log gets when it changes.
 type reported struct {
 	err    error
-	logged string // the text of err at the last call of news
+	logged error // err at the last call of news
 }
 
 // news tells whether the error has changed since the last call.
 func (r *reported) news() bool {
-	text := ""
-	if r.err != nil {
-		text = r.err.Error()
-	}
-	was := r.logged
-	r.logged = text
-	return text != was
+	news := fmt.Sprint(r.err) != fmt.Sprint(r.logged)
+	r.logged = r.err
+	return news
 }
 
 var (
 	errFormat = errors.New("this is not a lease file of dnsmasq, Kea or ISC dhcpd, and not in the format of /etc/hosts")
-	errMore   = errors.New("a file has more addresses than are kept (see --max-ips)") // the others were found
+	errMore   = errors.New("a file has more addresses than are kept (see --max-ips)")
 )
 
 // refresh reads the file if it may have changed, and tells whether found is new.
@@ -121,7 +115,7 @@ func (f *file) refresh(now time.Time) bool {
 	return true
 }
 
-// read returns nil and an error if nothing can be read.
+// read returns nil and an error if nothing can be read. With errMore, the others were found.
 func (f *file) read() (map[netip.Addr]entry, error) {
 	// Without O_NONBLOCK, opening a named pipe may block for ever.
 	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -141,84 +135,48 @@ func (f *file) read() (map[netip.Addr]entry, error) {
 	}
 	parse := f.parse
 	if parse == nil {
-		kea := false
-		parse, kea = format(content)
-		switch {
-		case f.older && !kea:
-			return map[netip.Addr]entry{}, nil
-		case parse == nil:
+		if parse = format(content); parse == nil {
 			return nil, fmt.Errorf("%s: %w", f.path, errFormat)
 		}
 	}
-	found, more := gather(parse(content), f.limit)
-	if more {
-		err = errMore
-	}
-	return found, err
+	return gather(parse(content), f.limit)
 }
 
 // format returns the parser for a content, nil if there is none. The first line decides that is neither blank nor a comment.
-func format(content []byte) (parse parser, kea bool) {
+func format(content []byte) parser {
 	for line := range bytes.Lines(content) {
 		line = bytes.TrimSpace(line)
 		switch {
 		case len(line) == 0:
 		case isKea(line):
-			return parseKea, true
+			return parseKea
 		case isDhcpd(line):
-			return parseDhcpd, false
+			return parseDhcpd
 		case line[0] == '#':
 		case isDnsmasq(line):
-			return parseDnsmasq, false
+			return parseDnsmasq
 		case address(bytes.Fields(line)[0]).IsValid():
-			return parseHosts, false
+			return parseHosts
 		default:
-			return nil, false
+			return nil
 		}
 	}
-	return parseHosts, false // nothing yet
+	return parseHosts // nothing yet
 }
 
-// log logs whether the file can be read.
-func (f *file) log(log *slog.Logger) {
-	switch {
-	case f.err == nil && f.info == nil: // it is gone, and need not exist
-	case f.err == nil:
-		log.Info("a file can be read now", "file", f.path)
-	case errors.Is(f.err, fs.ErrNotExist):
-		log.Warn("a lease file is not there (yet)", "file", f.path)
-	case errors.Is(f.err, errMore):
-		log.Warn(f.err.Error(), "file", f.path, "addresses", f.limit)
-	default:
-		log.Warn("a file gives no names", "error", f.err)
+// leaseFile returns a file with the older parts of its journal, the newest first. Kea cleans up its lease file by moving it to FILE.1.
+// From that and FILE.2, the result of the last clean-up, it makes FILE.completed, and renames that to FILE.2 in the end. FILE has only
+// what was written since (kea-lfc(8)).
+func leaseFile(path string, optional bool, limit int) []*file {
+	journal := []*file{{path: path, optional: optional, limit: limit}}
+	for _, part := range []string{".completed", ".1", ".2"} {
+		older := &file{path: path + part, parse: parseKea, optional: true, newer: journal, limit: limit}
+		journal = append(journal, older)
 	}
+	return journal
 }
 
-// journal is a file with the older parts of its journal, the oldest first. Kea cleans up its lease file by moving it to FILE.1. From that
-// and FILE.2, the result of the last clean-up, it makes FILE.completed, and renames that to FILE.2 in the end. FILE has only what was
-// written since (kea-lfc(8)).
-type journal []*file
-
-func newLeaseFile(path string, optional bool, limit int) (j journal) {
-	for _, part := range []string{".2", ".1", ".completed"} {
-		j = append(j, &file{path: path + part, optional: true, older: true, limit: limit})
-	}
-	return append(j, &file{path: path, optional: optional, limit: limit})
-}
-
-// main is the file itself.
-func (j journal) main() *file { return j[len(j)-1] }
-
-// all yields the newest entry of each address.
-func (j journal) all() iter.Seq2[netip.Addr, entry] {
-	return func(yield func(netip.Addr, entry) bool) {
-		for i, f := range j {
-			for addr, e := range f.found {
-				newer := func(f *file) bool { _, has := f.found[addr]; return has }
-				if !slices.ContainsFunc(j[i+1:], newer) && !yield(addr, e) {
-					return
-				}
-			}
-		}
-	}
+// outdated tells whether a newer part of the journal has an entry for an address.
+func (f *file) outdated(addr netip.Addr) bool {
+	return slices.ContainsFunc(f.newer, func(newer *file) bool { _, has := newer.found[addr]; return has })
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"iter"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +40,7 @@ func parseKea(content []byte) iter.Seq2[netip.Addr, entry] {
 		if lifetime != keaForever {
 			e.expires = time.Unix(expires, 0)
 		}
-		e.hostname, e.mac = hostname(keaUnescaped(of("hostname"))), mac(of("hwaddr"))
+		e.hostname, e.mac = hostname(keaEscapes.Replace(of("hostname"))), mac(of("hwaddr"))
 		return addr, e
 	})
 }
@@ -54,15 +53,8 @@ func keaValues(line []byte) []string {
 // are declined, reclaimed after expiry, and released. Files of old versions have no state.
 func keaAssigned(state string) bool { return state == "" || state == "0" || state == "4" }
 
-// keaEscape is what Kea writes for a comma in a value: &#x and two hexadecimal digits.
-var keaEscape = regexp.MustCompile("&#x[[:xdigit:]]{2}")
-
-func keaUnescaped(s string) string {
-	return keaEscape.ReplaceAllStringFunc(s, func(escape string) string {
-		c, _ := strconv.ParseUint(escape[3:], 16, 8)
-		return string([]byte{byte(c)})
-	})
-}
+// keaEscapes are what Kea writes for a comma in a value, and so for the first character of that.
+var keaEscapes = strings.NewReplacer("&#x2c", ",", "&#x26", "&")
 
 // isKea tells whether a line is the first one of a lease file of Kea.
 func isKea(line []byte) bool {

@@ -9,8 +9,8 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +40,7 @@ type Names struct {
 
 	// Only refresh uses these, and there is one refresh at a time.
 	neighbours *neighbours
-	files      []journal // those whose names win come first
+	files      []*file   // those whose names win come first
 	expiry     time.Time // when the next lease in known ends; zero if none does
 }
 
@@ -49,25 +49,25 @@ type Names struct {
 func Open(c Config) (*Names, error) {
 	limit := max(c.Limit, minEntries)
 	n := &Names{
-		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit, c.Log),
-		files: []journal{{{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit}}},
+		log: c.Log, wake: make(chan struct{}, 1), neighbours: newNeighbours(listNeighbours, limit),
+		files: []*file{{path: "/etc/hosts", parse: parseHosts, optional: true, limit: limit}},
 	}
 	n.known.Store(&map[netip.Addr]Info{})
 	if c.ReverseDNS {
-		n.reverse = newReverse(lookup, c.Limit, c.Log)
+		n.reverse = newReverse(lookupBy(new(net.Dialer).DialContext), c.Limit, c.Log)
 	}
 	paths := c.LeaseFiles
 	if paths == nil {
 		paths = leaseFilesOf("/etc/openwrt_release")
 	}
 	for _, path := range paths {
-		n.files = append(n.files, newLeaseFile(path, c.LeaseFiles == nil, limit))
+		n.files = append(n.files, leaseFile(path, c.LeaseFiles == nil, limit)...)
 	}
 	n.refresh(time.Now())
 
 	var refused []error
-	for _, j := range n.files {
-		if f := j.main(); !f.optional && errors.Is(f.err, fs.ErrPermission) {
+	for _, f := range n.files {
+		if !f.optional && errors.Is(f.err, fs.ErrPermission) {
 			refused = append(refused, f.err)
 		}
 	}
@@ -130,7 +130,7 @@ func (n *Names) keepUp(ctx context.Context) {
 // refresh reads all sources but DNS.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
-	for _, f := range slices.Concat(n.files...) {
+	for _, f := range n.files {
 		changed = f.refresh(now) || changed
 	}
 	if changed || !n.expiry.IsZero() && !now.Before(n.expiry) {
@@ -145,8 +145,11 @@ func (n *Names) merge(now time.Time) {
 		known[addr] = Info{MAC: k.mac}
 	}
 	n.expiry = time.Time{}
-	for _, j := range n.files {
-		for addr, e := range j.all() {
+	for _, f := range n.files {
+		for addr, e := range f.found {
+			if f.outdated(addr) {
+				continue
+			}
 			if !e.expires.IsZero() {
 				if !now.Before(e.expires) {
 					continue
@@ -166,18 +169,25 @@ func (n *Names) merge(now time.Time) {
 
 // logChanges logs each change in what can be read once.
 func (n *Names) logChanges() {
-	n.neighbours.logChanges()
+	if n.neighbours.news() && n.neighbours.err != nil {
+		n.log.Warn("the kernel's neighbour table cannot be read, so MACs are missing", "error", n.neighbours.err)
+	}
 	var refused []string // for one line of the log
-	for _, j := range n.files {
-		for _, f := range j {
-			switch {
-			case f.older && j.main().err != nil: // which the log has
-			case !f.news():
-			case f.optional && errors.Is(f.err, fs.ErrPermission):
-				refused = append(refused, f.path)
-			default:
-				f.log(n.log)
-			}
+	for _, f := range n.files {
+		switch {
+		case len(f.newer) > 0 && f.newer[0].err != nil: // which the log has
+		case !f.news():
+		case f.optional && errors.Is(f.err, fs.ErrPermission):
+			refused = append(refused, f.path)
+		case f.err == nil && f.info == nil: // it is gone, and need not exist
+		case f.err == nil:
+			n.log.Info("a file can be read now", "file", f.path)
+		case errors.Is(f.err, fs.ErrNotExist):
+			n.log.Warn("a lease file is not there (yet)", "file", f.path)
+		case errors.Is(f.err, errMore):
+			n.log.Warn(f.err.Error(), "file", f.path, "addresses", f.limit)
+		default:
+			n.log.Warn("a file gives no names", "error", f.err)
 		}
 	}
 	if len(refused) > 0 {

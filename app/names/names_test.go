@@ -46,11 +46,11 @@ func newSources(t *testing.T, leases ...string) *sources {
 	s := &sources{t: t, folder: t.TempDir()}
 	log, b := logged()
 	s.log = b
-	s.Names = &Names{log: log, wake: make(chan struct{}, 1), files: []journal{{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}}
-	s.Names.neighbours = newNeighbours(func() ([]neighbour, error) { s.dumps.Add(1); return s.neighbours, nil }, 1000, log)
+	s.Names = &Names{log: log, wake: make(chan struct{}, 1), files: []*file{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}
+	s.Names.neighbours = newNeighbours(func() ([]neighbour, error) { s.dumps.Add(1); return s.neighbours, nil }, 1000)
 	s.known.Store(&map[netip.Addr]Info{})
 	for _, name := range leases {
-		s.Names.files = append(s.Names.files, newLeaseFile(s.path(name), false, 1000))
+		s.Names.files = append(s.Names.files, leaseFile(s.path(name), false, 1000)...)
 	}
 	return s
 }
@@ -303,7 +303,7 @@ func TestNeighboursAreRemembered(t *testing.T) {
 	log, b := logged()
 	var table []neighbour
 	var failure error
-	n := newNeighbours(func() ([]neighbour, error) { return table, failure }, 2, log)
+	n := newNeighbours(func() ([]neighbour, error) { return table, failure }, 2)
 	now := time.Unix(1700000000, 0)
 	mac := func(last string) string { return "02:00:00:00:00:" + last }
 	third := netip.MustParseAddr("192.168.1.135")
@@ -340,7 +340,7 @@ func TestNeighboursAreRemembered(t *testing.T) {
 	failure = errors.New("no netlink here")
 	for range 2 {
 		n.refresh(now)
-		n.logChanges()
+		(&Names{neighbours: n, log: log}).logChanges()
 	}
 	if got := strings.Count(b.String(), "no netlink here"); got != 1 {
 		t.Errorf("logged %d times, want once: %s", got, b)

@@ -2,7 +2,6 @@ package names
 
 import (
 	"cmp"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -23,7 +22,6 @@ type neighbour struct {
 type neighbours struct {
 	list  func() ([]neighbour, error)
 	limit int // of addresses
-	log   *slog.Logger
 	kept  map[netip.Addr]keptMAC
 	reported
 }
@@ -33,8 +31,8 @@ type keptMAC struct {
 	seen time.Time
 }
 
-func newNeighbours(list func() ([]neighbour, error), limit int, log *slog.Logger) *neighbours {
-	return &neighbours{list: list, limit: limit, log: log, kept: map[netip.Addr]keptMAC{}}
+func newNeighbours(list func() ([]neighbour, error), limit int) *neighbours {
+	return &neighbours{list: list, limit: limit, kept: map[netip.Addr]keptMAC{}}
 }
 
 // refresh reads the table, and tells whether a MAC has changed.
@@ -76,10 +74,4 @@ func (n *neighbours) forgetOldest(now time.Time) bool {
 	// Forgetting all addresses of that time at once keeps this from running again for each new address.
 	maps.DeleteFunc(n.kept, func(_ netip.Addr, k keptMAC) bool { return k.seen.Equal(oldest) })
 	return true
-}
-
-func (n *neighbours) logChanges() {
-	if n.news() && n.err != nil {
-		n.log.Warn("the kernel's neighbour table cannot be read, so MACs are missing", "error", n.err)
-	}
 }

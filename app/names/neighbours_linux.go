@@ -11,15 +11,13 @@ import (
 
 // listNeighbours reads the kernel's neighbour table. It needs no privilege.
 func listNeighbours() (all []neighbour, err error) {
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		entries, err := netlink.NeighList(0, family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // most entries are there; the next dump has the others
-			return all, fmt.Errorf("listing neighbours: %w", err)
-		}
-		for i := range entries {
-			if n, ok := neighbourOf(&entries[i]); ok {
-				all = append(all, n)
-			}
+	entries, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // most entries are there; the next dump has the others
+		return nil, fmt.Errorf("listing neighbours: %w", err)
+	}
+	for i := range entries {
+		if n, ok := neighbourOf(&entries[i]); ok {
+			all = append(all, n)
 		}
 	}
 	return all, nil

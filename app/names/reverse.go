@@ -38,34 +38,29 @@ const (
 // errFailed says that a name server was there, and failed to answer, as with SERVFAIL.
 var errFailed = errors.New("the name server cannot answer")
 
-// dialer makes a connection, as [net.Dialer.DialContext] does.
-type dialer func(ctx context.Context, network, address string) (net.Conn, error)
-
-// lookup asks this machine's resolver for the names of an address.
-func lookup(ctx context.Context, addr string) ([]string, error) {
-	return lookupBy(ctx, new(net.Dialer).DialContext, addr)
-}
-
-// lookupBy uses Go's own resolver, because a lookup by the C library cannot be cancelled. Go's resolver heeds deadlines, but not
-// cancellation, so its connections are closed when the context ends.
-func lookupBy(ctx context.Context, dial dialer, addr string) ([]string, error) {
-	var heard atomic.Bool // a server has responded: errors of package net do not tell SERVFAIL from a closed port
-	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
+// lookupBy returns a function that asks this machine's resolver for the names of an address. It uses Go's own resolver, because a lookup by
+// the C library cannot be cancelled. Go's resolver heeds deadlines, but not cancellation, so its connections are closed when the context
+// ends.
+func lookupBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(context.Context, string) ([]string, error) {
+	return func(ctx context.Context, addr string) ([]string, error) {
+		var heard atomic.Bool // a server has responded: errors of package net do not tell SERVFAIL from a closed port
+		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			context.AfterFunc(ctx, func() { c.Close() })
+			if udp, ok := c.(*net.UDPConn); ok {
+				return heardConn{udp, &heard}, nil
+			}
+			return c, nil
+		}}
+		names, err := resolver.LookupAddr(ctx, addr)
+		if err != nil && heard.Load() {
+			err = fmt.Errorf("%w: %w", errFailed, err)
 		}
-		context.AfterFunc(ctx, func() { c.Close() })
-		if udp, ok := c.(*net.UDPConn); ok {
-			return heardConn{udp, &heard}, nil
-		}
-		return c, nil
-	}}
-	names, err := resolver.LookupAddr(ctx, addr)
-	if err != nil && heard.Load() {
-		err = fmt.Errorf("%w: %w", errFailed, err)
+		return names, err
 	}
-	return names, err
 }
 
 // heardConn is a connection to a server that notes when the server responds.

@@ -309,7 +309,7 @@ func TestServerIsHeard(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, network, fails.LocalAddr().String())
 	}
 	for _, want := range []bool{true, false} {
-		_, err := lookupBy(t.Context(), dial, "192.0.2.1")
+		_, err := lookupBy(dial)(t.Context(), "192.0.2.1")
 		if err == nil || errors.Is(err, errFailed) != want {
 			t.Errorf("the error is %v; is a server heard? %v", err, want)
 		}
@@ -331,7 +331,7 @@ func TestResolverStopsWhenTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
-		_, err := lookupBy(ctx, dial, "192.0.2.1")
+		_, err := lookupBy(dial)(ctx, "192.0.2.1")
 		ended <- err
 	}()
 	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil { // the question

@@ -8,17 +8,9 @@ import (
 	"strings"
 )
 
-// units says whether rates are in bits or bytes per second.
-type units bool
-
-const (
-	inBits  units = false
-	inBytes units = true
-)
-
-// rate writes a rate in bytes per second.
-func (u units) rate(bytes int64) string {
-	if u == inBytes {
+// rate writes a rate in bytes per second, in bits or in bytes.
+func rate(bytes int64, inBytes bool) string {
+	if inBytes {
 		return si(float64(bytes)) + "B/s"
 	}
 	return si(8*float64(bytes)) + "bit/s"

@@ -1,3 +1,6 @@
+// Package top shows the top talkers: on a terminal until the user quits, or as text. It shows a [talkers.Report] from any source.
+//
+// Model is the state of the view, without a terminal. Show draws it on one, and Print writes text.
 package top
 
 import (
@@ -9,6 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gdamore/tcell/v3"
+	"github.com/gdamore/tcell/v3/color"
+
 	"promflow/telemetry/talkers"
 )
 
@@ -17,7 +23,7 @@ import (
 type Model struct {
 	watched string // the promflow that is asked
 	ascii   bool
-	units   units
+	bytes   bool // rates are in bytes, not in bits
 
 	query   talkers.Query // without Offset and Limit
 	first   int           // the first row on the screen
@@ -47,9 +53,7 @@ const warningShown = time.Minute
 
 // NewModel makes a view without a report.
 func NewModel(o Options) *Model {
-	m := &Model{
-		watched: o.Watched, ascii: o.ASCII, units: units(o.Bytes), query: o.Query, columns: 80, lines: 24, report: &talkers.Report{},
-	}
+	m := &Model{watched: o.Watched, ascii: o.ASCII, bytes: o.Bytes, query: o.Query, report: &talkers.Report{}}
 	m.query.Sort = cmp.Or(m.query.Sort, talkers.Sorts[0])
 	return m
 }
@@ -109,36 +113,29 @@ type Key struct {
 	Text string
 }
 
-// Names of special keys.
-const (
-	Up, Down, PageUp, PageDown, Home, End = "Up", "Down", "PgUp", "PgDn", "Home", "End"
-	Enter, Escape, Backspace              = "Enter", "Esc", "Backspace"
-	ControlC, ControlU                    = "Ctrl-C", "Ctrl-U"
-)
-
 // Press processes a key, and tells whether the user wants to quit.
 func (m *Model) Press(k Key) (quit bool) {
-	if m.editing && k.Name != ControlC {
+	if m.editing && k.Name != "Ctrl-C" {
 		m.edit(k)
 		return false
 	}
 	page := max(m.page(), 1)
 	switch cmp.Or(k.Name, k.Text) {
-	case ControlC, "q", "Q":
+	case "Ctrl-C", "q", "Q":
 		return true
-	case Up, "k":
+	case "Up", "k":
 		m.scroll(-1)
-	case Down, "j":
+	case "Down", "j":
 		m.scroll(1)
-	case PageUp:
+	case "PgUp":
 		m.scroll(-page)
-	case PageDown:
+	case "PgDn":
 		m.scroll(page)
-	case Home, "g":
+	case "Home", "g":
 		m.scroll(-m.first)
-	case End, "G":
+	case "End", "G":
 		m.scroll(m.report.Matching)
-	case Escape:
+	case "Esc":
 		m.filter("")
 	case "s":
 		m.nextSort(1)
@@ -152,7 +149,7 @@ func (m *Model) Press(k Key) (quit bool) {
 	case "p", " ":
 		m.paused = !m.paused
 	case "u":
-		m.units = !m.units
+		m.bytes = !m.bytes
 	case "?", "h":
 		m.help = !m.help
 		m.scroll(0)
@@ -167,14 +164,14 @@ func (m *Model) Press(k Key) (quit bool) {
 // edit processes a key while the filter is edited. Each change applies at once.
 func (m *Model) edit(k Key) {
 	switch k.Name {
-	case Enter:
+	case "Enter":
 		m.editing = false
-	case Escape:
+	case "Esc":
 		m.editing = false
 		m.filter("")
-	case ControlU:
+	case "Ctrl-U":
 		m.filter("")
-	case Backspace:
+	case "Backspace":
 		_, n := utf8.DecodeLastRuneInString(m.query.Filter)
 		m.filter(m.query.Filter[:len(m.query.Filter)-n])
 	}
@@ -197,6 +194,9 @@ func (m *Model) nextSort(step int) {
 	m.sortBy(sorts[(at+step+len(sorts))%len(sorts)])
 }
 
+// rates tells whether there are rates. The first reading has none.
+func (m *Model) rates() bool { return m.report.WindowSeconds > 0 }
+
 // names tells whether there may be hostnames.
 func (m *Model) names() bool { return m.waiting() || m.report.Names }
 
@@ -209,20 +209,17 @@ func (m *Model) sortBy(sort string) {
 // scroll moves the table by so many rows, at most to its first or last one.
 func (m *Model) scroll(by int) { m.first = max(min(m.first+by, m.report.Matching-m.page()), 0) }
 
-// Style is how a line looks.
-type Style int
-
-const (
-	Normal Style = iota
-	Bold
-	Reverse // the title of the table
-	Alarm   // the text begins with an exclamation mark, for terminals without color
+// How lines look. The text of an alarm begins with an exclamation mark, for terminals without color.
+var (
+	bold    = tcell.StyleDefault.Bold(true)
+	reverse = tcell.StyleDefault.Reverse(true)
+	alarm   = bold.Foreground(color.Maroon) // ANSI color 1: the terminal chooses a readable red
 )
 
 // Line is a line of the screen. View returns lines that fit the screen and have no control characters.
 type Line struct {
 	Text  string
-	Style Style
+	Style tcell.Style
 }
 
 // page is how many rows there is room for.
@@ -237,8 +234,8 @@ func (m *Model) page() int {
 // View draws the screen, with at most as many lines as it has.
 func (m *Model) View() []Line {
 	foot := m.foot()
-	title, rows := m.table().lines(m.rows(), m.columns)
-	lines := append(m.head(), Line{pad(title, m.columns, false), Reverse})
+	title, rows := m.table(m.rows(), m.columns)
+	lines := append(m.head(), Line{pad(title, m.columns, false), reverse})
 	for _, row := range rows {
 		lines = append(lines, Line{Text: row})
 	}
@@ -263,8 +260,6 @@ func (m *Model) Cursor() (x, y int, visible bool) {
 	}
 	return min(width(cut(m.filterLine(), m.columns, m.ascii)), m.columns-1), m.lines - 1, true
 }
-
-func (m *Model) table() table { return newTable(m.units, m.ascii, m.query, m.report) }
 
 // rows returns the talkers on the screen, as far as the report has them.
 func (m *Model) rows() []talkers.Talker {
@@ -295,9 +290,9 @@ const (
 
 // head draws what is above the table.
 func (m *Model) head() []Line {
-	lines := []Line{{m.heading(), Bold}}
+	lines := []Line{{m.heading(), bold}}
 	if m.lines >= minLinesForTotals {
-		lines = append(lines, Line{Text: totals(m.report, m.units, m.columns)})
+		lines = append(lines, Line{Text: m.totals(m.columns)})
 	}
 	if m.lines >= minLinesForHistory {
 		lines = append(lines, m.history()...)
@@ -307,7 +302,7 @@ func (m *Model) head() []Line {
 
 // heading draws what is watched and, on the right, the time of the report.
 func (m *Model) heading() string {
-	left := subject(m.watched, m.report)
+	left := m.subject()
 	if m.waiting() {
 		return left
 	}
@@ -323,17 +318,14 @@ func (m *Model) heading() string {
 }
 
 // subject says what is watched: the promflow, and its interfaces with their backends.
-func subject(watched string, r *talkers.Report) string {
-	text := strings.TrimRight("promflow top  "+watched, " ")
-	for i, of := range r.Interfaces {
-		separator := ", "
-		if i == 0 {
-			separator = "  "
-		}
+func (m *Model) subject() string {
+	text, separator, all := strings.TrimRight("promflow top  "+m.watched, " "), "  ", m.report.Interfaces
+	for i, of := range all {
 		text += separator + of.Name
-		if of.Backend != "" && (i+1 == len(r.Interfaces) || r.Interfaces[i+1].Backend != of.Backend) { // once for several in a row
+		if of.Backend != "" && (i+1 == len(all) || all[i+1].Backend != of.Backend) { // once for several in a row
 			text += " (" + of.Backend + ")"
 		}
+		separator = ", "
 	}
 	return text
 }
@@ -348,15 +340,15 @@ func join(line string, texts []string, columns int) (string, []string) {
 }
 
 // totals writes the sums of all addresses. It leaves out what does not fit into so many columns.
-func totals(r *talkers.Report, u units, columns int) string {
-	if r.Time.IsZero() {
+func (m *Model) totals(columns int) string {
+	if m.waiting() {
 		return ""
 	}
-	in, out, window := "-", "-", "rates come with the next reading"
-	if r.WindowSeconds > 0 {
-		in, out, window = u.rate(r.ReceiveRate), u.rate(r.TransmitRate), fmt.Sprintf("means of %.3g s", r.WindowSeconds)
+	r, window := m.report, "rates come with the next reading"
+	if m.rates() {
+		window = fmt.Sprintf("means of %.3g s", r.WindowSeconds)
 	}
-	line, _ := join(fmt.Sprintf("in %s  out %s", in, out), []string{
+	line, _ := join(fmt.Sprintf("in %s  out %s", m.rate(r.ReceiveRate), m.rate(r.TransmitRate)), []string{
 		fmt.Sprintf("%d addresses", r.Addresses), window,
 		fmt.Sprintf("in all %s in, %s out", size(r.ReceiveTotal), size(r.TransmitTotal)),
 	}, columns)
@@ -370,7 +362,7 @@ func (m *Model) history() (lines []Line) {
 		values = slots(h.Time, values, m.report.IntervalSeconds, m.columns)
 		head := pad(name, len("out"), false)
 		if m.columns >= wide {
-			most := m.units.rate(slices.Max(append([]int64{0}, values...)))
+			most := rate(slices.Max(append([]int64{0}, values...)), m.bytes)
 			head = pad(fmt.Sprintf("%s (%s at most)", name, most), len("out (1.23 Mbit/s at most)"), false)
 		}
 		lines = append(lines, Line{Text: head + " " + spark(values, m.columns-len(head)-1, m.ascii)})
@@ -411,7 +403,7 @@ func (m *Model) alarms() (lines []Line) {
 	default:
 		all = append(all, fmt.Sprintf("no answer since %s: %s", m.failed.Format(time.TimeOnly), m.failure))
 	}
-	all = append(all, captureAlarms(m.report)...)
+	all = append(all, m.captureAlarms()...)
 	for _, w := range slices.Backward(m.warnings) {
 		if m.now.Sub(w.at) < warningShown {
 			all = append(all, w.text)
@@ -419,7 +411,7 @@ func (m *Model) alarms() (lines []Line) {
 	}
 	shown := min(len(all), m.lines/6, 3)
 	for _, text := range all[:shown] {
-		lines = append(lines, Line{"! " + text, Alarm})
+		lines = append(lines, Line{"! " + text, alarm})
 	}
 	if more := len(all) - shown; more > 0 && shown > 0 {
 		lines[shown-1].Text += fmt.Sprintf(" (and %d more)", more)
@@ -428,7 +420,8 @@ func (m *Model) alarms() (lines []Line) {
 }
 
 // captureAlarms says what is wrong with the capture.
-func captureAlarms(r *talkers.Report) (all []string) {
+func (m *Model) captureAlarms() (all []string) {
+	r := m.report
 	for _, i := range r.Interfaces {
 		if !i.Up && i.Backend != "" {
 			all = append(all, i.Name+" is down or away")
@@ -458,7 +451,7 @@ func (m *Model) foot() []Line {
 	case m.lines < minLinesForFoot:
 		return lines
 	case m.editing:
-		return append(lines, Line{m.filterLine(), Bold})
+		return append(lines, Line{m.filterLine(), bold})
 	}
 	return append(lines, Line{Text: m.status()})
 }
@@ -488,7 +481,7 @@ func (m *Model) status() string {
 	if page := m.page(); n > 0 && page > 0 {
 		text = fmt.Sprintf("%d-%d of %d", m.first+1, min(m.first+page, n), n)
 	}
-	text += "  by " + sortNames[m.query.Sort] + " " + arrow(m.table().descends(), m.ascii)
+	text += "  by " + sortNames[m.query.Sort] + " " + m.arrow()
 	if m.query.Filter != "" {
 		text += "  " + m.filterLine()
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/gdamore/tcell/v3"
+
 	"promflow/telemetry/golden"
 	"promflow/telemetry/talkers"
 )
@@ -56,7 +58,7 @@ func office(names bool) *talkers.Report {
 func press(t *testing.T, m *Model, keys ...string) {
 	t.Helper()
 	names := map[string]bool{}
-	for _, name := range []string{Up, Down, PageUp, PageDown, Home, End, Enter, Escape, Backspace, ControlC, ControlU} {
+	for _, name := range tcell.KeyNames {
 		names[name] = true
 	}
 	for _, k := range keys {
@@ -83,9 +85,10 @@ func shown(o Options, r *talkers.Report, columns, lines int) *Model {
 
 // drawn writes a screen with its edges, and how each line looks.
 func drawn(m *Model, columns int) string {
+	marks := map[tcell.Style]rune{tcell.StyleDefault: ' ', bold: 'B', reverse: 'R', alarm: '!'}
 	var b strings.Builder
 	for _, line := range m.View() {
-		fmt.Fprintf(&b, "%c|%s|\n", " BR!"[line.Style], pad(line.Text, columns, false))
+		fmt.Fprintf(&b, "%c|%s|\n", marks[line.Style], pad(line.Text, columns, false))
 	}
 	return b.String()
 }
@@ -171,12 +174,12 @@ func TestKeysChangeTheQuestion(t *testing.T) {
 		"reverse and back":          {[]string{"r", "r"}, talkers.Query{Sort: "rate"}},
 		"another order begins anew": {[]string{"r", "7"}, talkers.Query{Sort: "ip"}},
 		"a filter as it is written": {[]string{"/", "q", "1"}, talkers.Query{Sort: "rate", Filter: "q1"}},
-		"that is kept":              {[]string{"/", "a", "b", Enter, "r"}, talkers.Query{Sort: "rate", Reverse: true, Filter: "ab"}},
-		"that is corrected":         {[]string{"/", "a", "ü", Backspace, "c", Enter}, talkers.Query{Sort: "rate", Filter: "ac"}},
-		"that is cleared":           {[]string{"/", "a", Escape, "2"}, talkers.Query{Sort: "receive_rate"}},
-		"that is cleared later":     {[]string{"/", "a", Enter, Escape}, talkers.Query{Sort: "rate"}},
-		"that is begun again":       {[]string{"/", "a", ControlU, "b"}, talkers.Query{Sort: "rate", Filter: "b"}},
-		"nothing to take off":       {[]string{"/", Backspace, Enter}, talkers.Query{Sort: "rate"}},
+		"that is kept":              {[]string{"/", "a", "b", "Enter", "r"}, talkers.Query{Sort: "rate", Reverse: true, Filter: "ab"}},
+		"that is corrected":         {[]string{"/", "a", "ü", "Backspace", "c", "Enter"}, talkers.Query{Sort: "rate", Filter: "ac"}},
+		"that is cleared":           {[]string{"/", "a", "Esc", "2"}, talkers.Query{Sort: "receive_rate"}},
+		"that is cleared later":     {[]string{"/", "a", "Enter", "Esc"}, talkers.Query{Sort: "rate"}},
+		"that is begun again":       {[]string{"/", "a", "Ctrl-U", "b"}, talkers.Query{Sort: "rate", Filter: "b"}},
+		"nothing to take off":       {[]string{"/", "Backspace", "Enter"}, talkers.Query{Sort: "rate"}},
 		"what could be no filter":   {[]string{"/", "\x1b", "\xff", "a"}, talkers.Query{Sort: "rate", Filter: "a"}},
 		"one that is too long":      {[]string{"/", strings.Repeat("a", 250), "bcde", "bcd"}, talkers.Query{Sort: "rate", Filter: strings.Repeat("a", 250) + "bcd"}},
 	} {
@@ -214,11 +217,11 @@ func TestKeysThatEndIt(t *testing.T) {
 		want   bool
 	}{
 		"q":                   {nil, Key{Text: "q"}, true},
-		"Ctrl-C":              {nil, Key{Name: ControlC}, true},
+		"Ctrl-C":              {nil, Key{Name: "Ctrl-C"}, true},
 		"q in a filter":       {[]string{"/"}, Key{Text: "q"}, false},
-		"Ctrl-C in a filter":  {[]string{"/"}, Key{Name: ControlC}, true},
+		"Ctrl-C in a filter":  {[]string{"/"}, Key{Name: "Ctrl-C"}, true},
 		"one that is unknown": {nil, Key{}, false},
-		"Escape":              {nil, Key{Name: Escape}, false},
+		"Escape":              {nil, Key{Name: "Esc"}, false},
 	} {
 		m := shown(Options{}, office(true), 80, 24)
 		press(t, m, c.before...)
@@ -262,8 +265,8 @@ func TestScrolling(t *testing.T) {
 		key   string
 		first int
 	}{
-		{Up, 0}, {Down, 1}, {"j", 2}, {"k", 1}, {PageDown, page + 1}, {PageUp, 1}, {End, 1000 - page}, {Down, 1000 - page}, {PageUp, 1000 - 2*page},
-		{"g", 0}, {"G", 1000 - page}, {Home, 0},
+		{"Up", 0}, {"Down", 1}, {"j", 2}, {"k", 1}, {"PgDn", page + 1}, {"PgUp", 1}, {"End", 1000 - page}, {"Down", 1000 - page}, {"PgUp", 1000 - 2*page},
+		{"g", 0}, {"G", 1000 - page}, {"Home", 0},
 	} {
 		press(t, m, c.key)
 		answer(1000)
@@ -272,7 +275,7 @@ func TestScrolling(t *testing.T) {
 			t.Errorf("%s: %d rows from %s, want %d from %s", c.key, len(got), got[0], page, want)
 		}
 	}
-	press(t, m, PageDown) // what is on the next page has been asked before it is seen
+	press(t, m, "PgDn") // what is on the next page has been asked before it is seen
 	if got := seen(m); len(got) != page || got[0] != fmt.Sprintf("10.0.0.%d", page) {
 		t.Errorf("the next page has %d rows", len(got))
 	}
@@ -362,7 +365,7 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 	for got, want := range map[string]string{
-		inBits.rate(117_625_000): "941 Mbit/s", inBytes.rate(1200): "1.20 kB/s", inBits.rate(0): "0 bit/s", inBytes.rate(-5): "0 B/s",
+		rate(117_625_000, false): "941 Mbit/s", rate(1200, true): "1.20 kB/s", rate(0, false): "0 bit/s", rate(-5, true): "0 B/s",
 		size(12_340_000_000): "12.3 GB", size(999): "999 B", share(0.5): "50.0 %", share(1): "100.0 %", share(-1): "-", share(7): "-",
 	} {
 		if got != want {

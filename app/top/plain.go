@@ -35,8 +35,7 @@ const maxWait = 30 * time.Second
 // Print writes reports as text or JSON, each one once it has rates. It returns after the last one, or when ctx ends. It is an error if no
 // further report comes.
 func Print(ctx context.Context, w io.Writer, o Options, ask Ask) error {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
+	tick := time.Tick(pollEvery)
 	var last time.Time // of a report
 	lastWritten := time.Now()
 	for written := 0; o.Count == 0 || written < o.Count; {
@@ -46,22 +45,20 @@ func Print(ctx context.Context, w io.Writer, o Options, ask Ask) error {
 			return nil
 		case err != nil:
 			return err
-		}
-		if r.WindowSeconds > 0 && !r.Time.Equal(last) {
+		case r.WindowSeconds > 0 && !r.Time.Equal(last):
 			if err := write(w, o, r, written == 0); err != nil {
 				return fmt.Errorf("printing the report: %w", err)
 			}
 			last, lastWritten = r.Time, time.Now()
 			written++
 			continue
-		}
-		if time.Since(lastWritten) > maxWait {
+		case time.Since(lastWritten) > maxWait:
 			return fmt.Errorf("no new report with rates came for %v", maxWait)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 	return nil
@@ -83,12 +80,13 @@ func write(w io.Writer, o Options, r *talkers.Report, first bool) error {
 
 // Text writes a report as text: what is watched, the sums of all addresses, what is wrong, an empty line and the table.
 func Text(o Options, r *talkers.Report) string {
-	t := newTable(units(o.Bytes), o.ASCII, o.Query, r)
-	lines := []string{subject(o.Watched, r) + "  " + r.Time.Local().Format(time.RFC3339), totals(r, t.units, math.MaxInt)}
-	for _, alarm := range captureAlarms(r) {
+	m := NewModel(o)
+	m.report = r
+	lines := []string{m.subject() + "  " + r.Time.Local().Format(time.RFC3339), m.totals(math.MaxInt)}
+	for _, alarm := range m.captureAlarms() {
 		lines = append(lines, "! "+alarm)
 	}
-	title, rows := t.lines(r.Talkers, 0)
+	title, rows := m.table(r.Talkers, 0)
 	var b strings.Builder
 	for _, line := range slices.Concat(lines, []string{"", title}, rows) {
 		b.WriteString(clean(line, o.ASCII) + "\n")

@@ -1,6 +1,7 @@
 package top
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/gdamore/tcell/v3"
-	"github.com/gdamore/tcell/v3/color"
 
 	"promflow/telemetry/talkers"
 )
@@ -37,8 +37,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 	v := &view{Model: NewModel(o), screen: screen, ask: ask, answers: make(chan answer, 1)}
 	v.Tick(time.Now())
 	v.Resize(screen.Size())
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
+	tick := time.Tick(refreshEvery)
 	for {
 		if v.Query() != v.asked {
 			v.refresh(ctx)
@@ -53,7 +52,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 			}
 		case a := <-v.answers:
 			v.take(a)
-		case now := <-tick.C:
+		case now := <-tick:
 			v.Tick(now)
 			if warnings != nil {
 				for _, text := range warnings() {
@@ -135,19 +134,13 @@ func (v *view) handle(event tcell.Event) (quit bool, err error) {
 	return false, nil
 }
 
-var styles = map[Style]tcell.Style{
-	Bold:    tcell.StyleDefault.Bold(true),
-	Reverse: tcell.StyleDefault.Reverse(true),
-	Alarm:   tcell.StyleDefault.Bold(true).Foreground(color.Maroon), // ANSI color 1: the terminal chooses a readable red
-}
-
 func (v *view) draw() {
 	v.screen.Clear()
 	for y, line := range v.View() {
-		if line.Style == Alarm && v.screen.Colors() == 0 { // tcell would make the color black or white
-			line.Style = Bold
+		if line.Style == alarm && v.screen.Colors() == 0 { // tcell would make the color black or white
+			line.Style = bold
 		}
-		v.screen.PutStrStyled(0, y, line.Text, styles[line.Style])
+		v.screen.PutStrStyled(0, y, line.Text, line.Style)
 	}
 	if x, y, visible := v.Cursor(); visible {
 		v.screen.ShowCursor(x, y)
@@ -169,10 +162,6 @@ func ASCII() bool {
 	if runtime.GOOS == "windows" {
 		return false // the console takes UTF-16
 	}
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if locale := strings.ToLower(os.Getenv(name)); locale != "" {
-			return !strings.Contains(locale, "utf-8") && !strings.Contains(locale, "utf8")
-		}
-	}
-	return true
+	locale := strings.ToLower(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
+	return !strings.Contains(locale, "utf-8") && !strings.Contains(locale, "utf8")
 }

@@ -1,13 +1,18 @@
 package web
 
 import (
+	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // stallTimeout is how long a client may leave a part of an answer unread.
@@ -27,6 +32,7 @@ type answer struct {
 
 	mu    sync.Mutex
 	fixed bool // the deadline is for all that follows
+	cut   bool // the deadline has passed: the client is cut off
 }
 
 func (a *answer) Write(b []byte) (written int, err error) {
@@ -59,12 +65,27 @@ func (a *answer) extend() error {
 // minUnread is how long a client has not read before it may have to make room for another one. One that reads takes less for a part.
 const minUnread = 100 * time.Millisecond
 
-// unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
+// unreadSince is since when the client has not read a part. It is zero if the client reads, waits for one, or is cut off already.
 func (a *answer) unreadSince() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cut {
+		return time.Time{}
+	}
 	if began := a.writing.Load(); began != nil && time.Since(*began) >= minUnread {
 		return *began
 	}
 	return time.Time{}
+}
+
+// earliest returns which of all has the earliest time, and that time. It is zero if none has a time.
+func earliest[T any](all iter.Seq[T], timeOf func(T) time.Time) (found T, at time.Time) {
+	for each := range all {
+		if t := timeOf(each); !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			found, at = each, t
+		}
+	}
+	return found, at
 }
 
 // SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow. If it has passed, the
@@ -72,8 +93,8 @@ func (a *answer) unreadSince() time.Time {
 func (a *answer) SetWriteDeadline(deadline time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fixed = true
-	if a.conn != nil && !deadline.After(time.Now()) {
+	a.fixed, a.cut = true, !deadline.After(time.Now())
+	if a.conn != nil && a.cut {
 		return closeNow(a.conn)
 	}
 	return a.control.SetWriteDeadline(deadline)
@@ -82,61 +103,78 @@ func (a *answer) SetWriteDeadline(deadline time.Time) error {
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// bodyTimeout is how long the server reads the body of a request that it refuses.
-const bodyTimeout = time.Second
+// finish writes what net/http has buffered. For HTTP/2 it waits until the client takes it: net/http would wait after the handler has
+// returned, when nobody counts the answer any more.
+func (a *answer) finish() {
+	defer a.writing.Store(nil)
+	if a.extend() == nil && a.conn != nil {
+		_ = a.control.Flush() // it fails only if the client has gone
+	}
+}
 
-// answers has a handler write to an answer. It refuses requests with a body: net/http reads the body before it writes the answer, and a
+// answers has a handler write to an answer, for requests that have no body: net/http reads the body before it writes the answer, and a
 // scrape with a slow body would hold its slot for long.
 func answers(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
-		if r.ProtoMajor >= 2 {
-			a.conn, _ = r.Context().Value(connectionKey{}).(net.Conn)
-		}
 		if r.ContentLength != 0 {
-			w.Header().Set("Connection", "close")
-			_ = a.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
-			http.Error(a, "expected a request without a body", http.StatusRequestEntityTooLarge)
+			a.refuseBody(r)
 		} else {
 			h.ServeHTTP(a, r)
 		}
-		_ = a.extend() // net/http writes what it has buffered, after this function
+		_ = a.extend() // net/http may still have something to write
 	})
 }
 
-// bounded lets a handler give so many answers at a time. A further one cuts off the client that has left a part of one unread for longest. If
-// all read or wait, it is refused.
-func bounded(h http.Handler, most int) http.Handler {
+// bodyTimeout is how long the server reads the body of a request that it refuses.
+const bodyTimeout = time.Second
+
+func (a *answer) refuseBody(r *http.Request) {
+	a.Header().Set("Connection", "close")
+	_ = a.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // it fails only if the connection is closed
+	status := http.StatusRequestEntityTooLarge
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		a.Header().Set("Allow", "GET, HEAD")
+		status = http.StatusMethodNotAllowed
+	}
+	http.Error(a, "expected a request without a body", status)
+}
+
+// answerPatience is how long a request waits until others have been answered.
+const answerPatience = time.Second
+
+// bounded lets a handler give so many answers at a time. Further requests wait, and cut off the clients that have left a part of an answer
+// unread for longest. After answerPatience they are refused.
+func bounded(h http.Handler, most int64) http.Handler {
+	slots := semaphore.NewWeighted(most)
 	var mu sync.Mutex
 	given := map[*answer]bool{}
-	begin := func(a *answer) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(given) >= most {
-			var longest *answer
-			var unreadSince time.Time
-			for each := range given {
-				if since := each.unreadSince(); !since.IsZero() && (longest == nil || since.Before(unreadSince)) {
-					longest, unreadSince = each, since
-				}
+	begin := func(ctx context.Context, a *answer) bool {
+		for end := time.Now().Add(answerPatience); !slots.TryAcquire(1); {
+			mu.Lock()
+			if longest, since := earliest(maps.Keys(given), (*answer).unreadSince); !since.IsZero() {
+				_ = longest.SetWriteDeadline(time.Now()) // it fails only if the connection is closed
 			}
-			if longest == nil {
+			mu.Unlock()
+			waiting, cancel := context.WithTimeout(ctx, minUnread)
+			err := slots.Acquire(waiting, 1)
+			cancel()
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil || time.Now().After(end) {
 				return false
 			}
-			delete(given, longest)
-			_ = longest.SetWriteDeadline(time.Now()) // it fails only if the connection is closed
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		given[a] = true
 		return true
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := w.(*answer)
-		if !begin(a) {
+		if !begin(r.Context(), a) {
 			w.Header().Set("Retry-After", "1")
-			if a.conn != nil { // a client of HTTP/2 may leave no window for a body
-				w.WriteHeader(http.StatusServiceUnavailable)
-				return
-			}
 			http.Error(w, fmt.Sprintf("%d clients wait for an answer, try again later", most), http.StatusServiceUnavailable)
 			return
 		}
@@ -144,6 +182,7 @@ func bounded(h http.Handler, most int) http.Handler {
 			mu.Lock()
 			defer mu.Unlock()
 			delete(given, a)
+			slots.Release(1)
 		}()
 		h.ServeHTTP(w, r)
 	})

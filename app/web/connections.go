@@ -3,6 +3,8 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -15,36 +17,53 @@ const maxConnections = 512
 // maxStreams is how many requests a client may have at a time with HTTP/2.
 const maxStreams = 4
 
+// http2Weight is how many connections one counts as that speaks HTTP/2: net/http keeps much more for it, such as up to 10,000 answers to
+// pings that a client does not read.
+const http2Weight = 4
+
+// minIdle is how long a connection is idle before it may have to make room while others leave answers unread: its request may be on the way.
+const minIdle = time.Second
+
+// maxResets is how many requests on a connection a client may take back while they are being answered.
+const maxResets = 20
+
 // sendBuffer is how much of an answer the kernel keeps for a client that does not read, in bytes. Linux takes twice as much memory. Without it,
 // that may become megabytes, and they count as the program's.
 const sendBuffer = 128 << 10
 
-// connections bounds the connections of a server. A new one beyond the bound closes another: the one that has been idle for longest, or if none
-// is idle, the one whose client has left a part of an answer unread for longest. If all others read or wait for an answer, the new one is
-// closed. A connection is idle while no request on it is being answered, also while a request arrives byte by byte.
+// receiveBuffer is how much of requests the kernel keeps, in bytes: likewise.
+const receiveBuffer = 32 << 10
+
+// connections bounds the connections of a server. A new one beyond the bound closes another, of the IP address that has most: the one that
+// has been idle for longest, or if none has been for minIdle, the one whose client has left a part of an answer unread for longest. If all
+// of these read or wait for an answer, the new one is closed. A connection is idle while no request on it is being answered, also while a request
+// arrives byte by byte.
 type connections struct {
 	most int
-	mu   sync.Mutex
-	open map[net.Conn]*connection
+
+	mu     sync.Mutex
+	open   map[net.Conn]*connection
+	weight int            // of all that are open
+	byIP   map[string]int // the weight of each client's
 }
 
 type connection struct {
+	net.Conn
+	ip        string
+	weight    int
 	answers   map[*answer]bool // that are being given
-	idleSince time.Time        // if there are none
+	idleSince time.Time        // zero while there are some
+	resets    int
 }
 
 // unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
-func (c *connection) unreadSince() (since time.Time) {
-	for a := range c.answers {
-		if at := a.unreadSince(); since.IsZero() || !at.IsZero() && at.Before(since) {
-			since = at
-		}
-	}
+func (c *connection) unreadSince() time.Time {
+	_, since := earliest(maps.Keys(c.answers), (*answer).unreadSince)
 	return since
 }
 
 func newConnections(most int) *connections {
-	return &connections{most: most, open: map[net.Conn]*connection{}}
+	return &connections{most: most, open: map[net.Conn]*connection{}, byIP: map[string]int{}}
 }
 
 type connectionKey struct{}
@@ -53,14 +72,16 @@ type connectionKey struct{}
 func (c *connections) limit(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if tcp, ok := raw(conn).(*net.TCPConn); ok {
-			_ = tcp.SetWriteBuffer(sendBuffer) // it fails only if the connection is closed
+			_ = errors.Join(tcp.SetWriteBuffer(sendBuffer), tcp.SetReadBuffer(receiveBuffer)) // it fails only if the connection is closed
 		}
-		c.add(conn)
-		return context.WithValue(ctx, connectionKey{}, conn)
+		return context.WithValue(ctx, connectionKey{}, c.add(conn))
 	}
 	s.ConnState = func(conn net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
+		switch secure, ok := conn.(*tls.Conn); {
+		case state == http.StateClosed || state == http.StateHijacked:
 			c.remove(conn)
+		case state == http.StateActive && ok && secure.ConnectionState().NegotiatedProtocol == "h2":
+			c.weigh(conn, http2Weight)
 		}
 	}
 }
@@ -68,52 +89,99 @@ func (c *connections) limit(s *http.Server) {
 // follow takes note of the answers that a handler gives. It must be called by answers.
 func (c *connections) follow(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if conn, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
+		if one, ok := r.Context().Value(connectionKey{}).(*connection); ok {
 			a := w.(*answer)
-			c.begin(conn, a)
-			defer c.end(conn, a)
+			if r.ProtoMajor >= 2 {
+				a.conn = one.Conn
+			}
+			c.begin(one, a)
+			defer c.end(one, a, r.Context())
+			defer a.finish()
 		}
 		h.ServeHTTP(w, r)
 	})
 }
 
 // add takes a connection, and closes one if there are too many.
-func (c *connections) add(conn net.Conn) {
+func (c *connections) add(conn net.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[conn] = &connection{answers: map[*answer]bool{}, idleSince: time.Now()}
-	if len(c.open) > c.most {
-		c.drop(c.leastActive(conn))
+	added := &connection{Conn: conn, ip: ipOf(conn), answers: map[*answer]bool{}}
+	c.open[conn] = added
+	c.grow(added, 1)
+	added.idleSince = time.Now()
+	return added
+}
+
+// weigh changes the weight of a connection, and closes others if that is too much.
+func (c *connections) weigh(conn net.Conn, weight int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.open[conn]; one != nil {
+		c.grow(one, weight-one.weight)
 	}
 }
 
-// leastActive returns the connection that is closed for a new one, which is the new one itself if all others wait for an answer. The
-// caller holds mu.
-func (c *connections) leastActive(added net.Conn) net.Conn {
-	var idle, unread net.Conn
-	var idleSince, unreadSince time.Time
-	for conn, one := range c.open {
-		if len(one.answers) == 0 {
-			if conn != added && (idle == nil || one.idleSince.Before(idleSince)) {
-				idle, idleSince = conn, one.idleSince
+// grow adds to the weight of a connection. The caller holds mu.
+func (c *connections) grow(one *connection, weight int) {
+	one.weight += weight
+	c.weight += weight
+	c.byIP[one.ip] += weight
+	for c.weight > c.most {
+		c.drop(c.leastActive(one))
+	}
+}
+
+// leastActive returns the connection that is closed for another one, which may be that itself. The caller holds mu.
+func (c *connections) leastActive(added *connection) *connection {
+	most := 0
+	for _, weight := range c.byIP {
+		most = max(most, weight)
+	}
+	busiest := func(timeOf func(*connection) time.Time) func(*connection) time.Time {
+		return func(one *connection) time.Time {
+			if one == added || c.byIP[one.ip] < most {
+				return time.Time{}
 			}
-		} else if since := one.unreadSince(); !since.IsZero() && (unread == nil || since.Before(unreadSince)) {
-			unread, unreadSince = conn, since
+			return timeOf(one)
 		}
 	}
-	switch {
-	case idle != nil:
+	idle, idleSince := earliest(maps.Values(c.open), busiest(func(one *connection) time.Time { return one.idleSince }))
+	if !idleSince.IsZero() && time.Since(idleSince) >= minIdle {
 		return idle
-	case unread != nil:
+	}
+	unread, unreadSince := earliest(maps.Values(c.open), busiest((*connection).unreadSince))
+	switch {
+	case !unreadSince.IsZero():
 		return unread
+	case !idleSince.IsZero():
+		return idle
 	}
 	return added
 }
 
 // drop closes a connection. The caller holds mu.
-func (c *connections) drop(conn net.Conn) {
-	delete(c.open, conn)
-	_ = closeNow(conn) // the server notices
+func (c *connections) drop(one *connection) {
+	c.forget(one)
+	_ = closeNow(one.Conn) // the server notices
+}
+
+// forget takes a connection out of the count. The caller holds mu.
+func (c *connections) forget(one *connection) {
+	delete(c.open, one.Conn)
+	c.weight -= one.weight
+	if c.byIP[one.ip] -= one.weight; c.byIP[one.ip] == 0 {
+		delete(c.byIP, one.ip)
+	}
+}
+
+// ipOf returns the IP address of a client, or what a client of a Unix socket has instead.
+func ipOf(conn net.Conn) string {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().Network()
+	}
+	return host
 }
 
 // closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
@@ -130,22 +198,30 @@ func raw(conn net.Conn) net.Conn {
 func (c *connections) remove(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, conn)
-}
-
-func (c *connections) begin(conn net.Conn, a *answer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one := c.open[conn]; one != nil { // else it was closed
-		one.answers[a] = true
+	if one := c.open[conn]; one != nil {
+		c.forget(one)
 	}
 }
 
-func (c *connections) end(conn net.Conn, a *answer) {
+func (c *connections) begin(one *connection, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if one := c.open[conn]; one != nil {
-		delete(one.answers, a)
+	one.answers[a] = true
+	one.idleSince = time.Time{}
+}
+
+// end ends an answer. The request's context tells whether the client has taken the request back.
+func (c *connections) end(one *connection, a *answer, request context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(one.answers, a)
+	if len(one.answers) == 0 {
 		one.idleSince = time.Now()
+	}
+	if request.Err() != nil {
+		one.resets++
+	}
+	if one.resets > maxResets && c.open[one.Conn] != nil {
+		c.drop(one)
 	}
 }

@@ -64,10 +64,17 @@ func TestReadsOnly(t *testing.T) {
 				if noUI && path != "/metrics" {
 					continue
 				}
-				status, header, _ := ask(t, method, server.URL+path, func(*http.Request) {})
-				allow := header.Get("Allow")
-				if status != want || header.Get("X-Content-Type-Options") != "nosniff" || (allow != "") != (want == 405) {
-					t.Errorf("%s %s: got %d, %v, want %d", method, path, status, header, want)
+				for _, body := range []string{"", "a=1"} {
+					want := want
+					if body != "" && want == 200 {
+						want = 413
+					}
+					status, header, _ := ask(t, method, server.URL+path, func(r *http.Request) {
+						r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+					})
+					if status != want || header.Get("X-Content-Type-Options") != "nosniff" || (header.Get("Allow") != "") != (want == 405) {
+						t.Errorf("%s %s with body %q: got %d, %v, want %d", method, path, body, status, header, want)
+					}
 				}
 			}
 		}

@@ -127,12 +127,11 @@ func (c Config) bind(a Address) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		_, port, _ := net.SplitHostPort(a.Address)
-		return nil, fmt.Errorf("%s %q: port %s is in use by another program, maybe another promflow (%w)",
-			c.AddressFrom, a, port, syscall.EADDRINUSE)
+		err = fmt.Errorf("port %s is in use by another program, maybe another promflow (%w)", port, syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s %q: %w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities",
-			c.AddressFrom, a, err)
-	case err != nil:
+		err = fmt.Errorf("%w: use port 1024 or higher, or add cap_net_bind_service to promflow's capabilities", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w", c.AddressFrom, a, err)
 	}
 	return l, nil

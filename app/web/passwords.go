@@ -5,18 +5,25 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.yaml.in/yaml/v2"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
-// maxLogins is how many logins that are not known to be right may be verified or wait for that.
-const maxLogins = 8
+// maxLogins is how many logins that are not known to be right may be verified or wait for that, and maxLoginsOfIP how many of these may be
+// of one client.
+const (
+	maxLogins     = 8
+	maxLoginsOfIP = 4
+)
 
 // passwords verifies passwords in front of exporter-toolkit, which reads them from the same file. The toolkit verifies one at a time, which
 // takes 50 ms and more (bcrypt). It lets any number of clients wait for that, also those that have gone; it forgets right passwords when
@@ -26,12 +33,14 @@ type passwords struct {
 	file     string
 	log      *slog.Logger
 	refused  rate.Sometimes // logs
-	waiting  chan struct{}  // has an element for each login that is verified or waits
-	verified chan struct{}  // has an element for the login that is verified
+	required atomic.Bool    // the file has had users
+
+	verified *semaphore.Weighted // of the login that is verified
 
 	mu       sync.Mutex
-	required bool           // the file has had users
 	right    map[login]bool // verified before
+	logins   int            // that are verified or wait
+	loginsOf map[string]int // by IP address
 }
 
 // login identifies a user, a password and the hash that the file has for the user.
@@ -43,7 +52,7 @@ type verifiedKey struct{}
 func newPasswords(file string, log *slog.Logger) *passwords {
 	return &passwords{
 		file: file, log: log, refused: rate.Sometimes{Interval: time.Minute},
-		waiting: make(chan struct{}, maxLogins), verified: make(chan struct{}, 1), right: map[login]bool{},
+		verified: semaphore.NewWeighted(1), right: map[login]bool{}, loginsOf: map[string]int{},
 	}
 }
 
@@ -56,10 +65,9 @@ func (p *passwords) users() (map[string]string, error) {
 	if err == nil {
 		err = yaml.Unmarshal(text, &config)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.required = p.required || len(config.Users) > 0
-	if err == nil && p.required && len(config.Users) == 0 {
+	if len(config.Users) > 0 {
+		p.required.Store(true)
+	} else if err == nil && p.required.Load() {
 		err = fmt.Errorf("%s has no users any more: nobody is served until it has some, or promflow is restarted", p.file)
 	}
 	return config.Users, err
@@ -78,25 +86,24 @@ func (p *passwords) check(toolkit http.Handler) http.Handler {
 			toolkit.ServeHTTP(w, r)
 			return
 		}
-		switch user, password, ok := r.BasicAuth(); {
-		case !ok:
-			unauthorized(w)
-		case p.known(users, user, password):
-			toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), verifiedKey{}, true)))
-		default:
-			right, waited := p.verify(r.Context(), users, user, password)
-			switch {
-			case !waited:
+		user, password, given := r.BasicAuth()
+		right := given && p.known(loginOf(users, user, password))
+		if given && !right {
+			var waited bool
+			if right, waited = p.verify(r, users, user, password); !waited {
 				w.Header().Set("Retry-After", "1")
 				http.Error(w, "too many passwords are being verified, try again", http.StatusTooManyRequests)
-			case r.Context().Err() != nil:
+				return
+			}
+			if r.Context().Err() != nil {
 				panic(http.ErrAbortHandler) // the client has gone
-			case !right:
-				unauthorized(w)
-			default:
-				toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), verifiedKey{}, true)))
 			}
 		}
+		if !right {
+			unauthorized(w)
+			return
+		}
+		toolkit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), verifiedKey{}, true)))
 	})
 }
 
@@ -104,10 +111,7 @@ func (p *passwords) check(toolkit http.Handler) http.Handler {
 // and may find it without users for a moment.
 func (p *passwords) require(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		required := p.required
-		p.mu.Unlock()
-		if required && r.Context().Value(verifiedKey{}) == nil {
+		if p.required.Load() && r.Context().Value(verifiedKey{}) == nil {
 			unauthorized(w)
 			return
 		}
@@ -129,11 +133,11 @@ func loginOf(users map[string]string, user, password string) login {
 	return login(h.Sum(nil))
 }
 
-// known tells whether a login was right before, and the file has the same hash since.
-func (p *passwords) known(users map[string]string, user, password string) bool {
+// known tells whether a login was right before, with the hash that the file has.
+func (p *passwords) known(l login) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.right[loginOf(users, user, password)]
+	return p.right[l]
 }
 
 // unknownUser is the hash for users that the file does not have: so that it takes as long to refuse them.
@@ -145,27 +149,46 @@ var unknownUser = sync.OnceValue(func() []byte {
 	return hash
 })
 
+// begin takes a place for a login, if there is one.
+func (p *passwords) begin(ip string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logins == maxLogins || p.loginsOf[ip] == maxLoginsOfIP {
+		return false
+	}
+	p.logins++
+	p.loginsOf[ip]++
+	return true
+}
+
+func (p *passwords) end(ip string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.logins--
+	if p.loginsOf[ip]--; p.loginsOf[ip] == 0 {
+		delete(p.loginsOf, ip)
+	}
+}
+
 // verify tells whether a login is right. It waits for the one before, while the client does; waited is false if too many wait.
-func (p *passwords) verify(ctx context.Context, users map[string]string, user, password string) (right, waited bool) {
-	select {
-	case p.waiting <- struct{}{}:
-		defer func() { <-p.waiting }()
-	default:
+func (p *passwords) verify(r *http.Request, users map[string]string, user, password string) (right, waited bool) {
+	ip, _, _ := net.SplitHostPort(r.RemoteAddr) // none, for a client of a Unix socket
+	if !p.begin(ip) {
 		return false, false
 	}
-	select {
-	case p.verified <- struct{}{}:
-		defer func() { <-p.verified }()
-	case <-ctx.Done():
+	defer p.end(ip)
+	if p.verified.Acquire(r.Context(), 1) != nil {
 		return false, true
 	}
+	defer p.verified.Release(1)
 	hash, exists := users[user]
 	if !exists {
 		_ = bcrypt.CompareHashAndPassword(unknownUser(), []byte(password))
 		return false, true
 	}
+	login := loginOf(users, user, password)
 	// Several requests of a new client may have waited for the same login.
-	if !p.known(users, user, password) && bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil {
+	if !p.known(login) && bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil {
 		return false, true
 	}
 	p.mu.Lock()
@@ -173,6 +196,6 @@ func (p *passwords) verify(ctx context.Context, users map[string]string, user, p
 	if len(p.right) >= 2*len(users) { // some are of users or hashes that the file had before
 		clear(p.right)
 	}
-	p.right[loginOf(users, user, password)] = true
+	p.right[login] = true
 	return true, true
 }

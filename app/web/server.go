@@ -70,7 +70,7 @@ func New(c Config, listener net.Listener, metrics http.Handler, api map[string]h
 			// answer: a page of a hundred thousand lines takes long on a slow line.
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    64 << 10,
+			MaxHeaderBytes:    8 << 10, // a field of 7 bytes takes 100 in Go
 			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stallTimeout},
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
 		},
@@ -179,6 +179,9 @@ func (s *Server) Serve() error {
 	check := func(toolkit http.Handler) http.Handler { return toolkit }
 	if s.config.File != "" {
 		p := newPasswords(s.config.File, s.log)
+		if _, err := p.users(); err != nil { // from now on it is known whether there are some
+			return fmt.Errorf("%s %q: %w", s.config.FileFrom, s.config.File, err)
+		}
 		s.http.Handler, check = p.require(s.routes), p.check
 	}
 	// toolkit.Serve puts its own handler before that one, and then has net/http call this function, before there is a connection.

@@ -1,2 +1,2 @@
-// Package capturetest has the conformance suite of capture backends, and network namespaces for tests with real packets.
+// Package capturetest has the conformance suite of capture backends.
 package capturetest

@@ -15,24 +15,16 @@ import (
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // grouping returns a grouping by labels and prefixes, and its monitored subnets.
-func grouping(t *testing.T, list string, bits labels.HostBits) (g *labels.Grouping, monitored subnets.Set) {
+func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping, subnets.Set) {
 	t.Helper()
-	monitored, err := subnets.Parse("ten=10.0.0.0/8,one=10.0.0.1,fd00::/16")
-	if err != nil {
-		t.Fatal(err)
-	}
-	peers, err := subnets.Parse("doc=192.0.2.0/24,doc=2001:db8::/32")
-	if err != nil {
-		t.Fatal(err)
-	}
+	monitored, peers := parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32")
 	set, err := labels.Parse(list)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nettest.Check(t, err)
 	return labels.New(set, monitored, peers, bits), monitored
 }
 
@@ -93,8 +85,7 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 				g, monitored := grouping(t, list, bits)
 				here, there := link(t)
 				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
-				r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
-				r.run()
+				r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
 				reference, plain := capture.NewCounter(want, monitored, excluded), expect(monitored, excluded)
 				reference.SeenOn("here")
 				count := func(f frame.Frame) {
@@ -106,19 +97,18 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 						counter.Unlock()
 					}
 				}
-				in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+				in, out := nettest.NewSender(t, there, "there"), nettest.NewSender(t, here, "here")
 				for _, f := range labelledFrames() {
 					in.Send(f)
 					out.Send(f)
 					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
 					count(frame.Frame{Link: frame.LinkEthernet, Data: f})
 				}
-				for _, m := range MergedFrames() {
+				for _, m := range mergedFrames() {
 					if !in.SendMerged(m) { // which countsSegments tells
 						continue
 					}
-					count(frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
-						Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+					count(asFrame(m))
 				}
 				r.seen(plain.packets())
 				r.stop()
@@ -152,16 +142,12 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const vlans, size, expireAfter = 300, 100, 300 * time.Millisecond
-			monitored, err := subnets.Parse(c.monitored)
-			if err != nil {
-				t.Fatal(err)
-			}
+			monitored := parse(t, c.monitored)
 			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
 			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
-			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
-			r.run()
-			s := NewSender(t, there, "there")
+			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
+			s := nettest.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
 			var sent int64
 			send := func(from netip.Addr, vlan int) {
@@ -169,7 +155,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 				if from.Is6() {
 					to = netip.MustParseAddr("2001:db8::1")
 				}
-				s.Send(slices.Insert(UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
+				s.Send(slices.Insert(nettest.UDP(from, to, size), 12, 0x81, 0, byte(vlan>>8), byte(vlan)))
 				sent++
 			}
 			for range 2 {
@@ -213,19 +199,17 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 // labelsInterfaces has several sources, and renames one.
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Promiscuous: true})
-	f := UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	f := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		s := NewSender(t, there, name)
-		for range i + 1 {
-			s.Send(f)
-		}
+		s := nettest.NewSender(t, there, name)
+		s.Send(slices.Repeat([][]byte{f}, i+1)...)
 		r.seen(int64(i + 1))
 		if i == 2 {
 			r.source.Rename("b2")

@@ -3,13 +3,15 @@ package capturetest
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
@@ -51,10 +54,19 @@ func Run(t *testing.T, b capture.Backend) {
 const deadline = 10 * time.Second
 
 var (
-	everything = subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
-	monitored  = subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
-	excluded   = subnets.Of(netip.MustParsePrefix("10.66.0.0/16"))
+	monitored = subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
+	excluded  = subnets.Of(netip.MustParsePrefix("10.66.0.0/16"))
+
+	plain      = capture.Config{Monitored: monitored, Excluded: excluded}
+	everything = capture.Config{Monitored: subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))}
 )
+
+func parse(t *testing.T, list string) subnets.Set {
+	t.Helper()
+	set, err := subnets.Parse(list)
+	nettest.Check(t, err)
+	return set
+}
 
 // running is a source that is being run.
 type running struct {
@@ -67,33 +79,31 @@ type running struct {
 	last    capture.Status // once stopped
 }
 
-func start(t *testing.T, b capture.Backend, n *Namespace, name string, monitored, excluded subnets.Set) *running {
+// start runs a source on an interface. Without another table, there is room for 1000 addresses.
+func start(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, config capture.Config) *running {
 	t.Helper()
-	r := open(t, b, n, name, capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
+	r := open(t, b, n, name, config)
 	r.run()
 	return r
 }
 
-// open opens a source on an interface. It does not run yet.
-func open(t *testing.T, b capture.Backend, n *Namespace, name string, config capture.Config) *running {
+// open is start for a source that does not run yet.
+func open(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, config capture.Config) *running {
 	t.Helper()
 	config.Promiscuous = true
+	if config.Table == nil {
+		config.Table = capture.NewTable(1000, 0)
+	}
 	r := openSource(t, openCapture(t, b, n, 1, config), n, config.Table)
 	r.attach(n.Interface(name))
 	return r
 }
 
 // openCapture prepares to capture on interfaces of the namespace, until the end of the test.
-func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, config capture.Config) (c capture.Capture) {
+func openCapture(t *testing.T, b capture.Backend, n *nettest.Namespace, interfaces int, config capture.Config) (c capture.Capture) {
 	t.Helper()
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	err := n.Do(func() (err error) {
-		c, err = b.Open(config, interfaces)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	nettest.Check(t, n.Do(func() (err error) { c, err = b.Open(config, interfaces); return err }))
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -102,16 +112,10 @@ func openCapture(t *testing.T, b capture.Backend, n *Namespace, interfaces int, 
 	return c
 }
 
-func openSource(t *testing.T, c capture.Capture, n *Namespace, table *capture.Table) *running {
+func openSource(t *testing.T, c capture.Capture, n *nettest.Namespace, table *capture.Table) *running {
 	t.Helper()
 	r := &running{t: t, capture: c, table: table, ended: make(chan error, 1)}
-	err := n.Do(func() (err error) {
-		r.source, err = c.Open()
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	nettest.Check(t, n.Do(func() (err error) { r.source, err = c.Open(); return err }))
 	t.Cleanup(func() { r.source.Close() })
 	return r
 }
@@ -207,12 +211,15 @@ func (e expectation) packets() int64 {
 	return packets(capture.Status{Outcomes: e.counter.Outcomes()})
 }
 
-func (e expectation) compare(t *testing.T, r *running) {
-	t.Helper()
-	if got, want := r.last.Outcomes, e.counter.Outcomes(); got != want {
-		t.Errorf("outcomes are %v, want %v", got, want)
+// agrees stops the source once it has seen as many packets as these frames have, and wants package frame to make the same of them.
+func (r *running) agrees(sent ...frame.Frame) {
+	r.t.Helper()
+	want := expect(monitored, excluded, sent...)
+	r.seen(want.packets())
+	if got, want := r.stop().Outcomes, want.counter.Outcomes(); got != want {
+		r.t.Errorf("outcomes are %v, want %v", got, want)
 	}
-	compareTotals(t, totals(r.table), totals(e.table))
+	compareTotals(r.t, totals(r.table), totals(want.table))
 }
 
 // compareTotals compares totals by address or series.
@@ -238,36 +245,40 @@ func totals(table *capture.Table) map[netip.Addr]capture.Totals {
 	return m
 }
 
+func write(t *testing.T, tun io.Writer, packet []byte) {
+	t.Helper()
+	_, err := tun.Write(packet)
+	nettest.Check(t, err)
+}
+
 // link returns two new namespaces, connected by a veth.
-func link(t *testing.T) (here, there *Namespace) {
-	here, there = NewNamespace(t), NewNamespace(t)
+func link(t *testing.T) (here, there *nettest.Namespace) {
+	here, there = nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	return here, there
 }
 
 func countsFrames(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
+	r := start(t, b, here, "here", plain)
 	var frames []frame.Frame
 	for _, f := range Frames() {
 		frames = append(frames, frame.Frame{Link: frame.LinkEthernet, Data: f, Wire: len(f)})
 	}
-	both := append(frames, frames...)
-	in, out := NewSender(t, there, "there"), NewSender(t, here, "here")
+	in, out := nettest.NewSender(t, there, "there"), nettest.NewSender(t, here, "here")
 	for _, f := range frames {
 		in.Send(f.Data)
 		out.Send(f.Data)
 	}
-	want := expect(monitored, excluded, both...)
+	want := expect(monitored, excluded, append(frames, frames...)...)
 	for o, size := range want.counter.Outcomes() {
 		if size.Packets == 0 {
 			t.Errorf("no frame is %v", frame.Outcome(o))
 		}
 	}
 	r.seen(want.packets())
-	r.stop()
 	// The kernel may have removed a tag: then frames without IP header are shorter.
-	got, wanted := r.last.Outcomes, want.counter.Outcomes()
+	got, wanted := r.stop().Outcomes, want.counter.Outcomes()
 	for o := range got {
 		if frame.Outcome(o) == frame.NonIP || frame.Outcome(o) == frame.Malformed {
 			got[o].Bytes, wanted[o].Bytes = 0, 0
@@ -282,8 +293,8 @@ func countsFrames(t *testing.T, b capture.Backend) {
 // countsCutFrames sends frames that end at any byte behind the Ethernet header.
 func countsCutFrames(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
-	out := NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
+	r := start(t, b, here, "here", plain)
+	out := nettest.NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
 	var sent []frame.Frame
 	for _, f := range Frames() {
 		for n := 14; n < len(f); n++ {
@@ -291,10 +302,7 @@ func countsCutFrames(t *testing.T, b capture.Backend) {
 			sent = append(sent, frame.Frame{Link: frame.LinkEthernet, Data: f[:n], Wire: n})
 		}
 	}
-	want := expect(monitored, excluded, sent...)
-	r.seen(want.packets())
-	r.stop()
-	want.compare(t, r)
+	r.agrees(sent...)
 }
 
 // keepsLimit sends from and to more addresses than the table has room for.
@@ -304,19 +312,14 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const limit, rounds, size = 20, 3, 100
-			within, err := subnets.Parse(monitored)
-			if err != nil {
-				t.Fatal(err)
-			}
 			here, there := link(t)
-			r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: within})
-			r.run()
-			s := NewSender(t, there, "there")
+			r := start(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: parse(t, monitored)})
+			s := nettest.NewSender(t, there, "there")
 			var packets int64
 			for range rounds {
 				for i := range byte(16) {
-					s.Send(UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
-					s.Send(UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
+					s.Send(nettest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, i}), netip.AddrFrom4([4]byte{10, 0, 1, i}), size))
+					s.Send(nettest.UDP(netip.AddrFrom16([16]byte{0xfd, 15: i}), netip.MustParseAddr("2001:db8::1"), size))
 					packets += 2
 				}
 			}
@@ -355,26 +358,25 @@ var many = func() string {
 // countsSegments sends the same merged segments over an interface that takes them, and over one for which the kernel must split them. The
 // counts must be the same.
 func countsSegments(t *testing.T, b capture.Backend) {
-	Need(t, "ethtool")
+	nettest.Need(t, "ethtool")
 	sent := true
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
 		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
-		r := start(t, b, here, "here", everything, subnets.Set{})
-		s := NewSender(t, there, "there")
+		r := start(t, b, here, "here", everything)
+		s := nettest.NewSender(t, there, "there")
 		want := int64(0)
-		for _, m := range MergedFrames() {
+		for _, m := range mergedFrames() {
 			if !s.SendMerged(m) {
 				sent = false
 				continue
 			}
-			p := frame.Packet{}
-			p.Decode(&frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: frame.Segments{
-				Size: m.Size, Transport: m.Transport, UDP: m.Kind == gsoUDP}})
+			f, p := asFrame(m), frame.Packet{}
+			p.Decode(&f)
 			want += p.Packets
 		}
 		r.seen(want)
-		if frames := received(t, here, "here"); (frames < want) != (offload == "on") {
+		if frames := here.Counters("here").Received; (frames < want) != (offload == "on") {
 			t.Errorf("with offloads %s, %d frames were received for %d packets: the test shows nothing", offload, frames, want)
 		}
 		return totals(r.table), r.stop()
@@ -388,32 +390,25 @@ func countsSegments(t *testing.T, b capture.Backend) {
 	needMergedUDP(t, sent)
 }
 
-func countsLoopback(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
-	r := start(t, b, n, "lo", everything, subnets.Set{})
-	const count, size = 100, 200
-	err := n.Do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
+// needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.
+func needMergedUDP(t *testing.T, sent bool) {
+	t.Run("merged UDP", func(t *testing.T) {
+		if !sent {
+			nettest.Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
 		}
-		defer unix.Close(fd)
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-			return err
-		}
-		self, err := unix.Getsockname(fd)
-		if err != nil {
-			return err
-		}
-		for range count {
-			if err := unix.Sendto(fd, make([]byte, size), 0, self); err != nil {
-				return err
-			}
-		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
+}
+
+func countsLoopback(t *testing.T, b capture.Backend) {
+	n := nettest.NewNamespace(t)
+	r := start(t, b, n, "lo", everything)
+	const count, size = 100, 200
+	var self net.PacketConn
+	nettest.Check(t, n.Do(func() (err error) { self, err = net.ListenPacket("udp", "127.0.0.1:0"); return err }))
+	defer self.Close()
+	for range count {
+		_, err := self.WriteTo(make([]byte, size), self.LocalAddr())
+		nettest.Check(t, err)
 	}
 	r.seen(count)
 	r.stop()
@@ -423,27 +418,15 @@ func countsLoopback(t *testing.T, b capture.Backend) {
 	})
 }
 
-// received returns how many frames an interface has received.
-func received(t *testing.T, n *Namespace, name string) int64 {
-	t.Helper()
-	var links []struct {
-		Stats64 struct{ Rx struct{ Packets int64 } }
-	}
-	if err := json.Unmarshal([]byte(n.IP("-s", "-j", "link", "show", name)), &links); err != nil {
-		t.Fatal(err)
-	}
-	return links[0].Stats64.Rx.Packets
-}
-
 // skipsUndescribed delivers merged segments of a rare kind, as a virtual machine's network card may: UDP to be fragmented. A backend may
 // count or drop them, but must not count anything else instead.
 func skipsUndescribed(t *testing.T, b capture.Backend) {
 	const filler = 150_000 // more than the buffers of any backend hold, so that they are reused
-	n := NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
-	r := start(t, b, n, "tap0", monitored, excluded)
-	plain := append(make([]byte, 10), Frames()[0]...)
-	odd := UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
+	r := start(t, b, n, "tap0", plain)
+	ordinary := append(make([]byte, 10), Frames()[0]...)
+	odd := nettest.UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
 	fragments := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, unix.VIRTIO_NET_HDR_GSO_UDP}
 	for _, v := range []uint16{14 + 20 + 8, 1480, 14 + 20, 6} {
 		fragments = binary.NativeEndian.AppendUint16(fragments, v)
@@ -452,15 +435,13 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 
 	deliver := func(f []byte, count int) {
 		for range count {
-			if _, err := tap.Write(f); err != nil {
-				t.Fatal(err)
-			}
+			write(t, tap, f)
 		}
 	}
 	deliver(fragments, 3) // into fresh buffers
-	deliver(plain, filler)
+	deliver(ordinary, filler)
 	deliver(fragments, 20)
-	deliver(plain, 1)
+	deliver(ordinary, 1)
 	r.eventually("packets and drops", func(s capture.Status) bool { return packets(s)+s.Dropped >= filler+1+23 })
 	status := r.stop()
 	got := totals(r.table)[netip.MustParseAddr("10.0.0.1")].TransmitPackets
@@ -477,9 +458,9 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 }
 
 func countsTun(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	tun := n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
-	r := start(t, b, n, "tun0", monitored, excluded)
+	r := start(t, b, n, "tun0", plain)
 	var frames []frame.Frame
 	for _, f := range Frames() {
 		// Frames with IP right behind the Ethernet header, without this header.
@@ -489,22 +470,17 @@ func countsTun(t *testing.T, b capture.Backend) {
 			}
 		}
 	}
-	out := NewSender(t, n, "tun0")
+	out := nettest.NewSender(t, n, "tun0")
 	var sent []frame.Frame
 	for _, f := range frames {
-		if _, err := tun.Write(f.Data); err != nil {
-			t.Fatalf("writing to the tun device: %v", err)
-		}
+		write(t, tun, f.Data)
 		sent = append(sent, f)
 		if f.Data[0]>>4 == 4 {
 			out.Send(f.Data)
 			sent = append(sent, f)
 		}
 	}
-	want := expect(monitored, excluded, sent...)
-	r.seen(want.packets())
-	r.stop()
-	want.compare(t, r)
+	r.agrees(sent...)
 }
 
 // countsMislabelled sets the type of tun and tap devices to one with an Ethernet header and one without, back and forth, and writes
@@ -512,11 +488,11 @@ func countsTun(t *testing.T, b capture.Backend) {
 // a tun device.
 func countsMislabelled(t *testing.T, b capture.Backend) {
 	const counted, nonIP, malformed = frame.Counted, frame.NonIP, frame.Malformed
-	with := UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
+	with := nettest.UDP(netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.200"), 100)
 	bare := with[14:]
-	with6 := UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
+	with6 := nettest.UDP(netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::4"), 100)
 	bare6 := with6[14:]
-	like := UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
+	like := nettest.UDP(netip.MustParseAddr("8.0.69.3"), netip.MustParseAddr("10.1.0.200"), 100)[14:] // as if behind an Ethernet header
 	information := func(etherType string, packet []byte) []byte { return append([]byte("\x00\x00"+etherType), packet...) }
 	type packet struct {
 		name    string
@@ -554,14 +530,22 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := NewNamespace(t)
+			n := nettest.NewNamespace(t)
 			tun := n.Tun("t0", c.flags)
-			r := start(t, b, n, "t0", everything, subnets.Set{})
+			r := start(t, b, n, "t0", everything)
 			var want [frame.Outcomes]capture.OutcomeSize
 			sent := int64(0)
-			first := unix.ARPHRD_ETHER + unix.ARPHRD_NONE - c.arphrd // the other one
-			if c.arphrd == unix.ARPHRD_LOOPBACK {
-				first = unix.ARPHRD_NONE
+			count := func(what string, o frame.Outcome, bytes int64) {
+				sent++
+				want[o].Packets++
+				want[o].Bytes += bytes
+				if got := r.seen(sent).Outcomes; got != want {
+					t.Fatalf("after one %s, outcomes are %v, want %v", what, got, want)
+				}
+			}
+			first := unix.ARPHRD_NONE // the other one
+			if c.arphrd == first {
+				first = unix.ARPHRD_ETHER
 			}
 			for range 3 {
 				n.SetTunType(tun, "t0", first)
@@ -569,41 +553,27 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 				n.SetTunType(tun, "t0", c.arphrd)
 				r.attach(n.Interface("t0"))
 				for _, p := range c.packets {
-					if _, err := tun.Write(p.written); err != nil {
-						t.Fatalf("%s: %v", p.name, err)
-					}
-					want[p.outcome].Packets++
-					want[p.outcome].Bytes += p.bytes
-					sent++
-					if got := r.seen(sent).Outcomes; got != want {
-						t.Fatalf("after one %s, outcomes are %v, want %v", p.name, got, want)
-					}
+					write(t, tun, p.written)
+					count(p.name, p.outcome, p.bytes)
 				}
 				// A sent packet has no link header.
 				if c.flags&unix.IFF_TUN != 0 {
-					NewSender(t, n, "t0").Send(bare)
-					sent++
-					want[counted].Packets++
-					want[counted].Bytes += 100
-					if got := r.seen(sent).Outcomes; got != want {
-						t.Fatalf("after one on its way out, outcomes are %v, want %v", got, want)
-					}
+					nettest.NewSender(t, n, "t0").Send(bare)
+					count("on its way out", counted, 100)
 				}
 			}
 		})
 	}
 	// Until package watch learns of another link layer, the source is attached as for the one before.
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
-		n := NewNamespace(t)
+		n := nettest.NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
-		r := start(t, b, n, "t0", everything, subnets.Set{})
+		r := start(t, b, n, "t0", everything)
 		before := n.Interface("t0")
 		before.Ethernet = true
 		r.attach(before)
 		for i, packet := range [][]byte{information("\x08\x00", bare), information("\x86\xdd", bare6)} {
-			if _, err := tun.Write(packet); err != nil {
-				t.Fatal(err)
-			}
+			write(t, tun, packet)
 			sent := int64(i + 1)
 			if got := r.seen(sent).Outcomes[counted]; got != (capture.OutcomeSize{Packets: sent, Bytes: 100 * sent}) {
 				t.Errorf("after %d bare packets, %+v are counted", sent, got)
@@ -614,13 +584,9 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 
 func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := open(t, b, here, "here", capture.Config{Table: capture.NewTable(1000, 0), Monitored: monitored, Excluded: excluded})
+	r := open(t, b, here, "here", plain)
 	const count = 200_000
-	s := NewSender(t, there, "there")
-	f := Frames()[0]
-	for range count {
-		s.Send(f)
-	}
+	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	r.run()
 	status := r.eventually("packets and drops", func(s capture.Status) bool { return packets(s)+s.Dropped >= count })
 	if seen := packets(status); seen+status.Dropped != count || seen == 0 {
@@ -633,12 +599,9 @@ func accountsForDrops(t *testing.T, b capture.Backend) {
 
 func countsTheLast(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
+	r := start(t, b, here, "here", plain)
 	const count = 1000
-	s := NewSender(t, there, "there")
-	for range count {
-		s.Send(Frames()[0])
-	}
+	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	if status := r.stop(); packets(status) != count {
 		t.Errorf("%d packets counted of %d", packets(status), count)
 	}
@@ -646,8 +609,8 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 
 func survivesDown(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
-	s := NewSender(t, there, "there")
+	r := start(t, b, here, "here", plain)
+	s := nettest.NewSender(t, there, "there")
 	s.Send(Frames()[0]) // may not have been counted when the interface goes down
 	here.IP("link", "set", "here", "down")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -664,12 +627,9 @@ func survivesDown(t *testing.T, b capture.Backend) {
 func survivesDeletion(t *testing.T, b capture.Backend) {
 	const cycles, perCycle = 20, 50
 	here, there := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
+	r := start(t, b, here, "here", plain)
 	for cycle := range int64(cycles) {
-		s := NewSender(t, there, "there")
-		for range perCycle {
-			s.Send(Frames()[0])
-		}
+		nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], perCycle)...)
 		r.seen((cycle + 1) * perCycle)
 		here.IP("link", "del", "here")
 		r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -684,17 +644,15 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 
 // movesBetweenInterfaces attaches one source in turn to an interface with and one without link header. Both have traffic.
 func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("veth", there, "there")
 	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
-	r := start(t, b, here, "veth", monitored, excluded)
-	wire := NewSender(t, there, "there")
+	r := start(t, b, here, "veth", plain)
+	wire := nettest.NewSender(t, there, "there")
 	f := Frames()[0]
 	send := func() {
 		wire.Send(f)
-		if _, err := tun.Write(f[14:]); err != nil {
-			t.Fatal(err)
-		}
+		write(t, tun, f[14:])
 	}
 	var sent []frame.Frame
 	for round := range 20 {
@@ -708,21 +666,18 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 			sent = append(sent, frame.Frame{Link: link, Data: data, Wire: len(data)})
 		}
 		r.seen(int64(len(sent)))
-		if err := r.source.Detach(); err != nil {
-			t.Fatal(err)
-		}
+		nettest.Check(t, r.source.Detach())
 		if r.status().Up {
 			t.Error("up without an interface")
 		}
 		send() // to nobody
 	}
-	r.stop()
-	expect(monitored, excluded, sent...).compare(t, r)
+	r.agrees(sent...)
 }
 
 // countsSeveral has several sources of one capture. Their packets add up in the table, but not in their outcomes.
 func countsSeveral(t *testing.T, b capture.Backend) {
-	here, there := NewNamespace(t), NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	table := capture.NewTable(1000, 0)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded, Promiscuous: true})
 	var all []*running
@@ -731,10 +686,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 		r := openSource(t, c, here, table)
 		r.attach(here.Interface(name))
 		r.run()
-		s := NewSender(t, there, name)
-		for range i + 1 {
-			s.Send(Frames()[0])
-		}
+		nettest.NewSender(t, there, name).Send(slices.Repeat(Frames()[:1], i+1)...)
 		all = append(all, r)
 	}
 	for i, r := range all {
@@ -744,7 +696,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 			r = openSource(t, c, here, table)
 			r.attach(here.Interface("a1"))
 			r.run()
-			NewSender(t, there, "a1").Send(Frames()[0])
+			nettest.NewSender(t, there, "a1").Send(Frames()[0])
 			r.seen(1)
 			if n := packets(r.stop()); n != 1 {
 				t.Errorf("a source that was opened later has counted %d packets, want 1", n)
@@ -765,18 +717,13 @@ func expires(t *testing.T, b capture.Backend) {
 	for name, monitored := range map[string]string{"small subnets": "10.0.0.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16"} {
 		t.Run(name, func(t *testing.T) {
 			const limit, size, expireAfter = 20, 100, 500 * time.Millisecond
-			within, err := subnets.Parse(monitored)
-			if err != nil {
-				t.Fatal(err)
-			}
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)
-			r := open(t, b, here, "here", capture.Config{Table: table, Monitored: within})
-			r.run()
-			s := NewSender(t, there, "there")
+			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: parse(t, monitored)})
+			s := nettest.NewSender(t, there, "there")
 			var sent int64
 			send := func(from netip.Addr) {
-				s.Send(UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
+				s.Send(nettest.UDP(from, netip.MustParseAddr(map[bool]string{true: "192.0.2.1", false: "2001:db8::1"}[from.Is4()]), size))
 				sent++
 			}
 			here4, early := netip.MustParseAddr("10.0.0.15"), netip.MustParseAddr("10.0.0.14")
@@ -836,7 +783,7 @@ func expires(t *testing.T, b capture.Backend) {
 
 func noticesDeletion(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
-	r := start(t, b, here, "here", monitored, excluded)
+	r := start(t, b, here, "here", plain)
 	r.eventually("up", func(s capture.Status) bool { return s.Up })
 	here.IP("link", "del", "here")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -850,16 +797,12 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 		source := openSource(t, c, here, nil).source
 		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
 		for range 2 {
-			if err := source.Attach(here.Interface("here")); err != nil {
-				t.Fatal(err)
-			}
+			nettest.Check(t, source.Attach(here.Interface("here")))
 			if is() != on {
 				t.Errorf("promiscuous is %v, want %v", !on, on)
 			}
 		}
-		if err := source.Detach(); err != nil {
-			t.Fatal(err)
-		}
+		nettest.Check(t, source.Detach())
 		if is() {
 			t.Error("promiscuous after the end")
 		}
@@ -870,7 +813,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
-	n := NewNamespace(t)
+	n := nettest.NewNamespace(t)
 	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: true})
 	r := openSource(t, c, n, nil)
 	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
@@ -880,7 +823,7 @@ func refusesUnknown(t *testing.T, b capture.Backend) {
 }
 
 func refusesUnprivileged(t *testing.T, b capture.Backend) {
-	NeedRoot(t)
+	nettest.NeedRoot(t)
 	done := make(chan error)
 	go func() {
 		// Capabilities are the thread's own (capabilities(7)): it ends with this goroutine.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,6 +53,18 @@ func linkOf(l netlink.Link) link {
 func complete(err error) error {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil
+	}
+	return err
+}
+
+// attributes calls f for each attribute of netlink(7) in b.
+func attributes(b []byte, f func(kind uint16, value []byte) error) error {
+	all, err := nl.ParseRouteAttr(b[:len(b)&^(unix.NLA_ALIGNTO-1)]) // which takes it that the kernel aligns the last one, too
+	if err != nil {
+		return fmt.Errorf("attributes in %d bytes: %w", len(b), err)
+	}
+	for _, a := range all {
+		err = errors.Join(err, f(a.Attr.Type&nl.NLA_TYPE_MASK, a.Value))
 	}
 	return err
 }

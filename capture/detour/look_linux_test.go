@@ -12,12 +12,12 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // look is what there is in a namespace.
-func look(t *testing.T, ns *capturetest.Namespace) (n *Namespace) {
+func look(t *testing.T, ns *nettest.Namespace) (n *Namespace) {
 	t.Helper()
 	if err := ns.Do(func() error { n = Look(); return errors.Join(n.FlowtablesErr, n.IPsecErr) }); err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func look(t *testing.T, ns *capturetest.Namespace) (n *Namespace) {
 
 // TestLinks has devices on top of each other, and one whose parent is elsewhere.
 func TestLinks(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("lan1", there, "there")
 	here.IP("link", "add", "br-lan", "type", "bridge")
 	here.IP("link", "set", "lan1", "master", "br-lan")
@@ -50,7 +50,7 @@ func TestLinks(t *testing.T) {
 				args, parent = append(args[:3], args[5:]...), 0
 			}
 			if out, err := here.Command(args...).CombinedOutput(); err != nil {
-				capturetest.KernelLacks(t, c.kind+": "+string(out))
+				nettest.KernelLacks(t, c.kind+": "+string(out))
 			}
 			has(t, link{c.name, index(c.name), c.kind, 0, parent})
 		})
@@ -59,12 +59,12 @@ func TestLinks(t *testing.T) {
 
 // TestFlowtablesOfThisKernel lists real ones.
 func TestFlowtablesOfThisKernel(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("lan1", peer, "lan1")
 	ns.Veth("wan", peer, "wan")
-	capturetest.NewFlowtable(ns, "inet", "fw4", "ft", "lan1", "wan")
-	capturetest.NewFlowtable(ns, "ip", "other", "empty")
-	capturetest.NewFlowtable(ns, "ip6", "other", "six", "wan")
+	nettest.NewFlowtable(ns, "inet", "fw4", "ft", "lan1", "wan")
+	nettest.NewFlowtable(ns, "ip", "other", "empty")
+	nettest.NewFlowtable(ns, "ip6", "other", "six", "wan")
 	want := []flowtable{{name: "inet fw4 ft", devices: []string{"lan1", "wan"}}, {name: "ip other empty"}, {name: "ip6 other six", devices: []string{"wan"}}}
 	got := look(t, ns).flowtables
 	for _, f := range got {
@@ -78,7 +78,7 @@ func TestFlowtablesOfThisKernel(t *testing.T) {
 
 // TestTunnelsOfThisKernel lists real policies.
 func TestTunnelsOfThisKernel(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("wan", peer, "there")
 	ns.IP("addr", "add", "192.0.2.1/24", "dev", "wan")
 	policy := func(args string) {
@@ -119,7 +119,7 @@ func TestTunnelsOfThisKernel(t *testing.T) {
 	t.Run("vti", func(t *testing.T) {
 		args := []string{"ip", "link", "add", "vti7", "up", "type", "vti", "local", "192.0.2.1", "remote", "192.0.2.2", "key", "7"}
 		if out, err := ns.Command(args...).CombinedOutput(); err != nil {
-			capturetest.KernelLacks(t, "VTIs: "+string(out))
+			nettest.KernelLacks(t, "VTIs: "+string(out))
 		}
 		policy("src 10.7.0.0/24 dst 10.1.0.0/24 dir in mark 7 " + esp)
 		if got := look(t, ns).tunnels; !slices.Equal(got, n.tunnels) {
@@ -130,7 +130,7 @@ func TestTunnelsOfThisKernel(t *testing.T) {
 
 // TestLookWithoutCapability has nothing but what everybody may see.
 func TestLookWithoutCapability(t *testing.T) {
-	ns, peer := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	ns, peer := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	ns.Veth("here", peer, "there")
 	look(t, ns) // loads what there is of modules
 	var n *Namespace

@@ -4,6 +4,7 @@ package labels
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -72,14 +73,12 @@ const (
 	peerAt      = 32
 	networkAt   = 48
 
-	protocolField  Values = 7
 	vlanField      Values = 0x1fff << vlanAt
 	interfaceField Values = 0xffff << interfaceAt
-	peerField      Values = 0xffff << peerAt
 	networkField   Values = 0xffff << networkAt
 )
 
-var fields = [labels]Values{networkField, peerField, protocolField, interfaceField, vlanField}
+var fields = [labels]Values{networkField, 0xffff << peerAt, 7 << protocolAt, interfaceField, vlanField}
 
 // Networks, peers and interfaces are numbers of names. These names have fixed numbers.
 const (
@@ -182,13 +181,6 @@ func (n *names) number(name string) uint16 {
 	return number
 }
 
-func nameOf(list []string, number Values) string {
-	if number == other {
-		return subnets.Other
-	}
-	return list[number]
-}
-
 // Labels returns the labels that are asked for.
 func (g *Grouping) Labels() Set { return g.labels }
 
@@ -239,33 +231,24 @@ type Text struct {
 
 // Texts returns the values of an address for each label that is asked for. The invalid address is that of totals without room.
 func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
+	if g.labels.Has(Network) && g.mask&networkField == 0 {
+		of |= Values(g.networkOf(addr)) << networkAt
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for l := range labels {
-		if !g.labels.Has(l) {
+	lists := [labels][]string{Network: g.names.list, Peer: g.names.list, Protocol: protocolNames, Interface: g.interfaces.list}
+	for l, field := range fields {
+		if !g.labels.Has(Label(l)) {
 			continue
 		}
-		t := Text{Label: l}
-		switch l {
-		case Network:
-			number := of & networkField >> networkAt
-			if g.mask&networkField == 0 {
-				number = Values(g.networkOf(addr))
-			}
-			t.Value = nameOf(g.names.list, number)
-		case Peer:
-			t.Value = nameOf(g.names.list, of&peerField>>peerAt)
-		case Protocol:
-			t.Value = protocolNames[of&protocolField]
-		case Interface:
-			t.Value = nameOf(g.interfaces.list, of&interfaceField>>interfaceAt)
-		case VLAN:
-			t.Value = subnets.Other
-			if id := of & vlanField >> vlanAt; id != otherVLAN {
-				t.Value = strconv.Itoa(int(id))
-			}
+		number := int(of & field >> bits.TrailingZeros64(uint64(field)))
+		value := subnets.Other
+		if Label(l) == VLAN && number != otherVLAN {
+			value = strconv.Itoa(number)
+		} else if number < len(lists[l]) {
+			value = lists[l][number]
 		}
-		all = append(all, t)
+		all = append(all, Text{Label(l), value})
 	}
 	return all
 }

@@ -78,8 +78,8 @@ func TestPlaces(t *testing.T) {
 			if name == "" {
 				name = "external"
 			}
-			got := nameOf(g.names, Values(p.Peer))
-			if p.Monitored != (network != "") || p.Monitored && nameOf(g.names, Values(p.Network)) != network || got != name {
+			got := g.names[p.Peer]
+			if p.Monitored != (network != "") || p.Monitored && g.names[p.Network] != network || got != name {
 				t.Fatalf("round %d, monitored %s, peers %s: %v is %+v, %s; want %q, %q", round, said, saidPeers, addr, *p, got, network, name)
 			}
 			broadcast := false

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"promflow/capture/frame"
@@ -21,7 +22,7 @@ const (
 
 // pcap reads a file of one link type.
 type pcap struct {
-	order     byteOrder
+	order     binary.ByteOrder
 	headerLen int // of a packet
 	linkType  uint32
 	link      frame.Link
@@ -32,14 +33,14 @@ type pcap struct {
 }
 
 // pcapMagicOf returns the magic number at the start of h, and the byte order of the file.
-func pcapMagicOf(h []byte) (magic uint32, order byteOrder, ok bool) {
-	for _, order := range []byteOrder{false, true} {
-		switch magic := order.uint32(h); magic {
+func pcapMagicOf(h []byte) (magic uint32, order binary.ByteOrder, ok bool) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		switch magic := order.Uint32(h); magic {
 		case pcapMagic, pcapMagicNano, pcapMagicKuznetzov:
 			return magic, order, true
 		}
 	}
-	return 0, false, false
+	return 0, nil, false
 }
 
 func isPcap(h []byte) bool {
@@ -50,11 +51,11 @@ func isPcap(h []byte) bool {
 // newPcap reads a file header, which must begin with a magic number. It ignores time zone, accuracy and snap length.
 func newPcap(h []byte) (*pcap, error) {
 	magic, order, _ := pcapMagicOf(h)
-	major, minor := order.uint16(h[4:]), order.uint16(h[6:])
+	major, minor := order.Uint16(h[4:]), order.Uint16(h[6:])
 	if !(major == pcapVersionMajor && minor <= pcapVersionMinorMax || major == pcapVersionDGUX && minor == 0) {
 		return nil, fmt.Errorf("has pcap version %d.%d, which is not supported", major, minor)
 	}
-	linkType := order.uint32(h[20:]) & pcapLinkType
+	linkType := order.Uint32(h[20:]) & pcapLinkType
 	p := &pcap{
 		order: order, headerLen: pcapPacketLen, linkType: linkType, link: frame.LinkOfType(linkType),
 		swapped:      major == pcapVersionDGUX || minor < 3,
@@ -72,7 +73,7 @@ func (p *pcap) next(b []byte, r *record) (int64, error) {
 	if len(b) < p.headerLen {
 		return int64(p.headerLen), nil
 	}
-	captured, original := p.order.uint32(b[8:]), p.order.uint32(b[12:])
+	captured, original := p.order.Uint32(b[8:]), p.order.Uint32(b[12:])
 	if p.swapped || p.maybeSwapped && captured > original {
 		captured, original = original, captured
 	}

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -30,7 +31,7 @@ const (
 
 // pcapng reads a file of sections.
 type pcapng struct {
-	order      byteOrder
+	order      binary.ByteOrder
 	interfaces []pcapngInterface // of the section
 }
 
@@ -40,7 +41,7 @@ type pcapngInterface struct {
 	snapLen  uint32 // 0 for none
 }
 
-func isPcapng(h []byte) bool { return byteOrder(false).uint32(h) == blockSection }
+func isPcapng(h []byte) bool { return binary.LittleEndian.Uint32(h) == blockSection }
 
 func (p *pcapng) unit() string { return "block" }
 
@@ -48,14 +49,17 @@ func (p *pcapng) next(b []byte, r *record) (int64, error) {
 	if len(b) < blockHeaderLen+blockTrailerLen { // the shortest block, or a section up to its byte order
 		return blockHeaderLen + blockTrailerLen, nil
 	}
-	kind := p.order.uint32(b)
+	kind := p.order.Uint32(b)
 	if kind == blockSection {
-		p.order = byteOrder(byteOrder(true).uint32(b[8:]) == pcapngByteOrder)
-		if p.order.uint32(b[8:]) != pcapngByteOrder {
+		p.order = binary.LittleEndian
+		if binary.BigEndian.Uint32(b[8:]) == pcapngByteOrder {
+			p.order = binary.BigEndian
+		}
+		if p.order.Uint32(b[8:]) != pcapngByteOrder {
 			return 0, errors.New("has no valid byte order")
 		}
 	}
-	size := p.order.uint32(b[4:])
+	size := p.order.Uint32(b[4:])
 	if size < blockHeaderLen+blockTrailerLen || size%4 != 0 {
 		return 0, fmt.Errorf("claims a length of %d bytes; blocks have 12 or more, in multiples of 4", size)
 	}
@@ -66,7 +70,7 @@ func (p *pcapng) next(b []byte, r *record) (int64, error) {
 	body := b[blockHeaderLen:]
 	if int64(size) <= int64(len(b)) {
 		body = b[blockHeaderLen : size-blockTrailerLen]
-		if again := p.order.uint32(b[size-blockTrailerLen:]); again != size {
+		if again := p.order.Uint32(b[size-blockTrailerLen:]); again != size {
 			return 0, fmt.Errorf("claims a length of %d at its start and of %d at its end", size, again)
 		}
 	}
@@ -82,7 +86,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 			return errTooShort
 		}
 		// Some tools write 1.2, which the draft wants readers to take as 1.0.
-		if major, minor := p.order.uint16(b[4:]), p.order.uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
+		if major, minor := p.order.Uint16(b[4:]), p.order.Uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
 			return fmt.Errorf("has pcapng version %d.%d, which is not supported", major, minor)
 		}
 		p.interfaces = p.interfaces[:0]
@@ -93,17 +97,17 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		if len(p.interfaces) == maxInterfaces {
 			return fmt.Errorf("describes more than %d interfaces, which is not supported", maxInterfaces)
 		}
-		linkType := uint32(p.order.uint16(b))
-		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.uint32(b[4:])})
+		linkType := uint32(p.order.Uint16(b))
+		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.Uint32(b[4:])})
 	case blockEnhanced, blockOldPacket:
 		if len(b) < packetHeaderLen {
 			return errTooShort
 		}
-		id := p.order.uint32(b)
+		id := p.order.Uint32(b)
 		if kind == blockOldPacket { // a count of drops follows
-			id = uint32(p.order.uint16(b))
+			id = uint32(p.order.Uint16(b))
 		}
-		captured, original := p.order.uint32(b[12:]), p.order.uint32(b[16:])
+		captured, original := p.order.Uint32(b[12:]), p.order.Uint32(b[16:])
 		if captured > size-packetHeaderLen {
 			return fmt.Errorf("claims %d captured bytes, but has %d", captured, size-packetHeaderLen)
 		}
@@ -112,7 +116,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		if len(b) < simpleHeaderLen {
 			return errTooShort
 		}
-		original := p.order.uint32(b)
+		original := p.order.Uint32(b)
 		captured := min(original, size-simpleHeaderLen)
 		if len(p.interfaces) > 0 && p.interfaces[0].snapLen > 0 {
 			captured = min(captured, p.interfaces[0].snapLen)

@@ -27,7 +27,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"math/bits"
 	"slices"
 	"strings"
 
@@ -125,7 +124,7 @@ func isZstd(magic []byte) bool {
 	if len(magic) < 4 {
 		return false
 	}
-	m := byteOrder(false).uint32(magic)
+	m := binary.LittleEndian.Uint32(magic)
 	return m == 0xfd2fb528 || m&^0xf == 0x184d2a50
 }
 
@@ -164,25 +163,6 @@ func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captur
 	r.frame.Link = link
 	r.frame.Data = data[:min(len(data), int(captured))]
 	r.frame.Wire = int(min(int64(max(captured, original)), math.MaxInt)) // an int may have 32 bits
-}
-
-// byteOrder is that of a file: true for big endian.
-type byteOrder bool
-
-func (o byteOrder) uint16(b []byte) uint16 {
-	v := binary.LittleEndian.Uint16(b)
-	if o {
-		v = bits.ReverseBytes16(v)
-	}
-	return v
-}
-
-func (o byteOrder) uint32(b []byte) uint32 {
-	v := binary.LittleEndian.Uint32(b)
-	if o {
-		v = bits.ReverseBytes32(v)
-	}
-	return v
 }
 
 // file is a capture file that is being read.
@@ -244,7 +224,7 @@ func (f *file) open() error {
 	case err != nil:
 		return errNoHeader
 	case isPcapng(head):
-		f.format = &pcapng{}
+		f.format = &pcapng{order: binary.LittleEndian}
 		return nil
 	}
 	f.begin = pcapHeaderLen

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestOutgoingIsIgnoredOnLoopbackOnly moves a socket between interfaces.
 func TestOutgoingIsIgnoredOnLoopbackOnly(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	var s *Socket
 	if err := here.Do(func() (err error) {
@@ -45,7 +45,7 @@ func TestOutgoingIsIgnoredOnLoopbackOnly(t *testing.T) {
 
 // TestKernelWithoutIgnoreOutgoing attaches where the kernel does not know PACKET_IGNORE_OUTGOING, as before 4.20.
 func TestKernelWithoutIgnoreOutgoing(t *testing.T) {
-	here, there := capturetest.NewNamespace(t), capturetest.NewNamespace(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	a0, lo := here.Interface("a0"), here.Interface("lo")
 	if err := here.Do(func() error { // on a thread of its own

@@ -76,24 +76,24 @@ func (s *subscription) list() (map[int]device, error) {
 	return devices, nil
 }
 
-// newsOf returns the report of an update. ok is false if it is about something else: bridges send such messages of their ports. The report
-// is of the device as it is now, because the update may be older than what the last list had.
-func (s *subscription) newsOf(u netlink.LinkUpdate) (n news, ok bool, err error) {
-	n.device = deviceOf(u.Link)
+// newsOf returns the report of an update, or none if it is about something else: bridges send such messages of their ports. The report is of
+// the device as it is now, because the update may be older than what the last list had.
+func (s *subscription) newsOf(u netlink.LinkUpdate) ([]news, error) {
 	if u.Family != unix.AF_UNSPEC {
-		return n, false, nil
+		return nil, nil
 	}
+	n := news{device: deviceOf(u.Link)}
 	link, err := s.handle.LinkByIndex(n.Index)
 	switch {
 	case errors.As(err, &netlink.LinkNotFoundError{}):
 		n.gone = true
 	case err != nil:
-		return n, false, fmt.Errorf("reading the state of interface %s: %w", n.Name, err)
+		return nil, fmt.Errorf("reading the state of interface %s: %w", n.Name, err)
 	default:
 		n.device = deviceOf(link)
 		n.anew = u.Header.Type == unix.RTM_DELLINK
 	}
-	return n, true, nil
+	return []news{n}, nil
 }
 
 // close ends the subscription, and waits for its end.

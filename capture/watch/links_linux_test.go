@@ -5,13 +5,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestNewsOfAnIndexThatWasGivenAwayAgain reads news of a device that was deleted when there is another one with its index, and again
 // when there is none.
 func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var s *subscription
 	if err := ns.Do(func() (err error) {
 		s, err = subscribe()
@@ -30,11 +30,11 @@ func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
 			if u.Header.Type != unix.RTM_DELLINK || u.Link.Attrs().Index != 77 {
 				continue
 			}
-			n, ok, err := s.newsOf(u)
-			if !ok || err != nil {
-				t.Fatalf("the news are none: %v", err)
+			all, err := s.newsOf(u)
+			if len(all) != 1 || err != nil {
+				t.Fatalf("the news are %+v, %v", all, err)
 			}
-			return n
+			return all[0]
 		}
 	}
 	if n := end(); n.gone || !n.anew || n.Name != "b0" {
@@ -48,7 +48,7 @@ func TestNewsOfAnIndexThatWasGivenAwayAgain(t *testing.T) {
 
 // TestLinkLayerOfTunDevices has them say what they are not: frames of a tun device have no link header, whatever its type.
 func TestLinkLayerOfTunDevices(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	var s *subscription
 	if err := ns.Do(func() (err error) {
 		s, err = subscribe()

@@ -6,4 +6,6 @@ import "net"
 
 type subscription = polling
 
-func subscribe() (*subscription, error) { return poll(net.Interfaces) }
+func subscribe() (*subscription, error) { return poll(net.Interfaces), nil }
+
+func (*polling) close() {}

@@ -19,31 +19,25 @@ type Names struct {
 func ParseNames(list string) (Names, error) {
 	var n Names
 	for name := range strings.SplitSeq(list, ",") {
-		if err := n.add(strings.TrimSpace(name)); err != nil {
-			return Names{}, err
+		name = strings.TrimSpace(name)
+		to := &n.Exact
+		if strings.ContainsAny(name, `*?[\`) {
+			to = &n.Globs
+		}
+		_, err := path.Match(name, "")
+		switch {
+		case name == "":
+			return Names{}, errors.New("expected names of network interfaces such as eth0, or globs such as ppp*")
+		case err != nil:
+			return Names{}, fmt.Errorf("%q is not a glob such as ppp* or eth[0-3]", name)
+		case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, notInNames)):
+			return Names{}, fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no %s", name, nameLen, notInNamesText)
+		}
+		if !slices.Contains(*to, name) {
+			*to = append(*to, name)
 		}
 	}
 	return n, nil
-}
-
-func (n *Names) add(name string) error {
-	to := &n.Exact
-	if strings.ContainsAny(name, `*?[\`) {
-		if _, err := path.Match(name, ""); err != nil {
-			return fmt.Errorf("%q is not a glob such as ppp* or eth[0-3]", name)
-		}
-		to = &n.Globs
-	}
-	switch {
-	case name == "":
-		return errors.New("expected names of network interfaces such as eth0, or globs such as ppp*")
-	case to == &n.Exact && (len(name) > nameLen || name == "." || name == ".." || strings.ContainsAny(name, notInNames)):
-		return fmt.Errorf("%q cannot be a network interface: names have up to %d characters, no %s", name, nameLen, notInNamesText)
-	}
-	if !slices.Contains(*to, name) {
-		*to = append(*to, name)
-	}
-	return nil
 }
 
 // Match tells whether an interface of that name is asked for.

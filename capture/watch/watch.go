@@ -63,10 +63,11 @@ const Gone = "other"
 // Watch is a capture on interfaces. Its methods are safe for concurrent use, but not with Close.
 type Watch struct {
 	Config
-	subscription *subscription   // nil while there is none
-	lost         rate.Sometimes  // logs that reports were lost
-	run          *errgroup.Group // runs sources; nil before Run
-	ctx          context.Context // of run
+	subscription *subscription    // nil while there is none
+	lost         rate.Sometimes   // logs that reports were lost
+	run          *errgroup.Group  // runs sources; nil before Run
+	ctx          context.Context  // of run
+	again        <-chan time.Time // when to try again what failed; nil if nothing did
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
@@ -75,7 +76,6 @@ type Watch struct {
 	gone    capture.Status  // sum of the names that were forgotten
 	warned  map[pair]bool   // of an overlap
 	crowded bool            // the log has it that too many interfaces match
-	again   bool            // something failed, and may work by now
 }
 
 // Open starts to capture on the interfaces that exist. It opens sources in the network namespace of the calling thread.
@@ -136,47 +136,38 @@ func (w *Watch) Run(ctx context.Context) error {
 
 // follow takes the reports of the kernel, and tries again what failed.
 func (w *Watch) follow(ctx context.Context) error {
-	var retry <-chan time.Time
 	for ctx.Err() == nil {
-		if retry == nil && w.mayRetry() {
-			retry = time.After(retryAfter)
-		}
 		select {
 		case <-ctx.Done():
-		case <-retry:
-			retry = nil
+		case <-w.again:
 			w.retry()
 		case update, ok := <-w.subscription.updates:
 			if !ok {
 				w.resubscribe(ctx, errors.New("the receive buffer was full"))
 				continue
 			}
-			n, ok, err := w.subscription.newsOf(update)
+			all, err := w.subscription.newsOf(update)
 			if err != nil {
 				w.resubscribe(ctx, err)
-			} else if ok {
-				w.mu.Lock()
-				w.take(n)
-				w.mu.Unlock()
 			}
+			w.take(all...)
 		}
 	}
 	return nil
 }
 
-// mayRetry tells, once, that there is something to try again.
-func (w *Watch) mayRetry() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	again := w.again
-	w.again = false
-	return again
+// tryAgain has follow try again what failed. Only the goroutine of follow calls it, and Open.
+func (w *Watch) tryAgain() {
+	if w.again == nil {
+		w.again = time.After(retryAfter)
+	}
 }
 
 // retry tries to capture all interfaces that are not captured yet.
 func (w *Watch) retry() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.again = nil
 	for name := range w.byName {
 		w.settle(name)
 	}
@@ -215,14 +206,14 @@ func (w *Watch) subscribe() (err error) {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.takeAll(devices)
 	return nil
 }
 
-// takeAll takes a list of all devices. The caller holds mu.
+// takeAll takes a list of all devices.
 func (w *Watch) takeAll(devices map[int]device) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for index, d := range w.devices {
 		if _, there := devices[index]; !there {
 			w.change(news{device: d, gone: true})
@@ -234,10 +225,14 @@ func (w *Watch) takeAll(devices map[int]device) {
 	w.warnOfOverlaps()
 }
 
-// take takes a report. The caller holds mu.
-func (w *Watch) take(n news) {
-	if w.change(n) {
-		w.warnOfOverlaps()
+// take takes reports.
+func (w *Watch) take(all ...news) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range all {
+		if w.change(n) {
+			w.warnOfOverlaps()
+		}
 	}
 }
 
@@ -376,7 +371,7 @@ func (w *Watch) join(t *tap, d device) {
 		gone := errors.Is(t.err, syscall.ENODEV) || errors.Is(t.err, syscall.ENXIO) // the kernel will report it
 		if !gone && (t.found || w.run != nil) {                                     // else Open returns the error
 			t.complain()
-			w.again = true
+			w.tryAgain()
 		}
 		if t.source != nil {
 			w.release(t)
@@ -403,7 +398,9 @@ func (w *Watch) leave(t *tap) {
 	}
 	t.log.Warn("interface is gone: it is captured again as soon as it is back", attributes...)
 	t.to.Index, t.left = 0, time.Now()
-	w.again = w.again || w.crowded // there is room for another
+	if w.crowded { // there is room for another
+		w.tryAgain()
+	}
 	w.release(t)
 }
 

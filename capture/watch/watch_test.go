@@ -110,13 +110,7 @@ func deviceCalled(name string, index int, up bool) device {
 
 // link has news of device n, called dn.
 func (w *Watch) link(n int, gone bool) {
-	w.hear(news{device: deviceCalled(fmt.Sprint("d", n), n, !gone), gone: gone})
-}
-
-func (w *Watch) hear(n news) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.take(n)
+	w.take(news{device: deviceCalled(fmt.Sprint("d", n), n, !gone), gone: gone})
 }
 
 // hearAll lists devices after news were lost.
@@ -125,8 +119,6 @@ func (w *Watch) hearAll(all ...device) {
 	for _, d := range all {
 		devices[d.Index] = d
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.takeAll(devices)
 }
 
@@ -157,13 +149,13 @@ func TestTooManyInterfaces(t *testing.T) {
 	if n := len(captured.on); n != maxFound {
 		t.Fatalf("%d interfaces are captured, want %d", n, maxFound)
 	}
-	if w.mayRetry() {
+	if w.again != nil {
 		t.Error("it tries again although nothing has changed")
 	}
 	for n := range left / 2 {
 		w.link(1+n, true)
 	}
-	if !w.mayRetry() {
+	if w.again == nil {
 		t.Fatal("those that were left out are not tried again")
 	}
 	w.retry()
@@ -202,7 +194,7 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 			captured.fails = errors.New("no memory")
 			w.link(1, false)
 			for range 2 {
-				if !w.mayRetry() {
+				if w.again == nil {
 					t.Fatal("it is not tried again")
 				}
 				w.retry()
@@ -212,8 +204,7 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 			if captured.on[1] == nil {
 				t.Error("it is not captured")
 			}
-			w.mayRetry() // of the last failure
-			if w.mayRetry() {
+			if w.again != nil {
 				t.Error("it is tried for ever")
 			}
 			if s := log.take(); strings.Count(s, "no memory") != 1 || strings.Count(s, "interface is there") != 1 {
@@ -273,33 +264,33 @@ func TestLinkLayerChanges(t *testing.T) {
 		attached int64 // times
 		ethernet bool
 	}{
-		{name: "nothing", learn: func(w *Watch) { w.hear(news{device: as(true, true)}) }, attached: 1, ethernet: true},
+		{name: "nothing", learn: func(w *Watch) { w.take(news{device: as(true, true)}) }, attached: 1, ethernet: true},
 		{name: "down and up", learn: func(w *Watch) {
-			w.hear(news{device: as(true, false)})
-			w.hear(news{device: as(true, true)})
+			w.take(news{device: as(true, false)})
+			w.take(news{device: as(true, true)})
 		}, attached: 1, ethernet: true},
-		{name: "to none", learn: func(w *Watch) { w.hear(news{device: as(false, false)}) }, attached: 2},
+		{name: "to none", learn: func(w *Watch) { w.take(news{device: as(false, false)}) }, attached: 2},
 		{name: "to none and back", learn: func(w *Watch) {
-			w.hear(news{device: as(false, false)})
-			w.hear(news{device: as(true, true)})
+			w.take(news{device: as(false, false)})
+			w.take(news{device: as(true, true)})
 		}, attached: 3, ethernet: true},
 		{name: "to a loopback", learn: func(w *Watch) {
 			d := as(true, true)
 			d.Loopback = true
-			w.hear(news{device: d})
+			w.take(news{device: d})
 		}, attached: 2, ethernet: true},
 		{name: "with another name", learn: func(w *Watch) {
 			d := as(false, true)
 			d.Name = "d2"
-			w.hear(news{device: d})
+			w.take(news{device: d})
 		}, attached: 2},
 		{name: "while news were lost", learn: func(w *Watch) { w.hearAll(as(false, true)) }, attached: 2},
-		{name: "and cannot be captured at first", learn: func(w *Watch) { w.hear(news{device: as(false, true)}) }, fails: true, attached: 2},
+		{name: "and cannot be captured at first", learn: func(w *Watch) { w.take(news{device: as(false, true)}) }, fails: true, attached: 2},
 	} {
 		for _, names := range []string{"d1,d2", "d*"} {
 			t.Run(c.name+", "+names, func(t *testing.T) {
 				w, captured, log := watchLinks(t, names)
-				w.hear(news{device: as(true, true)})
+				w.take(news{device: as(true, true)})
 				before := captured.on[1]
 				if c.fails {
 					captured.fails = errors.New("no memory")
@@ -307,7 +298,7 @@ func TestLinkLayerChanges(t *testing.T) {
 				c.learn(w)
 				if c.fails {
 					captured.fails = nil
-					if !w.mayRetry() {
+					if w.again == nil {
 						t.Error("it is not tried again")
 					}
 					w.retry()
@@ -374,9 +365,9 @@ func TestRenamed(t *testing.T) {
 			}
 			w.link(1, false)
 			before := captured.on[1]
-			w.hear(news{device: deviceCalled("d2", 1, true)})
+			w.take(news{device: deviceCalled("d2", 1, true)})
 			if c.taken {
-				w.hear(news{device: deviceCalled("d2", 2, false), gone: true})
+				w.take(news{device: deviceCalled("d2", 2, false), gone: true})
 			}
 			if stays := captured.on[1] == before; stays != c.stays {
 				t.Errorf("the source stays: %v, want %v", stays, c.stays)
@@ -389,8 +380,8 @@ func TestRenamed(t *testing.T) {
 					t.Errorf("%s is up: %v", name, up)
 				}
 			}
-			w.hear(news{device: deviceCalled("d2", 1, false), gone: true})
-			w.hear(news{device: deviceCalled("d2", 3, true)})
+			w.take(news{device: deviceCalled("d2", 1, false), gone: true})
+			w.take(news{device: deviceCalled("d2", 3, true)})
 			if open := captured.ended(w); open != c.open {
 				t.Errorf("%d sources are open, want %d", open, c.open)
 			}
@@ -412,8 +403,8 @@ func TestMadeAnew(t *testing.T) {
 		detached bool // by the kernel, as it was attached to the one that was deleted
 		learn    func(w *Watch)
 	}{
-		{"news of the end, late", true, func(w *Watch) { w.hear(news{device: deviceCalled("d1", 1, false), anew: true}) }},
-		{"news of the end of an earlier one", false, func(w *Watch) { w.hear(news{device: deviceCalled("d1", 1, true), anew: true}) }},
+		{"news of the end, late", true, func(w *Watch) { w.take(news{device: deviceCalled("d1", 1, false), anew: true}) }},
+		{"news of the end of an earlier one", false, func(w *Watch) { w.take(news{device: deviceCalled("d1", 1, true), anew: true}) }},
 		{"news were lost", true, func(w *Watch) { w.hearAll(deviceCalled("d1", 1, false)) }},
 		{"news of others were lost", false, func(w *Watch) { w.hearAll(deviceCalled("d1", 1, true)) }},
 	} {

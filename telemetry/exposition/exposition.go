@@ -34,7 +34,7 @@ var Formats = []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfm
 // family is the series of one metric.
 type family struct {
 	name, help string
-	counter    bool
+	kind       dto.MetricType // COUNTER or GAUGE
 	points     []metricdata.DataPoint[int64]
 	other      *dto.MetricFamily // instead of all but the name
 }
@@ -73,9 +73,7 @@ func Append(b []byte, f expfmt.Format, metrics []metricdata.ScopeMetrics, others
 		fam := &families[i]
 		if fam.other != nil {
 			rest.Reset()
-			if err := theirs.Encode(fam.other); err != nil {
-				errs = append(errs, err)
-			}
+			errs = append(errs, theirs.Encode(fam.other))
 			b = append(b, rest.Bytes()...)
 			continue
 		}
@@ -102,22 +100,23 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 	namer := otlptranslator.NewMetricNamer("", Translation)
 	for _, scope := range metrics {
 		for _, m := range scope.Metrics {
-			f, kind := family{help: m.Description}, otlptranslator.MetricType(otlptranslator.MetricTypeGauge)
+			f := family{help: m.Description, kind: dto.MetricType_GAUGE}
+			named := otlptranslator.Metric{Name: m.Name, Unit: m.Unit, Type: otlptranslator.MetricTypeGauge}
 			switch data := m.Data.(type) {
 			case metricdata.Gauge[int64]:
 				f.points = data.DataPoints
 			case metricdata.Sum[int64]:
-				f.points, f.counter = data.DataPoints, data.IsMonotonic
-				kind = otlptranslator.MetricTypeNonMonotonicCounter
-				if f.counter {
-					kind = otlptranslator.MetricTypeMonotonicCounter
+				f.points = data.DataPoints
+				named.Type = otlptranslator.MetricTypeNonMonotonicCounter
+				if data.IsMonotonic {
+					f.kind, named.Type = dto.MetricType_COUNTER, otlptranslator.MetricTypeMonotonicCounter
 				}
 			default:
 				errs = append(errs, fmt.Errorf("metric %s: %T is not supported", m.Name, m.Data))
 				continue
 			}
 			var err error
-			if f.name, err = namer.Build(otlptranslator.Metric{Name: m.Name, Unit: m.Unit, Type: kind}); err != nil {
+			if f.name, err = namer.Build(named); err != nil {
 				errs = append(errs, fmt.Errorf("metric %s: %w", m.Name, err))
 				continue
 			}
@@ -129,36 +128,41 @@ func translate(metrics []metricdata.ScopeMetrics) (families []family, errs []err
 	return families, errs
 }
 
-// kind returns the type for a TYPE line.
-func (f *family) kind() string {
-	if f.counter {
-		return "counter"
-	}
-	return "gauge"
-}
-
 // text is the Prometheus text format or OpenMetrics 1.0. It writes no _created lines of OpenMetrics: unless told otherwise, Prometheus
 // stores them as one more series for each counter.
 type text struct{ openMetrics bool }
 
 var (
-	helpEscaper            = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	openMetricsHelpEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+	helpEscaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+	escaper     = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`) // of label values, and of help in OpenMetrics
 )
 
 func (t text) head(b []byte, f *family) []byte {
-	name, escaper := f.name, helpEscaper
+	name, help := f.name, helpEscaper
 	if t.openMetrics {
-		escaper = openMetricsHelpEscaper
-		if f.counter {
+		help = escaper
+		if f.kind == dto.MetricType_COUNTER {
 			name = strings.TrimSuffix(name, "_total")
 		}
 	}
-	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", name, escaper.Replace(f.help), name, f.kind())
+	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help.Replace(f.help), name, strings.ToLower(f.kind.String()))
 }
 
 func (t text) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte {
-	b = appendSample(b, f.name, p)
+	b = append(b, f.name...)
+	n := p.Attributes.Len()
+	for i := range n {
+		a, _ := p.Attributes.Get(i)
+		b = append(b, "{,"[min(i, 1)])
+		b = append(b, a.Key...)
+		b = append(b, `="`...)
+		b = append(b, escaper.Replace(a.Value.AsString())...)
+		b = append(b, '"')
+	}
+	if n > 0 {
+		b = append(b, '}')
+	}
+	b = append(b, ' ')
 	begin := len(b)
 	b = strconv.AppendFloat(b, float64(p.Value), 'g', -1, 64)
 	if t.openMetrics && !bytes.ContainsAny(b[begin:], "e.") {
@@ -168,36 +172,3 @@ func (t text) point(b []byte, f *family, p *metricdata.DataPoint[int64]) []byte 
 }
 
 func (text) tail(b []byte, _ int) []byte { return b }
-
-// appendSample appends name{key="value",...} and a space.
-func appendSample(b []byte, name string, p *metricdata.DataPoint[int64]) []byte {
-	b = append(b, name...)
-	n := p.Attributes.Len()
-	for i := range n {
-		a, _ := p.Attributes.Get(i)
-		b = append(b, "{,"[min(i, 1)])
-		b = append(b, a.Key...)
-		b = append(b, `="`...)
-		b = appendEscaped(b, a.Value.AsString())
-		b = append(b, '"')
-	}
-	if n > 0 {
-		b = append(b, '}')
-	}
-	return append(b, ' ')
-}
-
-// appendEscaped appends a label value, as both text formats escape it.
-func appendEscaped(b []byte, s string) []byte {
-	for i := range len(s) {
-		switch s[i] {
-		case '\\', '"':
-			b = append(b, '\\', s[i])
-		case '\n':
-			b = append(b, '\\', 'n')
-		default:
-			b = append(b, s[i])
-		}
-	}
-	return b
-}

@@ -28,27 +28,23 @@ const lengthRoom = 10
 
 func (*protobuf) head(b []byte, f *family) []byte {
 	b = append(b, make([]byte, lengthRoom)...)
-	b = appendString(b, familyName, f.name)
-	b = appendString(b, familyHelp, f.help)
-	kind := dto.MetricType_GAUGE
-	if f.counter {
-		kind = dto.MetricType_COUNTER
-	}
-	return appendVarint(b, familyType, uint64(kind))
+	b = appendBytes(b, familyName, f.name)
+	b = appendBytes(b, familyHelp, f.help)
+	return appendVarint(b, familyType, uint64(f.kind))
 }
 
 func (f *protobuf) point(b []byte, of *family, p *metricdata.DataPoint[int64]) []byte {
 	f.metric = f.metric[:0]
 	for i := range p.Attributes.Len() {
 		a, _ := p.Attributes.Get(i)
-		f.field = appendString(f.field[:0], labelName, string(a.Key))
-		f.field = appendString(f.field, labelValue, a.Value.AsString())
+		f.field = appendBytes(f.field[:0], labelName, string(a.Key))
+		f.field = appendBytes(f.field, labelValue, a.Value.AsString())
 		f.metric = appendBytes(f.metric, metricLabel, f.field)
 	}
 	f.field = protowire.AppendTag(f.field[:0], number, protowire.Fixed64Type)
 	f.field = protowire.AppendFixed64(f.field, math.Float64bits(float64(p.Value)))
 	kind := protowire.Number(metricGauge)
-	if of.counter {
+	if of.kind == dto.MetricType_COUNTER {
 		kind = metricCounter
 		if !p.StartTime.IsZero() {
 			var scratch [24]byte
@@ -68,12 +64,9 @@ func (*protobuf) tail(b []byte, begin int) []byte {
 	return append(withLength, body...) // append may overlap
 }
 
-func appendString(b []byte, field protowire.Number, s string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
-}
-
-func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
+func appendBytes[T string | []byte](b []byte, field protowire.Number, v T) []byte {
+	b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(len(v)))
+	return append(b, v...)
 }
 
 func appendVarint(b []byte, field protowire.Number, v uint64) []byte {

@@ -18,7 +18,6 @@ type resolved struct {
 	Config
 	endpoint endpoint
 	tls      *tls.Config // nil without TLS
-	headers  headers
 }
 
 const metricsPrefix = "OTEL_EXPORTER_OTLP_METRICS_"
@@ -108,7 +107,7 @@ func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
 	o.Temporality = choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory)
 	o.Interval = cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second))
 	o.Timeout = cmp.Or(o.Timeout, otlpVariable("TIMEOUT").Milliseconds(log), defaultTimeout)
-	c = &resolved{Config: o}
+	c = &resolved{}
 	if c.endpoint, err = o.endpoint(log); err != nil {
 		return nil, err
 	}
@@ -120,9 +119,15 @@ func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
 	case o.CAFile != "" || o.CertFile != "" || o.KeyFile != "": // the variables may be meant for other programs
 		return nil, &SettingError{"endpoint", fmt.Errorf("%s is in plain text, but there are files for TLS; write https://host:port", c.endpoint)}
 	}
-	if c.headers, err = o.headers(); err != nil {
-		return nil, err
+	if _, err := o.headersNow(); err != nil {
+		return nil, &SettingError{"headers-file", err}
 	}
+	if s := newSetting("headers", "", "HEADERS"); len(o.Headers) == 0 {
+		if o.Headers, err = ParseHeaders(s.value); err != nil {
+			return nil, s.wrap(err)
+		}
+	}
+	c.Config = o
 	return c, nil
 }
 
@@ -137,7 +142,7 @@ func (o Config) endpoint(log *slog.Logger) (endpoint, error) {
 		}
 	}
 	e, err := parseEndpoint(value, o.Protocol, insecure)
-	if err == nil && e.url != nil && !strings.HasPrefix(s.variable, metricsPrefix) {
+	if o.Protocol == HTTPProtobuf && !strings.HasPrefix(s.variable, metricsPrefix) {
 		e.addSignal()
 	}
 	return e, s.wrap(err)

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"maps"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -36,26 +37,19 @@ func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
 	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
 }
 
-// of returns a copy of batch whose counters are deltas, without those that have not grown.
-func (d *deltas) of(batch *metricdata.ResourceMetrics) *metricdata.ResourceMetrics {
-	grown := metricdata.ResourceMetrics{Resource: batch.Resource}
-	for _, scope := range batch.ScopeMetrics {
-		var metrics []metricdata.Metrics
-		for _, m := range scope.Metrics {
-			if sum, counter := m.Data.(metricdata.Sum[int64]); counter {
-				sum.Temporality = metricdata.DeltaTemporality
-				sum.DataPoints = d.points(m.Name, sum.DataPoints)
-				if m.Data = sum; len(sum.DataPoints) == 0 {
-					continue
-				}
+// of returns metrics with deltas for their counters, without those that have not grown.
+func (d *deltas) of(metrics []metricdata.Metrics) (grown []metricdata.Metrics) {
+	for _, m := range metrics {
+		if sum, counter := m.Data.(metricdata.Sum[int64]); counter {
+			sum.Temporality = metricdata.DeltaTemporality
+			sum.DataPoints = d.points(m.Name, sum.DataPoints)
+			if m.Data = sum; len(sum.DataPoints) == 0 {
+				continue
 			}
-			metrics = append(metrics, m)
 		}
-		if len(metrics) > 0 {
-			grown.ScopeMetrics = append(grown.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope, Metrics: metrics})
-		}
+		grown = append(grown, m)
 	}
-	return &grown
+	return grown
 }
 
 func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) (grown []metricdata.DataPoint[int64]) {
@@ -74,14 +68,12 @@ func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) (gr
 	return grown
 }
 
-// acknowledge records that the collector has received batch, which has totals.
-func (d *deltas) acknowledge(batch *metricdata.ResourceMetrics) {
-	for _, scope := range batch.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			sum, _ := m.Data.(metricdata.Sum[int64]) // without points for a gauge
-			for _, p := range sum.DataPoints {
-				d.received[series{m.Name, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
-			}
+// acknowledge records that the collector has received metrics, which have totals.
+func (d *deltas) acknowledge(metrics []metricdata.Metrics) {
+	for _, m := range metrics {
+		sum, _ := m.Data.(metricdata.Sum[int64]) // without points for a gauge
+		for _, p := range sum.DataPoints {
+			d.received[series{m.Name, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
 		}
 	}
 }
@@ -93,10 +85,6 @@ func (d *deltas) forget() {
 		return
 	}
 	kept := d.kept()
-	for s := range d.received {
-		if telemetry.ByAddress(s.metric) && !kept[s.attributes] {
-			delete(d.received, s)
-		}
-	}
+	maps.DeleteFunc(d.received, func(s series, _ received) bool { return telemetry.ByAddress(s.metric) && !kept[s.attributes] })
 	d.prune = max(minPrune, 2*len(d.received))
 }

@@ -37,26 +37,24 @@ func TestDeltas(t *testing.T) {
 		{"begun anew", 4, 7, true, []delta{{4, 5, 7}}},
 		{"moved since", 5, 8, true, []delta{{1, 7, 8}}},
 	} {
-		batch := &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{
+		batch := []metricdata.Metrics{
 			{Name: "c", Data: metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, IsMonotonic: true,
 				DataPoints: []metricdata.DataPoint[int64]{{Attributes: attribute.NewSet(), StartTime: time.Unix(0, 0), Time: time.Unix(step.at, 0), Value: step.total}}}},
-		}}}}
+		}
 		var got []delta
-		for _, scope := range d.of(batch).ScopeMetrics {
-			for _, m := range scope.Metrics {
-				sum := m.Data.(metricdata.Sum[int64])
-				if sum.Temporality != metricdata.DeltaTemporality || !sum.IsMonotonic {
-					t.Errorf("%s: %+v", step.name, sum)
-				}
-				for _, p := range sum.DataPoints {
-					got = append(got, delta{p.Value, p.StartTime.Unix(), p.Time.Unix()})
-				}
+		for _, m := range d.of(batch) {
+			sum := m.Data.(metricdata.Sum[int64])
+			if sum.Temporality != metricdata.DeltaTemporality || !sum.IsMonotonic {
+				t.Errorf("%s: %+v", step.name, sum)
+			}
+			for _, p := range sum.DataPoints {
+				got = append(got, delta{p.Value, p.StartTime.Unix(), p.Time.Unix()})
 			}
 		}
 		if !slices.Equal(got, step.want) {
 			t.Errorf("%s: got %v, want %v", step.name, got, step.want)
 		}
-		if sum := batch.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64]); sum.DataPoints[0].Value != step.total {
+		if sum := batch[0].Data.(metricdata.Sum[int64]); sum.DataPoints[0].Value != step.total {
 			t.Errorf("%s: the total became %d", step.name, sum.DataPoints[0].Value)
 		}
 		if step.arrives {
@@ -72,16 +70,16 @@ func TestDeltasBySeries(t *testing.T) {
 	counter := func(name string, points ...metricdata.DataPoint[int64]) metricdata.Metrics {
 		return metricdata.Metrics{Name: name, Data: metricdata.Sum[int64]{IsMonotonic: true, DataPoints: points}}
 	}
-	batch := func(a, b, c, gauge int64) *metricdata.ResourceMetrics {
-		return &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{
+	batch := func(a, b, c, gauge int64) []metricdata.Metrics {
+		return []metricdata.Metrics{
 			counter("x", metricdata.DataPoint[int64]{Attributes: ip("a"), Time: at, Value: a}, metricdata.DataPoint[int64]{Attributes: ip("b"), Time: at, Value: b}),
 			counter("y", metricdata.DataPoint[int64]{Attributes: ip("a"), Time: at, Value: c}),
 			{Name: "g", Data: metricdata.Gauge[int64]{DataPoints: []metricdata.DataPoint[int64]{{Value: gauge}}}},
-		}}}}
+		}
 	}
 	d.acknowledge(batch(1, 2, 3, 4))
 	var got []int64
-	for _, m := range d.of(batch(11, 22, 3, 4)).ScopeMetrics[0].Metrics {
+	for _, m := range d.of(batch(11, 22, 3, 4)) {
 		for _, p := range pointsOf(m.Data) {
 			got = append(got, p.Value)
 		}
@@ -133,7 +131,7 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 			failing := false
 			collector := &takes{fails: func() bool { return failing && random.IntN(2) == 0 }, totals: map[string]int64{}}
 			deltas := newDeltas(source.Kept)
-			x := &exporter{health: source.NewHealth("test"), Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+			x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: Config{Timeout: time.Second}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 			want := map[string]int64{}
 			push := func() error {
 				deltas.prune = slots // forgets as often as it can
@@ -197,7 +195,7 @@ func TestDeltasForgetWhoWasEvicted(t *testing.T) {
 	}, false)
 	deltas := newDeltas(source.Kept)
 	collector := &takes{fails: func() bool { return false }, totals: map[string]int64{}}
-	x := &exporter{health: source.NewHealth("test"), Exporter: collector, timeout: time.Second, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+	x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: Config{Timeout: time.Second}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 	for range pushes {
 		metrics, _ := source.Produce(t.Context())
 		if err := x.Export(t.Context(), &metricdata.ResourceMetrics{ScopeMetrics: metrics}); err != nil {

@@ -12,11 +12,11 @@ import (
 
 // endpoint is the address of a collector.
 type endpoint struct {
-	given  string   // as the user wrote it
-	host   string   // without port and brackets; empty for a Unix socket
-	target string   // for gRPC: dns:///host:port or unix:///path
-	url    *url.URL // for HTTP, else nil
-	tls    bool
+	given   string // as the user wrote it
+	host    string // without port and brackets; empty for a Unix socket
+	address string // host:port, or the path of the socket
+	path    string // of the URL, for HTTP
+	tls     bool
 }
 
 // parseEndpoint parses a collector's address for a protocol:
@@ -35,7 +35,7 @@ type endpoint struct {
 // (otlpmetricgrpc/internal/oconf).
 func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	fail := func(format string, args ...any) (endpoint, error) {
-		return endpoint{}, fmt.Errorf("OTLP endpoint %q: "+format, append([]any{value}, args...)...)
+		return endpoint{}, fmt.Errorf("OTLP endpoint %q: "+format, append([]any{masked(value)}, args...)...)
 	}
 	text := value
 	if !strings.Contains(value, "://") {
@@ -45,15 +45,12 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 		text = "//" + text
 	}
 	u, err := url.Parse(text)
-	// Before an @ there may be a password, also in front of the scheme (user:password@http://host) or with a slash in it.
-	if at := strings.LastIndex(value, "@"); at >= 0 {
-		value = "..." + value[at:]
+	switch {
+	case strings.Contains(value, "@"):
 		return fail("user information is not supported; send a header")
-	}
-	if at := strings.IndexAny(value, "?#"); at >= 0 { // there may be a token behind it
-		value = value[:at+1] + "..."
-	}
-	if err != nil {
+	case strings.HasSuffix(masked(value), ":..."):
+		return fail("the port is not a number") // the error would quote it
+	case err != nil:
 		return fail("%w", errors.Unwrap(err)) // without the URL
 	}
 
@@ -62,7 +59,7 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 		port = "4318"
 	}
 	mustTLS, mustPlain := insecure != nil && !*insecure, insecure != nil && *insecure
-	e := endpoint{given: value, host: u.Hostname(), tls: u.Scheme == "" && mustTLS}
+	e := endpoint{given: masked(value), host: u.Hostname(), tls: u.Scheme == "" && mustTLS}
 	switch {
 	case u.Scheme == "https" && mustPlain:
 		return fail("https:// means TLS, but insecure is set to true; use http:// for plain text")
@@ -80,13 +77,13 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	case u.Host != "" || u.RawQuery != "" || u.Fragment != "" || len(u.Path) < 2:
 		return fail("expected unix:///path")
 	default:
-		e.target = u.String()
+		e.address = u.Path
 		return e, nil
 	}
 	switch {
 	case u.Path != "" && u.Path != "/" && !overHTTP:
 		return fail("OTLP over gRPC has no path, but this has %q; is it for http/protobuf?", u.Path)
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(value, "#..."):
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(value, "#"):
 		return fail("OTLP has no query and no fragment")
 	case e.host == "":
 		return fail("the host is missing")
@@ -100,20 +97,54 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 			return fail("port %s is not in 1..65535", port)
 		}
 	}
-	address := net.JoinHostPort(e.host, port)
-	if !overHTTP {
-		e.target = "dns:///" + strings.Replace(address, "%", "%25", 1)
-		return e, nil
-	}
-	e.url = &url.URL{Scheme: "http", Host: address, Path: u.Path}
-	if e.tls {
-		e.url.Scheme = "https"
-	}
+	e.address, e.path = net.JoinHostPort(e.host, port), u.Path
 	return e, nil
+}
+
+// masked returns an endpoint for messages, without what may be a password or a token: all of it if there is an @ somewhere, since a user part
+// may also stand in front of the scheme or have a slash; a query; a fragment; and a port that is none, as in http://user:password.
+func masked(value string) string {
+	if strings.Contains(value, "@") {
+		return "..."
+	}
+	if at := strings.IndexAny(value, "?#"); at >= 0 {
+		value = value[:at+1] + "..."
+	}
+	begin := strings.Index(value, "://") + len("://")
+	if begin < len("://") {
+		begin = 0
+	}
+	end := len(value)
+	if at := strings.IndexAny(value[begin:], "/?#"); at >= 0 {
+		end = begin + at
+	}
+	colon := strings.LastIndex(value[begin:end], ":") + 1
+	_, err := netip.ParseAddr(value)
+	if hasPort := err != nil && colon > 0 && value[end-1] != ']'; hasPort && strings.Trim(value[begin+colon:end], "0123456789") != "" {
+		return value[:begin+colon] + "..."
+	}
+	return value
 }
 
 // String returns the endpoint for messages.
 func (e endpoint) String() string { return e.given }
+
+// target returns the endpoint for gRPC.
+func (e endpoint) target() string {
+	if e.host == "" {
+		return (&url.URL{Scheme: "unix", Path: e.address}).String()
+	}
+	return "dns:///" + strings.Replace(e.address, "%", "%25", 1)
+}
+
+// url returns the endpoint for HTTP.
+func (e endpoint) url() string {
+	u := url.URL{Scheme: "http", Host: e.address, Path: e.path}
+	if e.tls {
+		u.Scheme = "https"
+	}
+	return u.String()
+}
 
 // signalPath is the path of metrics below an endpoint for all signals
 // (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request).
@@ -121,8 +152,8 @@ const signalPath = "/v1/metrics"
 
 // addSignal appends signalPath, unless the path ends with it.
 func (e *endpoint) addSignal() {
-	if !strings.HasSuffix(e.url.Path, signalPath) {
-		e.url.Path = strings.TrimSuffix(e.url.Path, "/") + signalPath
+	if !strings.HasSuffix(e.path, signalPath) {
+		e.path = strings.TrimSuffix(e.path, "/") + signalPath
 	}
 }
 

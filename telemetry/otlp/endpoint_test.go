@@ -63,6 +63,12 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "collector:99999?token=secret"},
 		{value: "ftp://collector#secret"},
 		{value: "user@collector"},
+		{value: "http://user:x@collector/?token=secret"},
+		{value: "http://collector/?token=abc@secret"},
+		{value: "http://collector:1/#a@secret"},
+		{value: "http://user:secret"},
+		{value: "user:secret/"},
+		{value: "https://user:secret?a"},
 		{value: ""},
 		{value: "http://"},
 		{value: "http://:4317"},
@@ -85,14 +91,15 @@ func TestParseEndpoint(t *testing.T) {
 	} {
 		for protocol, want := range map[string]string{GRPC: c.grpc, HTTPProtobuf: c.http} {
 			e, err := parseEndpoint(c.value, protocol, c.insecure)
-			got := e.target
-			if e.url != nil {
-				got += e.url.String()
-			} else if e.tls {
-				got = "TLS " + got
-			}
-			if e.url != nil && e.tls != (e.url.Scheme == "https") {
-				t.Errorf("%s by %s: TLS is %v for %s", c.value, protocol, e.tls, e.url)
+			got := ""
+			switch {
+			case err != nil:
+			case protocol == HTTPProtobuf:
+				got = e.url()
+			case e.tls:
+				got = "TLS " + e.target()
+			default:
+				got = e.target()
 			}
 			if got != want || (err != nil) != (want == "") {
 				t.Errorf("%q by %s: got %q, %v; want %q", c.value, protocol, got, err, want)
@@ -114,6 +121,21 @@ func TestEndpointIsThisMachine(t *testing.T) {
 	} {
 		if e, err := parseEndpoint(value, GRPC, nil); err != nil || e.loopback() != want {
 			t.Errorf("%s: got %v, %v", value, e.loopback(), err)
+		}
+	}
+}
+
+func TestMasked(t *testing.T) {
+	for _, value := range []string{"collector", "collector:4317", "http://collector:4318/a:b", "unix:///run/a:b", "::1", "[::1]:1", "http://[::1]", "[fe80::a]", "http://[fe80::a]/x", "[fe80::a]:1", "fe80::a", "fe80::1%eth0", "://", ""} {
+		if got := masked(value); got != value {
+			t.Errorf("%q is %q", value, got)
+		}
+	}
+	for value, want := range map[string]string{
+		"http://a/b?c": "http://a/b?...", "a:1#b": "a:1#...", "a@b": "...", "http://a:b": "http://a:...", "a:b/c": "a:...",
+	} {
+		if got := masked(value); got != want {
+			t.Errorf("%q is %q, want %q", value, got, want)
 		}
 	}
 }
@@ -140,31 +162,31 @@ func FuzzParseEndpoint(f *testing.F) {
 			}
 			return
 		}
-		if (e.url != nil) != overHTTP || (e.target == "") != overHTTP {
+		if len(e.path) > 1 && !overHTTP || e.host == "" && overHTTP {
 			t.Fatalf("%q by %s: %+v", s, protocol, e)
 		}
 		var address string
 		if overHTTP {
-			u, err := url.Parse(e.url.String()) // as the SDK does
-			if err != nil || u.Path != e.url.Path || (u.Scheme == "https") != e.tls || u.RawQuery != "" || u.User != nil {
-				t.Fatalf("%q: %s: %+v, %v", s, e.url, u, err)
+			u, err := url.Parse(e.url()) // as the SDK does
+			if err != nil || u.Path != e.path || (u.Scheme == "https") != e.tls || u.RawQuery != "" || u.User != nil {
+				t.Fatalf("%q: %+v: %+v, %v", s, e, u, err)
 			}
 			address = u.Host
 			e.addSignal()
-			once := e.url.Path
-			if e.addSignal(); e.url.Path != once || !strings.HasSuffix(once, "/v1/metrics") {
-				t.Fatalf("%q: path %q, then %q", s, once, e.url.Path)
+			once := e.path
+			if e.addSignal(); e.path != once || !strings.HasSuffix(once, "/v1/metrics") {
+				t.Fatalf("%q: path %q, then %q", s, once, e.path)
 			}
 		} else {
-			u, err := url.Parse(e.target) // as gRPC does
+			u, err := url.Parse(e.target()) // as gRPC does
 			if err != nil {
-				t.Fatalf("%q: target %q: %v", s, e.target, err)
+				t.Fatalf("%q: target %q: %v", s, e.target(), err)
 			}
 			if u.Scheme == "unix" {
 				return
 			}
 			if u.Host != "" {
-				t.Fatalf("%q: target %q has an authority", s, e.target)
+				t.Fatalf("%q: target %q has an authority", s, e.target())
 			}
 			address = strings.TrimPrefix(u.Path, "/")
 		}

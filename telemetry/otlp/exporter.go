@@ -24,10 +24,9 @@ import (
 // timeout for each batch, and one that accepts some batches would be logged as failing and working in turn.
 type exporter struct {
 	sdkmetric.Exporter
-	timeout   time.Duration // of a batch
-	headers   headers
+	config    Config  // completed by the environment
 	deltas    *deltas // nil for totals
-	closeIdle func()  // closes idle connections; may be nil
+	closeIdle func()  // closes idle connections that the exporter does not close
 	log       *slog.Logger
 	health    *telemetry.ExportHealth
 
@@ -40,16 +39,29 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	if x.deltas != nil {
 		defer x.deltas.forget()
 	}
+	scope := all.ScopeMetrics[0] // a telemetry.Source has no other
 	var failure error
-	for batch := range batches(all, batchPoints) {
-		err := x.send(ctx, batch)
+	for batch := range batches(scope.Metrics, batchPoints) {
+		sent := batch
+		if x.deltas != nil {
+			sent = x.deltas.of(batch)
+		}
+		if len(sent) == 0 {
+			continue
+		}
+		err := x.send(ctx, &metricdata.ResourceMetrics{
+			Resource: all.Resource, ScopeMetrics: []metricdata.ScopeMetrics{{Scope: scope.Scope, Metrics: sent}},
+		})
+		if x.deltas != nil && (err == nil || x.arrived) {
+			x.deltas.acknowledge(batch)
+		}
 		failure = cmp.Or(failure, err)
 		if err != nil && !x.arrived {
 			break
 		}
 	}
 	if failure == nil {
-		x.health.Succeeded()
+		x.health.LastSuccess.Store(time.Now().Unix())
 		if x.failing {
 			x.log.Info("OTLP export works again")
 		}
@@ -60,7 +72,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	if ctx.Err() == context.Canceled { // the shutdown pushes again
 		return failure
 	}
-	x.health.Failed()
+	x.health.Failures.Add(1)
 	if !x.failing {
 		x.log.Error("OTLP export fails", "err", failure)
 	}
@@ -68,37 +80,23 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	return failure
 }
 
-// send sends a batch.
-func (x *exporter) send(ctx context.Context, batch *metricdata.ResourceMetrics) error {
-	ctx, cancel := context.WithTimeout(ctx, x.timeout)
+// send sends a message.
+func (x *exporter) send(ctx context.Context, message *metricdata.ResourceMetrics) error {
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeout)
 	defer cancel()
 	x.arrived = false
-	if x.deltas == nil {
-		return x.Exporter.Export(ctx, batch)
-	}
-	grown := x.deltas.of(batch)
-	if len(grown.ScopeMetrics) == 0 {
-		return nil
-	}
-	err := x.Exporter.Export(ctx, grown)
-	if err == nil || x.arrived {
-		x.deltas.acknowledge(batch)
-	}
-	return err
+	return x.Exporter.Export(ctx, message)
 }
 
 // Shutdown closes the connections.
 func (x *exporter) Shutdown(ctx context.Context) error {
-	err := x.Exporter.Shutdown(ctx)
-	if x.closeIdle != nil {
-		x.closeIdle()
-	}
-	return err
+	defer x.closeIdle()
+	return x.Exporter.Shutdown(ctx)
 }
 
 // intercept adds the headers to a gRPC request, and records whether the collector answers.
 func (x *exporter) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	headers, err := x.headers.now()
+	headers, err := x.config.headersNow()
 	if err != nil {
 		return err
 	}
@@ -117,7 +115,7 @@ type transport struct {
 }
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	headers, err := t.exporter.headers.now()
+	headers, err := t.exporter.config.headersNow()
 	if err != nil {
 		return nil, err
 	}
@@ -129,31 +127,29 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// batches splits a collection into batches of at most size points.
-func batches(all *metricdata.ResourceMetrics, size int) iter.Seq[*metricdata.ResourceMetrics] {
-	return func(yield func(*metricdata.ResourceMetrics) bool) {
-		batch, room := metricdata.ResourceMetrics{Resource: all.Resource}, size
-		for _, scope := range all.ScopeMetrics {
-			batch.ScopeMetrics = append(batch.ScopeMetrics, metricdata.ScopeMetrics{Scope: scope.Scope})
-			for _, m := range scope.Metrics {
-				points := pointsOf(m.Data)
-				for len(points) > 0 {
-					if room == 0 {
-						if !yield(&batch) {
-							return
-						}
-						batch.ScopeMetrics, room = []metricdata.ScopeMetrics{{Scope: scope.Scope}}, size
-					}
-					n := min(room, len(points))
-					m.Data = withPoints(m.Data, points[:n])
-					last := &batch.ScopeMetrics[len(batch.ScopeMetrics)-1]
-					last.Metrics = append(last.Metrics, m)
-					points, room = points[n:], room-n
+// batches splits metrics into batches of at most size points.
+func batches(metrics []metricdata.Metrics, size int) iter.Seq[[]metricdata.Metrics] {
+	return func(yield func([]metricdata.Metrics) bool) {
+		var batch []metricdata.Metrics
+		room := size
+		for _, m := range metrics {
+			points := pointsOf(m.Data)
+			for len(points) > 0 {
+				n := min(room, len(points))
+				m.Data = withPoints(m.Data, points[:n])
+				batch = append(batch, m)
+				points, room = points[n:], room-n
+				if room > 0 {
+					continue
 				}
+				if !yield(batch) {
+					return
+				}
+				batch, room = nil, size
 			}
 		}
-		if room < size {
-			yield(&batch)
+		if len(batch) > 0 {
+			yield(batch)
 		}
 	}
 }

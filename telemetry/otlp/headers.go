@@ -6,51 +6,28 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 )
 
-// headers are the headers of each request.
-type headers struct {
-	fixed map[string]string
-	file  string // has further headers, and is read for each request; may be empty
-}
-
-// headers returns the headers of o, or else of the environment.
-func (o Config) headers() (h headers, err error) {
-	h.file = o.HeadersFile
-	if _, err := h.now(); err != nil {
-		return h, &SettingError{"headers-file", err}
-	}
-	s := setting{name: "headers"}
-	if len(o.Headers) > 0 {
-		h.fixed, err = checkHeaders(o.Headers)
-	} else {
-		s = newSetting("headers", "", "HEADERS")
-		h.fixed, err = ParseHeaders(s.value)
-	}
-	return h, s.wrap(err)
-}
-
-// now returns the headers of a request.
-func (h headers) now() (map[string]string, error) {
-	if h.file == "" {
-		return h.fixed, nil
+// headersNow returns the headers of a request: those of o and of its file.
+func (o Config) headersNow() (map[string]string, error) {
+	if o.HeadersFile == "" {
+		return o.Headers, nil
 	}
 	// A pipe would have the headers only once.
-	if info, err := os.Stat(h.file); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", h.file)
+	if info, err := os.Stat(o.HeadersFile); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", o.HeadersFile)
 	}
-	list, err := os.ReadFile(h.file)
+	list, err := os.ReadFile(o.HeadersFile)
 	if err != nil {
 		return nil, err
 	}
 	ofFile, err := parseHeadersFile(string(list))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", h.file, err)
+		return nil, fmt.Errorf("%s: %w", o.HeadersFile, err)
 	}
 	all := map[string]string{}
-	maps.Copy(all, h.fixed)
+	maps.Copy(all, o.Headers)
 	maps.Copy(all, ofFile)
 	return all, nil
 }
@@ -85,48 +62,24 @@ func ParseHeaders(s string) (map[string]string, error) {
 			return nil, fmt.Errorf("header %d has no \"=\"; expected key=value,key2=value2", i+1)
 		}
 		if !validKey(key) { // which may have the value, as in "key: value"
-			return nil, fmt.Errorf("header %d: %s; expected key=value,key2=value2", i+1, keyHas)
+			return nil, fmt.Errorf("header %d: a key has letters, digits, \"-\", \"_\" and \".\" only; expected key=value,key2=value2", i+1)
 		}
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		if err != nil {
 			return nil, fmt.Errorf("header %q: the value has a bad percent encoding", key)
 		}
-		if err := checkHeader(key, value); err != nil {
-			return nil, err
+		// gRPC would refuse these in each call (google.golang.org/grpc/internal/metadata.ValidatePair).
+		if strings.HasPrefix(key, "grpc-") {
+			return nil, fmt.Errorf("header %q: keys that begin with grpc- are reserved", key)
+		}
+		if !strings.HasSuffix(key, "-bin") && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, fmt.Errorf("header %q: the value has characters that are not printable ASCII", key)
 		}
 		headers[key] = value
 	}
 	return headers, nil
 }
 
-const keyHas = `a key has letters, digits, "-", "_" and "." only`
-
 func validKey(key string) bool {
 	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
-}
-
-// checkHeader returns an error for a header that gRPC would refuse in each call (google.golang.org/grpc/internal/metadata.ValidatePair).
-func checkHeader(key, value string) error {
-	if !validKey(key) {
-		return fmt.Errorf("header %q: %s", key, keyHas)
-	}
-	if strings.HasPrefix(key, "grpc-") {
-		return fmt.Errorf("header %q: keys that begin with grpc- are reserved", key)
-	}
-	if !strings.HasSuffix(key, "-bin") && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return fmt.Errorf("header %q: the value has characters that are not printable ASCII", key)
-	}
-	return nil
-}
-
-// checkHeaders returns h with lower-case keys, which gRPC requires.
-func checkHeaders(h map[string]string) (map[string]string, error) {
-	checked := map[string]string{}
-	for _, key := range slices.Sorted(maps.Keys(h)) {
-		if err := checkHeader(strings.ToLower(key), h[key]); err != nil {
-			return nil, err
-		}
-		checked[strings.ToLower(key)] = h[key]
-	}
-	return checked, nil
 }

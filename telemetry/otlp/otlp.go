@@ -75,7 +75,7 @@ type Config struct {
 	// KeyFile are the client's certificate. They are read for each connection, so that they can be replaced.
 	CAFile, CertFile, KeyFile string
 
-	// Headers are sent with each request; see [ParseHeaders]. HeadersFile overrides them. It has the same format, with commas or line
+	// Headers, of [ParseHeaders], are sent with each request. HeadersFile overrides them. It has the same format, with commas or line
 	// breaks, and is read for each request, so that it can be replaced.
 	Headers     map[string]string
 	HeadersFile string
@@ -107,7 +107,7 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 		return nil, err
 	}
 	log = log.With("endpoint", c.endpoint.String())
-	if (len(c.headers.fixed) > 0 || c.headers.file != "") && !c.endpoint.tls && !c.endpoint.loopback() {
+	if (len(c.Headers) > 0 || c.HeadersFile != "") && !c.endpoint.tls && !c.endpoint.loopback() {
 		log.Warn("OTLP headers, which may have credentials, are sent unencrypted: use https://")
 	}
 	x, err := c.newExporter(log)
@@ -129,7 +129,7 @@ const maxHeaders = 64 << 10
 
 // newExporter returns an exporter, which connects when it is used.
 func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
-	x = &exporter{timeout: c.Timeout, headers: c.headers, log: log}
+	x = &exporter{config: c.Config, closeIdle: func() {}, log: log}
 	sdk.Quietly(log, func() {
 		if c.Protocol == HTTPProtobuf {
 			x.Exporter, err = otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
@@ -150,12 +150,9 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 	}
 	reconnect := backoff.DefaultConfig
 	reconnect.MaxDelay = maxReconnect
-	compressor := ""
-	if c.Compression == Gzip {
-		compressor = gzip.Name
-	}
+	compressor := map[string]string{NoCompression: "", Gzip: gzip.Name}[c.Compression]
 	return []otlpmetricgrpc.Option{
-		otlpmetricgrpc.WithEndpoint(c.endpoint.target),
+		otlpmetricgrpc.WithEndpoint(c.endpoint.target()),
 		otlpmetricgrpc.WithTLSCredentials(security),
 		otlpmetricgrpc.WithHeaders(nil), // not those of the variable, which c has
 		otlpmetricgrpc.WithTimeout(0),   // x has one
@@ -177,15 +174,14 @@ func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = c.tls
 	x.closeIdle = base.CloseIdleConnections
-	compression := otlpmetrichttp.NoCompression
-	if c.Compression == Gzip {
-		compression = otlpmetrichttp.GzipCompression
+	compressions := map[string]otlpmetrichttp.Compression{
+		NoCompression: otlpmetrichttp.NoCompression, Gzip: otlpmetrichttp.GzipCompression,
 	}
 	return []otlpmetrichttp.Option{
-		otlpmetrichttp.WithEndpointURL(c.endpoint.url.String()),
+		otlpmetrichttp.WithEndpointURL(c.endpoint.url()),
 		otlpmetrichttp.WithTLSClientConfig(nil), // not that of the variables, which is an error without TLS
 		otlpmetrichttp.WithHeaders(nil),
-		otlpmetrichttp.WithCompression(compression),
+		otlpmetrichttp.WithCompression(compressions[c.Compression]),
 		otlpmetrichttp.WithHTTPClient(&http.Client{
 			Transport: transport{base, x},
 			// A redirect would turn POST into GET, or send the headers to another host.

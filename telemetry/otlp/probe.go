@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -24,7 +23,7 @@ const explainTimeout = 2 * time.Second
 func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, err error) {
 	c, err := o.resolve(log)
 	if err != nil {
-		return o.Endpoint, err
+		return masked(o.endpointSetting().value), err
 	}
 	endpoint = c.endpoint.String()
 	x, err := c.newExporter(log)
@@ -44,14 +43,16 @@ func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, er
 
 // explain connects to the collector step by step, and says which step fails.
 func (c *resolved) explain(ctx context.Context) error {
-	if host := c.endpoint.host; host != "" {
+	network, address := "tcp", c.endpoint.address
+	if host := c.endpoint.host; host == "" {
+		network = "unix"
+	} else {
 		ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 		defer cancel()
 		if _, err := net.DefaultResolver.LookupHost(ctx, host); err != nil {
 			return fmt.Errorf("resolving %s: %w", host, err)
 		}
 	}
-	network, address := c.address()
 	dialer := net.Dialer{Timeout: explainTimeout}
 	connection, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
@@ -71,15 +72,4 @@ func (c *resolved) explain(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("%s can be reached, %sbut does not accept the push", address, works)
-}
-
-// address returns the collector's address for package net.
-func (c *resolved) address() (network, address string) {
-	if c.endpoint.url != nil {
-		return "tcp", c.endpoint.url.Host
-	}
-	if path, ok := strings.CutPrefix(c.endpoint.target, "unix://"); ok {
-		return "unix", path
-	}
-	return "tcp", strings.ReplaceAll(strings.TrimPrefix(c.endpoint.target, "dns:///"), "%25", "%")
 }

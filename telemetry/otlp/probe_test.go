@@ -27,7 +27,7 @@ func TestProbe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		otlptest.Freeze(t, frozen)
+		defer frozen.Close()
 		absent, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -68,8 +68,8 @@ func TestProbe(t *testing.T) {
 				}
 			})
 		}
-		if plain.Messages() != 1 || len(plain.Values()) != 0 || len(plain.Problems()) != 0 {
-			t.Errorf("got %d messages with %v, want an empty one; %q", plain.Messages(), plain.Values(), plain.Problems())
+		if plain.Seen().Messages != 1 || len(plain.Values()) != 0 || len(plain.Seen().Problems) != 0 {
+			t.Errorf("got %d messages with %v, want an empty one; %q", plain.Seen().Messages, plain.Values(), plain.Seen().Problems)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package page
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ import (
 
 // A page stays in memory until all scrapes that share it have ended.
 const (
-	maxPages = 16          // in memory
+	maxPages = 8           // in memory
 	patience = time.Second // how long clients may take to read a page when another one needs its room
 )
 
@@ -49,8 +48,8 @@ type Page struct {
 	slots   chan struct{} // taken by the pages in memory
 
 	mu      sync.Mutex
-	pending map[expfmt.Format]*page // waiting for a slot or being made: further scrapes join these
-	made    []*page                 // not cut off, the oldest first
+	pending map[string]*page // waiting for a slot or being made: further scrapes join these
+	made    []*page          // not cut off, the oldest first
 }
 
 // New returns a reader of source, and the page of its metrics and those of the Go runtime, the process and the build. While the reader
@@ -81,7 +80,7 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		return nil, fmt.Errorf("making the Prometheus exporter: %w", err)
 	}
 	return &Page{
-		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[expfmt.Format]*page{},
+		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[string]*page{},
 	}, nil
 }
 
@@ -94,12 +93,12 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.make(shared, format)
 	}
 	<-shared.ready
-	encoding := acceptedEncoding(r.Header)
-	body, err := shared.encoded[encoding]()
-	if err := cmp.Or(shared.err, err); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	if shared.err != nil {
+		http.Error(w, shared.err.Error(), http.StatusInternalServerError)
 		return
 	}
+	encoding := acceptedEncoding(r.Header)
+	body := shared.encoded[encoding]()
 	h := w.Header()
 	h.Set("Content-Type", string(format))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -114,13 +113,19 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	shared, joined = p.pending[format]
+	shared, joined = p.pending[kind(format)]
 	if !joined {
 		shared = newPage()
-		p.pending[format] = shared
+		p.pending[kind(format)] = shared
 	}
 	shared.scrapes[scrape] = true
 	return shared, joined
+}
+
+// kind returns a format without its escaping scheme, since names on the page need no escaping.
+func kind(format expfmt.Format) string {
+	kind, _, _ := strings.Cut(string(format), "; escaping=")
+	return kind
 }
 
 // leave ends a scrape. The last scrape of a page frees its slot.
@@ -139,9 +144,7 @@ func (p *Page) takeSlot() {
 	for {
 		wait := patience
 		if len(p.slots) == maxPages {
-			p.mu.Lock()
 			wait = p.cutOff()
-			p.mu.Unlock()
 		}
 		select {
 		case p.slots <- struct{}{}:
@@ -151,9 +154,10 @@ func (p *Page) takeSlot() {
 	}
 }
 
-// cutOff ends the scrapes of the oldest page if they have had enough time to read it, and returns when to try again. The caller holds
-// mu.
+// cutOff ends the scrapes of the oldest page if they have had enough time to read it, and returns when to try again.
 func (p *Page) cutOff() (wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(p.made) == 0 {
 		return patience
 	}
@@ -175,7 +179,7 @@ func (p *Page) make(shared *page, format expfmt.Format) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.pending, format)
+		delete(p.pending, kind(format))
 		shared.at = time.Now()
 		p.made = append(p.made, shared)
 	}()
@@ -205,7 +209,7 @@ type page struct {
 	ready   chan struct{} // closed when plain and err are set
 	plain   []byte
 	err     error
-	encoded map[string]func() ([]byte, error) // by the encodings of acceptedEncoding
+	encoded map[string]func() []byte // by the encodings of acceptedEncoding
 
 	// Guarded by mu of Page:
 	scrapes map[*http.ResponseController]bool
@@ -214,32 +218,26 @@ type page struct {
 
 func newPage() *page {
 	p := &page{ready: make(chan struct{}), scrapes: map[*http.ResponseController]bool{}}
-	p.encoded = map[string]func() ([]byte, error){
-		"":     func() ([]byte, error) { return p.plain, nil },
-		"gzip": sync.OnceValues(func() ([]byte, error) { return compressGzip(p.plain) }),
-		"zstd": sync.OnceValues(func() ([]byte, error) { return compressZstd(p.plain) }),
+	p.encoded = map[string]func() []byte{
+		"":     func() []byte { return p.plain },
+		"gzip": sync.OnceValue(func() []byte { return compressGzip(p.plain) }),
+		"zstd": sync.OnceValue(func() []byte { return compressZstd(p.plain) }),
 	}
 	return p
 }
 
-func compressGzip(plain []byte) ([]byte, error) {
+func compressGzip(plain []byte) []byte {
 	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	_, err = w.Write(plain)
-	err = errors.Join(err, w.Close())
-	return b.Bytes(), err
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // fails for wrong levels
+	_, _ = w.Write(plain)                           // fails if the buffer does
+	_ = w.Close()
+	return b.Bytes()
 }
 
-func compressZstd(plain []byte) ([]byte, error) {
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
+func compressZstd(plain []byte) []byte {
+	w, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)) // fails for wrong options
 	defer w.Close()
-	return w.EncodeAll(plain, nil), nil
+	return w.EncodeAll(plain, nil)
 }
 
 // acceptedEncoding returns the best encoding that the client accepts: "zstd", "gzip", or "" for none. The weight 0 means not acceptable

@@ -42,7 +42,7 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Limits of Fetch for a report. MaxLimit talkers take about 0.5 MB.
 const (
-	maxReport     = 8 << 20 // bytes
+	maxReport     = 4 << 20 // bytes
 	maxInterfaces = 10000
 	maxSeconds    = 24 * 60 * 60
 )

@@ -487,14 +487,14 @@ func TestFetch(t *testing.T) {
 func TestFetchBelievesNoServer(t *testing.T) {
 	const begin = `{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":2,`
 	for body, want := range map[string]string{
-		begin + `"talkers":[` + strings.Repeat("{},", 2_500_000) + `{}]}`:    "talkers: expected 50 at most",
-		begin + `"interfaces":[` + strings.Repeat("{},", 2_500_000) + `{}]}`: "interfaces: expected 10000 at most",
+		begin + `"talkers":[` + strings.Repeat("{},", 1_300_000) + `{}]}`:    "talkers: expected 50 at most",
+		begin + `"interfaces":[` + strings.Repeat("{},", 1_300_000) + `{}]}`: "interfaces: expected 10000 at most",
 		begin + `"talkers":{}}`:  "talkers: expected a list",
 		begin + `"talkers":[1]}`: "cannot unmarshal number",
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":-4,"interval_seconds":2}`:  "window_seconds is -4",
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":1e9}`: "interval_seconds is 1e+09",
 		`{"window_seconds":4}`:                               "it has no time",
-		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "more than 8388608 bytes",
+		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "more than 4194304 bytes",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		base, err := url.Parse(server.URL)

@@ -3,43 +3,27 @@ package telemetrytest
 
 import (
 	"bytes"
-	"iter"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"promflow/telemetry"
 )
 
 // State is a capture whose reading a test can change.
-type State struct {
-	mu  sync.Mutex
-	Now telemetry.Reading // what Read returns
-}
+type State struct{ now atomic.Value }
 
 // Set sets the reading that Read returns.
-func (s *State) Set(r telemetry.Reading) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.Now = r
-}
+func (s *State) Set(r telemetry.Reading) { s.now.Store(r) }
 
 // Read is for telemetry.NewSource.
-func (s *State) Read() telemetry.Reading {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Now
-}
+func (s *State) Read() telemetry.Reading { return s.now.Load().(telemetry.Reading) }
 
 // Hosts returns a reading of n addresses with different totals.
 func Hosts(n int) telemetry.Reading {
-	return telemetry.Reading{Hosts: ManyHosts(n), Tracked: int64(n), Limit: 65536}
-}
-
-// ManyHosts returns the hosts of Hosts.
-func ManyHosts(n int) iter.Seq[telemetry.Host] {
 	all := make([]telemetry.Host, n)
 	for i := range all {
 		v := int64(i + 1)
@@ -50,7 +34,7 @@ func ManyHosts(n int) iter.Seq[telemetry.Host] {
 			ReceivePackets: v * 20, TransmitPackets: v,
 		}
 	}
-	return slices.Values(all)
+	return telemetry.Reading{Hosts: slices.Values(all), Tracked: int64(n), Limit: 65536}
 }
 
 // Example returns a reading with all kinds of series and characters.

@@ -15,10 +15,5 @@
 //   - The kernel drops and counts packets for which the ring has no room.
 package afpacket
 
-import "promflow/capture"
-
-// Backend is the list entry of this package.
-var Backend = capture.Backend{Name: "afpacket", Capabilities: "cap_net_raw", Open: open}
-
 // SnapLen is the snap length: link headers with two VLAN tags and a tunnel over IPv6 with a TCP header inside fit.
 const SnapLen = 192

@@ -212,15 +212,6 @@ func decodeBare(p *frame.Packet, f *frame.Frame, b []byte) {
 	}
 }
 
-// drops returns how many packets the kernel has dropped since the last call.
-func (r *ring) drops() (int64, error) {
-	stats, err := unix.GetsockoptTpacketStatsV3(r.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		return 0, err
-	}
-	return int64(stats.Drops), nil
-}
-
 func (r *ring) close() error {
 	var err error
 	if r.mem != nil {

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // TestFramesWithoutTheirLinkHeader has a ring take a device for what it says, an Ethernet, which its frames are not.
 func TestFramesWithoutTheirLinkHeader(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	tun := ns.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
 	ns.SetTunType(tun, "t0", unix.ARPHRD_ETHER)
 	monitored := subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
@@ -44,7 +44,7 @@ func TestFramesWithoutTheirLinkHeader(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
 	for _, addresses := range [][2]string{{"10.1.0.3", "10.1.0.200"}, {"fd00::3", "fd00::4"}} {
-		packet := capturetest.UDP(netip.MustParseAddr(addresses[0]), netip.MustParseAddr(addresses[1]), 100)[14:]
+		packet := nettest.UDP(netip.MustParseAddr(addresses[0]), netip.MustParseAddr(addresses[1]), 100)[14:]
 		for range 10 {
 			if _, err := tun.Write(packet); err != nil {
 				t.Fatal(err)

@@ -9,8 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"promflow/capture"
 )
+
+// Backend is the list entry of this package.
+var Backend = capture.Backend{Name: "afpacket", Capabilities: "cap_net_raw", Open: open}
 
 func open(c capture.Config, _ int) (capture.Capture, error) {
 	probe, err := openRing(blockCount) // fails if no source can be opened
@@ -109,20 +114,17 @@ func (s *source) Status() capture.Status {
 		up = s.ring.Up()
 		s.takeDrops()
 	}
-	return capture.Status{
-		Up:       up,
-		Dropped:  s.dropped,
-		Outcomes: s.counter.Outcomes(),
-	}
+	return capture.Status{Up: up, Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
 }
 
 // takeDrops adds the packets that the kernel has dropped since the last call. The caller holds mu.
 func (s *source) takeDrops() {
-	n, err := s.ring.drops()
+	stats, err := unix.GetsockoptTpacketStatsV3(s.ring.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		s.config.Log.Error("reading the kernel's drop count", "error", err)
+		return
 	}
-	s.dropped += n
+	s.dropped += int64(stats.Drops)
 }
 
 func (s *source) Close() error {

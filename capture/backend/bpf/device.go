@@ -37,7 +37,7 @@ type device struct {
 	fd      int
 	buf     []byte // must have the size of the kernel's buffer
 	link    frame.Link
-	dropped uint32 // the kernel's count at the last call of drops
+	dropped uint32 // the kernel's count when it was last taken
 
 	stopped bool // takes no more frames
 	reads   int  // since it was stopped
@@ -92,7 +92,8 @@ func (d *device) configure() error {
 
 // attach sets the interface.
 func (d *device) attach(to capture.Interface) error {
-	r := newRequest(to.Name)
+	var r request
+	copy(r.name[:unix.IFNAMSIZ-1], to.Name)
 	if err := ioctl(d.fd, "BIOCSETIF", unix.BIOCSETIF, &r); err != nil {
 		return fmt.Errorf("capturing on %s: %w", to.Name, err)
 	}
@@ -108,10 +109,6 @@ func (d *device) attach(to capture.Interface) error {
 		return fmt.Errorf("the link layer of %s (DLT %d) is not supported", to.Name, dlt)
 	}
 	return nil
-}
-
-func (d *device) promiscuous() error {
-	return ioctl(d.fd, "BIOCPROMISC", unix.BIOCPROMISC, (*byte)(nil))
 }
 
 // filter sets a filter with this snap length.
@@ -137,17 +134,6 @@ func (d *device) read() ([]byte, error) {
 	}
 }
 
-// drops returns how many frames the kernel has dropped since the last call. The kernel's count has 32 bits.
-func (d *device) drops() (int64, error) {
-	var stat unix.BpfStat
-	if err := ioctl(d.fd, "BIOCGSTATS", unix.BIOCGSTATS, &stat); err != nil {
-		return 0, err
-	}
-	more := stat.Drop - d.dropped
-	d.dropped = stat.Drop
-	return int64(more), nil
-}
-
 // up tells whether the interface exists and is up.
 func (d *device) up() bool {
 	var r request
@@ -159,7 +145,7 @@ func (d *device) up() bool {
 		return false
 	}
 	defer unix.Close(s)
-	return ioctl(s, "SIOCGIFFLAGS", unix.SIOCGIFFLAGS, &r) == nil && r.flags()&unix.IFF_UP != 0
+	return ioctl(s, "SIOCGIFFLAGS", unix.SIOCGIFFLAGS, &r) == nil && binary.NativeEndian.Uint16(r.data[:])&unix.IFF_UP != 0
 }
 
 func (d *device) close() error { return unix.Close(d.fd) }
@@ -176,13 +162,6 @@ type request struct {
 	name [unix.IFNAMSIZ]byte
 	data [16]byte
 }
-
-func newRequest(name string) (r request) {
-	copy(r.name[:unix.IFNAMSIZ-1], name)
-	return r
-}
-
-func (r *request) flags() uint16 { return binary.NativeEndian.Uint16(r.data[:]) }
 
 // ioctl calls ioctl(2); name is the request's, for errors. Package unix has no function for any pointer. On OpenBSD, which allows system
 // calls from libc only, Go makes this one through libc (go.dev/issue/63900).

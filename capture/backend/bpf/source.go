@@ -52,7 +52,7 @@ func (s *source) Attach(to capture.Interface) error {
 		return errors.Join(err, d.close())
 	}
 	if s.config.Promiscuous && !to.Loopback {
-		if err := d.promiscuous(); err != nil {
+		if err := ioctl(d.fd, "BIOCPROMISC", unix.BIOCPROMISC, (*byte)(nil)); err != nil {
 			s.config.Log.Warn("interface cannot be made promiscuous", "interface", to.Name, "error", err)
 		}
 	}
@@ -165,11 +165,15 @@ func (s *source) Status() capture.Status {
 
 // takeDrops adds the packets that the kernel has dropped since the last call. The caller holds mu.
 func (s *source) takeDrops(d *device) {
-	n, err := d.drops()
-	if err != nil && !isGone(err) {
-		s.config.Log.Error("reading the kernel's drop count", "error", err)
+	var stat unix.BpfStat
+	if err := ioctl(d.fd, "BIOCGSTATS", unix.BIOCGSTATS, &stat); err != nil {
+		if !isGone(err) {
+			s.config.Log.Error("reading the kernel's drop count", "error", err)
+		}
+		return
 	}
-	s.dropped += n
+	s.dropped += int64(stat.Drop - d.dropped) // both have 32 bits
+	d.dropped = stat.Drop
 }
 
 func (s *source) Close() error {

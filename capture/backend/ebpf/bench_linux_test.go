@@ -9,23 +9,23 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // BenchmarkCount has the kernel count one frame again and again, without a network. ns/packet leaves out the time of an empty program,
 // which is mostly that of BPF_PROG_TEST_RUN. The frame and the counters of its addresses are all in the cache.
 func BenchmarkCount(b *testing.B) {
-	capturetest.NeedRoot(b)
+	nettest.NeedRoot(b)
 	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer empty.Close()
-	v4 := capturetest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 46)
-	v6 := capturetest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), 66)
+	v4 := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 46)
+	v6 := nettest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), 66)
 	tagged := slices.Insert(slices.Clone(v4), 12, 0x81, 0, 0, 7)
 	const many = "10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,10.0.10.0/24"
 	const all = "network,peer,protocol,interface,vlan"
@@ -64,7 +64,7 @@ func BenchmarkCount(b *testing.B) {
 
 // BenchmarkRead updates a table as a scrape does, with 65,536 addresses. All of them have moved something since the last read.
 func BenchmarkRead(b *testing.B) {
-	capturetest.NeedRoot(b)
+	nettest.NeedRoot(b)
 	const count = 1 << 16
 	for _, c := range []struct {
 		name, monitored, labels string
@@ -78,7 +78,7 @@ func BenchmarkRead(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			r := newClassifier(b, count, c.monitored, "", c.labels)
 			for i := range uint32(count) {
-				f := capturetest.UDP(c.address(i), c.address(i), 66)
+				f := nettest.UDP(c.address(i), c.address(i), 66)
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 					b.Fatal(err)
 				}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
@@ -26,7 +26,7 @@ var many = func() string {
 // TestLoadsWithTheCapabilitiesItNames loads the program in every form. Without CAP_PERFMON the verifier also follows what a processor may
 // execute speculatively, and refuses some programs that it accepts from root.
 func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	list := []string{"", "10.0.0.0/16", "0.0.0.0/0,::/0", "10.0.0.0/24,10.0.2.0/24,fd00::/64,fd01::/64",
 		"10.0.0.0/24,10.0.2.0/24,10.0.4.0/24,10.0.6.0/24,10.0.8.0/24,fd00::/64,fd02::/64,fd04::/64,fd06::/64,fd08::/64",
 		"127.0.0.2," + many, "255.255.255.250/32"}

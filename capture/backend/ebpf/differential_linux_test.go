@@ -24,6 +24,7 @@ import (
 	"promflow/capture/frame"
 	"promflow/capture/frame/frametest"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
@@ -45,7 +46,7 @@ func newKernel(t testing.TB, monitored, excluded subnets.Set) *kernel {
 }
 
 func newGroupedKernel(t testing.TB, monitored, excluded subnets.Set, g *labels.Grouping) *kernel {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	k := &kernel{t: t, monitored: monitored, excluded: excluded, grouping: g}
 	c := capture.Config{Table: k.table(), Monitored: monitored, Excluded: excluded}
 	k.ethernet, k.network = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c)
@@ -352,7 +353,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 			for range 200 {
 				v6 := random.IntN(2) == 0
 				k.compare(fmt.Sprintf("monitored %v, excluded %v, grouping %+v", k.monitored, k.excluded, g),
-					frame.Frame{Link: frame.LinkEthernet, Data: capturetest.UDP(address(v6), address(v6), 100)})
+					frame.Frame{Link: frame.LinkEthernet, Data: nettest.UDP(address(v6), address(v6), 100)})
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"promflow/capture/subnets"
 )
 
 // States of a pool, see slots.h.
@@ -235,7 +237,7 @@ func (p *program) deleteKeys(slots []int) error {
 			address, labels, _ := p.seriesOf(i)
 			series = append(series, countSeriesKey{Slot: uint64(address), Labels: uint64(labels)})
 		} else if addr := p.address(i); addr.Is4() {
-			keys4 = append(keys4, number4(addr))
+			keys4 = append(keys4, subnets.Number4(addr))
 		} else {
 			keys6 = append(keys6, number6(addr))
 		}

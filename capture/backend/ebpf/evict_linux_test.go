@@ -13,16 +13,16 @@ import (
 	"github.com/cilium/ebpf"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // TestEvictsWhileCounting passes few slots from address to address, or from series to series, while packets of all of them come from
 // several processors. No packet may be lost, or count for another address or series.
 func TestEvictsWhileCounting(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	// The first stage counts UDP and TCP, with its caches of flows and series. It leaves UDP in a VLAN to other stages.
 	kinds := [...]struct {
 		labels labels.Values
@@ -64,7 +64,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 					protocol = 14 + 6
 				}
 				for k, kind := range kinds {
-					frames[i*len(kinds)+k] = kind.change(capturetest.UDP(from[i], to, size), protocol)
+					frames[i*len(kinds)+k] = kind.change(nettest.UDP(from[i], to, size), protocol)
 				}
 			}
 			var sent [addresses * len(kinds)]atomic.Int64
@@ -165,7 +165,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 
 // TestNeverEvictsWhoIsAlive lets one address send while all others expire.
 func TestNeverEvictsWhoIsAlive(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	const slots, rounds, size = 4, 20, 100
 	monitored, err := subnets.Parse("10.0.0.0/8")
 	if err != nil {
@@ -175,7 +175,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 	table := capture.NewTable(1000, 0)
 	r.counter = capture.NewCounter(table, monitored, subnets.Set{})
 	run := func(last byte) {
-		f := capturetest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, last}), netip.MustParseAddr("192.0.2.1"), size)
+		f := nettest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, last}), netip.MustParseAddr("192.0.2.1"), size)
 		if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 
 // TestEvictionThatFailedIsDoneAgain lets each of the maps fail once. Other maps may have been changed before.
 func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	const expireAfter = 30 * time.Minute
 	monitored, err := subnets.Parse("10.0.0.0/8,fd00::/16")
 	if err != nil {
@@ -231,7 +231,7 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0), Monitored: monitored})
 			r.counter = capture.NewCounter(table, monitored, subnets.Set{})
 			run := func(from, to string) {
-				f := capturetest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)
+				f := nettest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 					t.Fatal(err)
 				}

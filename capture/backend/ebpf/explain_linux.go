@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"promflow/capture"
 )
@@ -29,7 +30,7 @@ var needs = []struct {
 func explain(err error, table *capture.Table, memlockErr error) error {
 	// Not every error of the verifier is a VerifierError: a verifier that breaks down returns EFAULT.
 	refused := errors.As(err, new(*ebpf.VerifierError)) && !errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EFAULT)
-	if able, capErr := hasCapability(unix.CAP_BPF, unix.CAP_SYS_ADMIN); capErr == nil && !able {
+	if !hasCapability(cap.BPF) {
 		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
 	}
 	switch {
@@ -46,7 +47,7 @@ func explain(err error, table *capture.Table, memlockErr error) error {
 		}
 	}
 	refused = refused && !errors.Is(err, unix.EINVAL)
-	if able, capErr := hasCapability(unix.CAP_PERFMON, unix.CAP_SYS_ADMIN); refused && capErr == nil && !able {
+	if refused && !hasCapability(cap.PERFMON) {
 		// Without CAP_PERFMON the verifier is stricter, and what it refuses differs from kernel to kernel.
 		return &capture.MissingCapabilityError{Capability: "cap_perfmon", Doing: doing, Err: fmt.Errorf("%w: %w", unix.EPERM, err)}
 	}
@@ -85,16 +86,10 @@ func lacks(what string, err error) error {
 	return fmt.Errorf("%s: this kernel lacks %s (%w): %w", doing, what, err, errors.ErrUnsupported)
 }
 
-// hasCapability tells whether the thread has one of the capabilities.
-func hasCapability(capabilities ...int) (bool, error) {
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
-		return false, fmt.Errorf("reading capabilities: %w", err)
-	}
-	for _, c := range capabilities {
-		if data[c/32].Effective&(1<<(c%32)) != 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+// hasCapability tells whether the thread has a capability, or CAP_SYS_ADMIN, of which it once was a part.
+func hasCapability(c cap.Value) bool {
+	thread := cap.GetProc()
+	has, _ := thread.GetFlag(cap.Effective, c) // an old kernel does not know it
+	hasAll, _ := thread.GetFlag(cap.Effective, cap.SYS_ADMIN)
+	return has || hasAll
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
@@ -32,7 +32,7 @@ func openFor(limit int) error {
 }
 
 func TestTooManyAddresses(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	err := openFor(1 << 30)
 	if err == nil || !strings.Contains(err.Error(), "1073741824 addresses (see --max-ips)") || !strings.Contains(err.Error(), " processors") {
 		t.Errorf("the error is %v", err)
@@ -44,7 +44,7 @@ const bpfFails = "PROMFLOW_TEST_BPF_FAILS"
 
 // TestBPFIsRefused has the kernel refuse the bpf system call, as a kernel without it and a container's seccomp profile do.
 func TestBPFIsRefused(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	for _, c := range []struct {
 		name  string
 		errno unix.Errno

@@ -3,12 +3,14 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
 	"promflow/capture/labels"
+	"promflow/capture/subnets"
 )
 
 // See grouping.h.
@@ -51,8 +53,8 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	return stages
 }
 
-// configureGrouping fills in by what prefixes and labels the program is to keep totals.
-func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4) error {
+// configureGrouping fills in by what prefixes and labels the program is to keep totals, and adds to its variables.
+func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4, variables map[string]any) error {
 	hostBits := g.HostBits()
 	var places4 []countPlace4
 	var places6 []countPlace6
@@ -68,7 +70,7 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 			places6 = append(places6, countPlace6{First: number6(place.First), Labels: labels})
 			continue
 		}
-		at := countPlace4{First: number4(place.First), Labels: labels}
+		at := countPlace4{First: subnets.Number4(place.First), Labels: labels}
 		if base, ok := baseOf(monitored4, at.First, hostBits.V4); ok && place.Monitored {
 			at.Base = base
 			at.Labels |= placeIndexed
@@ -81,21 +83,11 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 	}
 	var few [fewPlaces]countPlace4
 	if len(places4) > fewPlaces {
-		nodes := make([]countPlaceNode4, len(places4))
-		for i, next := range balance(len(places4)) {
-			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
-			nodes[i].Place.First, nodes[i].Place.Base, nodes[i].Place.Labels = places4[i].First, places4[i].Base, places4[i].Labels
-		}
-		setContents(spec.Maps[countMapPlaces4], nodes)
+		setTree(spec.Maps[countMapPlaces4], places4)
 	} else {
 		copy(few[:], places4)
 	}
-	nodes := make([]countPlaceNode6, len(places6))
-	for i, next := range balance(len(places6)) {
-		nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
-		nodes[i].Place.First, nodes[i].Place.Labels = places6[i].First, places6[i].Labels
-	}
-	setContents(spec.Maps[countMapPlaces6], nodes)
+	setTree(spec.Maps[countMapPlaces6], places6)
 	spec.Maps[countMapInterfaceNumbers].MaxEntries = uint32(p.interfaces)
 	spec.Maps[countMapFlows].MaxEntries = uint32(p.rows << flowBits)
 	cache := 1
@@ -107,13 +99,9 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 		spec.Maps[countMapSeriesCache].MaxEntries = uint32(p.rows * cache)
 		spec.Maps[countMapSeriesCounts].MaxEntries = uint32(max(1, p.series.first))
 	}
-	mask6 := countAddress6{High: ^uint64(0), Low: ^uint64(0)}
-	if hostBits.V6 >= 64 {
-		mask6 = countAddress6{High: ^uint64(0) << (hostBits.V6 - 64)}
-	} else {
-		mask6.Low <<= hostBits.V6
-	}
-	for name, value := range map[string]any{
+	// A shift by 64 bits or more gives 0.
+	mask6 := countAddress6{High: ^uint64(0) << max(0, hostBits.V6-64), Low: ^uint64(0) << hostBits.V6}
+	maps.Copy(variables, map[string]any{
 		countVarLabelsMask:      uint64(g.Mask()),
 		countVarLabelsRest:      uint64(g.Rest()),
 		countVarHostBits4:       uint32(hostBits.V4),
@@ -124,11 +112,7 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 		countVarFirstSeries:     uint32(p.series.first),
 		countVarSeriesCacheSize: uint32(cache),
 		countVarFlowBits:        uint64(flowBits),
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
-	}
+	})
 	return nil
 }
 

@@ -2,12 +2,16 @@ package ebpf
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
 	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
 )
+
+// twoStores is 1 for processors of 32 bits, which write a 64-bit word in two stores; else 0.
+const twoStores uint32 = 64/bits.UintSize - 1
 
 // cpus has bounds for the numbers of processors. There can never be one with the number possible or a higher one. All that are online have
 // a number below online; some of these may be offline, and come later.

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // TestProcessorsThatComeLater loads the program for the first processor only, and counts on all processors.
 func TestProcessorsThatComeLater(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	if runtime.NumCPU() < 2 {
-		capturetest.Lacks(t, "a second processor")
+		nettest.Lacks(t, "a second processor")
 	}
 	const frames, size = 5000, 100
 	monitored, err := subnets.Parse("10.0.0.0/24,10.1.0.0/16,fd00::/64")
@@ -54,7 +54,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 						if strings.Contains(a, ":") {
 							to = "2001:db8::1"
 						}
-						f := capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr(to), size)
+						f := nettest.UDP(netip.MustParseAddr(a), netip.MustParseAddr(to), size)
 						for range frames {
 							if _, err := r.filter.Run(&ebpf.RunOptions{Data: f, Repeat: 1}); err != nil {
 								t.Error(err)

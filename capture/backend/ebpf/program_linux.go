@@ -225,16 +225,11 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	if p.sharesRow = cpus.possible > p.rows; p.sharesRow {
 		spec.Maps[countMapSharedRow].MaxEntries = uint32(max(1, directions*p.slots))
 	}
-	tree4(spec.Maps[countMapMoreMonitored4], monitored4)
-	tree4(spec.Maps[countMapMoreExcluded4], excluded4)
-	tree6(spec.Maps[countMapMoreMonitored6], monitored6)
-	tree6(spec.Maps[countMapMoreExcluded6], excluded6)
-
-	for name, value := range map[string]any{
-		countVarMonitored4:  few4(monitored4),
-		countVarExcluded4:   few4(excluded4),
-		countVarMonitored6:  few6(monitored6),
-		countVarExcluded6:   few6(excluded6),
+	variables := map[string]any{
+		countVarMonitored4:  constants[uint32](monitored4, spec.Maps[countMapMoreMonitored4]),
+		countVarExcluded4:   constants[uint32](excluded4, spec.Maps[countMapMoreExcluded4]),
+		countVarMonitored6:  constants[uint64](monitored6, spec.Maps[countMapMoreMonitored6]),
+		countVarExcluded6:   constants[uint64](excluded6, spec.Maps[countMapMoreExcluded6]),
 		countVarInterfaces:  uint32(p.interfaces),
 		countVarSlots:       uint32(p.slots),
 		countVarFirstShared: uint32(len(p.addresses)),
@@ -244,15 +239,18 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		countVarSeed4:       p.seed*golden ^ p.seed,
 		countVarRows:        uint32(p.rows),
 		countVarTwoStores:   twoStores,
-	} {
+	}
+	if g != nil {
+		if err := p.configureGrouping(spec, g, monitored4, variables); err != nil {
+			return err
+		}
+	}
+	for name, value := range variables {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
-	if g == nil {
-		return nil
-	}
-	return p.configureGrouping(spec, g, monitored4)
+	return nil
 }
 
 // view maps the values of an array map into memory. It stores an error in mapErr.

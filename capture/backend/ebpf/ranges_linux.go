@@ -23,8 +23,9 @@ const (
 // share a prefix, neither gets indexes.
 func ranges4(set subnets.Set, maxIndexed uint32, hostBits int) (ranges []countRange4, count uint32) {
 	for _, r := range set.Ranges() {
-		if first, last := r.First, r.Last; first.Is4() {
-			ranges = append(ranges, countRange4{First: number4(first), Extent: number4(last) - number4(first), Index: hashed})
+		if r.First.Is4() {
+			first := subnets.Number4(r.First)
+			ranges = append(ranges, countRange4{First: first, Extent: subnets.Number4(r.Last) - first, Index: hashed})
 		}
 	}
 	bySize := make([]*countRange4, len(ranges))
@@ -68,14 +69,9 @@ func ranges6(set subnets.Set) (ranges []countRange6) {
 	return ranges
 }
 
-func number4(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
 func number6(a netip.Addr) countAddress6 {
-	b := a.As16()
-	return countAddress6{High: binary.BigEndian.Uint64(b[:8]), Low: binary.BigEndian.Uint64(b[8:])}
+	n := subnets.Number6(a)
+	return countAddress6{High: n.Hi, Low: n.Lo}
 }
 
 func address4(n uint32) netip.Addr {
@@ -87,77 +83,42 @@ func address6(n countAddress6) netip.Addr {
 	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(b, n.Low)))
 }
 
-// few4 and few6 return ranges as constants of the program. If there are too many ranges, they return the number alone, and tree4 and tree6
-// put the ranges into a map.
+// fewOf has up to few ranges as constants of the program, or the number of ranges alone: see subnets.h.
+type fewOf[N uint32 | uint64, Range any] struct {
+	Count  N
+	Ranges [few]Range
+}
 
-func few4(ranges []countRange4) countFew4 {
-	c := countFew4{Count: uint32(len(ranges))}
-	if len(ranges) <= few {
-		for i, r := range ranges {
-			c.Ranges[i].First, c.Ranges[i].Extent, c.Ranges[i].Index = r.First, r.Extent, r.Index
-		}
+// constants returns ranges as constants. If there are too many of them, it puts them into a map instead.
+func constants[N uint32 | uint64, Range any](ranges []Range, more *ebpf.MapSpec) fewOf[N, Range] {
+	c := fewOf[N, Range]{Count: N(len(ranges))}
+	if len(ranges) > few {
+		setTree(more, ranges)
+	} else {
+		copy(c.Ranges[:], ranges)
 	}
 	return c
 }
 
-func few6(ranges []countRange6) countFew6 {
-	c := countFew6{Count: uint64(len(ranges))}
-	if len(ranges) <= few {
-		for i, r := range ranges {
-			c.Ranges[i].First.High, c.Ranges[i].First.Low = r.First.High, r.First.Low
-			c.Ranges[i].Last.High, c.Ranges[i].Last.Low = r.Last.High, r.Last.Low
-		}
-	}
-	return c
+// node is an element of a tree, and the indexes where a search goes on, or nowhere: see subnets.h.
+type node[Element any] struct {
+	Before, Behind uint32
+	Element        Element
 }
 
-// tree4 and tree6 fill a map with ranges, if there are too many for constants.
-
-func tree4(m *ebpf.MapSpec, ranges []countRange4) {
-	if len(ranges) > few {
-		nodes := make([]countNode4, len(ranges))
-		for i, next := range balance(len(ranges)) {
-			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
-			nodes[i].Range.First, nodes[i].Range.Extent, nodes[i].Range.Index = ranges[i].First, ranges[i].Extent, ranges[i].Index
-		}
-		setContents(m, nodes)
-	}
-}
-
-func tree6(m *ebpf.MapSpec, ranges []countRange6) {
-	if len(ranges) > few {
-		nodes := make([]countNode6, len(ranges))
-		for i, next := range balance(len(ranges)) {
-			nodes[i].Next.Before, nodes[i].Next.Behind = next.before, next.behind
-			nodes[i].Range.First, nodes[i].Range.Last = ranges[i].First, ranges[i].Last
-		}
-		setContents(m, nodes)
-	}
-}
-
-// node has the indexes where a search goes on, or nowhere: see subnets.h.
-type node struct{ before, behind uint32 }
-
-// balance returns a balanced search tree of count sorted elements. The root is the one at count / 2.
-func balance(count int) []node {
-	nodes := make([]node, count)
+// setTree sets the contents and the size of an array map to a balanced search tree of sorted elements. The root is the one at half of
+// their number.
+func setTree[Element any](m *ebpf.MapSpec, sorted []Element) {
+	m.MaxEntries = uint32(len(sorted))
 	var root func(first, end int) uint32
 	root = func(first, end int) uint32 {
 		if first == end {
 			return nowhere
 		}
 		middle := first + (end-first)/2
-		nodes[middle] = node{root(first, middle), root(middle+1, end)}
+		n := node[Element]{root(first, middle), root(middle+1, end), sorted[middle]}
+		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(middle), Value: n})
 		return uint32(middle)
 	}
-	root(0, count)
-	return nodes
-}
-
-// setContents sets the values and the size of an array map.
-func setContents[V any](m *ebpf.MapSpec, values []V) {
-	m.MaxEntries = uint32(len(values))
-	for i, v := range values {
-		m.Contents = append(m.Contents, ebpf.MapKV{Key: uint32(i), Value: v})
-	}
+	root(0, len(sorted))
 }

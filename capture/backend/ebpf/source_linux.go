@@ -15,6 +15,9 @@ import (
 	"promflow/capture/socket"
 )
 
+// Backend is the list entry of this package.
+var Backend = capture.Backend{Name: "ebpf", Capabilities: "cap_net_raw,cap_bpf", Open: open}
+
 // kernelCapture is the Capture of this package: one program, by which all sources count.
 type kernelCapture struct {
 	config  capture.Config

@@ -9,16 +9,16 @@ import (
 	"github.com/cilium/ebpf"
 
 	"promflow/capture"
-	"promflow/capture/capturetest"
 	"promflow/capture/frame"
 	"promflow/capture/labels"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
 // TestReadsWhileCounting reads totals that grow by 4 GiB every few milliseconds. So they are often read while one half is updated and the
 // other is not yet.
 func TestReadsWhileCounting(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	const segments, headers, rounds, perRound = 3000, 20 + 20, 40, 20_000
 	packet := ipv4(6, make([]byte, 20+segments)...)
 	f := append(append(make([]byte, 12), 8, 0), packet...)
@@ -87,7 +87,7 @@ func TestReadsWhileCounting(t *testing.T) {
 // TestLateReadsEvictNobodyAlive reads so late that addresses could have expired. They have moved something since the last read, so they
 // must stay in the table. A new address, whose indexed slot comes before theirs, must not take a place.
 func TestLateReadsEvictNobodyAlive(t *testing.T) {
-	capturetest.NeedRoot(t)
+	nettest.NeedRoot(t)
 	monitored, err := subnets.Parse("10.0.0.0/30,10.1.0.0/16")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestLateReadsEvictNobodyAlive(t *testing.T) {
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored})
 			run := func(vlan byte, addresses ...string) {
 				for _, a := range addresses {
-					f := slices.Insert(capturetest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100), 12, 0x81, 0, 0, vlan)
+					f := slices.Insert(nettest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100), 12, 0x81, 0, 0, vlan)
 					if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
 						t.Fatal(err)
 					}

@@ -30,7 +30,7 @@ type handle struct {
 	reading sync.Mutex // a read returns memory of wpcap.dll, which is freed when the handle is closed
 	index   int        // of the interface
 	link    frame.Link
-	dropped uint32 // the driver's count at the last call of drops
+	dropped uint32 // the driver's count when it was last taken
 }
 
 // entry returns what Windows has about an interface.
@@ -107,18 +107,6 @@ func (h *handle) close() {
 	h.reading.Lock()
 	defer h.reading.Unlock()
 	h.Close()
-}
-
-// drops returns how many frames the driver has dropped since the last call. The driver's count has 32 bits.
-func (h *handle) drops() (int64, error) {
-	stats, err := h.Stats()
-	if err != nil {
-		return 0, err
-	}
-	now := uint32(stats.PacketsDropped)
-	more := now - h.dropped
-	h.dropped = now
-	return int64(more), nil
 }
 
 // up tells whether the interface exists and is up.

@@ -150,11 +150,14 @@ func (s *source) takeDrops() {
 	if s.on == nil {
 		return
 	}
-	n, err := s.on.drops()
+	stats, err := s.on.Stats()
 	if err != nil {
 		s.failed.Do(func() { s.config.Log.Error("reading the driver's drop count", "error", err) })
+		return
 	}
-	s.dropped += n
+	now := uint32(stats.PacketsDropped) // the driver's count has 32 bits
+	s.dropped += int64(now - s.on.dropped)
+	s.on.dropped = now
 }
 
 func (s *source) Close() error { return s.Detach() }

@@ -20,27 +20,47 @@ var (
 	mac = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 )
 
-// Build serializes layers, outermost first, with correct lengths and checksums. Ethernet is padded to 60 bytes, as on the wire.
-func Build(t testing.TB, stack ...gopacket.SerializableLayer) []byte {
+const (
+	ipv4  = layers.EthernetTypeIPv4
+	ipv6  = layers.EthernetTypeIPv6
+	dot1q = layers.EthernetTypeDot1Q
+	qinq  = layers.EthernetTypeQinQ
+	mpls  = layers.EthernetTypeMPLSUnicast
+	pppoe = layers.EthernetTypePPPoESession
+
+	tcp         = layers.IPProtocolTCP
+	udp         = layers.IPProtocolUDP
+	gre         = layers.IPProtocolGRE
+	hopByHop    = layers.IPProtocolIPv6HopByHop
+	routing     = layers.IPProtocolIPv6Routing
+	fragment    = layers.IPProtocolIPv6Fragment
+	destination = layers.IPProtocolIPv6Destination
+)
+
+type stack = []gopacket.SerializableLayer
+
+// Build serializes layers, outermost first, with correct lengths and checksums. Ethernet is padded to 60 bytes, as on the wire. The result
+// may be the payload of other layers.
+func Build(t testing.TB, layers ...gopacket.SerializableLayer) gopacket.Payload {
 	t.Helper()
 	buffer := gopacket.NewSerializeBuffer()
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buffer, options, stack...); err != nil {
+	if err := gopacket.SerializeLayers(buffer, options, layers...); err != nil {
 		t.Fatal(err)
 	}
 	return buffer.Bytes()
 }
 
 // IP4 is an IPv4 packet with a header of 20 bytes.
-func IP4(t testing.TB, payload int) []byte {
+func IP4(t testing.TB, payload int) gopacket.Payload {
 	t.Helper()
-	return Build(t, ip4Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+	return Build(t, ip4Header(udp), make(gopacket.Payload, payload))
 }
 
 // IP6 is an IPv6 packet with a header of 40 bytes.
-func IP6(t testing.TB, payload int) []byte {
+func IP6(t testing.TB, payload int) gopacket.Payload {
 	t.Helper()
-	return Build(t, ip6Header(layers.IPProtocolUDP), gopacket.Payload(make([]byte, payload)))
+	return Build(t, ip6Header(udp), make(gopacket.Payload, payload))
 }
 
 func ip4Header(next layers.IPProtocol) *layers.IPv4 {
@@ -91,16 +111,14 @@ func SLL(etherType layers.EthernetType) []byte {
 }
 
 // With is d with other bytes from at on.
-func With(d []byte, at int, bytes ...byte) []byte {
+func With(d []byte, at int, bytes ...byte) gopacket.Payload {
 	d = slices.Clone(d)
 	copy(d[at:], bytes)
 	return d
 }
 
-// repeat is the same layer n times, and then the last one.
-func repeat(n int, l, last gopacket.SerializableLayer) []gopacket.SerializableLayer {
-	return append(slices.Repeat([]gopacket.SerializableLayer{l}, n), last)
-}
+// repeat is the same layer n times.
+func repeat(n int, l gopacket.SerializableLayer) stack { return slices.Repeat(stack{l}, n) }
 
 // Counted4 and counted6 are what frames with packets of IP4 and IP6 count as: UDP without a tag.
 func Counted4(bytes int) frame.Packet {
@@ -132,4 +150,4 @@ func malformed(bytes int) frame.Packet {
 }
 
 // Concat joins headers and payload.
-func Concat(parts ...[]byte) []byte { return slices.Concat(parts...) }
+func Concat(parts ...[]byte) gopacket.Payload { return slices.Concat(parts...) }

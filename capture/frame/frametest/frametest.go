@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/gopacket"
+
 	"promflow/capture/frame"
 )
 
@@ -13,6 +15,26 @@ type Case struct {
 	Name string
 	In   frame.Frame
 	Want frame.Packet
+}
+
+// collector collects cases whose names begin with a prefix.
+type collector struct {
+	t      testing.TB
+	prefix string
+	cases  []Case
+}
+
+func (c *collector) frame(name string, f frame.Frame, want frame.Packet) {
+	c.cases = append(c.cases, Case{c.prefix + name, f, want})
+}
+
+// add adds a frame that was captured as a whole.
+func (c *collector) add(name string, link frame.Link, data []byte, want frame.Packet) {
+	c.frame(name, frame.Frame{Link: link, Data: data, Wire: len(data)}, want)
+}
+
+func (c *collector) eth(name string, want frame.Packet, layers ...gopacket.SerializableLayer) {
+	c.add(name, frame.LinkEthernet, Build(c.t, layers...), want)
 }
 
 // DecodeCases has LinkCases, HeaderCases, VLANCases and ProtocolCases.

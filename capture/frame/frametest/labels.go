@@ -15,20 +15,12 @@ import (
 // VLANCases are frames with different tags: the tests see which of them counts.
 func VLANCases(t testing.TB) []Case {
 	var (
-		v4, v6     = gopacket.Payload(IP4(t, 100)), gopacket.Payload(IP6(t, 100)) // of 120 and 140 bytes
+		v4, v6     = IP4(t, 100), IP6(t, 100) // of 120 and 140 bytes
 		ppp4, ppp6 = &layers.PPP{PPPType: layers.PPPTypeIPv4}, &layers.PPP{PPPType: layers.PPPTypeIPv6}
-		dot1q      = layers.EthernetTypeDot1Q
-		qinq       = layers.EthernetTypeQinQ
-		ipv4, ipv6 = layers.EthernetTypeIPv4, layers.EthernetTypeIPv6
-		arp        = gopacket.Payload(make([]byte, 28))
-		cases      []Case
+		arp        = make(gopacket.Payload, 28)
+		all        = collector{t: t, prefix: "VLAN/"}
+		add, eth   = all.add, all.eth
 	)
-	add := func(name string, link frame.Link, data []byte, want frame.Packet) {
-		cases = append(cases, Case{"VLAN/" + name, frame.Frame{Link: link, Data: data, Wire: len(data)}, want})
-	}
-	eth := func(name string, want frame.Packet, stack ...gopacket.SerializableLayer) {
-		add(name, frame.LinkEthernet, Build(t, stack...), want)
-	}
 
 	eth("lowest", in(1, Counted4(120)), Ethernet(dot1q), TagOf(1, ipv4), v4)
 	eth("highest", in(4095, counted6(140)), Ethernet(dot1q), TagOf(4095, ipv6), v6)
@@ -44,33 +36,29 @@ func VLANCases(t testing.TB) []Case {
 	eth("0x9100 alone", in(103, Counted4(120)), Ethernet(OldQinQ), TagOf(103, ipv4), v4)
 	eth("0x9100", in(103, counted6(140)), Ethernet(OldQinQ), TagOf(103, dot1q), TagOf(203, ipv6), v6)
 	eth("0x9100 inside 802.1ad", in(104, Counted4(120)), Ethernet(qinq), TagOf(104, OldQinQ), TagOf(204, ipv4), v4)
-	stack := []gopacket.SerializableLayer{Ethernet(dot1q)}
+	tags := stack{Ethernet(dot1q)}
 	for id := range frame.MaxTags - 1 {
-		stack = append(stack, TagOf(uint16(50+id), dot1q))
+		tags = append(tags, TagOf(uint16(50+id), dot1q))
 	}
-	eth("as many tags as are followed", in(50, Counted4(120)), append(stack, TagOf(60, ipv4), v4)...)
+	eth("as many tags as are followed", in(50, Counted4(120)), append(tags, TagOf(60, ipv4), v4)...)
 
 	// Other headers between a tag and the IP header, and tunnels.
-	eth("PPPoE", in(105, counted6(140)), Ethernet(dot1q), TagOf(105, layers.EthernetTypePPPoESession), Session(), ppp6, v6)
-	eth("802.1ad with PPPoE", in(106, Counted4(120)), Ethernet(qinq), TagOf(106, dot1q),
-		TagOf(206, layers.EthernetTypePPPoESession), Session(), ppp4, v4)
-	eth("MPLS", in(107, Counted4(120)), Ethernet(dot1q), TagOf(107, layers.EthernetTypeMPLSUnicast),
-		Label(16, false), Label(17, true), v4)
-	eth("802.1ad with MPLS", in(108, counted6(140)), Ethernet(qinq), TagOf(108, dot1q),
-		TagOf(208, layers.EthernetTypeMPLSUnicast), Label(16, true), v6)
+	eth("PPPoE", in(105, counted6(140)), Ethernet(dot1q), TagOf(105, pppoe), Session(), ppp6, v6)
+	eth("802.1ad with PPPoE", in(106, Counted4(120)), Ethernet(qinq), TagOf(106, dot1q), TagOf(206, pppoe), Session(), ppp4, v4)
+	eth("MPLS", in(107, Counted4(120)), Ethernet(dot1q), TagOf(107, mpls), Label(16, false), Label(17, true), v4)
+	eth("802.1ad with MPLS", in(108, counted6(140)), Ethernet(qinq), TagOf(108, dot1q), TagOf(208, mpls), Label(16, true), v6)
 	bridged := Build(t, &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging}, Ethernet(dot1q), TagOf(300, ipv4), v4)
-	gre := Build(t, ip4Header(layers.IPProtocolGRE), gopacket.Payload(bridged))
-	eth("tag in a tunnel", of(layers.IPProtocolGRE, Counted4(len(gre))), Ethernet(ipv4), gopacket.Payload(gre))
-	eth("tag around a tunnel", in(109, of(layers.IPProtocolGRE, Counted4(len(gre)))),
-		Ethernet(dot1q), TagOf(109, ipv4), gopacket.Payload(gre))
+	tunneled := Build(t, ip4Header(gre), bridged)
+	eth("tag in a tunnel", of(gre, Counted4(len(tunneled))), Ethernet(ipv4), tunneled)
+	eth("tag around a tunnel", in(109, of(gre, Counted4(len(tunneled)))), Ethernet(dot1q), TagOf(109, ipv4), tunneled)
 
 	// Other links.
 	add("SLL", frame.LinkSLL, Concat(SLL(dot1q), Build(t, TagOf(110, ipv4), v4)), in(110, Counted4(120)))
 	add("SLL, 802.1ad", frame.LinkSLL, Concat(SLL(qinq), Build(t, TagOf(111, dot1q), TagOf(211, ipv6), v6)), in(111, counted6(140)))
 	add("SLL2", frame.LinkSLL2, Concat(sll2(OldQinQ), Build(t, TagOf(112, ipv6), v6)), in(112, counted6(140)))
 	none := Build(t, TagOf(113, dot1q), TagOf(213, ipv4), v4)
-	cases = append(cases, Case{"VLAN/no link header",
-		frame.Frame{Link: frame.LinkNone, EtherType: uint16(qinq), Data: none, Wire: len(none)}, in(113, Counted4(120))})
+	f := frame.Frame{Link: frame.LinkNone, EtherType: uint16(qinq), Data: none, Wire: len(none)}
+	all.frame("no link header", f, in(113, Counted4(120)))
 
 	// Only what is counted has a VLAN.
 	eth("ARP", nonIP(60), Ethernet(dot1q), TagOf(114, layers.EthernetTypeARP), arp)
@@ -80,8 +68,7 @@ func VLANCases(t testing.TB) []Case {
 
 	// A removed tag was the outermost.
 	taken := func(name string, control uint16, link frame.Link, data []byte, want frame.Packet) {
-		f := frame.Frame{Link: link, Data: data, Wire: len(data), Tagged: true, Tag: control}
-		cases = append(cases, Case{"VLAN/taken out, " + name, f, want})
+		all.frame("taken out, "+name, frame.Frame{Link: link, Data: data, Wire: len(data), Tagged: true, Tag: control}, want)
 	}
 	plain4, plain6 := Build(t, Ethernet(ipv4), v4), Build(t, Ethernet(ipv6), v6)
 	taken("IPv4", 118, frame.LinkEthernet, plain4, in(118, Counted4(120)))
@@ -96,10 +83,8 @@ func VLANCases(t testing.TB) []Case {
 	taken("control information 0, a tag left", 0, frame.LinkEthernet, tagged, Counted4(120))
 	taken("two tags left", 121, frame.LinkEthernet, Build(t, Ethernet(qinq), TagOf(221, dot1q), TagOf(222, ipv6), v6),
 		in(121, counted6(140)))
-	taken("PPPoE", 122, frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypePPPoESession), Session(), ppp4, v4),
-		in(122, Counted4(120)))
-	taken("MPLS", 123, frame.LinkEthernet, Build(t, Ethernet(layers.EthernetTypeMPLSUnicast), Label(16, true), v6),
-		in(123, counted6(140)))
+	taken("PPPoE", 122, frame.LinkEthernet, Build(t, Ethernet(pppoe), Session(), ppp4, v4), in(122, Counted4(120)))
+	taken("MPLS", 123, frame.LinkEthernet, Build(t, Ethernet(mpls), Label(16, true), v6), in(123, counted6(140)))
 	taken("SLL", 124, frame.LinkSLL, Concat(SLL(ipv4), v4), in(124, Counted4(120)))
 	taken("SLL, a tag left", 125, frame.LinkSLL, Concat(SLL(dot1q), Build(t, TagOf(225, ipv6), v6)), in(125, counted6(140)))
 	taken("SLL2", 126, frame.LinkSLL2, Concat(sll2(ipv6), v6), in(126, counted6(140)))
@@ -108,7 +93,7 @@ func VLANCases(t testing.TB) []Case {
 	taken("other version of IPv4", 129, frame.LinkEthernet, Build(t, Ethernet(ipv4), v6), malformed(154))
 	taken("other version of IPv6", 130, frame.LinkEthernet, Build(t, Ethernet(ipv6), v4), malformed(134))
 	taken("cut short", 131, frame.LinkEthernet, plain4[:33], malformed(33))
-	return cases
+	return all.cases
 }
 
 // extension is an IPv6 extension header.
@@ -119,75 +104,56 @@ type extension struct {
 }
 
 // behind is an IPv6 packet with extension headers, and then 100 bytes of a protocol.
-func behind(t testing.TB, protocol layers.IPProtocol, extensions ...extension) []byte {
+func behind(t testing.TB, protocol layers.IPProtocol, extensions ...extension) gopacket.Payload {
 	t.Helper()
 	var headers []byte
 	next := protocol
 	for _, e := range slices.Backward(extensions) {
 		header := make([]byte, 8)
-		if e.kind != layers.IPProtocolIPv6Fragment {
+		if e.kind != fragment {
 			header = make([]byte, 8+8*int(e.more))
 		}
 		header[0], header[1] = byte(next), e.more
 		binary.BigEndian.PutUint16(header[2:], e.offset)
 		headers, next = Concat(header, headers), e.kind
 	}
-	return Build(t, ip6Header(next), gopacket.Payload(Concat(headers, make([]byte, 100))))
+	return Build(t, ip6Header(next), Concat(headers, make([]byte, 100)))
 }
 
 // ProtocolCases are frames by the protocol in their IP header.
 func ProtocolCases(t testing.TB) []Case {
-	const (
-		udp         = layers.IPProtocolUDP
-		tcp         = layers.IPProtocolTCP
-		hopByHop    = layers.IPProtocolIPv6HopByHop
-		routing     = layers.IPProtocolIPv6Routing
-		fragment    = layers.IPProtocolIPv6Fragment
-		destination = layers.IPProtocolIPv6Destination
-	)
-	var cases []Case
-	add := func(name string, etherType layers.EthernetType, packet []byte, want frame.Packet) {
-		data := Build(t, Ethernet(etherType), gopacket.Payload(packet))
-		cases = append(cases, Case{"protocol/" + name, frame.Frame{Link: frame.LinkEthernet, Data: data, Wire: len(data)}, want})
-	}
+	all := collector{t: t, prefix: "protocol/"}
 	add4 := func(name string, header *layers.IPv4) {
-		want := of(header.Protocol, Counted4(120))
-		add("IPv4/"+name, layers.EthernetTypeIPv4, Build(t, header, gopacket.Payload(make([]byte, 100))), want)
+		all.eth("IPv4/"+name, of(header.Protocol, Counted4(120)), Ethernet(ipv4), header, make(gopacket.Payload, 100))
 	}
-	add6 := func(name string, want layers.IPProtocol, packet []byte) {
-		add("IPv6/"+name, layers.EthernetTypeIPv6, packet, of(want, counted6(len(packet))))
+	add6 := func(name string, want layers.IPProtocol, packet gopacket.Payload) {
+		all.eth("IPv6/"+name, of(want, counted6(len(packet))), Ethernet(ipv6), packet)
 	}
 
-	protocols := []struct {
+	for _, p := range []struct {
 		name   string
 		number layers.IPProtocol
 	}{
 		{"ICMP", 1}, {"IGMP", 2}, {"TCP", 6}, {"UDP", 17}, {"GRE", 47}, {"ESP", 50}, {"AH", 51}, {"ICMPv6", 58}, {"none", 59},
 		{"OSPF", 89}, {"SCTP", 132}, {"mobility", 135}, {"experiment", 253}, {"reserved", 255},
-	}
-	for _, p := range protocols {
-		add4(p.name, ip4Header(p.number))
-		add6(p.name, p.number, behind(t, p.number))
-		add6(p.name+" behind extension headers", p.number,
-			behind(t, p.number, extension{kind: hopByHop}, extension{kind: destination, more: 1}))
-		add6(p.name+" in a first fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 1}))
-		add6(p.name+" in a last fragment", p.number, behind(t, p.number, extension{kind: fragment, offset: 185 << 3}))
+	} {
+		name, number := p.name, p.number
+		add4(name, ip4Header(number))
+		add6(name, number, behind(t, number))
+		add6(name+" behind extension headers", number, behind(t, number, extension{kind: hopByHop}, extension{kind: destination, more: 1}))
+		add6(name+" in a first fragment", number, behind(t, number, extension{kind: fragment, offset: 1}))
+		add6(name+" in a last fragment", number, behind(t, number, extension{kind: fragment, offset: 185 << 3}))
 	}
 
 	// Every IPv4 fragment has the protocol, and no protocol is an extension header.
-	for _, f := range []struct {
-		name   string
-		flags  layers.IPv4Flag
-		offset uint16
-	}{
-		{"first fragment", layers.IPv4MoreFragments, 0},
-		{"middle fragment", layers.IPv4MoreFragments, 185},
-		{"last fragment", 0, 185},
-	} {
+	fragment4 := func(name string, flags layers.IPv4Flag, offset uint16) {
 		header := ip4Header(tcp)
-		header.Flags, header.FragOffset = f.flags, f.offset
-		add4(f.name, header)
+		header.Flags, header.FragOffset = flags, offset
+		add4(name, header)
 	}
+	fragment4("first fragment", layers.IPv4MoreFragments, 0)
+	fragment4("middle fragment", layers.IPv4MoreFragments, 185)
+	fragment4("last fragment", 0, 185)
 	for _, kind := range []layers.IPProtocol{hopByHop, routing, fragment, destination} {
 		add4(fmt.Sprint("extension header of IPv6, ", uint8(kind)), ip4Header(kind))
 	}
@@ -232,11 +198,10 @@ func ProtocolCases(t testing.TB) []Case {
 	}
 
 	// The first eight bytes of every extension header have to be captured.
-	several := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(
-		behind(t, tcp, extension{kind: hopByHop}, extension{kind: routing, more: 2}, extension{kind: fragment, offset: 1})))
-	later := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(
-		behind(t, tcp, extension{kind: destination, more: 1}, extension{kind: fragment, offset: 185 << 3})))
-	long := Build(t, Ethernet(layers.EthernetTypeIPv6), gopacket.Payload(behind(t, udp, extension{kind: hopByHop, more: 2})))
+	several := Build(t, Ethernet(ipv6),
+		behind(t, tcp, extension{kind: hopByHop}, extension{kind: routing, more: 2}, extension{kind: fragment, offset: 1}))
+	later := Build(t, Ethernet(ipv6), behind(t, tcp, extension{kind: destination, more: 1}, extension{kind: fragment, offset: 185 << 3}))
+	long := Build(t, Ethernet(ipv6), behind(t, udp, extension{kind: hopByHop, more: 2}))
 	for _, c := range []struct {
 		name     string
 		data     []byte
@@ -256,14 +221,12 @@ func ProtocolCases(t testing.TB) []Case {
 		{"long hop-by-hop, 8 bytes captured", long, 8, udp},
 	} {
 		wire := len(c.data)
-		cases = append(cases, Case{"protocol/IPv6/" + c.name,
-			frame.Frame{Link: frame.LinkEthernet, Data: c.data[:14+40+c.captured], Wire: wire}, of(c.want, counted6(wire-14))})
+		f := frame.Frame{Link: frame.LinkEthernet, Data: c.data[:14+40+c.captured], Wire: wire}
+		all.frame("IPv6/"+c.name, f, of(c.want, counted6(wire-14)))
 	}
 
 	// Behind other link headers.
-	tagged := Build(t, Ethernet(layers.EthernetTypeDot1Q), TagOf(9, layers.EthernetTypeIPv6),
-		gopacket.Payload(behind(t, tcp, extension{kind: routing, more: 1})))
-	cases = append(cases, Case{"protocol/IPv6/behind a tag",
-		frame.Frame{Link: frame.LinkEthernet, Data: tagged, Wire: len(tagged)}, in(9, of(tcp, counted6(156)))})
-	return cases
+	tagged := behind(t, tcp, extension{kind: routing, more: 1})
+	all.eth("IPv6/behind a tag", in(9, of(tcp, counted6(156))), Ethernet(dot1q), TagOf(9, ipv6), tagged)
+	return all.cases
 }

@@ -15,17 +15,15 @@ import (
 // Shape is a kind of packet that can be merged.
 type Shape struct {
 	Name      string
-	headers   func(t testing.TB) stack // from the IP header on, as on the wire
 	V6, UDP   bool
 	Transport int               // offset of the innermost transport header, if the kernel has to tell
 	Protocol  layers.IPProtocol // of the outermost IP header, behind extension headers
+	headers   stack             // from the IP header on, as on the wire
 }
 
-type stack = []gopacket.SerializableLayer
-
 // packet is a packet with this payload.
-func (s Shape) packet(t testing.TB, payload []byte) []byte {
-	return Build(t, append(s.headers(t), gopacket.Payload(payload))...)
+func (s Shape) packet(t testing.TB, payload gopacket.Payload) []byte {
+	return Build(t, append(slices.Clip(s.headers), payload)...)
 }
 
 // over is a transport header behind an IP header, whose addresses its checksum covers.
@@ -35,10 +33,9 @@ func over[IP interface {
 }, L interface {
 	gopacket.SerializableLayer
 	SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-}](t testing.TB, ip IP, l L) stack {
-	t.Helper()
+}](ip IP, l L) stack {
 	if err := l.SetNetworkLayerForChecksum(ip); err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return stack{ip, l}
 }
@@ -46,11 +43,8 @@ func over[IP interface {
 // Shapes are the kinds of packets that are merged.
 func Shapes() []Shape {
 	const (
-		tcp = layers.IPProtocolTCP
-		udp = layers.IPProtocolUDP
-		gre = layers.IPProtocolGRE
-		v4  = layers.IPProtocolIPv4
-		v6  = layers.IPProtocolIPv6
+		v4 = layers.IPProtocolIPv4
+		v6 = layers.IPProtocolIPv6
 	)
 	plain := func() *layers.TCP { return &layers.TCP{SrcPort: 443, DstPort: 50000, ACK: true} }
 	// timestamps has the options of nearly every TCP segment: a header of 32 bytes.
@@ -63,52 +57,37 @@ func Shapes() []Shape {
 	quic := func() *layers.UDP { return &layers.UDP{SrcPort: 443, DstPort: 50000} }
 	tunnel := func(port layers.UDPPort) *layers.UDP { return &layers.UDP{SrcPort: 1, DstPort: port} }
 
+	withOptions := ip4Header(tcp)
+	withOptions.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 11, OptionData: make([]byte, 9)}}
+	// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16.
+	extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
+	vxlan := stack{&layers.VXLAN{ValidIDFlag: true}, Ethernet(ipv6)}
+	bridged := &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7}
+	// Geneve with an option, then Ethernet without padding, and a tag.
+	geneve := Concat([]byte{2, 0, 0x65, 0x58, 0, 0, 3, 0, 1, 2, 3, 1, 0, 0, 0, 0}, mac, mac, []byte{0x81, 0, 0, 7, 8, 0})
+
 	return []Shape{
-		{Name: "TCP over IPv4", Protocol: tcp, headers: func(t testing.TB) stack { return over(t, ip4Header(tcp), plain()) }},
-		{Name: "TCP with timestamps over IPv4", Protocol: tcp, headers: func(t testing.TB) stack {
-			return over(t, ip4Header(tcp), timestamps())
-		}},
-		{Name: "TCP over IPv4 with options", Protocol: tcp, headers: func(t testing.TB) stack {
-			ip := ip4Header(tcp)
-			ip.Options = []layers.IPv4Option{{OptionType: 7, OptionLength: 11, OptionData: make([]byte, 9)}}
-			return over(t, ip, timestamps())
-		}},
-		{Name: "UDP over IPv4", Protocol: udp, UDP: true, headers: func(t testing.TB) stack { return over(t, ip4Header(udp), quic()) }},
-		{Name: "TCP over IPv6", Protocol: tcp, V6: true, headers: func(t testing.TB) stack { return over(t, ip6Header(tcp), timestamps()) }},
-		{Name: "TCP over IPv6 with extension headers", Protocol: tcp, V6: true, headers: func(t testing.TB) stack {
-			// A hop-by-hop header of 8 bytes, routing of 24 and destination options of 16.
-			extensions := Concat([]byte{43, 0, 5, 2, 0, 0, 1, 0}, With(make([]byte, 24), 0, 60, 2), With(make([]byte, 16), 0, 6, 1, 1, 12))
-			headers := over(t, ip6Header(layers.IPProtocolIPv6HopByHop), plain())
-			return slices.Insert(headers, 1, gopacket.SerializableLayer(gopacket.Payload(extensions)))
-		}},
-		{Name: "UDP over IPv6", Protocol: udp, V6: true, UDP: true, headers: func(t testing.TB) stack {
-			return over(t, ip6Header(udp), quic())
-		}},
-		{Name: "TCP over IPv6 in VXLAN over IPv4", Protocol: udp, Transport: 20 + 8 + 8 + 14 + 40, headers: func(t testing.TB) stack {
-			return slices.Concat(over(t, ip4Header(udp), tunnel(4789)), stack{&layers.VXLAN{ValidIDFlag: true}, Ethernet(layers.EthernetTypeIPv6)},
-				over(t, ip6Header(tcp), timestamps()))
-		}},
-		{Name: "TCP over IPv4 in GRE over IPv6", Protocol: gre, V6: true, Transport: 40 + 4 + 20, headers: func(t testing.TB) stack {
-			return append(stack{ip6Header(gre), &layers.GRE{Protocol: layers.EthernetTypeIPv4}}, over(t, ip4Header(tcp), plain())...)
-		}},
+		{Name: "TCP over IPv4", Protocol: tcp, headers: over(ip4Header(tcp), plain())},
+		{Name: "TCP with timestamps over IPv4", Protocol: tcp, headers: over(ip4Header(tcp), timestamps())},
+		{Name: "TCP over IPv4 with options", Protocol: tcp, headers: over(withOptions, timestamps())},
+		{Name: "UDP over IPv4", Protocol: udp, UDP: true, headers: over(ip4Header(udp), quic())},
+		{Name: "TCP over IPv6", Protocol: tcp, V6: true, headers: over(ip6Header(tcp), timestamps())},
+		{Name: "TCP over IPv6 with extension headers", Protocol: tcp, V6: true,
+			headers: slices.Insert(over(ip6Header(hopByHop), plain()), 1, gopacket.SerializableLayer(extensions))},
+		{Name: "UDP over IPv6", Protocol: udp, V6: true, UDP: true, headers: over(ip6Header(udp), quic())},
+		{Name: "TCP over IPv6 in VXLAN over IPv4", Protocol: udp, Transport: 20 + 8 + 8 + 14 + 40,
+			headers: slices.Concat(over(ip4Header(udp), tunnel(4789)), vxlan, over(ip6Header(tcp), timestamps()))},
+		{Name: "TCP over IPv4 in GRE over IPv6", Protocol: gre, V6: true, Transport: 40 + 4 + 20,
+			headers: append(stack{ip6Header(gre), &layers.GRE{Protocol: ipv4}}, over(ip4Header(tcp), plain())...)},
 		{Name: "TCP over IPv4 in Ethernet in GRE with a key over IPv4", Protocol: gre, Transport: 20 + 8 + 14 + 20,
-			headers: func(t testing.TB) stack {
-				key := &layers.GRE{Protocol: layers.EthernetTypeTransparentEthernetBridging, KeyPresent: true, Key: 7}
-				return append(stack{ip4Header(gre), key, Ethernet(layers.EthernetTypeIPv4)}, over(t, ip4Header(tcp), timestamps())...)
-			}},
+			headers: append(stack{ip4Header(gre), bridged, Ethernet(ipv4)}, over(ip4Header(tcp), timestamps())...)},
 		{Name: "UDP over IPv4 in a VLAN in Geneve with an option over IPv6", Protocol: udp, V6: true, UDP: true,
-			Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20, headers: func(t testing.TB) stack {
-				geneve := gopacket.Payload{2, 0, 0x65, 0x58, 0, 0, 3, 0, 1, 2, 3, 1, 0, 0, 0, 0}
-				link := Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(layers.EthernetTypeIPv4))[:18] // without padding
-				return slices.Concat(over(t, ip6Header(udp), tunnel(6081)), stack{geneve, gopacket.Payload(link)},
-					over(t, ip4Header(udp), quic()))
-			}},
-		{Name: "TCP over IPv6 in IPv4", Protocol: v6, Transport: 20 + 40, headers: func(t testing.TB) stack {
-			return append(stack{ip4Header(v6)}, over(t, ip6Header(tcp), plain())...)
-		}},
-		{Name: "TCP over IPv4 in IPv4 in IPv6", Protocol: v4, V6: true, Transport: 40 + 20 + 20, headers: func(t testing.TB) stack {
-			return append(stack{ip6Header(v4), ip4Header(v4)}, over(t, ip4Header(tcp), plain())...)
-		}},
+			Transport: 40 + 8 + 8 + 8 + 14 + 4 + 20,
+			headers:   slices.Concat(over(ip6Header(udp), tunnel(6081)), stack{geneve}, over(ip4Header(udp), quic()))},
+		{Name: "TCP over IPv6 in IPv4", Protocol: v6, Transport: 20 + 40,
+			headers: append(stack{ip4Header(v6)}, over(ip6Header(tcp), plain())...)},
+		{Name: "TCP over IPv4 in IPv4 in IPv6", Protocol: v4, V6: true, Transport: 40 + 20 + 20,
+			headers: append(stack{ip6Header(v4), ip4Header(v4)}, over(ip4Header(tcp), plain())...)},
 	}
 }
 
@@ -146,9 +125,9 @@ func (s Shape) OnTheWire(t testing.TB, payload, size int) frame.Packet {
 func SegmentCases(t testing.TB) []Case {
 	var cases []Case
 	for _, s := range Shapes() {
-		etherType := layers.EthernetTypeIPv4
+		etherType := ipv4
 		if s.V6 {
-			etherType = layers.EthernetTypeIPv6
+			etherType = ipv6
 		}
 		for _, size := range []int{1, 100, 1448} {
 			for _, payload := range []int{0, 1, size - 1, size, size + 1, 2 * size, 2*size + 1, 17*size - 1, 44 * size} {
@@ -164,7 +143,7 @@ func SegmentCases(t testing.TB) []Case {
 				packet := s.Merged(t, payload)
 				add("Ethernet", frame.LinkEthernet, 0, Build(t, Ethernet(etherType), gopacket.Payload(packet))[:14], packet)
 				add("tag", frame.LinkEthernet, 7,
-					Build(t, Ethernet(layers.EthernetTypeDot1Q), Tag(etherType), gopacket.Payload(packet))[:18], packet)
+					Build(t, Ethernet(dot1q), Tag(etherType), gopacket.Payload(packet))[:18], packet)
 				add("raw", frame.LinkRaw, 0, nil, packet)
 			}
 		}
@@ -176,11 +155,11 @@ func SegmentCases(t testing.TB) []Case {
 			packet := s.Merged(t, payload)
 			f := frame.Frame{Link: frame.LinkRaw, Data: packet, Wire: len(packet), Segments: frame.Segments{Size: 1448, Transport: s.Transport}}
 			cases = append(cases, Case{fmt.Sprintf("%s, %d bytes", s.Name, payload), f, s.OnTheWire(t, payload, 1448)})
-			if s.V6 && s.Transport == 0 && packet[6] == byte(layers.IPProtocolTCP) {
+			if s.V6 && s.Transport == 0 && packet[6] == byte(tcp) {
 				// Linux says the length in a hop-by-hop header, which no packet on the wire has.
 				jumbo := Concat(packet[:40], []byte{packet[6], 0, 0xc2, 4, 0, 0, 0, 0}, packet[40:])
 				jumbo[4], jumbo[5] = 0, 0
-				jumbo[6] = byte(layers.IPProtocolIPv6HopByHop)
+				jumbo[6] = byte(hopByHop)
 				binary.BigEndian.PutUint32(jumbo[44:], uint32(len(jumbo)-40))
 				f.Data, f.Wire = jumbo, len(jumbo)
 				cases = append(cases, Case{fmt.Sprintf("%s, %d bytes, jumbo option", s.Name, payload), f, s.OnTheWire(t, payload, 1448)})

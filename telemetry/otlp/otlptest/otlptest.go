@@ -2,6 +2,7 @@
 package otlptest
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -16,13 +17,10 @@ import (
 	"testing"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // as real collectors take it
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -36,82 +34,83 @@ type Receiver struct {
 	Addr string // of its listener
 	Stop func() // stops it and closes its connections, as the end of the test does
 
-	mu       sync.Mutex
-	judge    func(message int) (rejected int, err error)
-	deltas   bool
-	values   map[string]int64
-	sums     map[string]int64
-	ends     map[string]uint64 // of the series' last interval
-	times    map[uint64]bool   // of all points
-	resource map[string]string
-	request  request
-	messages int
-	largest  int
-	problems []string
+	collector.UnimplementedMetricsServiceServer
+
+	mu     sync.Mutex
+	judge  func(message int) (rejected int, err error)
+	deltas bool
+	values map[string]int64
+	ends   map[string]uint64 // of the series' last interval
+	times  map[uint64]bool   // of all points
+	seen   Seen
 }
 
-// request describes the request of a message.
-type request struct {
-	path        string
-	headers     metadata.MD
-	compression string
+// Seen is what a receiver has seen so far.
+type Seen struct {
+	Request  *http.Request     // the last one
+	Messages int               // their number since Judge, or else since the start
+	Largest  int               // the size of the largest message in bytes, before compression
+	Resource map[string]string // the attributes of the last message's resource; values that are not strings are empty
+
+	// Problems is what was wrong with messages: sums that are not monotonic or have the wrong temporality, and deltas whose interval
+	// begins neither at the end of the series' last one, nor at a later message without the series.
+	Problems []string
 }
 
-// Start starts a receiver for OTLP over gRPC on l, which it closes.
-func Start(t testing.TB, l net.Listener, opts ...grpc.ServerOption) *Receiver {
+// Header returns the values of a header of the last request, separated by commas.
+func (s Seen) Header(key string) string { return strings.Join(s.Request.Header.Values(key), ",") }
+
+// Compression returns the compression of the last request: "gzip", or "" for none.
+func (s Seen) Compression() string { return s.Header("Grpc-Encoding") + s.Header("Content-Encoding") }
+
+// Start starts a receiver for OTLP over gRPC on l, which it closes. It uses TLS if config is not nil.
+func Start(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
 	r := newReceiver(l)
-	server := grpc.NewServer(append(opts, grpc.StatsHandler(compressions{}), grpc.MaxRecvMsgSize(maxMessage))...)
-	collector.RegisterMetricsServiceServer(server, service{receiver: r})
-	r.serve(t, func() error { return server.Serve(l) }, server.Stop)
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
+	collector.RegisterMetricsServiceServer(server, r)
+	r.serve(t, l, config, server)
 	return r
 }
 
-// StartHTTP starts a receiver for OTLP over HTTP on l, which it closes. It accepts any path, and uses TLS if config is not nil.
+// StartHTTP is Start for OTLP over HTTP. The receiver accepts any path.
 func StartHTTP(t testing.TB, l net.Listener, config *tls.Config) *Receiver {
 	r := newReceiver(l)
-	server := &http.Server{Handler: http.HandlerFunc(r.serveHTTP), TLSConfig: config, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-	serve := func() error {
-		if config != nil {
-			return server.ServeTLS(l, "", "")
-		}
-		return server.Serve(l)
-	}
-	r.serve(t, serve, func() { server.Close(); l.Close() }) // the server does not have l yet if it is stopped before it began
+	r.serve(t, l, config, http.HandlerFunc(r.serveHTTP))
 	return r
 }
 
-// serve calls serve until Stop is called.
-func (r *Receiver) serve(t testing.TB, serve func() error, stop func()) {
+// serve serves requests until Stop is called.
+func (r *Receiver) serve(t testing.TB, l net.Listener, config *tls.Config, handler http.Handler) {
+	server := &http.Server{TLSConfig: config, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r.mu.Lock()
+		r.seen.Request = request
+		r.mu.Unlock()
+		handler.ServeHTTP(w, request)
+	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := serve(); err != nil && err != grpc.ErrServerStopped && err != http.ErrServerClosed {
+		serve := server.Serve
+		if config != nil {
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+		if err := serve(l); err != http.ErrServerClosed {
 			t.Error(err)
 		}
 	})
-	r.Stop = sync.OnceFunc(func() { stop(); wg.Wait() })
+	r.Stop = sync.OnceFunc(func() {
+		server.Close()
+		l.Close() // the server does not have l yet if it is stopped before it began
+		wg.Wait()
+	})
 	t.Cleanup(r.Stop)
 }
 
 func newReceiver(l net.Listener) *Receiver {
-	return &Receiver{
-		Addr: l.Addr().String(), values: map[string]int64{}, sums: map[string]int64{}, ends: map[string]uint64{},
-		times: map[uint64]bool{},
-	}
-}
-
-// Freeze accepts connections on a listener and never answers, until the test ends.
-func Freeze(t testing.TB, l net.Listener) {
-	var accepting sync.WaitGroup
-	accepting.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-		}
-	})
-	t.Cleanup(func() { l.Close(); accepting.Wait() })
+	return &Receiver{Addr: l.Addr().String(), values: map[string]int64{}, ends: map[string]uint64{}, times: map[uint64]bool{}}
 }
 
 // Judge lets judge decide about each message, whose numbers begin at 1 again: how many of its points are rejected, as a partial success,
@@ -119,10 +118,10 @@ func Freeze(t testing.TB, l net.Listener) {
 func (r *Receiver) Judge(judge func(message int) (rejected int, err error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.judge, r.messages = judge, 0
+	r.judge, r.seen.Messages = judge, 0
 }
 
-// ExpectDeltas lets the receiver expect deltas and add them up.
+// ExpectDeltas lets the receiver expect deltas.
 func (r *Receiver) ExpectDeltas() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,55 +144,23 @@ func (r *Receiver) Take() map[string]int64 {
 	return v
 }
 
-// Sums returns the sums of all deltas, with the keys of Values.
-func (r *Receiver) Sums() map[string]int64 {
+// Seen returns what the receiver has seen so far.
+func (r *Receiver) Seen() Seen {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.sums)
+	return r.seen
 }
 
-// read returns a field, which is not changed in place.
-func read[T any](r *Receiver, field *T) T {
+// Export receives a message.
+func (r *Receiver) Export(_ context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return *field
-}
-
-// Messages returns the number of messages since Judge, or else since the start.
-func (r *Receiver) Messages() int { return read(r, &r.messages) }
-
-// Resource returns the attributes of the last message's resource; values that are not strings are empty.
-func (r *Receiver) Resource() map[string]string { return read(r, &r.resource) }
-
-// Header returns the values of a header of the last message, separated by commas.
-func (r *Receiver) Header(key string) string {
-	return strings.Join(read(r, &r.request).headers.Get(key), ",")
-}
-
-// Path returns the path of the last message.
-func (r *Receiver) Path() string { return read(r, &r.request).path }
-
-// Compression returns the compression of the last message: "gzip", or "" for none.
-func (r *Receiver) Compression() string { return read(r, &r.request).compression }
-
-// Largest returns the size of the largest message in bytes, before compression.
-func (r *Receiver) Largest() int { return read(r, &r.largest) }
-
-// Problems returns what was wrong with messages: sums that are not monotonic or have the wrong temporality, and deltas whose interval
-// begins neither at the end of the series' last one, nor at a later message without the series.
-func (r *Receiver) Problems() []string { return read(r, &r.problems) }
-
-// take receives a message.
-func (r *Receiver) take(by request, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.request = by
-	r.messages++
-	r.largest = max(r.largest, proto.Size(m))
+	r.seen.Messages++
+	r.seen.Largest = max(r.seen.Largest, proto.Size(m))
 	response, rejected := &collector.ExportMetricsServiceResponse{}, 0
 	if r.judge != nil {
 		var err error
-		if rejected, err = r.judge(r.messages); err != nil {
+		if rejected, err = r.judge(r.seen.Messages); err != nil {
 			return nil, err
 		}
 		if rejected > 0 {
@@ -203,9 +170,9 @@ func (r *Receiver) take(by request, m *collector.ExportMetricsServiceRequest) (*
 		}
 	}
 	for _, resource := range m.ResourceMetrics {
-		r.resource = map[string]string{}
+		r.seen.Resource = map[string]string{}
 		for _, a := range resource.Resource.Attributes {
-			r.resource[a.Key] = a.Value.GetStringValue()
+			r.seen.Resource[a.Key] = a.Value.GetStringValue()
 		}
 		for _, scope := range resource.ScopeMetrics {
 			for _, metric := range scope.Metrics {
@@ -227,18 +194,21 @@ func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 			want = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
 		}
 		if sum.AggregationTemporality != want || !sum.IsMonotonic {
-			r.problems = append(r.problems, fmt.Sprintf("%s has %v, monotonic %v; want %v, monotonic", m.Name,
+			r.seen.Problems = append(r.seen.Problems, fmt.Sprintf("%s has %v, monotonic %v; want %v, monotonic", m.Name,
 				sum.AggregationTemporality, sum.IsMonotonic, want))
 		}
 	}
 	rejected = min(rejected, len(points))
 	for i, p := range points {
-		key := m.Name + labels(p.Attributes)
+		key := m.Name
+		for _, a := range p.Attributes {
+			key += " " + a.Key + "=" + a.Value.GetStringValue()
+		}
 		if r.deltas && sum != nil {
 			end, known := r.ends[key]
 			joined := !known || p.StartTimeUnixNano >= end && r.times[p.StartTimeUnixNano]
 			if !joined || p.StartTimeUnixNano >= p.TimeUnixNano {
-				r.problems = append(r.problems, fmt.Sprintf("%s is for the time from %d to %d, after one until %d", key,
+				r.seen.Problems = append(r.seen.Problems, fmt.Sprintf("%s is for the time from %d to %d, after one until %d", key,
 					p.StartTimeUnixNano, p.TimeUnixNano, end))
 			}
 			r.ends[key] = p.TimeUnixNano
@@ -248,51 +218,9 @@ func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 			continue
 		}
 		r.values[key] = p.GetAsInt()
-		if r.deltas && sum != nil {
-			r.sums[key] += p.GetAsInt()
-		}
 	}
 	return rejected
 }
-
-func labels(attributes []*common.KeyValue) string {
-	var b strings.Builder
-	for _, a := range attributes {
-		b.WriteString(" " + a.Key + "=" + a.Value.GetStringValue())
-	}
-	return b.String()
-}
-
-// service is the receiver for gRPC.
-type service struct {
-	collector.UnimplementedMetricsServiceServer
-	receiver *Receiver
-}
-
-func (s service) Export(ctx context.Context, m *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	by := request{compression: *ctx.Value(compressionKey{}).(*string)}
-	by.path, _ = grpc.Method(ctx)
-	by.headers, _ = metadata.FromIncomingContext(ctx)
-	return s.receiver.take(by, m)
-}
-
-// compressions puts the compression of a message into the context of its call. Only a stats handler knows it.
-type compressions struct{}
-
-type compressionKey struct{}
-
-func (compressions) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
-	return context.WithValue(ctx, compressionKey{}, new(string))
-}
-
-func (compressions) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	if header, ok := s.(*stats.InHeader); ok {
-		*ctx.Value(compressionKey{}).(*string) = header.Compression
-	}
-}
-
-func (compressions) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (compressions) HandleConn(context.Context, stats.ConnStats)                       {}
 
 // httpStatus has the HTTP status for gRPC codes (https://opentelemetry.io/docs/specs/otlp/#otlphttp-response); others have 400.
 var httpStatus = map[codes.Code]int{
@@ -306,19 +234,16 @@ var httpStatus = map[codes.Code]int{
 const contentType = "application/x-protobuf"
 
 func (r *Receiver) serveHTTP(w http.ResponseWriter, request *http.Request) {
-	m, by, err := readHTTP(request)
-	if err != nil {
+	m := &collector.ExportMetricsServiceRequest{}
+	if err := readHTTP(request, m); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	var reply proto.Message
 	w.Header().Set("Content-Type", contentType)
-	if reply, err = r.take(by, m); err != nil {
-		code, known := httpStatus[status.Code(err)]
-		if !known {
-			code = http.StatusBadRequest
-		}
-		w.WriteHeader(code)
+	response, err := r.Export(request.Context(), m)
+	reply := proto.Message(response)
+	if err != nil {
+		w.WriteHeader(cmp.Or(httpStatus[status.Code(err)], http.StatusBadRequest))
 		reply = status.Convert(err).Proto()
 	}
 	body, err := proto.Marshal(reply)
@@ -328,33 +253,24 @@ func (r *Receiver) serveHTTP(w http.ResponseWriter, request *http.Request) {
 	w.Write(body)
 }
 
-func readHTTP(r *http.Request) (*collector.ExportMetricsServiceRequest, request, error) {
-	by := request{path: r.URL.Path, headers: metadata.MD{}, compression: r.Header.Get("Content-Encoding")}
-	for key, values := range r.Header {
-		by.headers.Append(key, values...)
-	}
+// readHTTP reads the message of a request.
+func readHTTP(r *http.Request, m proto.Message) (err error) {
 	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != contentType {
-		return nil, by, fmt.Errorf("%s of %q", r.Method, r.Header.Get("Content-Type"))
+		return fmt.Errorf("%s of %q", r.Method, r.Header.Get("Content-Type"))
 	}
-	body := io.Reader(r.Body)
-	switch by.compression {
+	body := r.Body
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "":
 	case "gzip":
-		unzipped, err := gzip.NewReader(body)
-		if err != nil {
-			return nil, by, err
+		if body, err = gzip.NewReader(body); err != nil {
+			return err
 		}
-		body = unzipped
 	default:
-		return nil, by, fmt.Errorf("encoding %q", by.compression)
+		return fmt.Errorf("encoding %q", encoding)
 	}
-	message, err := io.ReadAll(io.LimitReader(body, maxMessage+1))
-	if err == nil && len(message) > maxMessage {
-		err = fmt.Errorf("the message has more than %d bytes", maxMessage)
+	message, err := io.ReadAll(http.MaxBytesReader(nil, body, maxMessage))
+	if err != nil {
+		return err
 	}
-	m := &collector.ExportMetricsServiceRequest{}
-	if err == nil {
-		err = proto.Unmarshal(message, m)
-	}
-	return m, by, err
+	return proto.Unmarshal(message, m)
 }

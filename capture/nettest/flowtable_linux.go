@@ -1,4 +1,4 @@
-package capturetest
+package nettest
 
 import (
 	"fmt"

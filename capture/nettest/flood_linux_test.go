@@ -1,4 +1,4 @@
-package testbed
+package nettest
 
 import (
 	"bytes"
@@ -8,33 +8,19 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"promflow/capture/capturetest"
 )
 
 // newTestLink makes a link, and a socket that receives what comes out of it.
 func newTestLink(t *testing.T) (l *Link, socket int) {
 	t.Helper()
-	capturetest.NeedRoot(t)
-	capturetest.Need(t, "ip", "ethtool")
-	sending, receiving, err := PickCPUs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l, err = NewLink(sending, receiving); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.Close)
+	l = NewLink(t)
 	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	err = l.Receiver.Do(func() (err error) {
+	Check(t, l.Receiver.Do(func() (err error) {
 		if socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
 			return err
 		}
 		return unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	t.Cleanup(func() { unix.Close(socket) })
 	return l, socket
 }
@@ -65,32 +51,34 @@ func checksummed(t *testing.T, frame []byte) {
 func TestFlood(t *testing.T) {
 	const frames, size = 1000, 100
 	const random6 = sourceOffset6 + 8 // the lower half of an IPv6 source
+	from := func(source, to string) []byte {
+		return UDP(netip.MustParseAddr(source), netip.MustParseAddr(to), size-HeaderSize)
+	}
+	flood := func(hosts int) func(TB, *Link) *Flood {
+		return func(t TB, l *Link) *Flood { return NewFlood(t, l, hosts, size) }
+	}
 	for _, c := range []struct {
 		name     string
-		open     func(*Link) (*Flood, error)
+		open     func(TB, *Link) *Flood
 		template []byte
 		from, to int // where frames differ from the template
 		within   netip.Prefix
 		sources  int // at the least
 	}{
-		{"256 hosts", func(l *Link) (*Flood, error) { return NewFlood(l, 256, size) }, template4(size), checksumOffset, udpOffset4 - 4, netip.MustParsePrefix("10.0.0.0/24"), 150},
-		{"forged IPv4", func(l *Link) (*Flood, error) { return NewFlood(l, 1<<24, size) }, template4(size), checksumOffset, udpOffset4 - 4, netip.MustParsePrefix("10.0.0.0/8"), frames - 10},
-		{"forged IPv6", func(l *Link) (*Flood, error) { return NewFlood6(l, size) }, template6(size), random6, random6 + 8, netip.MustParsePrefix("fd00::/64"), frames},
+		{"256 hosts", flood(256), from("10.0.0.0", "192.0.2.1"), checksumOffset, udpOffset4 - 4, netip.MustParsePrefix("10.0.0.0/24"), 150},
+		{"forged IPv4", flood(1 << 24), from("10.0.0.0", "192.0.2.1"), checksumOffset, udpOffset4 - 4, netip.MustParsePrefix("10.0.0.0/8"), frames - 10},
+		{"forged IPv6", func(t TB, l *Link) *Flood { return NewFlood6(t, l, size) }, from("fd00::", "2001:db8::1"), random6, random6 + 8,
+			netip.MustParsePrefix("fd00::/64"), frames},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, socket := newTestLink(t)
-			f, err := c.open(l)
-			if err != nil {
-				t.Fatal(err)
+			err := Try(t.Context(), func(t TB) { c.open(t, l).Send(frames) })
+			if errors.Is(err, unix.EINVAL) {
+				Lacks(t, "Linux 5.18 for live XDP frames")
 			}
-			defer f.Close()
-			if _, err := f.Send(t.Context(), frames); errors.Is(err, unix.EINVAL) {
-				capturetest.Lacks(t, "Linux 5.18 for live XDP frames")
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := l.Received(); n != frames || err != nil {
-				t.Errorf("%d frames were received (%v)", n, err)
+			Check(t, err)
+			if n := l.Received(); n != frames {
+				t.Errorf("%d frames were received", n)
 			}
 			sources := make(map[netip.Addr]bool)
 			for range frames {
@@ -117,25 +105,13 @@ func TestFlood(t *testing.T) {
 
 func TestSender(t *testing.T) {
 	l, socket := newTestLink(t)
-	s, err := NewSender(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
 	addresses := func(from, to string) [2]netip.Addr {
 		return [2]netip.Addr{netip.MustParseAddr(from), netip.MustParseAddr(to)}
 	}
 	pairs := [][2]netip.Addr{addresses("10.1.2.3", "192.168.255.254"), addresses("fd00::1:2", "fd00::3:4")}
-	frames := 0
-	err = s.Send(func() []byte {
-		if frames == len(pairs) {
-			return nil
-		}
-		frames++
-		return AppendFrame(nil, pairs[frames-1][0], pairs[frames-1][1], 90)
-	})
-	if err != nil {
-		t.Fatal(err)
+	s := NewSender(t, l.Sender, Sending)
+	for _, pair := range pairs {
+		s.Send(UDP(pair[0], pair[1], 90))
 	}
 	for _, pair := range pairs {
 		frame := receive(t, socket)
@@ -148,11 +124,10 @@ func TestSender(t *testing.T) {
 			t.Errorf("the frame is %x, want %v", frame, pair)
 		}
 	}
-	sending, receiving, err := l.Counters()
-	if want := (Counters{Sent: 2}); sending != want || err != nil {
-		t.Errorf("the sending end counts %+v (%v)", sending, err)
+	if sending, want := l.Sender.Counters(Sending), (Counters{Sent: 2}); sending != want {
+		t.Errorf("the sending end counts %+v", sending)
 	}
-	if want := (Counters{Received: 2}); receiving != want {
+	if receiving, want := l.Receiver.Counters(Receiving), (Counters{Received: 2}); receiving != want {
 		t.Errorf("the receiving end counts %+v", receiving)
 	}
 }

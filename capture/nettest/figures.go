@@ -1,7 +1,8 @@
-package testbed
+package nettest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,4 +25,15 @@ func Plural(n int, thing string) string {
 		thing += "s"
 	}
 	return Grouped(n) + " " + thing
+}
+
+// Median is that of a figure of each; of an even number of them, the mean of the middle two.
+func Median[E any, N int64 | float64](of []E, figure func(E) N) N {
+	var sorted []N
+	for _, each := range of {
+		sorted = append(sorted, figure(each))
+	}
+	slices.Sort(sorted)
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

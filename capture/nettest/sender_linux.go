@@ -1,10 +1,9 @@
-package capturetest
+package nettest
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -14,67 +13,66 @@ import (
 // Sender sends frames on an interface.
 type Sender struct {
 	fd int
-	t  testing.TB
+	t  TB
 }
 
 // NewSender opens a sender on an interface of the namespace.
-func NewSender(t testing.TB, n *Namespace, name string) *Sender {
+func NewSender(t TB, n *Namespace, name string) *Sender {
 	t.Helper()
 	s := &Sender{t: t}
-	err := n.Do(func() (err error) {
-		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	err := n.Do(func() error {
+		index, err := awaitQueue(name)
 		if err != nil {
 			return err
 		}
-		req, err := unix.NewIfreq(name)
-		if err != nil {
+		// With protocol 0 the socket receives nothing.
+		if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
-		if err := unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		t.Cleanup(func() { unix.Close(s.fd) })
 		// A header in front of each frame may ask the kernel to segment it.
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
-			return err
-		}
-		index := int(req.Uint32())
-		if err := awaitQueue(index); err != nil {
 			return err
 		}
 		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: index})
 	})
 	if err != nil {
-		t.Fatalf("sending on %s: %v", name, err)
+		t.Fatal(fmt.Errorf("sending on %s: %w", name, err))
 	}
-	t.Cleanup(func() { unix.Close(s.fd) })
 	return s
 }
 
 // awaitQueue waits until an interface that is up can send. Until the kernel has noticed the carrier, which can take a second, the queue
 // noop drops all packets without an error.
-func awaitQueue(index int) error {
+func awaitQueue(name string) (index int, err error) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		link, err := netlink.LinkByIndex(index)
+		link, err := netlink.LinkByName(name)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if a := link.Attrs(); a.RawFlags&unix.IFF_UP == 0 || a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown {
-			return nil
+			return a.Index, nil
 		}
 		if time.Now().After(deadline) {
-			return errors.New("it has no carrier")
+			return 0, errors.New("it has no carrier")
 		}
 	}
 }
 
-// Send sends frames.
+// Send sends frames. Each has left when it returns: on the other end of a veth, the kernel has received it.
 func (s *Sender) Send(frames ...[]byte) {
 	s.t.Helper()
 	for _, f := range frames {
-		if err := s.try(make([]byte, 10), f); err != nil {
-			s.t.Fatal(err)
-		}
+		Check(s.t, s.try(make([]byte, 10), f))
 	}
+}
+
+// Merged is a merged segment, which the kernel splits into packets.
+type Merged struct {
+	Frame     []byte
+	Kind      byte // VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6 or _UDP_L4
+	Size      int  // payload bytes of a segment
+	Transport int  // offset of the transport header in Frame
 }
 
 // SendMerged sends a merged segment. The kernel splits it if the interface cannot. It returns false if the kernel is too old for merged
@@ -82,7 +80,7 @@ func (s *Sender) Send(frames ...[]byte) {
 func (s *Sender) SendMerged(m Merged) bool {
 	s.t.Helper()
 	sum, headers := 16, m.Transport+int(m.Frame[m.Transport+12]>>4)*4 // where TCP has its checksum, and its data offset
-	if m.Kind == gsoUDP {
+	if m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4 {
 		sum, headers = 6, m.Transport+8
 	}
 	h := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, m.Kind}
@@ -90,22 +88,11 @@ func (s *Sender) SendMerged(m Merged) bool {
 		h = binary.NativeEndian.AppendUint16(h, uint16(v))
 	}
 	err := s.try(h, m.Frame)
-	if m.Kind == gsoUDP && errors.Is(err, unix.EINVAL) {
+	if m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4 && errors.Is(err, unix.EINVAL) {
 		return false
 	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	Check(s.t, err)
 	return true
-}
-
-// needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.
-func needMergedUDP(t *testing.T, sent bool) {
-	t.Run("merged UDP", func(t *testing.T) {
-		if !sent {
-			Lacks(t, "Linux 6.2, whose packet sockets send merged UDP")
-		}
-	})
 }
 
 func (s *Sender) try(header, f []byte) error {

@@ -2,10 +2,13 @@ package capturetest
 
 import (
 	"net"
-	"net/netip"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"promflow/capture/frame"
+	"promflow/capture/nettest"
 )
 
 // links has what frames of IPv4 and IPv6 have between the Ethernet addresses and the IP header.
@@ -64,45 +67,29 @@ func Frames() [][]byte {
 	return frames
 }
 
-// UDP is an Ethernet frame with a UDP packet over IPv4 or IPv6, of size network-layer bytes.
-func UDP(src, dst netip.Addr, size int) []byte {
-	if src.Is4() {
-		return ethernet("\x08\x00", ipv4(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-28)))
+// mergedFrames returns merged segments of each transport over each version of IP. Some payloads are a multiple of the segment size.
+func mergedFrames() []nettest.Merged {
+	var merged []nettest.Merged
+	add := func(kind byte, size, transport int, f []byte) {
+		merged = append(merged, nettest.Merged{Frame: f, Kind: kind, Size: size, Transport: transport})
 	}
-	return ethernet("\x86\xdd", ipv6(src.String(), dst.String(), layers.IPProtocolUDP), udp(), gopacket.Payload(make([]byte, size-48)))
-}
-
-// Merged is a merged segment, which the kernel splits into packets.
-type Merged struct {
-	Frame     []byte
-	Kind      byte // gsoTCPv4, gsoTCPv6 or gsoUDP
-	Size      int  // payload bytes of a segment
-	Transport int  // offset of the transport header in Frame
-}
-
-// MergedFrames returns merged segments of each transport over each version of IP. Some payloads are a multiple of the segment size.
-func MergedFrames() []Merged {
-	var merged []Merged
 	for _, payload := range []int{10 * 1400, 10*1400 + 1, 1401, 30_000} {
 		data := gopacket.Payload(make([]byte, payload))
 		for _, tcp := range []*layers.TCP{tcp(), tcp(layers.TCPOption{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)})} {
-			merged = append(merged,
-				Merged{ethernet("\x08\x00", ipv4("10.0.0.1", "10.0.0.2", layers.IPProtocolTCP), tcp, data), gsoTCPv4, 1400, 14 + 20},
-				Merged{ethernet("\x86\xdd", ipv6("fd00::1", "fd00::2", layers.IPProtocolTCP), tcp, data), gsoTCPv6, 1400, 14 + 40})
+			add(unix.VIRTIO_NET_HDR_GSO_TCPV4, 1400, 14+20, ethernet("\x08\x00", ipv4("10.0.0.1", "10.0.0.2", layers.IPProtocolTCP), tcp, data))
+			add(unix.VIRTIO_NET_HDR_GSO_TCPV6, 1400, 14+40, ethernet("\x86\xdd", ipv6("fd00::1", "fd00::2", layers.IPProtocolTCP), tcp, data))
 		}
-		merged = append(merged,
-			Merged{ethernet("\x08\x00", ipv4("10.0.0.3", "10.0.0.4", layers.IPProtocolUDP), udp(), data), gsoUDP, 1200, 14 + 20},
-			Merged{ethernet("\x86\xdd", ipv6("fd00::3", "fd00::4", layers.IPProtocolUDP), udp(), data), gsoUDP, 1200, 14 + 40})
+		add(unix.VIRTIO_NET_HDR_GSO_UDP_L4, 1200, 14+20, ethernet("\x08\x00", ipv4("10.0.0.3", "10.0.0.4", layers.IPProtocolUDP), udp(), data))
+		add(unix.VIRTIO_NET_HDR_GSO_UDP_L4, 1200, 14+40, ethernet("\x86\xdd", ipv6("fd00::3", "fd00::4", layers.IPProtocolUDP), udp(), data))
 	}
 	return merged
 }
 
-// The kinds of segmentation of a virtio_net_hdr (linux/virtio_net.h).
-const (
-	gsoTCPv4 = 1
-	gsoTCPv6 = 4
-	gsoUDP   = 5
-)
+// asFrame is how package frame gets a merged segment.
+func asFrame(m nettest.Merged) frame.Frame {
+	segments := frame.Segments{Size: m.Size, Transport: m.Transport, UDP: m.Kind == unix.VIRTIO_NET_HDR_GSO_UDP_L4}
+	return frame.Frame{Link: frame.LinkEthernet, Data: m.Frame, Segments: segments}
+}
 
 // ethernet builds a frame from the Ethernet addresses, a link header, layers, and padding to Ethernet's minimum of 60 bytes.
 func ethernet(link string, of ...gopacket.SerializableLayer) []byte {

@@ -1,22 +1,25 @@
-package completion
+package app
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
-var commands = []Command{
-	{Flags: []Flag{
-		{Name: "capture", Value: true, Values: []string{"auto", "afpacket", "ebpf"}},
-		{Name: "count", Value: true},
-		{Name: "packets"},
-	}},
-	{Name: "replay", Flags: []Flag{{Name: "packets"}, {Name: "labels", Value: true, Values: []string{"peer", "vlan"}}}},
-	{Name: "completion", Args: []string{"bash", "zsh", "fish"}},
-}
-
 func TestComplete(t *testing.T) {
+	app := &cli.App{
+		Flags: settings{
+			{name: "packets"},
+			{name: "capture", holder: "BACKEND", choices: []string{"auto", "afpacket", "ebpf"}},
+			{name: "count", holder: "N"},
+		}.flags(),
+		Commands: []*cli.Command{
+			{Name: "replay", Flags: settings{{name: "packets"}, {name: "labels", holder: "LIST", choices: []string{"peer", "vlan"}}}.flags()},
+			{Name: "completion"},
+		},
+	}
 	for _, c := range []struct{ words, want string }{
 		{"", "replay completion"},
 		{"re", "replay"},
@@ -44,7 +47,7 @@ func TestComplete(t *testing.T) {
 		{"--packets = true re", "replay"},
 		{"--unknown re", "replay"},
 		{"replay ", ""},
-		{"replay -", "--packets --labels"},
+		{"replay -", "--labels --packets"},
 		{"replay --labels ", "peer vlan"},
 		{"--capture ebpf replay --labels v", "vlan"},
 		{"replay completion ", ""}, // a file of that name
@@ -52,14 +55,15 @@ func TestComplete(t *testing.T) {
 		{"completion z", "zsh"},
 	} {
 		var got []string
-		for _, candidate := range Complete(commands, strings.Split(c.words, " ")) {
-			got = append(got, candidate.Word)
+		for _, line := range candidates(app, strings.Split(c.words, " ")) {
+			word, _, _ := strings.Cut(line, "\t")
+			got = append(got, word)
 		}
 		if want := strings.Fields(c.want); !slices.Equal(got, want) {
 			t.Errorf("%q becomes %q, want %q", c.words, got, want)
 		}
 	}
-	if got := Complete(commands, nil); len(got) != 2 {
+	if got := candidates(app, nil); len(got) != 2 {
 		t.Errorf("nothing becomes %v", got)
 	}
 }

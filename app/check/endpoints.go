@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -74,7 +73,7 @@ func whoServes(ctx context.Context, a Address) (status Status, who string) {
 		switch response.StatusCode {
 		case http.StatusOK:
 			if version, ok := promflowVersion(response.Body); ok {
-				return OK, strings.TrimSpace("a promflow answers there " + version)
+				return OK, "a promflow answers there" + version
 			}
 			return Error, fmt.Sprintf("another program answers %s", url)
 		case http.StatusUnauthorized, http.StatusForbidden:
@@ -87,7 +86,8 @@ func whoServes(ctx context.Context, a Address) (status Status, who string) {
 	return Error, "a server answers with " + http.StatusText(http.StatusBadRequest)
 }
 
-var versionLabel = regexp.MustCompile(`(?:^|,)version="([^"]*)"`)
+// buildInfo matches the line of a page with the version of a promflow.
+var buildInfo = regexp.MustCompile(`^promflow_build_info\{(?:(?:.*,)?version="([^"]*)")?`)
 
 // maxPage is how much of a page is searched, in bytes.
 const maxPage = 256 << 20
@@ -96,12 +96,29 @@ const maxPage = 256 << 20
 func promflowVersion(page io.Reader) (version string, ok bool) {
 	lines := bufio.NewScanner(io.LimitReader(page, maxPage))
 	for lines.Scan() {
-		if labels, ok := strings.CutPrefix(lines.Text(), "promflow_build_info{"); ok {
-			if m := versionLabel.FindStringSubmatch(labels); m != nil {
-				version = "(version " + m[1] + ")"
+		if m := buildInfo.FindSubmatch(lines.Bytes()); m != nil {
+			if m[1] != nil {
+				version = fmt.Sprintf(" (version %s)", m[1])
 			}
 			return version, true
 		}
 	}
 	return "", false
+}
+
+// collectorFinding tests whether the collector accepts an empty push.
+func collectorFinding(ctx context.Context, push func(context.Context) (string, error)) Finding {
+	f := Finding{Name: "collector", Summary: "none: promflow would not push"}
+	if push == nil {
+		return f
+	}
+	begin := time.Now()
+	endpoint, err := push(ctx)
+	if err != nil {
+		f.set(Error, "%s does not take a push", endpoint)
+		f.reasons(err)
+		return f
+	}
+	f.set(OK, "%s takes pushes; an empty one took %v", endpoint, time.Since(begin).Round(100*time.Microsecond))
+	return f
 }

@@ -22,7 +22,11 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	case now == 0 && to.Root():
 		return permitted(), nil
 	case now == 0:
-		if err := become(to); err != nil && asked {
+		err := cap.SetGroups(to.GID, to.Groups...)
+		if err == nil {
+			err = cap.SetUID(to.UID) // which keeps the capabilities
+		}
+		if err != nil && asked {
 			return nil, fmt.Errorf("cannot become this user, which needs CAP_SETUID and CAP_SETGID: %w", err)
 		}
 	case asked && now != to.UID:
@@ -33,19 +37,20 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("setting no_new_privs (PR_SET_NO_NEW_PRIVS): %w", err)
 	}
-	had, rest := cap.GetProc(), cap.NewSet()
-	for _, name := range keep {
+	var values []cap.Value
+	had := cap.GetProc()
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(keep))) {
 		value, err := cap.FromName(name)
 		if err != nil {
 			return nil, err
 		}
-		if has, err := had.GetFlag(cap.Permitted, value); err != nil || !has {
-			continue
+		if has, _ := had.GetFlag(cap.Permitted, value); has {
+			kept, values = append(kept, name), append(values, value)
 		}
-		kept = append(kept, name)
-		if err := errors.Join(rest.SetFlag(cap.Permitted, true, value), rest.SetFlag(cap.Effective, true, value)); err != nil {
-			return nil, err
-		}
+	}
+	rest := cap.NewSet()
+	if err := errors.Join(rest.SetFlag(cap.Permitted, true, values...), rest.Fill(cap.Effective, cap.Permitted)); err != nil {
+		return nil, err
 	}
 	// Sockets and memory stay: without this, other processes of the user could take them (ptrace(2), pidfd_getfd(2), /proc/PID/mem), as soon as
 	// this process has no more capabilities than they have.
@@ -55,23 +60,14 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	if err := errors.Join(cap.ResetAmbient(), rest.SetProc()); err != nil {
 		return nil, fmt.Errorf("giving up capabilities: %w", err)
 	}
-	slices.Sort(kept)
-	return slices.Compact(kept), nil
-}
-
-// become changes the user and the groups. It keeps the capabilities.
-func become(to User) error {
-	if err := cap.SetGroups(to.GID, to.Groups...); err != nil {
-		return err
-	}
-	return cap.SetUID(to.UID)
+	return kept, nil
 }
 
 // permitted returns the names of the capabilities that this process has.
 func permitted() (names []string) {
 	has := cap.GetProc()
 	for value := range cap.MaxBits() {
-		if on, err := has.GetFlag(cap.Permitted, value); err == nil && on {
+		if on, _ := has.GetFlag(cap.Permitted, value); on {
 			names = append(names, value.String())
 		}
 	}
@@ -79,4 +75,20 @@ func permitted() (names []string) {
 		return []string{"all"}
 	}
 	return names
+}
+
+// Raise makes the permitted capabilities of the process effective, for all its threads. A file without the effective flag (setcap
+// cap_net_raw,cap_bpf=p) only permits its capabilities; in return it can be executed where some of them are not allowed.
+func Raise() error {
+	is, raised := cap.GetProc(), cap.GetProc()
+	if err := raised.Fill(cap.Effective, cap.Permitted); err != nil {
+		return err
+	}
+	if differs, err := raised.Cf(is); err != nil || differs == 0 {
+		return err
+	}
+	if err := raised.SetProc(); err != nil {
+		return fmt.Errorf("raising capabilities: %w", err)
+	}
+	return nil
 }
