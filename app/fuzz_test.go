@@ -14,7 +14,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"promflow/app/web"
 )
 
 // FuzzSettings gives every setting the same text, by its flag and by its variable: both take it alike, or refuse it in one
@@ -173,18 +172,18 @@ func FuzzExporters(f *testing.F) {
 		}
 		chosen, err := chooseExporters(c, log)
 		if err != nil {
-			if chosen != nil || c.metricsAddress != web.None || !strings.Contains(err.Error(), "--metrics-address none") {
+			if chosen != nil || len(c.addresses) > 0 || !strings.Contains(err.Error(), "--metrics-address none") {
 				t.Errorf("%q, %q: %q, %v", given, list, chosen, err)
 			}
 			return
 		}
 		for i, name := range chosen {
-			if !slices.Contains(exporterNames(), name) || slices.Contains(chosen[:i], name) || name == "prometheus" && c.metricsAddress == web.None {
+			if !slices.Contains(exporterNames(), name) || slices.Contains(chosen[:i], name) || name == "prometheus" && len(c.addresses) == 0 {
 				t.Errorf("%q, %q: %q", given, list, chosen)
 			}
 		}
 		if off := strings.EqualFold(strings.TrimSpace(os.Getenv("OTEL_SDK_DISABLED")), "true"); off && len(chosen) > 0 ||
-			!off && flag != "" && c.metricsAddress != web.None && !slices.Equal(chosen, c.exporters) {
+			!off && flag != "" && len(c.addresses) > 0 && !slices.Equal(chosen, c.exporters) {
 			t.Errorf("%q, %q, disabled is %q: %q", given, list, disabled, chosen)
 		}
 	})

@@ -83,9 +83,9 @@ func TestContractFlags(t *testing.T) {
 		get                      func(*config) string
 	}{
 		{"interface", "eth0", "br-lan", "br-lan", func(c *config) string { return c.interfaces.String() }},
-		{"monitor-subnets", "192.168.0.0/24", "10.1.2.3/8, fd00::1/64", "10.0.0.0/8,fd00::/64", func(c *config) string { return c.monitored.String() }},
-		{"exclude-subnets", "255.255.255.250/32", "10.9.9.9/16", "10.9.0.0/16", func(c *config) string { return c.excluded.String() }},
-		{"metrics-address", ":9088", "127.0.0.1:1", "127.0.0.1:1", func(c *config) string { return c.metricsAddress }},
+		{"monitor-subnets", "192.168.0.1/24", "10.1.2.3/8, fd00::1/64", "10.1.2.3/8, fd00::1/64", func(c *config) string { return c.monitored.String() }},
+		{"exclude-subnets", "255.255.255.250/32", "10.9.9.9/16", "10.9.9.9/16", func(c *config) string { return c.excluded.String() }},
+		{"metrics-address", ":9088", "127.0.0.1:1", "127.0.0.1:1", func(c *config) string { return fmt.Sprint(c.addresses[0]) }},
 	} {
 		variable := "PROMFLOW_" + strings.ToUpper(strings.ReplaceAll(c.name, "-", "_"))
 		for _, row := range []struct {
@@ -126,15 +126,13 @@ func TestSettings(t *testing.T) {
 		change func(*config) // of the defaults
 	}{
 		{"", "", func(*config) {}},
-		{"", "--exclude-subnets=", func(c *config) { must(into(&c.excluded, subnets.Parse)("")) }},
-		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(into(&c.monitored, subnets.Parse)("0.0.0.0/0,::/0")) }},
-		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(into(&c.monitored, subnets.Parse)("10.0.0.7/32")) }},
+		{"", "--exclude-subnets=", func(c *config) { must(into(&c.excluded, subnets.ParseList)("")) }},
+		{"", "--monitor-subnets=0.0.0.0/0,::/0", func(c *config) { must(into(&c.monitored, subnets.ParseList)("0.0.0.0/0,::/0")) }},
+		{"", "--monitor-subnets=10.0.0.7", func(c *config) { must(into(&c.monitored, subnets.ParseList)("10.0.0.7")) }},
 		{"", "--interface=a --interface=b", func(c *config) { c.interfaces.Exact = []string{"a", "b"} }},
 		{"", "--interface=ppp*,b --interface=b,a", func(c *config) { c.interfaces = watch.Names{Exact: []string{"b", "a"}, Globs: []string{"ppp*"}} }},
-		{"", "--log-format=text --log-format=json", func(c *config) { c.logFormat = "json" }},
 		{"PROMFLOW_INTERFACE=eth*", "", func(c *config) { c.interfaces = watch.Names{Globs: []string{"eth*"}} }},
 		{"", "--expire-after=0", func(c *config) { c.expireAfter = 0 }},
-		{"", "--max-ips=x --max-ips=7", func(c *config) { c.maxIPs = 7 }},
 		{"PROMFLOW_MAX_IPS=x", "--max-ips=7", func(c *config) { c.maxIPs = 7 }},
 		{"PROMFLOW_MAX_IPS=7", "", func(c *config) { c.maxIPs = 7 }},
 		{"", "--packets", func(c *config) { c.packets = true }},

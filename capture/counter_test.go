@@ -84,7 +84,7 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table := NewTable(10, 0)
-			counter := NewCounter(table, parseSubnets(t, monitored), parseSubnets(t, excluded))
+			counter := NewCounter(table.Monitor(Subnets{Monitored: parseSubnets(t, monitored), Excluded: parseSubnets(t, excluded)}))
 			count(counter, c.packet)
 			var outcomes [frame.Outcomes]OutcomeSize
 			outcomes[c.outcome] = OutcomeSize{c.packet.Packets, c.packet.Bytes}
@@ -100,7 +100,7 @@ func TestCounterCountsTheMonitoredEnds(t *testing.T) {
 
 func TestCounterWithoutSubnetsCountsNothing(t *testing.T) {
 	table := NewTable(10, 0)
-	counter := NewCounter(table, subnets.Set{}, subnets.Set{})
+	counter := NewCounter(table)
 	count(counter, talk("10.0.0.1", "10.0.0.2", 100))
 	if got := counter.Outcomes()[frame.Unmonitored]; got != (OutcomeSize{1, 100}) {
 		t.Error("unmonitored:", got)
@@ -112,7 +112,7 @@ func TestCounterWithoutSubnetsCountsNothing(t *testing.T) {
 
 func TestCountersOfOneTableKeepTheirOwnOutcomes(t *testing.T) {
 	table := NewTable(10, 0)
-	a, b := NewCounter(table, parseSubnets(t, "10.0.0.0/8"), subnets.Set{}), NewCounter(table, parseSubnets(t, "10.0.0.0/8"), subnets.Set{})
+	a, b := NewCounter(table.Monitor(Subnets{Monitored: parseSubnets(t, "10.0.0.0/8")})), NewCounter(table.Monitor(Subnets{Monitored: parseSubnets(t, "10.0.0.0/8")}))
 	count(a, talk("10.0.0.1", "192.0.2.1", 100))
 	count(b, talk("10.0.0.1", "192.0.2.1", 10), talk("10.0.0.1", "192.0.2.1", 1))
 	if got, want := byAddr(table)["10.0.0.1"], (Totals{TransmitBytes: 111, TransmitPackets: 3}); got != want {
@@ -134,7 +134,7 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 	var counted [writers]Totals
 	counters := make([]*Counter, writers)
 	for w := range writers {
-		counters[w] = NewCounter(table, all, subnets.Set{})
+		counters[w] = NewCounter(table.Monitor(Subnets{Monitored: all}))
 		writing.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(w)))
 			addr := func(version int) netip.Addr {
@@ -201,7 +201,7 @@ func TestNothingIsLostBetweenWritersAndReaders(t *testing.T) {
 
 func TestCountDoesNotAllocateForKnownAddresses(t *testing.T) {
 	table := NewTable(1, 0)
-	counter := NewCounter(table, parseSubnets(t, "10.0.0.0/8"), parseSubnets(t, "10.9.0.0/16,fd00::/8"))
+	counter := NewCounter(table.Monitor(Subnets{Monitored: parseSubnets(t, "10.0.0.0/8"), Excluded: parseSubnets(t, "10.9.0.0/16,fd00::/8")}))
 	packets := []frame.Packet{
 		talk("10.0.0.1", "10.0.0.1", 100), talk("10.0.0.1", "10.0.0.2", 100), talk("10.0.0.2", "10.0.0.1", 100), // one beyond the limit
 		talk("10.9.0.1", "10.0.0.2", 100), talk("192.0.2.1", "192.0.2.2", 100), talk("fe80::1", "fe80::2", 100),
@@ -244,7 +244,7 @@ func floodFrames(version, hosts int) []frame.Frame {
 func BenchmarkCount(b *testing.B) {
 	const batch = 64
 	flood := func(table *Table, frames []frame.Frame, more func() bool) {
-		c := NewCounter(table, parseSubnets(b, "10.0.0.0/8,fd00::/8"), parseSubnets(b, "255.255.255.250/32"))
+		c := NewCounter(table.Monitor(Subnets{Monitored: parseSubnets(b, "10.0.0.0/8,fd00::/8"), Excluded: parseSubnets(b, "255.255.255.250/32")}))
 		var p frame.Packet
 		c.Lock()
 		defer c.Unlock()

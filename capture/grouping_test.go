@@ -11,7 +11,6 @@ import (
 
 	"promflow/capture/frame"
 	"promflow/capture/labels"
-	"promflow/capture/subnets"
 )
 
 func parseLabels(t testing.TB, list string) labels.Set {
@@ -112,8 +111,8 @@ func TestCounterKeepsTotalsApartByLabels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := parseSubnets(t, monitored)
-			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), in, parseSubnets(t, peers), c.bits), 10)
-			counter := NewCounter(table, in, subnets.Set{})
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), c.bits), 10)
+			counter := NewCounter(table.Monitor(Subnets{Monitored: in, Peers: parseSubnets(t, peers)}))
 			counter.SeenOn("eth7")
 			count(counter, c.packet)
 			got := map[string][]string{}
@@ -158,8 +157,8 @@ func TestLabelsOfAnAddressAreBounded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := parseSubnets(t, "10.0.0.0/8")
-			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), in, subnets.Set{}, labels.HostBits{}), c.maxSeries)
-			counter := NewCounter(table, in, subnets.Set{})
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), labels.HostBits{}), c.maxSeries)
+			counter := NewCounter(table.Monitor(Subnets{Monitored: in}))
 			for vlan := range uint16(200) {
 				labelled(counter, 0, 6, vlan)
 				labelled(counter, 0, 17, vlan)
@@ -185,9 +184,9 @@ func TestChurnConservesLabelledTotals(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			limit := []int{50, 8}[seed%2]
 			in := parseSubnets(t, "a=10.0.0.0/24,b=10.0.1.0/24")
-			g := labels.New(parseLabels(t, "network,protocol,vlan"), in, subnets.Set{}, labels.HostBits{V4: int(seed % 2 * 4)})
-			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, labels.New(0, in, subnets.Set{}, g.HostBits()), 0)
-			counter, reference := NewCounter(table, in, subnets.Set{}), NewCounter(plain, in, subnets.Set{})
+			g := labels.New(parseLabels(t, "network,protocol,vlan"), labels.HostBits{V4: int(seed % 2 * 4)})
+			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, labels.New(0, g.HostBits()), 0)
+			counter, reference := NewCounter(table.Monitor(Subnets{Monitored: in})), NewCounter(plain.Monitor(Subnets{Monitored: in}))
 			was := map[string]Totals{}
 			swept := false
 			for range 3000 {

@@ -24,7 +24,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"promflow/capture"
-	"promflow/capture/subnets"
 	"promflow/telemetry"
 	"promflow/telemetry/page"
 	"promflow/telemetry/telemetrytest"
@@ -414,7 +413,7 @@ func sliceReading(n int) func() telemetry.Reading {
 // tableReading reads the table that the program counts in.
 func tableReading(n int) func() telemetry.Reading {
 	table := capture.NewTable(n, 0)
-	counter := capture.NewCounter(table, subnets.Set{}, subnets.Set{})
+	counter := capture.NewCounter(table)
 	counter.Lock()
 	for h := range telemetrytest.Hosts(n).Hosts {
 		counter.Add(h.Addr, capture.Totals{ReceiveBytes: h.ReceiveBytes, TransmitBytes: h.TransmitBytes})

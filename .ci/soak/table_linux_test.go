@@ -23,7 +23,7 @@ func TestTable(t *testing.T) {
 			}
 		}
 		table := capture.NewTable(room, expireAfter)
-		counter := capture.NewCounter(table, sets[0], sets[1])
+		counter := capture.NewCounter(table.Monitor(capture.Subnets{Monitored: sets[0], Excluded: sets[1]}))
 		traffic := newTraffic(room, expireAfter)
 		var last *page
 		var expired int64

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -64,7 +65,6 @@ func TestMetricsAddress(t *testing.T) {
 		status        Status
 		says          string
 	}{
-		{"none", "", OK, "no port"},
 		{"free", free.Addr().String(), OK, "is free"},
 		{"a promflow", serve((*httptest.Server).Start, 200, "go_goroutines 5\n"+own), OK, "a promflow answers there (version 0.1.0)"},
 		{"a promflow with TLS", serve((*httptest.Server).StartTLS, 200, own), OK, "a promflow answers there"},
@@ -80,13 +80,12 @@ func TestMetricsAddress(t *testing.T) {
 		{"no address", "9088", Error, "missing port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var refused error
-			if l, err := net.Listen("tcp", c.address); err != nil {
-				refused = err
-			} else if c.address != "" {
+			l, err := net.Listen("tcp", c.address)
+			if err == nil {
 				l.Close()
 			}
-			f := addressFinding(context.Background(), c.address, refused)
+			host, port, _ := net.SplitHostPort(c.address)
+			f := addressFinding(context.Background(), Address{c.address, "tcp", net.JoinHostPort(cmp.Or(host, "localhost"), port), err})
 			if f.Status != c.status || !strings.Contains(f.Summary, c.says) {
 				t.Errorf("got %v: %s", f.Status, f.Summary)
 			}

@@ -41,9 +41,9 @@ func serveCounts(t *testing.T, file []byte, webConfigFile string) string {
 // serverOfCounts is the server behind serveCounts.
 func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server {
 	t.Helper()
-	c := web.Config{Address: "127.0.0.1:0", File: webConfigFile}
+	c := web.Config{Addresses: []web.Address{{Network: "tcp4", Address: "127.0.0.1:0"}}, File: webConfigFile}
 	table := capture.NewTable(capture.DefaultLimit, 0)
-	counter := capture.NewCounter(table, subnetsOf(t, "192.168.0.0/16"), subnets.Set{})
+	counter := capture.NewCounter(table.Monitor(capture.Subnets{Monitored: subnetsOf(t, "192.168.0.0/16")}))
 	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
 		t.Fatal(err)
 	}
@@ -55,11 +55,11 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := web.Listen(c)
+	listener, err := web.Listen(c, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := web.New(c, listener, page, talkers.New(m.Read), log)
+	server := web.New(c, listener, page, map[string]http.Handler{talkers.Path: talkers.New(m.Read)}, log)
 	provider := telemetry.New("", log, page)
 	ended := make(chan error)
 	go func() { ended <- server.Serve() }()

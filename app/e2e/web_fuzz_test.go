@@ -60,7 +60,7 @@ func FuzzWebConfigFile(f *testing.F) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c := web.Config{Address: "127.0.0.1:0", File: path, FileFrom: "--web-config-file"}
+		c := web.Config{Addresses: []web.Address{{Network: "tcp4", Address: "127.0.0.1:0"}}, File: path, FileFrom: "--web-config-file"}
 		if err := c.Check(); err != nil {
 			if line := err.Error(); !strings.HasPrefix(line, fmt.Sprintf("--web-config-file %q: ", path)) {
 				t.Errorf("%q: %s", content, line)
@@ -68,7 +68,7 @@ func FuzzWebConfigFile(f *testing.F) {
 			return
 		}
 		pipe := bufconn.Listen(1 << 16) // leaves no ports behind
-		server := web.New(c, pipe, http.NotFoundHandler(), http.NotFoundHandler(), log)
+		server := web.New(c, pipe, http.NotFoundHandler(), nil, log)
 		ended := make(chan error, 1)
 		go func() {
 			err := server.Serve()

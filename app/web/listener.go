@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,11 +27,16 @@ const None = "none"
 
 const unixScheme = "unix://"
 
-// ParseAddresses reads addresses that are separated by commas. Each is HOST:PORT, where no host is all addresses of this machine, or
+// ParseAddresses reads addresses that are separated by commas, each of which counts once. Each is HOST:PORT, where no host is all addresses of this machine, or
 // unix:///PATH. None alone is no address.
 func ParseAddresses(list string) (all []Address, err error) {
 	if strings.TrimSpace(list) == None {
 		return nil, nil
+	}
+	add := func(a Address) {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
 	}
 	for text := range strings.SplitSeq(list, ",") {
 		text = strings.TrimSpace(text)
@@ -38,7 +44,7 @@ func ParseAddresses(list string) (all []Address, err error) {
 			if !strings.HasPrefix(path, "/") {
 				return nil, fmt.Errorf("%q: expected the path of a Unix socket such as unix:///run/promflow.sock", text)
 			}
-			all = append(all, Address{"unix", path})
+			add(Address{"unix", path})
 			continue
 		}
 		host, port, err := net.SplitHostPort(text)
@@ -52,7 +58,7 @@ func ParseAddresses(list string) (all []Address, err error) {
 		} else if err == nil {
 			a.Network = "tcp6"
 		}
-		all = append(all, a)
+		add(a)
 	}
 	return all, nil
 }

@@ -16,16 +16,16 @@ import (
 	"promflow/capture/frame"
 	"promflow/capture/labels"
 	"promflow/capture/nettest"
-	"promflow/capture/subnets"
 )
 
-// grouping returns a grouping by labels and prefixes, and its monitored subnets.
-func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping, subnets.Set) {
+// grouping returns a grouping by labels and prefixes, and subnets with names.
+func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping, capture.Subnets) {
 	t.Helper()
-	monitored, peers := parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32")
 	set, err := labels.Parse(list)
 	nettest.Check(t, err)
-	return labels.New(set, monitored, peers, bits), monitored
+	return labels.New(set, bits), capture.Subnets{
+		Monitored: parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), Excluded: excluded, Peers: parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32"),
+	}
 }
 
 // bySeries returns the totals of a table by address and labels.
@@ -82,11 +82,11 @@ func keepsLabelsApart(t *testing.T, b capture.Backend) {
 	} {
 		for _, bits := range each {
 			t.Run(fmt.Sprintf("%s, without %d and %d bits", list, bits.V4, bits.V6), func(t *testing.T) {
-				g, monitored := grouping(t, list, bits)
+				g, within := grouping(t, list, bits)
 				here, there := link(t)
 				table, want := capture.NewGroupedTable(1000, 0, g, 1000), capture.NewGroupedTable(1000, 0, g, 1000)
-				r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored, Excluded: excluded})
-				reference, plain := capture.NewCounter(want, monitored, excluded), expect(monitored, excluded)
+				r := start(t, b, here, "here", capture.Config{Table: table.Monitor(within)})
+				reference, plain := capture.NewCounter(want.Monitor(within)), expect(within.Monitored, excluded)
 				reference.SeenOn("here")
 				count := func(f frame.Frame) {
 					var p frame.Packet
@@ -145,8 +145,8 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 			monitored := parse(t, c.monitored)
 			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
-			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), c.maxSeries)
-			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: monitored})
+			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, labels.HostBits{}), c.maxSeries)
+			r := start(t, b, here, "here", capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored})})
 			s := nettest.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
 			var sent int64
@@ -200,8 +200,8 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
-	table := capture.NewGroupedTable(1000, 0, labels.New(set, monitored, subnets.Set{}, labels.HostBits{}), 1000)
-	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Promiscuous: true})
+	table := capture.NewGroupedTable(1000, 0, labels.New(set, labels.HostBits{}), 1000)
+	c := openCapture(t, b, here, 3, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: true})
 	f := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)

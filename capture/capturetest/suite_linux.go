@@ -42,6 +42,7 @@ func Run(t *testing.T, b capture.Backend) {
 	t.Run("counts on several interfaces", func(t *testing.T) { countsSeveral(t, b) })
 	t.Run("makes room when addresses have expired", func(t *testing.T) { expires(t, b) })
 	t.Run("keeps totals apart by labels", func(t *testing.T) { keepsLabelsApart(t, b) })
+	t.Run("follows subnets that change", func(t *testing.T) { followsSubnets(t, b) })
 	t.Run("bounds the labels of addresses", func(t *testing.T) { boundsLabels(t, b) })
 	t.Run("labels interfaces by their names", func(t *testing.T) { labelsInterfaces(t, b) })
 	t.Run("is not up when the interface is gone", func(t *testing.T) { noticesDeletion(t, b) })
@@ -56,10 +57,18 @@ const deadline = 10 * time.Second
 var (
 	monitored = subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
 	excluded  = subnets.Of(netip.MustParsePrefix("10.66.0.0/16"))
-
-	plain      = capture.Config{Monitored: monitored, Excluded: excluded}
-	everything = capture.Config{Monitored: subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))}
 )
+
+// plain and everything return a configuration with a table of its own.
+
+func plain() capture.Config {
+	return capture.Config{Table: capture.NewTable(1000, 0).Monitor(capture.Subnets{Monitored: monitored, Excluded: excluded})}
+}
+
+func everything() capture.Config {
+	all := subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+	return capture.Config{Table: capture.NewTable(1000, 0).Monitor(capture.Subnets{Monitored: all})}
+}
 
 func parse(t *testing.T, list string) subnets.Set {
 	t.Helper()
@@ -91,9 +100,6 @@ func start(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, c
 func open(t *testing.T, b capture.Backend, n *nettest.Namespace, name string, config capture.Config) *running {
 	t.Helper()
 	config.Promiscuous = true
-	if config.Table == nil {
-		config.Table = capture.NewTable(1000, 0)
-	}
 	r := openSource(t, openCapture(t, b, n, 1, config), n, config.Table)
 	r.attach(n.Interface(name))
 	return r
@@ -196,7 +202,7 @@ type expectation struct {
 
 func expect(monitored, excluded subnets.Set, frames ...frame.Frame) expectation {
 	e := expectation{table: capture.NewTable(1000, 0)}
-	e.counter = capture.NewCounter(e.table, monitored, excluded)
+	e.counter = capture.NewCounter(e.table.Monitor(capture.Subnets{Monitored: monitored, Excluded: excluded}))
 	e.counter.Lock()
 	defer e.counter.Unlock()
 	var p frame.Packet
@@ -260,7 +266,7 @@ func link(t *testing.T) (here, there *nettest.Namespace) {
 
 func countsFrames(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	var frames []frame.Frame
 	for _, f := range Frames() {
 		frames = append(frames, frame.Frame{Link: frame.LinkEthernet, Data: f, Wire: len(f)})
@@ -293,7 +299,7 @@ func countsFrames(t *testing.T, b capture.Backend) {
 // countsCutFrames sends frames that end at any byte behind the Ethernet header.
 func countsCutFrames(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	out := nettest.NewSender(t, here, "here") // on their way in, the kernel drops frames that end inside a tag
 	var sent []frame.Frame
 	for _, f := range Frames() {
@@ -313,7 +319,7 @@ func keepsLimit(t *testing.T, b capture.Backend) {
 		t.Run(name, func(t *testing.T) {
 			const limit, rounds, size = 20, 3, 100
 			here, there := link(t)
-			r := start(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0), Monitored: parse(t, monitored)})
+			r := start(t, b, here, "here", capture.Config{Table: capture.NewTable(limit, 0).Monitor(capture.Subnets{Monitored: parse(t, monitored)})})
 			s := nettest.NewSender(t, there, "there")
 			var packets int64
 			for range rounds {
@@ -363,7 +369,7 @@ func countsSegments(t *testing.T, b capture.Backend) {
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
 		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
-		r := start(t, b, here, "here", everything)
+		r := start(t, b, here, "here", everything())
 		s := nettest.NewSender(t, there, "there")
 		want := int64(0)
 		for _, m := range mergedFrames() {
@@ -401,7 +407,7 @@ func needMergedUDP(t *testing.T, sent bool) {
 
 func countsLoopback(t *testing.T, b capture.Backend) {
 	n := nettest.NewNamespace(t)
-	r := start(t, b, n, "lo", everything)
+	r := start(t, b, n, "lo", everything())
 	const count, size = 100, 200
 	var self net.PacketConn
 	nettest.Check(t, n.Do(func() (err error) { self, err = net.ListenPacket("udp", "127.0.0.1:0"); return err }))
@@ -424,7 +430,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 	const filler = 150_000 // more than the buffers of any backend hold, so that they are reused
 	n := nettest.NewNamespace(t)
 	tap := n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
-	r := start(t, b, n, "tap0", plain)
+	r := start(t, b, n, "tap0", plain())
 	ordinary := append(make([]byte, 10), Frames()[0]...)
 	odd := nettest.UDP(netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8"), 4000)
 	fragments := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, unix.VIRTIO_NET_HDR_GSO_UDP}
@@ -460,7 +466,7 @@ func skipsUndescribed(t *testing.T, b capture.Backend) {
 func countsTun(t *testing.T, b capture.Backend) {
 	n := nettest.NewNamespace(t)
 	tun := n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
-	r := start(t, b, n, "tun0", plain)
+	r := start(t, b, n, "tun0", plain())
 	var frames []frame.Frame
 	for _, f := range Frames() {
 		// Frames with IP right behind the Ethernet header, without this header.
@@ -532,7 +538,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 		t.Run(c.name, func(t *testing.T) {
 			n := nettest.NewNamespace(t)
 			tun := n.Tun("t0", c.flags)
-			r := start(t, b, n, "t0", everything)
+			r := start(t, b, n, "t0", everything())
 			var want [frame.Outcomes]capture.OutcomeSize
 			sent := int64(0)
 			count := func(what string, o frame.Outcome, bytes int64) {
@@ -568,7 +574,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 	t.Run("a tun device that was attached as Ethernet", func(t *testing.T) {
 		n := nettest.NewNamespace(t)
 		tun := n.Tun("t0", unix.IFF_TUN)
-		r := start(t, b, n, "t0", everything)
+		r := start(t, b, n, "t0", everything())
 		before := n.Interface("t0")
 		before.Ethernet = true
 		r.attach(before)
@@ -584,7 +590,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 
 func accountsForDrops(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := open(t, b, here, "here", plain)
+	r := open(t, b, here, "here", plain())
 	const count = 200_000
 	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	r.run()
@@ -599,7 +605,7 @@ func accountsForDrops(t *testing.T, b capture.Backend) {
 
 func countsTheLast(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	const count = 1000
 	nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], count)...)
 	if status := r.stop(); packets(status) != count {
@@ -609,7 +615,7 @@ func countsTheLast(t *testing.T, b capture.Backend) {
 
 func survivesDown(t *testing.T, b capture.Backend) {
 	here, there := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	s := nettest.NewSender(t, there, "there")
 	s.Send(Frames()[0]) // may not have been counted when the interface goes down
 	here.IP("link", "set", "here", "down")
@@ -627,7 +633,7 @@ func survivesDown(t *testing.T, b capture.Backend) {
 func survivesDeletion(t *testing.T, b capture.Backend) {
 	const cycles, perCycle = 20, 50
 	here, there := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	for cycle := range int64(cycles) {
 		nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], perCycle)...)
 		r.seen((cycle + 1) * perCycle)
@@ -647,7 +653,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("veth", there, "there")
 	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
-	r := start(t, b, here, "veth", plain)
+	r := start(t, b, here, "veth", plain())
 	wire := nettest.NewSender(t, there, "there")
 	f := Frames()[0]
 	send := func() {
@@ -679,7 +685,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
 func countsSeveral(t *testing.T, b capture.Backend) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	table := capture.NewTable(1000, 0)
-	c := openCapture(t, b, here, 3, capture.Config{Table: table, Monitored: monitored, Excluded: excluded, Promiscuous: true})
+	c := openCapture(t, b, here, 3, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored, Excluded: excluded}), Promiscuous: true})
 	var all []*running
 	for i, name := range []string{"a0", "a1", "a2"} {
 		here.Veth(name, there, name)
@@ -719,7 +725,7 @@ func expires(t *testing.T, b capture.Backend) {
 			const limit, size, expireAfter = 20, 100, 500 * time.Millisecond
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)
-			r := start(t, b, here, "here", capture.Config{Table: table, Monitored: parse(t, monitored)})
+			r := start(t, b, here, "here", capture.Config{Table: table.Monitor(capture.Subnets{Monitored: parse(t, monitored)})})
 			s := nettest.NewSender(t, there, "there")
 			var sent int64
 			send := func(from netip.Addr) {
@@ -783,7 +789,7 @@ func expires(t *testing.T, b capture.Backend) {
 
 func noticesDeletion(t *testing.T, b capture.Backend) {
 	here, _ := link(t)
-	r := start(t, b, here, "here", plain)
+	r := start(t, b, here, "here", plain())
 	r.eventually("up", func(s capture.Status) bool { return s.Up })
 	here.IP("link", "del", "here")
 	r.eventually("down", func(s capture.Status) bool { return !s.Up })
@@ -793,7 +799,7 @@ func noticesDeletion(t *testing.T, b capture.Backend) {
 func isPromiscuous(t *testing.T, b capture.Backend) {
 	for _, on := range []bool{true, false} {
 		here, _ := link(t)
-		c := openCapture(t, b, here, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: on})
+		c := openCapture(t, b, here, 1, capture.Config{Table: capture.NewTable(1, 0).Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: on})
 		source := openSource(t, c, here, nil).source
 		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
 		for range 2 {
@@ -814,7 +820,7 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 
 func refusesUnknown(t *testing.T, b capture.Backend) {
 	n := nettest.NewNamespace(t)
-	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Promiscuous: true})
+	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0).Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: true})
 	r := openSource(t, c, n, nil)
 	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {
@@ -831,7 +837,7 @@ func refusesUnprivileged(t *testing.T, b capture.Backend) {
 		none := [2]unix.CapUserData{}
 		err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
 		if err == nil {
-			_, err = b.Open(capture.Config{Table: capture.NewTable(1, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}, 1)
+			_, err = b.Open(capture.Config{Table: capture.NewTable(1, 0).Monitor(capture.Subnets{Monitored: monitored}), Log: slog.New(slog.DiscardHandler)}, 1)
 		}
 		done <- err
 	}()

@@ -52,7 +52,8 @@ func TestPlaces(t *testing.T) {
 		}
 		monitored, said := list("abc", random.IntN(12))
 		peers, saidPeers := list("xyz", random.IntN(12))
-		g := New(0, monitored, peers, HostBits{})
+		g := New(0, HostBits{})
+		g.Divide(monitored, peers)
 		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), subnets.Last(netip.MustParsePrefix("::/0"))}
 		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
 			ends = append(ends, p.Addr(), p.Addr().Prev(), subnets.Last(p), subnets.Last(p).Next(), subnets.Last(p).Prev())
@@ -78,8 +79,8 @@ func TestPlaces(t *testing.T) {
 			if name == "" {
 				name = "external"
 			}
-			got := g.names[p.Peer]
-			if p.Monitored != (network != "") || p.Monitored && g.names[p.Network] != network || got != name {
+			got := g.names.list[p.Peer]
+			if p.Monitored != (network != "") || p.Monitored && g.names.list[p.Network] != network || got != name {
 				t.Fatalf("round %d, monitored %s, peers %s: %v is %+v, %s; want %q, %q", round, said, saidPeers, addr, *p, got, network, name)
 			}
 			broadcast := false
@@ -148,7 +149,7 @@ func TestParseHostBits(t *testing.T) {
 
 // TestInterfacesOfLabelsAreBounded has more interfaces come and go than have a number.
 func TestInterfacesOfLabelsAreBounded(t *testing.T) {
-	g := New(parseLabels(t, "interface"), subnets.Set{}, subnets.Set{}, HostBits{})
+	g := New(parseLabels(t, "interface"), HostBits{})
 	for i := 1; i < maxInterfaces+10; i++ {
 		number := g.InterfaceNumber(fmt.Sprint("ppp", i))
 		if want := uint16(i); i < maxInterfaces && number != want || i >= maxInterfaces && number != other {

@@ -146,7 +146,7 @@ func counterOf(t testing.TB, table *capture.Table) *capture.Counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return capture.NewCounter(table, monitored, subnets.Set{})
+	return capture.NewCounter(table.Monitor(capture.Subnets{Monitored: monitored}))
 }
 
 // count reads a file and gives what was counted and the error.
@@ -676,7 +676,7 @@ func BenchmarkCount(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit, 0), within, subnets.Set{})
+				c := capture.NewCounter(capture.NewTable(capture.DefaultLimit, 0).Monitor(capture.Subnets{Monitored: within}))
 				b.SetBytes(int64(len(file.data)))
 				b.ReportAllocs()
 				for b.Loop() {

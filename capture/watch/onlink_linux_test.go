@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"promflow/capture/capturetest"
+	"promflow/capture/nettest"
 )
 
 // TestFollowOnLink has addresses come and go on two interfaces, of which one is captured.
 func TestFollowOnLink(t *testing.T) {
-	ns := capturetest.NewNamespace(t)
+	ns := nettest.NewNamespace(t)
 	ns.IP("link", "add", "on0", "type", "veth", "peer", "name", "off0")
 	ns.Run("sysctl", "-qw", "net.ipv6.conf.on0.disable_ipv6=0", "net.ipv6.conf.on0.accept_dad=0")
 	ns.IP("link", "set", "on0", "up")

@@ -31,6 +31,7 @@ func (l *links) Open() (capture.Source, error) {
 }
 
 func (*links) Keeps() []string { return nil }
+func (*links) Update() error   { return nil }
 func (*links) Read() error     { return nil }
 func (*links) Close() error    { return nil }
 

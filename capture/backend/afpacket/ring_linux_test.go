@@ -21,7 +21,7 @@ func TestFramesWithoutTheirLinkHeader(t *testing.T) {
 	tun := ns.Tun("t0", unix.IFF_TUN|unix.IFF_NO_PI)
 	ns.SetTunType(tun, "t0", unix.ARPHRD_ETHER)
 	monitored := subnets.Of(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/16"))
-	config := capture.Config{Table: capture.NewTable(10, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}
+	config := capture.Config{Table: capture.NewTable(10, 0).Monitor(capture.Subnets{Monitored: monitored}), Log: slog.New(slog.DiscardHandler)}
 	var c capture.Capture
 	var s capture.Source
 	if err := ns.Do(func() (err error) {

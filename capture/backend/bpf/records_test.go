@@ -128,7 +128,7 @@ func TestCount(t *testing.T) {
 				want[c.Want.Outcome].Bytes += c.Want.Bytes
 			}
 			table := capture.NewTable(100, 0)
-			counter := capture.NewCounter(table, parse(t, "0.0.0.0/0,::/0"), subnets.Set{})
+			counter := capture.NewCounter(table.Monitor(capture.Subnets{Monitored: parse(t, "0.0.0.0/0,::/0")}))
 			if err := l.count(b, frame.LinkEthernet, counter); err != nil {
 				t.Fatal(err)
 			}
@@ -148,7 +148,7 @@ func TestCountKeepsWhatCameBefore(t *testing.T) {
 	b := l.appendRecord(nil, frametest.IP4(t, 100), 120)
 	b = append(b, make([]byte, l.alignment)...)
 	table := capture.NewTable(100, 0)
-	counter := capture.NewCounter(table, parse(t, "0.0.0.0/0"), subnets.Set{})
+	counter := capture.NewCounter(table.Monitor(capture.Subnets{Monitored: parse(t, "0.0.0.0/0")}))
 	if err := l.count(b, frame.LinkRaw, counter); err != errRecord {
 		t.Errorf("the error is %v, want %v", err, errRecord)
 	}

@@ -43,14 +43,16 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		c := capture.Config{Table: capture.NewTable(capture.DefaultLimit, 0), Monitored: monitored, Excluded: excluded}
+		c := capture.Config{Table: capture.NewTable(capture.DefaultLimit, 0).Monitor(capture.Subnets{Monitored: monitored, Excluded: excluded})}
 		if f.labels {
 			all, err := labels.Parse(strings.Join(labels.Names(), ","))
 			if err != nil {
 				return err
 			}
-			g := labels.New(all, monitored, excluded, labels.HostBits{V4: 4, V6: 64})
-			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit)
+			g := labels.New(all, labels.HostBits{V4: 4, V6: 64})
+			in := c.Table.Subnets()
+			in.Peers = excluded
+			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit).Monitor(in)
 		}
 		p, err := load(c, 2)
 		if err != nil {

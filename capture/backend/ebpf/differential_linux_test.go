@@ -33,22 +33,22 @@ const maxRun = 3500
 
 // kernel runs the program on single frames, without an interface.
 type kernel struct {
-	t                   testing.TB
-	monitored, excluded subnets.Set
-	grouping            *labels.Grouping // may be nil
-	ethernet, network   *runner
+	t                 testing.TB
+	in                capture.Subnets
+	grouping          *labels.Grouping // may be nil
+	ethernet, network *runner
 }
 
 // newKernel loads both programs. Each frame for BPF_PROG_TEST_RUN begins with an Ethernet header. A classifier sees that header, as the
 // filter of a raw packet socket does. A socket filter does not see it, like the filter of a cooked socket.
 func newKernel(t testing.TB, monitored, excluded subnets.Set) *kernel {
-	return newGroupedKernel(t, monitored, excluded, nil)
+	return newGroupedKernel(t, capture.Subnets{Monitored: monitored, Excluded: excluded}, nil)
 }
 
-func newGroupedKernel(t testing.TB, monitored, excluded subnets.Set, g *labels.Grouping) *kernel {
+func newGroupedKernel(t testing.TB, in capture.Subnets, g *labels.Grouping) *kernel {
 	nettest.NeedRoot(t)
-	k := &kernel{t: t, monitored: monitored, excluded: excluded, grouping: g}
-	c := capture.Config{Table: k.table(), Monitored: monitored, Excluded: excluded}
+	k := &kernel{t: t, in: in, grouping: g}
+	c := capture.Config{Table: k.table()}
 	k.ethernet, k.network = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c)
 	return k
 }
@@ -90,7 +90,7 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 			t.Error(err)
 		}
 	})
-	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table, c.Monitored, c.Excluded)), filter: p.network.count}
+	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table)), filter: p.network.count}
 	if kind == ebpf.SchedCLS {
 		r.filter = p.ethernet.count
 	}
@@ -100,7 +100,7 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 // take reads what was counted since the last take, into an empty table.
 func (r *runner) take(t testing.TB, table *capture.Table) result {
 	t.Helper()
-	r.counter = capture.NewCounter(table, subnets.Set{}, subnets.Set{})
+	r.counter = capture.NewCounter(table)
 	r.read()
 	now := r.outcomes(0)
 	got := result{totals: totalsOf(table), series: seriesOf(table), outcomes: now}
@@ -128,9 +128,9 @@ func (r *runner) take(t testing.TB, table *capture.Table) result {
 
 func (k *kernel) table() *capture.Table {
 	if k.grouping != nil {
-		return capture.NewGroupedTable(tableSize, 0, k.grouping, tableSize)
+		return capture.NewGroupedTable(tableSize, 0, k.grouping, tableSize).Monitor(k.in)
 	}
-	return capture.NewTable(tableSize, 0)
+	return capture.NewTable(tableSize, 0).Monitor(k.in)
 }
 
 // tableSize makes room for a /16 to be indexed.
@@ -196,7 +196,7 @@ func (k *kernel) run(f *frame.Frame, size, segments int) result {
 // want counts the same frame with package frame.
 func (k *kernel) want(f *frame.Frame) result {
 	table := k.table()
-	counter := capture.NewCounter(table, k.monitored, k.excluded)
+	counter := capture.NewCounter(table)
 	var p frame.Packet
 	p.Decode(f)
 	counter.Lock()
@@ -256,14 +256,18 @@ func networkLayer(f frame.Frame) frame.Frame {
 
 var everything = subnets.Of(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
 
-// allLabels is a grouping by all labels, where everything is monitored.
+// allSubnets has everything monitored, and some peers.
+var allSubnets = capture.Subnets{
+	Monitored: everything, Peers: subnets.Of(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64")),
+}
+
+// allLabels is a grouping by all labels.
 func allLabels() *labels.Grouping {
 	set, err := labels.Parse(strings.Join(labels.Names(), ","))
 	if err != nil {
 		panic(err)
 	}
-	peers := subnets.Of(netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/64"))
-	return labels.New(set, everything, peers, labels.HostBits{})
+	return labels.New(set, labels.HostBits{})
 }
 
 func TestProgramAgreesOnCraftedFrames(t *testing.T) {
@@ -279,7 +283,7 @@ func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 			c.step *= 3
 		}
 		t.Run(c.name, func(t *testing.T) {
-			agreesOnCraftedFrames(t, newGroupedKernel(t, everything, subnets.Set{}, c.labels), c.step)
+			agreesOnCraftedFrames(t, newGroupedKernel(t, allSubnets, c.labels), c.step)
 		})
 	}
 }
@@ -347,12 +351,12 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 			if round >= 1 {
 				set := labels.Set(random.IntN(1 << len(labels.Names())))
 				bits := labels.HostBits{V4: random.IntN(round * 8), V6: random.IntN(round * 50)}
-				g = labels.New(set, monitored, some(count), bits)
+				g = labels.New(set, bits)
 			}
-			k := newGroupedKernel(t, monitored, some(count/4), g)
+			k := newGroupedKernel(t, capture.Subnets{Monitored: monitored, Excluded: some(count / 4), Peers: some(count)}, g)
 			for range 200 {
 				v6 := random.IntN(2) == 0
-				k.compare(fmt.Sprintf("monitored %v, excluded %v, grouping %+v", k.monitored, k.excluded, g),
+				k.compare(fmt.Sprintf("%v, grouping %+v", k.in, g),
 					frame.Frame{Link: frame.LinkEthernet, Data: nettest.UDP(address(v6), address(v6), 100)})
 			}
 		}
@@ -365,7 +369,7 @@ func TestProgramAgreesOnCaptureFiles(t *testing.T) {
 	if dir == "" {
 		t.Skip("PROMFLOW_TEST_CAPTURES names no folder with capture files")
 	}
-	k := newGroupedKernel(t, everything, subnets.Set{}, allLabels())
+	k := newGroupedKernel(t, allSubnets, allLabels())
 	compared, left := 0, 0
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -453,7 +457,7 @@ func readPcap(file []byte) (frames []frame.Frame) {
 }
 
 func TestProgramAgreesOnMergedFrames(t *testing.T) {
-	k := newGroupedKernel(t, everything, subnets.Set{}, allLabels())
+	k := newGroupedKernel(t, allSubnets, allLabels())
 	compared := 0
 	compare := func(name string, f frame.Frame) {
 		if f = networkLayer(f); runnable(&f) {
@@ -492,7 +496,7 @@ func FuzzProgram(f *testing.F) {
 			f.Add(in.Link == frame.LinkEthernet, in.EtherType, uint16(in.Segments.Size), in.Data)
 		}
 	}
-	plain, labelled := newKernel(f, everything, subnets.Set{}), newGroupedKernel(f, everything, subnets.Set{}, allLabels())
+	plain, labelled := newKernel(f, everything, subnets.Set{}), newGroupedKernel(f, allSubnets, allLabels())
 	f.Fuzz(func(t *testing.T, ethernet bool, etherType, size uint16, data []byte) {
 		k, grouped := *plain, *labelled
 		k.t, grouped.t = t, t

@@ -49,11 +49,11 @@ func TestEvictsWhileCounting(t *testing.T) {
 			}
 			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all has room for those without a slot, too
 			if c.series > 0 {
-				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), monitored, subnets.Set{}, labels.HostBits{})
+				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), labels.HostBits{})
 				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*len(kinds))
 			}
-			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few, Monitored: monitored})
-			r.counter = capture.NewCounter(all, monitored, subnets.Set{})
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few.Monitor(capture.Subnets{Monitored: monitored})})
+			r.counter = capture.NewCounter(all.Monitor(capture.Subnets{Monitored: monitored}))
 
 			var frames [addresses * len(kinds)][]byte
 			var from [addresses]netip.Addr
@@ -171,9 +171,9 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(slots, 0), Monitored: monitored})
+	r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(slots, 0).Monitor(capture.Subnets{Monitored: monitored})})
 	table := capture.NewTable(1000, 0)
-	r.counter = capture.NewCounter(table, monitored, subnets.Set{})
+	r.counter = capture.NewCounter(table.Monitor(capture.Subnets{Monitored: monitored}))
 	run := func(last byte) {
 		f := nettest.UDP(netip.AddrFrom4([4]byte{10, 0, 0, last}), netip.MustParseAddr("192.0.2.1"), size)
 		if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
@@ -228,8 +228,8 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := capture.NewTable(100, 0)
-			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0), Monitored: monitored})
-			r.counter = capture.NewCounter(table, monitored, subnets.Set{})
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: capture.NewTable(4, 0).Monitor(capture.Subnets{Monitored: monitored})})
+			r.counter = capture.NewCounter(table.Monitor(capture.Subnets{Monitored: monitored}))
 			run := func(from, to string) {
 				f := nettest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {

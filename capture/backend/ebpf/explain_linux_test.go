@@ -24,7 +24,7 @@ func openFor(limit int) error {
 	if err != nil {
 		return err
 	}
-	c, err := Backend.Open(capture.Config{Table: capture.NewTable(limit, 0), Monitored: monitored, Log: slog.New(slog.DiscardHandler)}, 1)
+	c, err := Backend.Open(capture.Config{Table: capture.NewTable(limit, 0).Monitor(capture.Subnets{Monitored: monitored}), Log: slog.New(slog.DiscardHandler)}, 1)
 	if err != nil {
 		return err
 	}

@@ -32,12 +32,12 @@ func TestProcessorsThatComeLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grouping := labels.New(all, monitored, subnets.Set{}, labels.HostBits{})
+	grouping := labels.New(all, labels.HostBits{})
 	for name, table := range map[string]*capture.Table{
 		"addresses": capture.NewTable(1000, 0), "labels": capture.NewGroupedTable(1000, 0, grouping, 1000),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRunnerOn(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored}, cpus{possible: 128, online: 1})
+			r := newRunnerOn(t, ebpf.SchedCLS, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored})}, cpus{possible: 128, online: 1})
 			addresses := []string{"10.0.0.1", "10.1.0.1", "fd00::1"}
 			var wg sync.WaitGroup
 			for cpu := range runtime.NumCPU() {

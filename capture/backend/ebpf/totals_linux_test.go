@@ -30,7 +30,7 @@ func TestReadsWhileCounting(t *testing.T) {
 				t.Fatal(err)
 			}
 			table := capture.NewTable(1000, 0)
-			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: subnets})
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: subnets})})
 			counted := make(chan error)
 			go func() {
 				var err error
@@ -94,13 +94,13 @@ func TestLateReadsEvictNobodyAlive(t *testing.T) {
 	}
 	const expireAfter = time.Millisecond
 	alive := []string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"}
-	vlans := labels.New(labels.Set(0).With(labels.VLAN), monitored, subnets.Set{}, labels.HostBits{})
+	vlans := labels.New(labels.Set(0).With(labels.VLAN), labels.HostBits{})
 	for name, table := range map[string]*capture.Table{
 		"addresses":                 capture.NewTable(len(alive), expireAfter),
 		"return with another label": capture.NewGroupedTable(len(alive), expireAfter, vlans, 100),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table, Monitored: monitored})
+			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored})})
 			run := func(vlan byte, addresses ...string) {
 				for _, a := range addresses {
 					f := slices.Insert(nettest.UDP(netip.MustParseAddr(a), netip.MustParseAddr("192.0.2.1"), 100), 12, 0x81, 0, 0, vlan)
