@@ -66,7 +66,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	monitor := live.Monitor(info)
 	read := func() telemetry.Reading {
 		r := monitor.Read()
-		r.Reload = reloader.last.Load()
+		r.Subnets, r.Reload = live.Monitored(), reloader.last.Load()
 		return r
 	}
 	rates := talkers.New(read)

@@ -59,6 +59,12 @@ var definitions = []definition{
 		"Packets moved by IP addresses that have left the page.", "direction"},
 	{false, "promflow_evicted_ips", "{address}",
 		"IP addresses that had left the page and made room for others: what they had moved is part of ip=\"other\".", ""},
+	{true, "promflow_monitored_subnets", "{subnet}",
+		"Always 1, for each monitored subnet: network is its name, or itself if it has none.", "subnet, network"},
+	{true, "promflow_config_last_reload_successful", "",
+		"Whether the last reload of settings succeeded (1) or failed (0). The start counts as one.", ""},
+	{true, "promflow_config_last_reload_success_timestamp", "s",
+		"When a reload of settings last succeeded, in seconds since 1970.", ""},
 	{false, "promflow_export_failures", "{push}",
 		"Pushes to a collector that did not arrive as a whole.", "exporter"},
 	{true, "promflow_export_last_success_timestamp", "s",
@@ -158,6 +164,17 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	}
 	for _, i := range r.Interfaces {
 		c.observeInterface(i)
+	}
+	for _, in := range r.Subnets {
+		c.observe("promflow_monitored_subnets", 1, attribute.String("subnet", in.Prefix), attribute.String("network", in.Network))
+	}
+	if last := r.Reload; last != nil {
+		successful := int64(0)
+		if last.Successful {
+			successful = 1
+		}
+		c.observe("promflow_config_last_reload_successful", successful)
+		c.observe("promflow_config_last_reload_success_timestamp", last.Succeeded.Unix())
 	}
 	for _, e := range s.exports {
 		c.observe("promflow_export_failures", e.Failures.Load(), e.exporter)

@@ -130,6 +130,15 @@ func (l *Live) filesChanged() {
 	}
 }
 
+// Monitored returns the monitored subnets.
+func (l *Live) Monitored() (all []telemetry.Subnet) {
+	in := l.config.Table.Subnets().Monitored
+	for i, prefix := range in.Prefixes() {
+		all = append(all, telemetry.Subnet{Prefix: prefix.String(), Network: in.Name(i)})
+	}
+	return all
+}
+
 // interfaces brings the table up to date, and returns the state of the interfaces.
 func (l *Live) interfaces() []telemetry.Interface {
 	l.Read()

@@ -42,10 +42,6 @@ func (m *Monitor) Read() telemetry.Reading {
 	if m.Log != nil {
 		m.warnIfFull(&s)
 	}
-	in := m.Table.Subnets().Monitored
-	for i, prefix := range in.Prefixes() {
-		r.Subnets = append(r.Subnets, telemetry.Subnet{Prefix: prefix.String(), Network: strings.ToValidUTF8(in.Name(i), "\uFFFD")})
-	}
 	g := m.Table.Grouping()
 	if g != nil && g.Mask() != 0 {
 		r.Series, r.SeriesLimit = int64(s.SeriesCount()), int64(m.Table.SeriesLimit())

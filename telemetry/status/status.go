@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"promflow/telemetry"
+	"promflow/telemetry/talkers"
 )
 
 // Path is where the handler is served.
@@ -17,18 +18,12 @@ const Path = "/api/v1/status"
 // Status is the answer.
 type Status struct {
 	Version    string      `json:"version"`
-	Monitored  []Subnet    `json:"monitored_subnets"`
+	Monitored  []talkers.Subnet `json:"monitored_subnets"`
 	Interfaces []Interface `json:"interfaces"`
 	// Addresses is the number of addresses on the page, AddressesLimit the table's room for addresses.
 	Addresses      int64  `json:"addresses"`
 	AddressesLimit int64  `json:"addresses_limit"`
 	Reload         Reload `json:"reload"`
-}
-
-// Subnet is a monitored subnet. Its network is its name, or the subnet itself if it has none.
-type Subnet struct {
-	Subnet  string `json:"subnet"`
-	Network string `json:"network"`
 }
 
 // Interface is the state of the capture on an interface.
@@ -62,14 +57,11 @@ func Handler(read func() telemetry.Reading) http.Handler {
 func of(r telemetry.Reading) Status {
 	s := Status{
 		Version:   version.Version,
-		Monitored: []Subnet{}, Interfaces: []Interface{},
+		Monitored: talkers.Monitored(r), Interfaces: []Interface{},
 		Addresses: r.Tracked, AddressesLimit: r.Limit,
 	}
 	if r.Reload != nil {
 		s.Reload = Reload{r.Reload.Successful, r.Reload.Succeeded}
-	}
-	for _, each := range r.Subnets {
-		s.Monitored = append(s.Monitored, Subnet{each.Prefix, each.Network})
 	}
 	for _, i := range r.Interfaces {
 		s.Interfaces = append(s.Interfaces, Interface{i.Label(), i.Backend, i.Up, i.Dropped})

@@ -44,6 +44,7 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const (
 	maxReport     = 4 << 20 // bytes
 	maxInterfaces = 10000
+	maxSubnets    = 10000
 	maxSeconds    = 24 * 60 * 60
 )
 
@@ -90,6 +91,7 @@ func (r *Report) decode(body []byte, limit int) error {
 	lists := struct {
 		*Report
 		Interfaces json.RawMessage `json:"interfaces"` // instead of those of Report
+		Monitored  json.RawMessage `json:"monitored_subnets"`
 		Talkers    json.RawMessage `json:"talkers"`
 	}{Report: r}
 	if err := json.Unmarshal(body, &lists); err != nil {
@@ -106,6 +108,9 @@ func (r *Report) decode(body []byte, limit int) error {
 	var err error
 	if r.Interfaces, err = decodeList[Interface](lists.Interfaces, maxInterfaces); err != nil {
 		return fmt.Errorf("interfaces: %w", err)
+	}
+	if r.Monitored, err = decodeList[Subnet](lists.Monitored, maxSubnets); err != nil {
+		return fmt.Errorf("monitored_subnets: %w", err)
 	}
 	if r.Talkers, err = decodeList[Talker](lists.Talkers, limit); err != nil {
 		return fmt.Errorf("talkers: %w", err)

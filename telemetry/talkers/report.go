@@ -28,6 +28,7 @@ type Report struct {
 	// Names reports whether addresses have names (--host-info).
 	Names      bool        `json:"names"`
 	Interfaces []Interface `json:"interfaces"`
+	Monitored  []Subnet    `json:"monitored_subnets"`
 	Talkers    []Talker    `json:"talkers"`
 }
 
@@ -59,6 +60,12 @@ type Interface struct {
 	// Dropped is the number of packets that the kernel dropped before they were counted, DroppedRate that of each second.
 	Dropped     int64   `json:"dropped_packets"`
 	DroppedRate float64 `json:"dropped_packets_per_second"`
+}
+
+// Subnet is a monitored subnet. Its network is its name, or itself if it has none.
+type Subnet struct {
+	Subnet  string `json:"subnet"`
+	Network string `json:"network"`
 }
 
 // History is the rates at some times, in bytes a second.
