@@ -107,11 +107,8 @@ func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 		return err
 	}
 	response, err := client.Do(request)
-	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		return failed.Err // url.Error repeats the whole URL
-	}
 	if err != nil {
-		return err
+		return errors.Unwrap(err) // url.Error, which Do always returns, repeats the whole URL
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
