@@ -40,7 +40,7 @@ func (v *viewing) settings() settings {
 			usage: "the order of addresses: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
 			usage: "reverse the order: the lowest first, and names from Z to A"},
-		{category: "Top", name: "filter", holder: "TEXT", parse: filter(&v.query.Filter),
+		{category: "Top", name: "filter", holder: "TEXT", parse: into(&v.query.Filter, parseFilter),
 			usage: "show only addresses in this subnet, or those that contain this text in the address or name"},
 		{category: "Top", name: "bytes", byDefault: "false", parse: boolean(&v.bytes),
 			usage: "rates in bytes a second, not in bits"},
@@ -56,15 +56,13 @@ func (v *viewing) settings() settings {
 	}.withDefaults()
 }
 
-// filter checks a filter as the server of a query does.
-func filter(dst *string) func(string) error {
-	return into(dst, func(s string) (string, error) {
-		_, err := talkers.ParseQuery(url.Values{"filter": {s}})
-		if err != nil {
-			err = errors.New("expected at most 253 bytes of UTF-8")
-		}
-		return s, err
-	})
+// parseFilter checks a filter as the server of a query does.
+func parseFilter(s string) (string, error) {
+	_, err := talkers.ParseQuery(url.Values{"filter": {s}})
+	if err != nil {
+		err = errors.New("expected at most 253 bytes of UTF-8")
+	}
+	return s, err
 }
 
 // topCommand is promflow top.
