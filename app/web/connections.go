@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -134,10 +135,7 @@ func (c *connections) grow(one *connection, weight int) {
 
 // leastActive returns the connection that is closed for another one, which may be that itself. The caller holds mu.
 func (c *connections) leastActive(added *connection) *connection {
-	most := 0
-	for _, weight := range c.byIP {
-		most = max(most, weight)
-	}
+	most := slices.Max(slices.Collect(maps.Values(c.byIP))) // the one of added, at least
 	busiest := func(timeOf func(*connection) time.Time) func(*connection) time.Time {
 		return func(one *connection) time.Time {
 			if one == added || c.byIP[one.ip] < most {
