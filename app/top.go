@@ -156,46 +156,34 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 const maxWarned = 20
 
 // here captures, and shows what was counted.
-func (v *viewing) here(ctx context.Context, c *config) (err error) {
+func (v *viewing) here(ctx context.Context, c *config) error {
 	var drawn check.Log // shown as part of the screen
 	log := drawn.Logger()
 	if !v.draws() {
 		c.logLevel = slog.LevelWarn
 		log = c.logger(os.Stderr)
 	}
-	live, err := live.Open(c.live(c.table(c.expireAfter), log))
-	if err != nil {
+	return c.count(log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
+		counted := talkers.New(monitor.Read)
+		ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
+		var warned []string
+		warnings := func() []string {
+			latest := drawn.Take()
+			warned = append(warned, latest...)
+			warned = warned[max(len(warned)-maxWarned, 0):]
+			return latest
+		}
+		err := alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
+		warnings()
+		for _, line := range warned { // the screen is gone
+			fmt.Fprintln(os.Stderr, "promflow: warning:", line)
+		}
 		return err
-	}
-	defer func() { err = errors.Join(err, live.Close()) }()
-	live.WarnOfDetours()
-	c.explainLabels(log)
-	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
-		return err
-	}
-	info, updateNames, err := openNames(c, log)
-	if err != nil {
-		return err
-	}
-	counted := talkers.New(live.Monitor(info).Read)
-	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
-	var warned []string
-	warnings := func() []string {
-		latest := drawn.Take()
-		warned = append(warned, latest...)
-		warned = warned[max(len(warned)-maxWarned, 0):]
-		return latest
-	}
-	err = alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
-	warnings()
-	for _, line := range warned { // the screen is gone
-		fmt.Fprintln(os.Stderr, "promflow: warning:", line)
-	}
-	return err
+	})
 }
 
 // alongside runs jobs until main ends. An error or a panic of a job ends main; the panic goes on after main has restored the terminal.
-func alongside(ctx context.Context, main func(context.Context) error, jobs ...func(context.Context) error) error {
+func alongside(ctx context.Context, main job, jobs ...job) error {
 	all, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
