@@ -28,13 +28,13 @@ type viewing struct {
 	bytes  bool
 	plain  bool
 	output string
-	count  int // of reports; -1: not given
-	http   clientFile
+	count  int      // of reports; -1: not given
+	http   *setting // the file of the HTTP client
 }
 
 // settings returns these flags, and sets v to their defaults.
 func (v *viewing) settings() settings {
-	v.count = -1
+	v.count, v.http = -1, httpConfigFile("Connection")
 	return settings{
 		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], text: &v.query.Sort, choices: talkers.Sorts,
 			usage: "the order of addresses: " + strings.Join(talkers.Sorts, ", ")},
@@ -52,7 +52,7 @@ func (v *viewing) settings() settings {
 			usage: "how many reports to print instead of drawing: the first once there are rates, then one every 2 s; 0 is without end"},
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has, 1000 at most"},
-		v.http.setting("Connection"),
+		v.http,
 	}.withDefaults()
 }
 
@@ -97,7 +97,7 @@ On a terminal it draws until q is pressed (? shows the keys); elsewhere it print
 			case ctx.Args().Present():
 				return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here",
 					ctx.Args().First())
-			case own.named("http-config-file")[0].IsSet():
+			case v.http.IsSet():
 				return errors.New("--http-config-file is for asking another promflow, and --interface counts here")
 			}
 			if err := capture.resolve(); err != nil {
@@ -137,7 +137,7 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 	if r.base, err = parseBase(address); err != nil {
 		return fmt.Errorf("top: %q: %w", address, err)
 	}
-	if r.client, err = v.http.client(); err != nil {
+	if r.client, err = httpClient(v.http); err != nil {
 		return err
 	}
 	if v.draws() { // print an error of the first question instead of drawing it
