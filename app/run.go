@@ -24,8 +24,8 @@ import (
 const flushTimeout = 2500 * time.Millisecond
 
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
-// port before it captures: a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
-func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
+// port before it captures: a port in use is an error at the start.
+func run(ctx context.Context, c *config, log *slog.Logger) error {
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
 		return err
@@ -40,47 +40,56 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if listener != nil {
 		defer listener.Close() // if the server does not come to close it
 	}
-	live, err := live.Open(c.live(c.table(c.expireAfter), log))
+	return c.count(log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
+		talkers := talkers.New(monitor.Read)
+		source := telemetry.NewSource(monitor.Read, c.packets)
+		page, err := page.New(source, log)
+		if err != nil {
+			return err
+		}
+		var readers []metric.Reader
+		if hasPage {
+			readers = append(readers, page)
+		}
+		for _, reader := range others {
+			readers = append(readers, reader(source))
+		}
+		server := web.New(c.web(), listener, page, talkers, log)
+		telemetry.New(instance(c, server, log), log, readers...)
+		defer shutdown(readers, log)
+
+		status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
+		all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
+		for _, job := range []job{live.Run, updateNames, talkers.Run} {
+			all.Go(func() error { return job(ctx) })
+		}
+		all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
+		all.Go(server.Serve)
+		all.Go(func() error { <-ctx.Done(); return server.Close() })
+		return all.Wait() // and then all packets until now have been counted
+	})
+}
+
+// job runs until its context ends, or it fails.
+type job func(context.Context) error
+
+// count opens a capture, has use run it, and closes it. It gives up privileges before it opens files that are read again later.
+func (c *config) count(log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, updateNames job) error) (err error) {
+	capture, err := live.Open(c.live(c.table(c.expireAfter), log))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, live.Close()) }()
-	live.WarnOfDetours()
+	defer func() { err = errors.Join(err, capture.Close()) }()
+	capture.WarnOfDetours()
 	c.explainLabels(log)
-	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
+	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		return err
 	}
 	info, updateNames, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	monitor := live.Monitor(info)
-	talkers := talkers.New(monitor.Read)
-	source := telemetry.NewSource(monitor.Read, c.packets)
-	page, err := page.New(source, log)
-	if err != nil {
-		return err
-	}
-	var readers []metric.Reader
-	if hasPage {
-		readers = append(readers, page)
-	}
-	for _, reader := range others {
-		readers = append(readers, reader(source))
-	}
-	server := web.New(c.web(), listener, page, talkers, log)
-	telemetry.New(instance(c, server, log), log, readers...)
-	defer shutdown(readers, log)
-
-	status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
-	all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-	for _, job := range []func(context.Context) error{live.Run, updateNames, talkers.Run} {
-		all.Go(func() error { return job(ctx) })
-	}
-	all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
-	all.Go(server.Serve)
-	all.Go(func() error { <-ctx.Done(); return server.Close() })
-	return all.Wait() // and then all packets until now have been counted
+	return use(capture, capture.Monitor(info), updateNames)
 }
 
 // web returns the configuration of the web server.

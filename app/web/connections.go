@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -106,7 +107,7 @@ func (c *connections) follow(h http.Handler) http.Handler {
 func (c *connections) add(conn net.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	added := &connection{Conn: conn, ip: ipOf(conn), answers: map[*answer]bool{}}
+	added := &connection{Conn: conn, ip: ipOf(conn.RemoteAddr().String()), answers: map[*answer]bool{}}
 	c.open[conn] = added
 	c.grow(added, 1)
 	added.idleSince = time.Now()
@@ -134,10 +135,7 @@ func (c *connections) grow(one *connection, weight int) {
 
 // leastActive returns the connection that is closed for another one, which may be that itself. The caller holds mu.
 func (c *connections) leastActive(added *connection) *connection {
-	most := 0
-	for _, weight := range c.byIP {
-		most = max(most, weight)
-	}
+	most := slices.Max(slices.Collect(maps.Values(c.byIP))) // the one of added, at least
 	busiest := func(timeOf func(*connection) time.Time) func(*connection) time.Time {
 		return func(one *connection) time.Time {
 			if one == added || c.byIP[one.ip] < most {
@@ -175,12 +173,9 @@ func (c *connections) forget(one *connection) {
 	}
 }
 
-// ipOf returns the IP address of a client, or what a client of a Unix socket has instead.
-func ipOf(conn net.Conn) string {
-	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
-	if err != nil {
-		return conn.RemoteAddr().Network()
-	}
+// ipOf returns the IP address of a client at an address. It is empty for clients of a Unix socket, which count as one.
+func ipOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
 	return host
 }
 
