@@ -55,7 +55,6 @@ func (t *Talkers) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return nil
 		case <-t.wanted:
 			timer.Reset(firstInterval)
