@@ -146,12 +146,10 @@ func (e endpoint) url() string {
 	return u.String()
 }
 
-// signalPath is the path of metrics below an endpoint for all signals
+// addSignal appends the path of metrics below an endpoint for all signals, unless the path ends with it
 // (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request).
-const signalPath = "/v1/metrics"
-
-// addSignal appends signalPath, unless the path ends with it.
 func (e *endpoint) addSignal() {
+	const signalPath = "/v1/metrics"
 	if !strings.HasSuffix(e.path, signalPath) {
 		e.path = strings.TrimSuffix(e.path, "/") + signalPath
 	}
