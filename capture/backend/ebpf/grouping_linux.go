@@ -32,9 +32,10 @@ const maxSeriesCache = 1 << 16
 // flowBits is log2 of how many flows a processor remembers. 2048 take 64 KiB, which fit into most second-level caches.
 const flowBits = 11
 
-// chooseStages deletes from a spec what a grouping does not need. It returns the names of the programs, in the order of enum stage in
-// stages.h.
-func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
+// chooseStages deletes from a spec what a grouping does not need, and fills the map by which the programs call each other. It returns the
+// names of those for frames with an Ethernet header and at the network layer.
+func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) (ethernet, network string) {
+	// In the order of enum stage in stages.h.
 	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
 	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
 	if g != nil {
@@ -50,7 +51,10 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	for _, name := range others {
 		delete(spec.Programs, name)
 	}
-	return stages
+	for i, name := range stages {
+		spec.Maps[countMapStages].Contents = append(spec.Maps[countMapStages].Contents, ebpf.MapKV{Key: uint32(i), Value: name})
+	}
+	return stages[0], stages[1]
 }
 
 // configureGrouping fills in by what prefixes and labels the program is to keep totals, and adds to its variables.

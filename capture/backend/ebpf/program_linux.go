@@ -96,7 +96,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 		return nil, err
 	}
 	g := c.Table.Grouping()
-	stages := chooseStages(spec, g)
+	ethernet, network := chooseStages(spec, g)
 
 	var err, memlockErr error
 	p.collection, err = ebpf.NewCollection(spec)
@@ -110,27 +110,17 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	if err != nil {
 		return nil, explain(err, c.Table, memlockErr)
 	}
-	p.ethernet = filter{p.collection.Programs[stages[0]], p.collection.Programs[countProgEnterEthernet]}
-	p.network = filter{p.collection.Programs[stages[1]], p.collection.Programs[countProgEnterNetwork]}
+	p.ethernet = filter{p.collection.Programs[ethernet], p.collection.Programs[countProgEnterEthernet]}
+	p.network = filter{p.collection.Programs[network], p.collection.Programs[countProgEnterNetwork]}
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
 	p.interfaceSlots, p.seriesSlots = p.collection.Maps[countMapInterfaceSlots], p.collection.Maps[countMapSeriesSlots]
 	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
 	p.series.state, p.series.free = p.collection.Variables[countVarSeriesFull], p.collection.Maps[countMapFreeSeries]
 	p.generation = p.collection.Variables[countVarGeneration]
-	if err := errors.Join(p.linkStages(stages), p.mapMemory(g), p.freeAll()); err != nil {
+	if err := errors.Join(p.mapMemory(g), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
-}
-
-// linkStages fills the map by which the programs call each other.
-func (p *program) linkStages(stages [5]string) error {
-	for i, name := range stages {
-		if err := p.collection.Maps[countMapStages].Put(uint32(i), p.collection.Programs[name]); err != nil {
-			return fmt.Errorf("linking eBPF programs: %w", err)
-		}
-	}
-	return nil
 }
 
 // mapMemory maps those maps into memory that Go reads or writes without a system call.
