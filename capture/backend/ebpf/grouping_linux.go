@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -60,6 +59,7 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) (ethernet, netw
 // configureGrouping fills in by what prefixes and labels the program is to keep totals, and adds to its variables.
 func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4, variables map[string]any) error {
 	hostBits := g.HostBits()
+	p.rest = g.Rest()
 	var places4 []countPlace4
 	var places6 []countPlace6
 	for _, place := range g.Places() {
@@ -107,7 +107,7 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 	mask6 := countAddress6{High: ^uint64(0) << max(0, hostBits.V6-64), Low: ^uint64(0) << hostBits.V6}
 	maps.Copy(variables, map[string]any{
 		countVarLabelsMask:      uint64(g.Mask()),
-		countVarLabelsRest:      uint64(g.Rest()),
+		countVarLabelsRest:      uint64(p.rest),
 		countVarHostBits4:       uint32(hostBits.V4),
 		countVarPrefixMask6:     mask6,
 		countVarFewPlaces4:      few,
@@ -128,11 +128,4 @@ func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok
 		}
 	}
 	return 0, false
-}
-
-// seriesOf returns the series that has a slot: the slot of its address, and its labels. owned is false if no series has the slot.
-func (p *program) seriesOf(slot int) (address int, values labels.Values, owned bool) {
-	o := &p.seriesOwners[slot-p.series.first]
-	n := atomic.LoadUint64(&o.Owned)
-	return int(n) - 1, labels.Values(o.Labels), n != 0
 }

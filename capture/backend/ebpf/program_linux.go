@@ -60,6 +60,7 @@ type program struct {
 	slots4, slots6, interfaceSlots *ebpf.Map
 
 	// Only where totals are kept apart by labels; see grouping.h.
+	rest             labels.Values // of totals that no series has
 	seriesOwners     []countSeriesOwner
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
