@@ -184,10 +184,14 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		}
 	}
 	p.shared.first, p.shared.end = len(p.addresses), len(p.addresses)
+	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPerAddress*limit-1))
+	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPerAddress*limit-1)))
 	if share {
 		p.shared.end += limit
 		spec.Maps[countMapFreeSlots].MaxEntries = uint32(limit)
 		spec.Maps[countMapOwners].MaxEntries = uint32(limit)
+		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
+		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
 	}
 	p.series.first, p.series.end = p.shared.end, p.shared.end
 	if g != nil && g.Mask() != 0 {
@@ -199,12 +203,6 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	}
 	if len(monitored6) > 0 {
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
-	}
-	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPerAddress*limit-1))
-	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPerAddress*limit-1)))
-	if share {
-		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
-		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
 	}
 	spec.Maps[countMapSums].MaxEntries = uint32((p.rows + 1) * p.interfaces * sums)
 	spec.Maps[countMapInterfaceSlots].MaxEntries = uint32(p.interfaces)
