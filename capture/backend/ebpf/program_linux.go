@@ -118,33 +118,24 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
 	p.series.state, p.series.free = p.collection.Variables[countVarSeriesFull], p.collection.Maps[countMapFreeSeries]
 	p.generation = p.collection.Variables[countVarGeneration]
-	if err := errors.Join(p.mapMemory(g), p.freeAll()); err != nil {
+	if err := errors.Join(p.mapMemory(), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
 // mapMemory maps those maps into memory that Go reads or writes without a system call.
-func (p *program) mapMemory(g *labels.Grouping) error {
-	shared := p.shared.end - p.shared.first
-	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
-	p.low = view[countHalf](p, countMapLow, p.rows*directions*p.slots)
-	p.high = view[countHalf](p, countMapHigh, p.rows*directions*p.slots)
-	p.owners = view[countOwner](p, countMapOwners, shared)
-	if shared > 0 {
-		p.known = view[byte](p, countMapKnown, 1<<p.knownBits)
-		p.found = view[uint64](p, countMapFound, int(p.collection.Maps[countMapFound].MaxEntries()))
-	}
-	if p.sharesRow {
-		p.sharedRow = view[countSize](p, countMapSharedRow, directions*p.slots)
-	}
-	if series := p.series.end - p.series.first; series > 0 {
-		p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners, series)
-		p.seriesCounts = view[uint64](p, countMapSeriesCounts, p.series.first)
-	}
-	if g != nil {
-		p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers, p.interfaces)
-	}
+func (p *program) mapMemory() error {
+	p.sums = view[countSize](p, countMapSums)
+	p.low = view[countHalf](p, countMapLow)
+	p.high = view[countHalf](p, countMapHigh)
+	p.sharedRow = view[countSize](p, countMapSharedRow)
+	p.owners = view[countOwner](p, countMapOwners)
+	p.known = view[byte](p, countMapKnown)
+	p.found = view[uint64](p, countMapFound)
+	p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners)
+	p.seriesCounts = view[uint64](p, countMapSeriesCounts)
+	p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers)
 	return p.mapErr
 }
 
@@ -240,19 +231,19 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	return nil
 }
 
-// view maps the values of an array map into memory. It stores an error in mapErr.
-func view[T any](p *program, name string, count int) []T {
-	if count == 0 || p.mapErr != nil {
+// view maps the values of an array map into memory, none if the program has no such map. It stores an error in mapErr.
+func view[T any](p *program, name string) []T {
+	m := p.collection.Maps[name]
+	if m == nil || p.mapErr != nil {
 		return nil
 	}
-	m := p.collection.Maps[name]
-	mem, err := unix.Mmap(m.FD(), 0, count*int(unsafe.Sizeof(*new(T))), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(m.FD(), 0, int(m.MaxEntries())*int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		p.mapErr = fmt.Errorf("mapping the kernel's map %s: %w", name, err)
 		return nil
 	}
 	p.mapped = append(p.mapped, mem)
-	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count)
+	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), len(mem)/int(unsafe.Sizeof(*new(T))))
 }
 
 // releaseInterface takes its number from the interface with an index, unless the interface has another number by now.
