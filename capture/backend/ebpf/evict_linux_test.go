@@ -91,7 +91,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 			for end := time.Now().Add(time.Minute); evicted < evictions && time.Now().Before(end); {
 				r.read()
 				if r.series.first < r.series.end {
-					address, labels, _ := r.seriesOf(r.series.first)
+					address, labels, _ := r.ownerOf(r.series.first)
 					owners[fmt.Sprint(address, labels)] = true
 				} else {
 					owners[r.address(0).String()] = true

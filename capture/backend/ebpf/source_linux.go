@@ -36,10 +36,10 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 	counter := capture.NewCounter(c.Table, c.Monitored, c.Excluded)
 	k := &kernelCapture{config: c, program: p, reader: newReader(p, counter), taken: make([]bool, interfaces)}
 	probe, err := k.Open() // if this process cannot open sources, another backend has to be tried now
-	if err != nil {
-		return nil, errors.Join(err, k.Close())
+	if err == nil {
+		err = probe.Close()
 	}
-	if err := probe.Close(); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
