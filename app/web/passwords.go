@@ -21,7 +21,7 @@ import (
 // of one client.
 const (
 	maxLogins     = 8
-	maxLoginsOfIP = 4
+	maxLoginsOfIP = 6 // which a browser may send at a time
 )
 
 // passwords verifies passwords in front of exporter-toolkit, which reads them from the same file. The toolkit verifies one at a time, which
