@@ -18,26 +18,20 @@ import (
 	"promflow/telemetry/otlp"
 )
 
-// checking holds the values of the flags that only check has.
-type checking struct {
-	duration time.Duration
-	output   string
-}
-
-// settings returns these flags, and sets k to their defaults.
-func (k *checking) settings() settings {
+// checkSettings returns the flags that only check has, and sets their values to the defaults.
+func checkSettings(length *time.Duration, output *string) settings {
 	return settings{
-		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(&k.duration, 1),
+		{category: "Check", name: "duration", holder: "TIME", byDefault: "5s", parse: duration(length, 1),
 			usage: "how long to count"},
-		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", text: &k.output, choices: []string{"text", "json"},
+		{category: "Check", name: "output", holder: "FORMAT", byDefault: "text", text: output, choices: []string{"text", "json"},
 			usage: "text, or json for scripts, to standard output"},
 	}.withDefaults()
 }
 
 // checkCommand is promflow check.
 func checkCommand(c *config) *cli.Command {
-	k := new(checking)
-	all := append(slices.Clone(c.all), k.settings()...)
+	length, output := new(time.Duration), new(string)
+	all := slices.Concat(c.all, checkSettings(length, output))
 	return &cli.Command{
 		Name:      "check",
 		Usage:     "say whether promflow would work here, and what share of the traffic it sees",
@@ -49,12 +43,12 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 			if err := errors.Join(tooMany(ctx, 0, "flags only"), all.resolve()); err != nil {
 				return err
 			}
-			report, err := c.check(ctx.Context, k.duration)
+			report, err := c.check(ctx.Context, *length)
 			if err != nil {
 				return fmt.Errorf("check: %w", err)
 			}
 			write := report.WriteText
-			if k.output == "json" {
+			if *output == "json" {
 				write = report.WriteJSON
 			}
 			if err := write(os.Stdout); err != nil {

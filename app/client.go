@@ -18,28 +18,22 @@ import (
 	"promflow/telemetry/talkers"
 )
 
-// clientFile is the setting of an HTTP client's configuration file.
-type clientFile struct {
-	file string
-	from *setting
-}
-
-func (c *clientFile) setting(category string) *setting {
-	c.from = &setting{category: category, name: "http-config-file", holder: "FILE", text: &c.file,
+// httpConfigFile is the setting of an HTTP client's configuration file.
+func httpConfigFile(category string) *setting {
+	return &setting{category: category, name: "http-config-file", holder: "FILE", text: new(string),
 		usage: "TLS and authentication for the URL, as of Prometheus' HTTP clients:\nhttps://prometheus.io/docs/prometheus/latest/configuration/configuration/#http_config"}
-	return c.from
 }
 
-// client returns a client with the file's configuration, or the default one without a file.
-func (c *clientFile) client() (*http.Client, error) {
+// httpClient returns a client with the configuration in file, or the default one without a file.
+func httpClient(file *setting) (*http.Client, error) {
 	client := new(http.Client)
-	if c.file != "" {
-		parsed, _, err := promconfig.LoadHTTPConfigFile(c.file)
+	if name := *file.text; name != "" {
+		parsed, _, err := promconfig.LoadHTTPConfigFile(name)
 		if err == nil {
 			client, err = promconfig.NewClientFromConfig(*parsed, "promflow")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s %q: %w", c.from.givenBy, c.file, err)
+			return nil, fmt.Errorf("%s %q: %w", file.givenBy, name, err)
 		}
 	}
 	client.CheckRedirect = onSameHost

@@ -109,10 +109,8 @@ func position(command *cli.Command, words []string) (_ *cli.Command, waiting cli
 			waiting = flagOf(command, word) // nil if the word has the value, too: no name has a "="
 		default:
 			waiting = nil
-			for _, c := range command.Subcommands {
-				if c.Name == word {
-					command = c
-				}
+			if c := command.Command(word); c != nil {
+				command = c
 			}
 		}
 	}

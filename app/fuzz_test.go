@@ -13,7 +13,6 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
-
 )
 
 // FuzzSettings gives every setting the same text, by its flag and by its variable: both take it alike, or refuse it in one

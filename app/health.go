@@ -19,19 +19,13 @@ import (
 	"promflow/app/web"
 )
 
-// probing holds the values of the flags that only health has.
-type probing struct {
-	timeout time.Duration
-	http    clientFile
-}
-
 // healthCommand is promflow health.
 func healthCommand(c *config) *cli.Command {
-	p := new(probing)
+	timeout, file := new(time.Duration), httpConfigFile("Health")
 	taken := append(c.all.named("metrics-address"), settings{
-		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(&p.timeout, 1),
+		{category: "Health", name: "timeout", holder: "TIME", byDefault: "5s", parse: duration(timeout, 1),
 			usage: "how long the answer may take"},
-		p.http.setting("Health"),
+		file,
 	}.withDefaults()...)
 	return &cli.Command{
 		Name:      "health",
@@ -45,11 +39,11 @@ URL any certificate will do.`,
 			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(taken), taken.resolve()); err != nil {
 				return err
 			}
-			client, base, err := p.target(c, ctx.Args().First())
+			client, base, err := target(c, file, ctx.Args().First())
 			if err != nil {
 				return err
 			}
-			withTimeout, cancel := context.WithTimeout(ctx.Context, p.timeout)
+			withTimeout, cancel := context.WithTimeout(ctx.Context, *timeout)
 			defer cancel()
 			err = probe(withTimeout, client, base)
 			if errors.Is(err, errWantsTLS) && ctx.NArg() == 0 {
@@ -65,9 +59,9 @@ URL any certificate will do.`,
 	}
 }
 
-// target returns a client, and the URL of a promflow: at an address or, if that is empty, on this machine.
-func (p *probing) target(c *config, address string) (*http.Client, *url.URL, error) {
-	client, err := p.http.client()
+// target returns a client with the configuration in file, and the URL of a promflow: at an address or, if that is empty, on this machine.
+func target(c *config, file *setting, address string) (*http.Client, *url.URL, error) {
+	client, err := httpClient(file)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +76,7 @@ func (p *probing) target(c *config, address string) (*http.Client, *url.URL, err
 		return nil, nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", c.givenBy("metrics-address"), web.None)
 	}
 	network, at := c.addresses[0].Local()
-	if p.http.file == "" { // the probe sends no secret: any certificate will do
+	if *file.text == "" { // the probe sends no secret: any certificate will do
 		client.Transport = &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -109,11 +103,8 @@ func probe(ctx context.Context, client *http.Client, base *url.URL) error {
 	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" { // as crypto/tls calls an alert
 		return nil // it asks for a client certificate
 	}
-	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		return failed.Err // url.Error repeats the whole URL
-	}
 	if err != nil {
-		return err
+		return errors.Unwrap(err) // url.Error, which Do always returns, repeats the whole URL
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))

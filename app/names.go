@@ -13,7 +13,7 @@ import (
 
 // openNames looks up names for the first time, with the privileges that later look-ups have. info returns what an address is called, and
 // run updates the names until its context ends. Without --host-info, info is nil and run does nothing.
-func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.HostInfo, run func(context.Context) error, err error) {
+func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.HostInfo, run job, err error) {
 	if !c.hostInfo {
 		const noEffect = "a setting has no effect without --host-info"
 		if c.leaseFiles != nil {

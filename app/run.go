@@ -26,8 +26,8 @@ import (
 const flushTimeout = 2500 * time.Millisecond
 
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
-// port before it captures: a port in use is an error at the start. It gives up privileges before it opens files that it reads again later.
-func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
+// port before it captures: a port in use is an error at the start.
+func run(ctx context.Context, c *config, log *slog.Logger) error {
 	reloader := newReloader(log)
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
@@ -43,62 +43,73 @@ func run(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	if listener != nil {
 		defer listener.Close() // if the server does not come to close it
 	}
+	filesChanged := func() { _ = reloader.reload() } // it is logged
+	return c.count(filesChanged, log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
+		for _, job := range []func() error{live.Reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
+			reloader.add(job)
+		}
+		read := func() telemetry.Reading {
+			r := monitor.Read()
+			r.Subnets, r.Reload = live.Monitored(), reloader.last.Load()
+			return r
+		}
+		rates := talkers.New(read)
+		source := telemetry.NewSource(read, c.packets)
+		page, err := page.New(source, log)
+		if err != nil {
+			return err
+		}
+		var readers []metric.Reader
+		if hasPage {
+			readers = append(readers, page)
+		}
+		for _, reader := range others {
+			readers = append(readers, reader(source))
+		}
+		settings := c.web()
+		if c.lifecycle {
+			settings.Reload = reloader.reload
+		}
+		server := web.New(settings, listener, page, map[string]http.Handler{talkers.Path: rates, status.Path: status.Handler(read)}, log)
+		telemetry.New(instance(c, server, log), log, readers...)
+		defer shutdown(readers, log)
+
+		status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
+		all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
+		for _, job := range []job{live.Run, updateNames, rates.Run, reloader.run} {
+			all.Go(func() error { return job(ctx) })
+		}
+		all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
+		all.Go(server.Serve)
+		all.Go(func() error { <-ctx.Done(); return server.Close() })
+		return all.Wait() // and then all packets until now have been counted
+	})
+}
+
+// job runs until its context ends, or it fails.
+type job func(context.Context) error
+
+// count opens a capture, has use run it, and closes it. It gives up privileges before it opens files that are read again later. filesChanged
+// is called when files of subnets have changed; nil reads them.
+func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, updateNames job) error) (err error) {
 	table := c.table(c.expireAfter)
 	config := c.live(table, log)
-	config.FilesChanged = func() { _ = reloader.reload() } // it is logged
-	live, err := live.Open(config)
+	config.FilesChanged = filesChanged
+	capture, err := live.Open(config)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, live.Close()) }()
-	live.WarnOfDetours()
+	defer func() { err = errors.Join(err, capture.Close()) }()
+	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
-	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
+	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		return err
 	}
 	info, updateNames, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	for _, job := range []func() error{live.Reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
-		reloader.add(job)
-	}
-	monitor := live.Monitor(info)
-	read := func() telemetry.Reading {
-		r := monitor.Read()
-		r.Subnets, r.Reload = live.Monitored(), reloader.last.Load()
-		return r
-	}
-	rates := talkers.New(read)
-	source := telemetry.NewSource(read, c.packets)
-	page, err := page.New(source, log)
-	if err != nil {
-		return err
-	}
-	var readers []metric.Reader
-	if hasPage {
-		readers = append(readers, page)
-	}
-	for _, reader := range others {
-		readers = append(readers, reader(source))
-	}
-	settings := c.web()
-	if c.lifecycle {
-		settings.Reload = reloader.reload
-	}
-	server := web.New(settings, listener, page, map[string]http.Handler{talkers.Path: rates, status.Path: status.Handler(read)}, log)
-	telemetry.New(instance(c, server, log), log, readers...)
-	defer shutdown(readers, log)
-
-	status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
-	all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-	for _, job := range []func(context.Context) error{live.Run, updateNames, rates.Run, reloader.run} {
-		all.Go(func() error { return job(ctx) })
-	}
-	all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
-	all.Go(server.Serve)
-	all.Go(func() error { <-ctx.Done(); return server.Close() })
-	return all.Wait() // and then all packets until now have been counted
+	return use(capture, capture.Monitor(info), updateNames)
 }
 
 // web returns the configuration of the web server.

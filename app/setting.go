@@ -133,19 +133,17 @@ func into[T any](dst *T, parse func(string) (T, error)) func(string) error {
 
 func boolean(dst *bool) func(string) error { return into(dst, parseBool) }
 
-func optionalBoolean(dst **bool) func(string) error {
-	return into(dst, func(s string) (*bool, error) {
-		v, err := parseBool(s)
-		return &v, err
-	})
-}
-
 func parseBool(s string) (bool, error) {
 	v, err := strconv.ParseBool(s)
 	if err != nil {
 		err = errors.New("expected true or false")
 	}
 	return v, err
+}
+
+func parseOptionalBool(s string) (*bool, error) {
+	v, err := parseBool(s)
+	return &v, err
 }
 
 func number(dst *int, least, most int) func(string) error {

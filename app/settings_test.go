@@ -169,11 +169,10 @@ func TestSettings(t *testing.T) {
 
 // The commands' own settings have their defaults before anything is given.
 func TestDefaultsOfCommands(t *testing.T) {
-	c, k := new(config), new(checking)
-	c.settings()
-	k.settings()
-	if k.duration != 5*time.Second || k.output != "text" {
-		t.Errorf("check has %+v", *k)
+	length, output := time.Duration(0), ""
+	checkSettings(&length, &output)
+	if length != 5*time.Second || output != "text" {
+		t.Errorf("check has %v and %q", length, output)
 	}
 	v := new(viewing)
 	v.settings()

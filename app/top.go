@@ -28,19 +28,19 @@ type viewing struct {
 	bytes  bool
 	plain  bool
 	output string
-	count  int // of reports; -1: not given
-	http   clientFile
+	count  int      // of reports; -1: not given
+	http   *setting // the file of the HTTP client
 }
 
 // settings returns these flags, and sets v to their defaults.
 func (v *viewing) settings() settings {
-	v.count = -1
+	v.count, v.http = -1, httpConfigFile("Connection")
 	return settings{
 		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], text: &v.query.Sort, choices: talkers.Sorts,
 			usage: "the order of addresses: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
 			usage: "reverse the order: the lowest first, and names from Z to A"},
-		{category: "Top", name: "filter", holder: "TEXT", parse: filter(&v.query.Filter),
+		{category: "Top", name: "filter", holder: "TEXT", parse: into(&v.query.Filter, parseFilter),
 			usage: "show only addresses in this subnet, or those that contain this text in the address or name"},
 		{category: "Top", name: "bytes", byDefault: "false", parse: boolean(&v.bytes),
 			usage: "rates in bytes a second, not in bits"},
@@ -52,19 +52,17 @@ func (v *viewing) settings() settings {
 			usage: "how many reports to print instead of drawing: the first once there are rates, then one every 2 s; 0 is without end"},
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
 			usage: "how many addresses a report has, 1000 at most"},
-		v.http.setting("Connection"),
+		v.http,
 	}.withDefaults()
 }
 
-// filter checks a filter as the server of a query does.
-func filter(dst *string) func(string) error {
-	return into(dst, func(s string) (string, error) {
-		_, err := talkers.ParseQuery(url.Values{"filter": {s}})
-		if err != nil {
-			err = errors.New("expected at most 253 bytes of UTF-8")
-		}
-		return s, err
-	})
+// parseFilter checks a filter as the server of a query does.
+func parseFilter(s string) (string, error) {
+	_, err := talkers.ParseQuery(url.Values{"filter": {s}})
+	if err != nil {
+		err = errors.New("expected at most 253 bytes of UTF-8")
+	}
+	return s, err
 }
 
 // topCommand is promflow top.
@@ -99,7 +97,7 @@ On a terminal it draws until q is pressed (? shows the keys); elsewhere it print
 			case ctx.Args().Present():
 				return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here",
 					ctx.Args().First())
-			case own.named("http-config-file")[0].IsSet():
+			case v.http.IsSet():
 				return errors.New("--http-config-file is for asking another promflow, and --interface counts here")
 			}
 			if err := capture.resolve(); err != nil {
@@ -139,7 +137,7 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 	if r.base, err = parseBase(address); err != nil {
 		return fmt.Errorf("top: %q: %w", address, err)
 	}
-	if r.client, err = v.http.client(); err != nil {
+	if r.client, err = httpClient(v.http); err != nil {
 		return err
 	}
 	if v.draws() { // print an error of the first question instead of drawing it
@@ -158,47 +156,34 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 const maxWarned = 20
 
 // here captures, and shows what was counted.
-func (v *viewing) here(ctx context.Context, c *config) (err error) {
+func (v *viewing) here(ctx context.Context, c *config) error {
 	var drawn check.Log // shown as part of the screen
 	log := drawn.Logger()
 	if !v.draws() {
 		c.logLevel = slog.LevelWarn
 		log = c.logger(os.Stderr)
 	}
-	table := c.table(c.expireAfter)
-	live, err := live.Open(c.live(table, log))
-	if err != nil {
+	return c.count(nil, log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
+		counted := talkers.New(monitor.Read)
+		ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
+		var warned []string
+		warnings := func() []string {
+			latest := drawn.Take()
+			warned = append(warned, latest...)
+			warned = warned[max(len(warned)-maxWarned, 0):]
+			return latest
+		}
+		err := alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
+		warnings()
+		for _, line := range warned { // the screen is gone
+			fmt.Fprintln(os.Stderr, "promflow: warning:", line)
+		}
 		return err
-	}
-	defer func() { err = errors.Join(err, live.Close()) }()
-	live.WarnOfDetours()
-	c.explainLabels(table.Subnets().Monitored, log)
-	if err := c.dropPrivileges(live.Keeps(), log); err != nil {
-		return err
-	}
-	info, updateNames, err := openNames(c, log)
-	if err != nil {
-		return err
-	}
-	counted := talkers.New(live.Monitor(info).Read)
-	ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
-	var warned []string
-	warnings := func() []string {
-		latest := drawn.Take()
-		warned = append(warned, latest...)
-		warned = warned[max(len(warned)-maxWarned, 0):]
-		return latest
-	}
-	err = alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
-	warnings()
-	for _, line := range warned { // the screen is gone
-		fmt.Fprintln(os.Stderr, "promflow: warning:", line)
-	}
-	return err
+	})
 }
 
 // alongside runs jobs until main ends. An error or a panic of a job ends main; the panic goes on after main has restored the terminal.
-func alongside(ctx context.Context, main func(context.Context) error, jobs ...func(context.Context) error) error {
+func alongside(ctx context.Context, main job, jobs ...job) error {
 	all, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

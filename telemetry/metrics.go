@@ -198,9 +198,6 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 
 // observeHosts adds the series of addresses. It returns the number of expired addresses, and the sums of their totals.
 func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredTotals [hostMetrics]int64) {
-	if r.Hosts == nil {
-		return
-	}
 	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
 	s.match(hosts, r.Labels)
 	exported := hostMetrics

@@ -480,7 +480,7 @@ func TestExpiredAddresses(t *testing.T) {
 // TestManyInterfaces has four times as many take four times as long, or some more to sort; to compare each with all takes 16 times.
 func TestManyInterfaces(t *testing.T) {
 	takes := func(interfaces int) time.Duration {
-		r := telemetry.Reading{}
+		r := telemetrytest.Hosts(0)
 		for i := range interfaces {
 			one := telemetry.Interface{Name: fmt.Sprint("eth", i), Backend: "ebpf"}
 			for _, name := range []string{"counted", "unmonitored", "excluded", "non_ip", "malformed"} {

@@ -34,7 +34,7 @@ import (
 
 // Reading is the state of the capture at one instant. All counts are totals since the start.
 type Reading struct {
-	Hosts iter.Seq[Host] // may be nil; has each address once, and then its parts by labels
+	Hosts iter.Seq[Host] // has each address once, and then its parts by labels
 
 	// Labels returns the labels of a host besides ip, in UTF-8, or is nil. The combinations of an address differ. It is called once
 	// for a host, as long as each reading has the host.

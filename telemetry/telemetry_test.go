@@ -61,9 +61,9 @@ func TestPage(t *testing.T) {
 }
 
 func TestEmptyReading(t *testing.T) {
-	page := telemetrytest.Start(t, func() telemetry.Reading { return telemetry.Reading{} }, false)
+	page := telemetrytest.Start(t, func() telemetry.Reading { return telemetrytest.Hosts(0) }, false)
 	var b bytes.Buffer
-	if err := telemetry.WriteText(&b, telemetry.Reading{}, true); err != nil {
+	if err := telemetry.WriteText(&b, telemetrytest.Hosts(0), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := telemetrytest.Ours(telemetrytest.Scrape(t, page)); got != b.String() || strings.Contains(got, "{") {
@@ -108,7 +108,8 @@ func TestAddressesVanish(t *testing.T) {
 // As when a capture file is given twice.
 func TestSameLabelsTwice(t *testing.T) {
 	i := telemetry.Interface{Name: "a.pcap", Backend: "replay", Up: true, Outcomes: []telemetry.Outcome{{"counted", 1, 2}}}
-	reading := telemetry.Reading{Interfaces: []telemetry.Interface{i, i}}
+	reading := telemetrytest.Hosts(0)
+	reading.Interfaces = []telemetry.Interface{i, i}
 	page := telemetrytest.Start(t, func() telemetry.Reading { return reading }, false)
 	var b bytes.Buffer
 	if err := telemetry.WriteText(&b, reading, false); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -34,8 +35,8 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		b.flood = nettest.NewFlood(t, b.link, o.hosts, o.size)
 		b.measureAll(t, tools)
 		traffic := fmt.Sprintf("%s of %d bytes from %s, %s",
-			nettest.Plural(o.frames, "frame"), o.size, nettest.Plural(o.hosts, "host"), nettest.Plural(o.rounds, "round"))
-		header := append([]string{time.Now().Format(time.DateOnly) + ", " + nettest.Machine(), traffic}, versions...)
+			watched.Plural(o.frames, "frame"), o.size, watched.Plural(o.hosts, "host"), watched.Plural(o.rounds, "round"))
+		header := append([]string{time.Now().Format(time.DateOnly) + ", " + watched.Machine(), traffic}, versions...)
 		_, err := fmt.Fprintf(out, "%s:\n\n", strings.Join(header, "; "))
 		nettest.Check(t, errors.Join(err, results.write(out)))
 	})
@@ -51,7 +52,7 @@ type contender struct {
 func (b *benchmark) contenders(t nettest.TB, results *table) (tools []contender, versions []string) {
 	for _, name := range b.tools {
 		if strings.HasPrefix(name, "promflow-") && b.promflow == "" {
-			b.promflow = nettest.Build(t, b.dir)
+			b.promflow = watched.Build(t, b.dir)
 		}
 		tool := newTool(t, name, b.options, b.dir)
 		if missing := tool.missing(); missing != "" {
@@ -79,7 +80,7 @@ func (b *benchmark) measureAll(t nettest.TB, tools []contender) {
 			fmt.Fprintf(b.progress, "round %d: %s", round+1, tool.name)
 			var m measurement
 			err := nettest.Try(t.Context(), func(t nettest.TB) { m = b.measure(t, tool.tool) })
-			var refused *nettest.Refusal
+			var refused *watched.Refusal
 			switch {
 			case errors.As(err, &refused):
 				tool.row.refused = refused.Reason
@@ -103,7 +104,7 @@ func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
 		b.inundate(&m)
 		return m
 	}
-	p := b.link.Start(t, filepath.Join(b.dir, tool.name+".log"), tool.command...)
+	p := watched.Start(t, b.link, filepath.Join(b.dir, tool.name+".log"), tool.command...)
 	t.Cleanup(p.Stop)
 	p.WaitReady(func() error { return tool.ready(p) })
 	before, _ := p.Usage()
@@ -112,7 +113,7 @@ func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
 	_, m.memory = p.Usage() // before its answers take any
 	m.counts = new(counts)
 	// Asked again and again, until it has counted all packets, or nothing changes any more.
-	nettest.Settle(t, 500*time.Millisecond, func() (same, done bool) {
+	watched.Settle(t, 500*time.Millisecond, func() (same, done bool) {
 		before := *m.counts
 		*m.counts = tool.counts(t, p)
 		return *m.counts == before, m.counts.packets+m.counts.dropped == m.received

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -75,7 +76,7 @@ func (t *table) write(w io.Writer) error {
 	floor := math.NaN()
 	for _, r := range t.rows {
 		if r.tool == "floor" && len(r.rounds) > 0 {
-			floor = nettest.Median(r.rounds, rate)
+			floor = watched.Median(r.rounds, rate)
 		}
 	}
 	notes := slices.Clone(t.notes)
@@ -107,8 +108,8 @@ func (t *table) discrepancies(r *row) []string {
 			}
 		}
 		if rounds > 0 {
-			text := fmt.Sprintf(format, nettest.Grouped(int(worst)))
-			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, nettest.Plural(len(r.rounds), "round")))
+			text := fmt.Sprintf(format, watched.Grouped(int(worst)))
+			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, watched.Plural(len(r.rounds), "round")))
 		}
 	}
 	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
@@ -139,7 +140,7 @@ func (r *row) cells(floor float64) []string {
 	if len(r.rounds) == 0 {
 		return []string{r.tool, "", "", "", "", "", ""}
 	}
-	kpps := nettest.Median(r.rounds, rate)
+	kpps := watched.Median(r.rounds, rate)
 	cells := []string{r.tool, fmt.Sprintf("%.0f", kpps), "", "", "", "", ""}
 	if !math.IsNaN(floor) {
 		cells[2] = fmt.Sprintf("%.3f", kpps/floor)
@@ -147,10 +148,10 @@ func (r *row) cells(floor float64) []string {
 	if r.rounds[0].counts == nil {
 		return cells
 	}
-	cells[3] = percent(math.Floor, nettest.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
-	cells[4] = percent(math.Ceil, nettest.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
-	cells[5] = fmt.Sprintf("%.3f", nettest.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
-	cells[6] = fmt.Sprintf("%.1f", nettest.Median(r.rounds, func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
+	cells[3] = percent(math.Floor, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
+	cells[4] = percent(math.Ceil, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
+	cells[5] = fmt.Sprintf("%.3f", watched.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
+	cells[6] = fmt.Sprintf("%.1f", watched.Median(r.rounds, func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
 	return cells
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -29,8 +30,8 @@ type tool struct {
 	debian   string                                    // the package that has all of them
 	version  *regexp.Regexp                            // what to show of what it prints when asked for its version
 	ask      string                                    // the argument that asks for it
-	ready    func(*nettest.Process) error              // is nil once it captures and answers
-	counts   func(nettest.TB, *nettest.Process) counts // asks it what it has counted so far
+	ready    func(*watched.Process) error              // is nil once it captures and answers
+	counts   func(nettest.TB, *watched.Process) counts // asks it what it has counted so far
 }
 
 // missing says which of the tool's programs is not installed, if any.
@@ -88,11 +89,11 @@ func newPromflow(t nettest.TB, name string, o options) *tool {
 			"--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
-		ready: func(p *nettest.Process) error {
+		ready: func(p *watched.Process) error {
 			_, err := p.Get("http://" + address + "/-/ready")
 			return err
 		},
-		counts: func(t nettest.TB, p *nettest.Process) counts {
+		counts: func(t nettest.TB, p *watched.Process) counts {
 			page, err := p.Get("http://" + address + "/metrics")
 			nettest.Check(t, err)
 			return counts{
@@ -151,11 +152,11 @@ imt_mem_pools_number: %d
 		debian:   "pmacct",
 		ask:      "-V",
 		version:  anyVersion,
-		ready: func(p *nettest.Process) error {
+		ready: func(p *watched.Process) error {
 			_, err := table(t.Context())
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(t nettest.TB, p *nettest.Process) (c counts) {
+		counts: func(t nettest.TB, p *watched.Process) (c counts) {
 			text, err := table(t.Context())
 			if err != nil {
 				t.Fatal(fmt.Errorf("pmacct -s: %w", err))
@@ -187,11 +188,11 @@ func newDarkstat(hosts int) *tool {
 		debian:  "darkstat",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(p *nettest.Process) error {
+		ready: func(p *watched.Process) error {
 			_, err := p.Get(url)
 			return errors.Join(err, p.Captures())
 		},
-		counts: func(t nettest.TB, p *nettest.Process) counts {
+		counts: func(t nettest.TB, p *watched.Process) counts {
 			page, err := p.Get(url)
 			nettest.Check(t, err)
 			m := totals.FindStringSubmatch(page)
@@ -212,13 +213,13 @@ func newTcpdump() *tool {
 		debian:  "tcpdump",
 		ask:     "--version",
 		version: anyVersion,
-		ready: func(p *nettest.Process) error {
+		ready: func(p *watched.Process) error {
 			if !strings.Contains(p.Output(), "listening on") {
 				return errors.New("it does not listen")
 			}
 			return nil
 		},
-		counts: func(t nettest.TB, p *nettest.Process) counts {
+		counts: func(t nettest.TB, p *watched.Process) counts {
 			answer := p.Ask(syscall.SIGUSR1, totals)
 			return counts{packets: number(t, answer[1]), bytes: -1, dropped: number(t, answer[2])}
 		},

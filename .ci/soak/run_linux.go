@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -34,7 +35,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		}
 		dir := t.TempDir()
 		if o.promflow == "" {
-			o.promflow = nettest.Build(t, dir)
+			o.promflow = watched.Build(t, dir)
 		}
 		program, err := exec.LookPath(o.promflow)
 		if err != nil {
@@ -42,7 +43,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		}
 		o.promflow = program
 		_, err = fmt.Fprintf(out, "%s, %s; --max-ips=%d --expire-after=%v\n",
-			time.Now().Format(time.DateOnly), nettest.Machine(), o.maxIPs, o.expireAfter)
+			time.Now().Format(time.DateOnly), watched.Machine(), o.maxIPs, o.expireAfter)
 		nettest.Check(t, err)
 		for _, capture := range o.captures {
 			fmt.Fprintf(o.progress, "%s:\n", capture)
@@ -73,7 +74,7 @@ func (o options) try(t nettest.TB, dir string, promises *promises) (report strin
 	if o.collector != "none" && !o.spoof {
 		command = append(command, "--otlp-endpoint=127.0.0.1:4317", "--otlp-interval="+pushInterval.String(), "--otlp-timeout=2s")
 	}
-	s.Process = link.Start(t, filepath.Join(dir, s.capture+".log"), command...)
+	s.Process = watched.Start(t, link, filepath.Join(dir, s.capture+".log"), command...)
 	t.Cleanup(s.Stop)
 	s.WaitReady(func() error {
 		_, err := s.Get("http://" + address + "/-/ready")
@@ -87,7 +88,7 @@ func (o options) try(t nettest.TB, dir string, promises *promises) (report strin
 
 // subject is the promflow that is put to the test.
 type subject struct {
-	*nettest.Process
+	*watched.Process
 	t       nettest.TB
 	link    *nettest.Link
 	capture string
@@ -107,7 +108,7 @@ func (s *subject) page() (*page, error) {
 func (s *subject) settled() (p *page, received int64) {
 	received = s.link.Received()
 	before := int64(-1)
-	nettest.Settle(s.t, time.Second, func() (same, done bool) {
+	watched.Settle(s.t, time.Second, func() (same, done bool) {
 		var err error
 		p, err = s.page()
 		nettest.Check(s.t, err)

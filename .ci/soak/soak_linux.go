@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -61,20 +62,20 @@ func (o options) soak(t nettest.TB, dir string, s *subject, promises *promises) 
 	fmt.Fprintf(&b, "| %s | |\n|---|--:|\n", s.capture)
 	for _, row := range [][2]string{
 		{"time", w.took.Round(time.Second).String()},
-		{"packets", nettest.Grouped(int(received))},
-		{"packets a second", nettest.Grouped(int(rate))},
-		{"dropped", nettest.Grouped(int(last.dropped))},
-		{"constant addresses, each exact", nettest.Grouped(len(traffic.constant))},
-		{"addresses on the page, most", nettest.Grouped(w.shown)},
-		{"addresses expired, most at a time", nettest.Grouped(int(w.expired))},
-		{"addresses evicted", nettest.Grouped(int(last.evictedIPs))},
-		{"scrapes", nettest.Grouped(w.scrapes)},
+		{"packets", watched.Grouped(int(received))},
+		{"packets a second", watched.Grouped(int(rate))},
+		{"dropped", watched.Grouped(int(last.dropped))},
+		{"constant addresses, each exact", watched.Grouped(len(traffic.constant))},
+		{"addresses on the page, most", watched.Grouped(w.shown)},
+		{"addresses expired, most at a time", watched.Grouped(int(w.expired))},
+		{"addresses evicted", watched.Grouped(int(last.evictedIPs))},
+		{"scrapes", watched.Grouped(w.scrapes)},
 		{"slowest scrape", w.slowest.Round(time.Millisecond).String()},
 		{"restarts of the collector, pushes failed", fmt.Sprintf("%d, %d", c.restarts, last.pushFailures)},
 		{"processor time", fmt.Sprintf("%.1f %%", 100*w.cpu.Seconds()/w.took.Seconds())},
 		{"resident, " + w.early().String() + " after the begin", mebibytes(early)},
 		{"resident, at the end", mebibytes(end)},
-		{"lines of the log", nettest.Grouped(lines)},
+		{"lines of the log", watched.Grouped(lines)},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
@@ -158,7 +159,7 @@ func (w *watch) run(ctx context.Context) {
 			reported = elapsed
 			cpu, _ := w.subject.Usage()
 			fmt.Fprintf(w.progress, "  %v: %s packets, %d dropped; %d addresses on the page, %d expired, %d evicted; slowest scrape %v; %s resident, %.1f %% of a processor\n",
-				elapsed.Round(time.Second), nettest.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
+				elapsed.Round(time.Second), watched.Grouped(int(now.packets)), now.dropped, len(now.hosts), now.expiredIPs, now.evictedIPs,
 				slowest.Round(time.Millisecond), mebibytes(resident), 100*(cpu-startCPU).Seconds()/elapsed.Seconds())
 			slowest = 0
 		}
@@ -200,8 +201,8 @@ func (w *watch) flat(promises *promises) (early, end int64) {
 		return 0, 0
 	}
 	itself := func(bytes int64) int64 { return bytes }
-	early = nettest.Median(w.resident[at:at+around], itself)
-	end = nettest.Median(w.resident[len(w.resident)-around:], itself)
+	early = watched.Median(w.resident[at:at+around], itself)
+	end = watched.Median(w.resident[len(w.resident)-around:], itself)
 	if float64(end) > (1+w.grows)*float64(early) {
 		promises.broke("memory has grown from %s to %s", mebibytes(early), mebibytes(end))
 	}
@@ -214,7 +215,7 @@ type collector struct {
 	t        nettest.TB
 	link     *nettest.Link
 	log      string
-	process  *nettest.Process // nil if it is down
+	process  *watched.Process // nil if it is down
 	restarts int
 }
 
@@ -222,7 +223,7 @@ type collector struct {
 func (c *collector) run(ctx context.Context) {
 	down := c.restart / 10
 	for {
-		c.process = c.link.Start(c.t, c.log, c.collector, "--config="+c.config)
+		c.process = watched.Start(c.t, c.link, c.log, c.collector, "--config="+c.config)
 		c.process.WaitReady(func() error {
 			_, err := c.process.Get("http://127.0.0.1:13133")
 			return err
@@ -254,7 +255,7 @@ func (c *collector) kill() {
 // check wants the collector to have of each constant address what was sent, by some push after the end.
 func (c *collector) check(s *subject, traffic *traffic, promises *promises) {
 	var broken []string
-	err := nettest.Poll(c.t.Context(), 6*pushInterval, func() bool {
+	err := watched.Poll(c.t.Context(), 6*pushInterval, func() bool {
 		text, err := s.Get("http://127.0.0.1:8889/metrics")
 		if err != nil {
 			broken = []string{err.Error()} // it may be starting

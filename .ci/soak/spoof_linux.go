@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"promflow/.ci/watched"
 	"promflow/capture/nettest"
 )
 
@@ -86,11 +87,11 @@ func (o options) flood(t nettest.TB, s *subject, promises *promises) string {
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | kpps | of normal | dropped | CPU µs |\n|---|--:|--:|--:|--:|\n", s.capture)
-	normal := nettest.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
+	normal := watched.Median(kinds[0].rounds, func(r round) float64 { return r.rate })
 	for _, kind := range kinds {
-		rate := nettest.Median(kind.rounds, func(r round) float64 { return r.rate })
+		rate := watched.Median(kind.rounds, func(r round) float64 { return r.rate })
 		fmt.Fprintf(&b, "| %s | %.0f | %.3f | %.2f %% | %.3f |\n", kind.name, rate/1000, rate/normal,
-			100*nettest.Median(kind.rounds, func(r round) float64 { return r.dropped }), nettest.Median(kind.rounds, func(r round) float64 { return r.cpu }))
+			100*watched.Median(kind.rounds, func(r round) float64 { return r.dropped }), watched.Median(kind.rounds, func(r round) float64 { return r.cpu }))
 		if rate < o.keepsRate*normal {
 			promises.broke("%s leave %.3f of the normal rate, want %.3f", kind.name, rate/normal, o.keepsRate)
 		}
@@ -100,11 +101,11 @@ func (o options) flood(t nettest.TB, s *subject, promises *promises) string {
 	fmt.Fprintf(&b, "| in the kernel | %s | %s |\n", mebibytes(before.kernel), mebibytes(most.kernel))
 	exact := "each exact"
 	if last.dropped > 0 {
-		exact = fmt.Sprintf("but for some of the %s packets that were dropped", nettest.Grouped(int(last.dropped)))
+		exact = fmt.Sprintf("but for some of the %s packets that were dropped", watched.Grouped(int(last.dropped)))
 	}
 	fmt.Fprintf(&b, "\n%s packets in %v, scrapes included; %s constant addresses, %s; memory grew by %.0f bytes for each of %s addresses; %s of the log.\n",
-		nettest.Grouped(int(received)), took.Round(time.Second), nettest.Grouped(len(constant.books)), exact,
-		float64(grown)/float64(o.maxIPs), nettest.Grouped(o.maxIPs), nettest.Plural(lines, "line"))
+		watched.Grouped(int(received)), took.Round(time.Second), watched.Grouped(len(constant.books)), exact,
+		float64(grown)/float64(o.maxIPs), watched.Grouped(o.maxIPs), watched.Plural(lines, "line"))
 	return b.String()
 }
 

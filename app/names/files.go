@@ -170,8 +170,7 @@ func format(content []byte) parser {
 func leaseFile(path string, optional bool, limit int) []*file {
 	journal := []*file{{path: path, optional: optional, limit: limit}}
 	for _, part := range []string{".completed", ".1", ".2"} {
-		older := &file{path: path + part, parse: parseKea, optional: true, newer: journal, limit: limit}
-		journal = append(journal, older)
+		journal = append(journal, &file{path: path + part, parse: parseKea, optional: true, newer: journal, limit: limit})
 	}
 	return journal
 }

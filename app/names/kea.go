@@ -34,7 +34,9 @@ func parseKea(content []byte) iter.Seq2[netip.Addr, entry] {
 			return addr, e
 		}
 		addr = address(of("address"))
-		if lifetime == 0 || !keaAssigned(of("state")) {
+		// A lease is in use if it is assigned (0), or registered by a client that chose its address (4). Other states are declined,
+		// reclaimed after expiry, and released. Files of old versions have no state.
+		if lifetime == 0 || !slices.Contains([]string{"", "0", "4"}, of("state")) {
 			return addr, e
 		}
 		if lifetime != keaForever {
@@ -48,10 +50,6 @@ func parseKea(content []byte) iter.Seq2[netip.Addr, entry] {
 func keaValues(line []byte) []string {
 	return strings.Split(strings.TrimRight(string(line), "\r\n"), ",")
 }
-
-// keaAssigned tells whether a lease with this state is in use: assigned, or registered by a client that chose its address. Other states
-// are declined, reclaimed after expiry, and released. Files of old versions have no state.
-func keaAssigned(state string) bool { return state == "" || state == "0" || state == "4" }
 
 // keaEscapes are what Kea writes for a comma in a value, and so for the first character of that.
 var keaEscapes = strings.NewReplacer("&#x2c", ",", "&#x26", "&")

@@ -91,18 +91,13 @@ func (n *Names) Of(addr netip.Addr) Info {
 	return info
 }
 
-// Run looks up names that were asked for, until ctx ends.
+// Run looks up names that were asked for, until ctx ends. After a question it refreshes, at most once in refreshInterval.
 func (n *Names) Run(ctx context.Context) {
 	var lookups sync.WaitGroup
 	defer lookups.Wait()
 	if n.reverse != nil {
 		lookups.Go(func() { n.reverse.run(ctx) })
 	}
-	n.keepUp(ctx)
-}
-
-// keepUp refreshes after a question, at most once in refreshInterval.
-func (n *Names) keepUp(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,12 +192,10 @@ func (n *Names) logChanges() {
 
 // sleep waits for d. It returns false if ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	}
 }

@@ -51,13 +51,9 @@ func (n *neighbours) refresh(now time.Time) (changed bool) {
 		n.kept[each.addr] = keptMAC{each.mac, now}
 		changed = changed || was.mac != each.mac
 	}
-	for addr, k := range n.kept {
-		if now.Sub(k.seen) > keepNeighbours {
-			delete(n.kept, addr)
-			changed = true
-		}
-	}
-	return changed
+	before := len(n.kept)
+	maps.DeleteFunc(n.kept, func(_ netip.Addr, k keptMAC) bool { return now.Sub(k.seen) > keepNeighbours })
+	return changed || len(n.kept) < before
 }
 
 // forgetOldest makes room: it forgets the addresses that left the table first. It returns false if all are still in the table.

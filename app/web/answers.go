@@ -30,9 +30,9 @@ type answer struct {
 	stall   time.Duration
 	writing atomic.Pointer[time.Time] // since when a part is being written; nil if none is
 
-	mu    sync.Mutex
-	fixed bool // the deadline is for all that follows
-	cut   bool // the deadline has passed: the client is cut off
+	// No lock guards these: with HTTP/2, a deadline waits for the connection's goroutine, which may wait for the lock of connections.
+	fixed atomic.Bool // the deadline is for all that follows
+	cut   atomic.Bool // the deadline has passed: the client is cut off
 }
 
 func (a *answer) Write(b []byte) (written int, err error) {
@@ -54,12 +54,14 @@ func (a *answer) Write(b []byte) (written int, err error) {
 func (a *answer) extend() error {
 	now := time.Now()
 	a.writing.Store(&now)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.fixed {
+	if a.fixed.Load() {
 		return nil
 	}
-	return a.control.SetWriteDeadline(now.Add(a.stall))
+	err := a.control.SetWriteDeadline(now.Add(a.stall))
+	if a.cut.Load() { // just now, and this deadline may have come after that
+		return a.SetWriteDeadline(now)
+	}
+	return err
 }
 
 // minUnread is how long a client has not read before it may have to make room for another one. One that reads takes less for a part.
@@ -67,12 +69,7 @@ const minUnread = 100 * time.Millisecond
 
 // unreadSince is since when the client has not read a part. It is zero if the client reads, waits for one, or is cut off already.
 func (a *answer) unreadSince() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cut {
-		return time.Time{}
-	}
-	if began := a.writing.Load(); began != nil && time.Since(*began) >= minUnread {
+	if began := a.writing.Load(); began != nil && !a.cut.Load() && time.Since(*began) >= minUnread {
 		return *began
 	}
 	return time.Time{}
@@ -91,11 +88,12 @@ func earliest[T any](all iter.Seq[T], timeOf func(T) time.Time) (found T, at tim
 // SetWriteDeadline is for http.ResponseController. A deadline of the handler is for this write and all that follow. If it has passed, the
 // client is cut off: with HTTP/2 that takes closing the connection, since the server could only write that the answer has ended.
 func (a *answer) SetWriteDeadline(deadline time.Time) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.fixed, a.cut = true, !deadline.After(time.Now())
-	if a.conn != nil && a.cut {
-		return closeNow(a.conn)
+	a.fixed.Store(true)
+	if !deadline.After(time.Now()) {
+		a.cut.Store(true)
+		if a.conn != nil {
+			return closeNow(a.conn)
+		}
 	}
 	return a.control.SetWriteDeadline(deadline)
 }
@@ -112,17 +110,24 @@ func (a *answer) finish() {
 	}
 }
 
-// answers has a handler write to an answer, for requests that have no body: net/http reads the body before it writes the answer, and a
-// scrape with a slow body would hold its slot for long.
+// answers has a handler write to an answer.
 func answers(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &answer{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}
-		if r.ContentLength != 0 {
-			a.refuseBody(r)
-		} else {
-			h.ServeHTTP(a, r)
-		}
+		h.ServeHTTP(a, r)
 		_ = a.extend() // net/http may still have something to write
+	})
+}
+
+// withoutBody has a handler answer requests that have no body: net/http reads the body before it writes the answer, and a scrape with a slow
+// body would hold its slot for long.
+func withoutBody(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.(*answer).refuseBody(r)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -24,7 +25,7 @@ const http2Weight = 4
 // minIdle is how long a connection is idle before it may have to make room while others leave answers unread: its request may be on the way.
 const minIdle = time.Second
 
-// maxResets is how many requests on a connection a client may take back while they are being answered.
+// maxResets is how many requests on a connection a client may take back in a minute while they are being answered.
 const maxResets = 20
 
 // sendBuffer is how much of an answer the kernel keeps for a client that does not read, in bytes. Linux takes twice as much memory. Without it,
@@ -44,7 +45,7 @@ type connections struct {
 	mu     sync.Mutex
 	open   map[net.Conn]*connection
 	weight int            // of all that are open
-	byIP   map[string]int // the weight of each client's
+	byIP   map[string]int // how many each client has
 }
 
 type connection struct {
@@ -53,7 +54,8 @@ type connection struct {
 	weight    int
 	answers   map[*answer]bool // that are being given
 	idleSince time.Time        // zero while there are some
-	resets    int
+	resets    int              // of requests that were taken back
+	since     time.Time        // resets are of this time on
 }
 
 // unreadSince is since when the client has not read a part, and zero if it reads or waits for one.
@@ -95,8 +97,12 @@ func (c *connections) follow(h http.Handler) http.Handler {
 				a.conn = one.Conn
 			}
 			c.begin(one, a)
-			defer c.end(one, a, r.Context())
-			defer a.finish()
+			takenBack := false
+			defer func() { c.end(one, a, takenBack) }()
+			h.ServeHTTP(w, r)
+			takenBack = r.Context().Err() != nil // before finish, which ends the request
+			a.finish()
+			return
 		}
 		h.ServeHTTP(w, r)
 	})
@@ -106,8 +112,9 @@ func (c *connections) follow(h http.Handler) http.Handler {
 func (c *connections) add(conn net.Conn) *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	added := &connection{Conn: conn, ip: ipOf(conn), answers: map[*answer]bool{}}
+	added := &connection{Conn: conn, ip: ipOf(conn.RemoteAddr().String()), answers: map[*answer]bool{}}
 	c.open[conn] = added
+	c.byIP[added.ip]++
 	c.grow(added, 1)
 	added.idleSince = time.Now()
 	return added
@@ -126,7 +133,6 @@ func (c *connections) weigh(conn net.Conn, weight int) {
 func (c *connections) grow(one *connection, weight int) {
 	one.weight += weight
 	c.weight += weight
-	c.byIP[one.ip] += weight
 	for c.weight > c.most {
 		c.drop(c.leastActive(one))
 	}
@@ -135,8 +141,10 @@ func (c *connections) grow(one *connection, weight int) {
 // leastActive returns the connection that is closed for another one, which may be that itself. The caller holds mu.
 func (c *connections) leastActive(added *connection) *connection {
 	most := 0
-	for _, weight := range c.byIP {
-		most = max(most, weight)
+	for one := range maps.Values(c.open) {
+		if one != added {
+			most = max(most, c.byIP[one.ip])
+		}
 	}
 	busiest := func(timeOf func(*connection) time.Time) func(*connection) time.Time {
 		return func(one *connection) time.Time {
@@ -170,22 +178,33 @@ func (c *connections) drop(one *connection) {
 func (c *connections) forget(one *connection) {
 	delete(c.open, one.Conn)
 	c.weight -= one.weight
-	if c.byIP[one.ip] -= one.weight; c.byIP[one.ip] == 0 {
+	if c.byIP[one.ip]--; c.byIP[one.ip] == 0 {
 		delete(c.byIP, one.ip)
 	}
 }
 
-// ipOf returns the IP address of a client, or what a client of a Unix socket has instead.
-func ipOf(conn net.Conn) string {
-	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+// ipOf returns the IP address of a client at an address, or its subnet: somebody with IPv6 has a /64 at least. It is empty for clients of a
+// Unix socket, which count as one.
+func ipOf(address string) string {
+	at, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return conn.RemoteAddr().Network()
+		return ""
 	}
-	return host
+	if ip := at.Addr().Unmap(); ip.Is6() {
+		subnet, _ := ip.WithZone("").Prefix(64)
+		return subnet.String()
+	}
+	return at.Addr().Unmap().String()
 }
 
-// closeNow closes a connection without a word to the client, which may not read: TLS would wait for it.
-func closeNow(conn net.Conn) error { return raw(conn).Close() }
+// closeNow closes a connection without a word to the client, which may not read: TLS would wait for it, and the kernel would keep what is unread.
+func closeNow(conn net.Conn) error {
+	conn = raw(conn)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it fails only if the connection is closed
+	}
+	return conn.Close()
+}
 
 // raw returns the connection below TLS.
 func raw(conn net.Conn) net.Conn {
@@ -210,15 +229,18 @@ func (c *connections) begin(one *connection, a *answer) {
 	one.idleSince = time.Time{}
 }
 
-// end ends an answer. The request's context tells whether the client has taken the request back.
-func (c *connections) end(one *connection, a *answer, request context.Context) {
+// end ends an answer. takenBack tells that the client has taken its request back.
+func (c *connections) end(one *connection, a *answer, takenBack bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(one.answers, a)
 	if len(one.answers) == 0 {
 		one.idleSince = time.Now()
 	}
-	if request.Err() != nil {
+	if takenBack {
+		if time.Since(one.since) > time.Minute {
+			one.resets, one.since = 0, time.Now()
+		}
 		one.resets++
 	}
 	if one.resets > maxResets && c.open[one.Conn] != nil {

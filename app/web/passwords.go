@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -22,7 +21,7 @@ import (
 // of one client.
 const (
 	maxLogins     = 8
-	maxLoginsOfIP = 4
+	maxLoginsOfIP = 6 // which a browser may send at a time
 )
 
 // passwords verifies passwords in front of exporter-toolkit, which reads them from the same file. The toolkit verifies one at a time, which
@@ -172,7 +171,7 @@ func (p *passwords) end(ip string) {
 
 // verify tells whether a login is right. It waits for the one before, while the client does; waited is false if too many wait.
 func (p *passwords) verify(r *http.Request, users map[string]string, user, password string) (right, waited bool) {
-	ip, _, _ := net.SplitHostPort(r.RemoteAddr) // none, for a client of a Unix socket
+	ip := ipOf(r.RemoteAddr)
 	if !p.begin(ip) {
 		return false, false
 	}

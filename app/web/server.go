@@ -48,6 +48,9 @@ func (c Config) Check() error {
 	return nil
 }
 
+// minReceived is the least that HTTP/2 allows to send before the server has read it, in bytes (RFC 9113, section 6.9.2).
+const minReceived = 1<<16 - 1
+
 // drainTimeout is how long open requests may take when the server closes.
 const drainTimeout = time.Second
 
@@ -71,8 +74,11 @@ func New(c Config, listener net.Listener, metrics http.Handler, api map[string]h
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    8 << 10, // a field of 7 bytes takes 100 in Go
-			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stallTimeout},
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
+			HTTP2: &http.HTTP2Config{
+				MaxConcurrentStreams: maxStreams, WriteByteTimeout: stallTimeout,
+				MaxReceiveBufferPerConnection: minReceived, MaxReceiveBufferPerStream: minReceived, // of bodies, which are refused
+			},
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // errors of clients
 		},
 		listener: listener,
 		config:   c,
@@ -85,7 +91,9 @@ func New(c Config, listener net.Listener, metrics http.Handler, api map[string]h
 }
 
 // follow bounds what clients take of a handler.
-func (s *Server) follow(h http.Handler) http.Handler { return answers(s.open.follow(h), stallTimeout) }
+func (s *Server) follow(h http.Handler) http.Handler {
+	return answers(s.open.follow(withoutBody(h)), stallTimeout)
+}
 
 // How many answers may be given at a time.
 const (

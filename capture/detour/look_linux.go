@@ -22,7 +22,12 @@ func Look() *Namespace {
 	}
 	n := &Namespace{}
 	for _, l := range links {
-		n.links = append(n.links, linkOf(l))
+		a := l.Attrs()
+		of := link{name: a.Name, index: a.Index, kind: l.Type(), master: a.MasterIndex}
+		if a.NetNsID < 0 {
+			of.parent = a.ParentIndex
+		}
+		n.links = append(n.links, of)
 	}
 	modules := loaded()
 	// If nfnetlink is a module, nf_tables cannot be built in.
@@ -38,15 +43,6 @@ func Look() *Namespace {
 		n.early = modules["esp4_offload"] || modules["esp6_offload"]
 	}
 	return n
-}
-
-func linkOf(l netlink.Link) link {
-	a := l.Attrs()
-	of := link{name: a.Name, index: a.Index, kind: l.Type(), master: a.MasterIndex}
-	if a.NetNsID < 0 {
-		of.parent = a.ParentIndex
-	}
-	return of
 }
 
 // complete ignores the error that a list is incomplete because something changed meanwhile.

@@ -1,7 +1,6 @@
 package labels
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -71,9 +70,7 @@ func placesOf(former, monitored, peers subnets.Set, number func(string) uint16) 
 	add(peers, func(p *Place, n uint16) { p.Peer = n })
 	// These come after the peers: where both have a prefix, this is its name.
 	add(monitored, func(p *Place, n uint16) { p.Network, p.Peer, p.Monitored = n, n, true })
-	slices.SortStableFunc(layers, func(a, b layer) int {
-		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
-	})
+	slices.SortStableFunc(layers, func(a, b layer) int { return a.prefix.Compare(b.prefix) })
 	all4, all6 := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
 	return append(divide(all4, layers), divide(all6, layers)...)
 }

@@ -1,11 +1,6 @@
 package nettest
 
 import (
-	"net"
-	"os"
-	"strconv"
-	"strings"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -40,23 +35,4 @@ func NewLink(t TB) *Link {
 func (l *Link) Received() int64 {
 	l.Receiver.t.Helper()
 	return l.Receiver.Counters(Receiving).Received
-}
-
-// watchers gives how many packet sockets receive what comes out of the link.
-func (l *Link) watchers() (n int, err error) {
-	err = l.Receiver.Do(func() error {
-		device, err := net.InterfaceByName(Receiving)
-		if err != nil {
-			return err
-		}
-		text, err := os.ReadFile("/proc/thread-self/net/packet")
-		for line := range strings.Lines(string(text)) {
-			// sk RefCnt Type Proto Iface R(unning) Rmem User Inode
-			if f := strings.Fields(line); len(f) > 5 && f[4] == strconv.Itoa(device.Index) && f[5] == "1" {
-				n++
-			}
-		}
-		return err
-	})
-	return n, err
 }

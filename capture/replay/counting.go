@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"sync"
+
 	"promflow/capture"
 	"promflow/capture/frame"
 )
@@ -16,7 +18,7 @@ const (
 type counting struct {
 	batch      []frame.Packet // that is being filled
 	full, free chan []frame.Packet
-	done       chan struct{}
+	running    sync.WaitGroup
 }
 
 func startCounting(c *capture.Counter) *counting {
@@ -24,13 +26,11 @@ func startCounting(c *capture.Counter) *counting {
 		batch: make([]frame.Packet, 0, batchSize),
 		full:  make(chan []frame.Packet, batches),
 		free:  make(chan []frame.Packet, batches),
-		done:  make(chan struct{}),
 	}
 	for range batches - 1 {
 		n.free <- make([]frame.Packet, 0, batchSize)
 	}
-	go func() {
-		defer close(n.done)
+	n.running.Go(func() {
 		for batch := range n.full {
 			c.Lock()
 			for i := range batch {
@@ -39,7 +39,7 @@ func startCounting(c *capture.Counter) *counting {
 			c.Unlock()
 			n.free <- batch[:0]
 		}
-	}()
+	})
 	return n
 }
 
@@ -63,5 +63,5 @@ func (n *counting) flush() {
 func (n *counting) end() {
 	n.flush()
 	close(n.full)
-	<-n.done
+	n.running.Wait()
 }

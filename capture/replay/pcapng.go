@@ -130,11 +130,7 @@ func (p *pcapng) packet(id uint32, data []byte, captured, original uint32, r *re
 	if int64(id) >= int64(len(p.interfaces)) {
 		return fmt.Errorf("names interface %d, which its section has not described", id)
 	}
-	if captured > maxCaptured {
-		return errTooLong(captured)
-	}
-	r.setPacket(p.interfaces[id].linkType, p.interfaces[id].link, data, captured, original)
-	return nil
+	return r.setPacket(p.interfaces[id].linkType, p.interfaces[id].link, data, captured, original)
 }
 
 var errTooShort = errors.New("is too short for its type")

@@ -158,11 +158,15 @@ type record struct {
 }
 
 // setPacket makes r a packet. Its captured bytes are the first of data, as far as the buffer has them: far more than the headers.
-func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captured, original uint32) {
+func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captured, original uint32) error {
+	if captured > maxCaptured {
+		return fmt.Errorf("claims %d captured bytes, more than the limit of %d", captured, maxCaptured)
+	}
 	r.isPacket, r.linkType = true, linkType
 	r.frame.Link = link
 	r.frame.Data = data[:min(len(data), int(captured))]
 	r.frame.Wire = int(min(int64(max(captured, original)), math.MaxInt)) // an int may have 32 bits
+	return nil
 }
 
 // file is a capture file that is being read.

@@ -20,39 +20,35 @@ const (
 type calm struct {
 	slog.Handler
 	limit *rate.Limiter
-	kept  *kept
-}
 
-// kept is the lines that are held back.
-type kept struct {
 	mu    sync.Mutex
-	lines int
+	lines int // that are held back
 	last  slog.Record
 }
 
 func newCalm(log *slog.Logger) *slog.Logger {
-	return slog.New(calm{log.Handler(), rate.NewLimiter(rate.Every(logEvery), logBurst), new(kept)})
+	return slog.New(&calm{Handler: log.Handler(), limit: rate.NewLimiter(rate.Every(logEvery), logBurst)})
 }
 
-func (c calm) Handle(ctx context.Context, r slog.Record) error {
-	c.kept.mu.Lock()
-	defer c.kept.mu.Unlock()
-	if c.kept.lines == 0 {
+func (c *calm) Handle(ctx context.Context, r slog.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lines == 0 {
 		if c.limit.AllowN(r.Time, 1) {
 			return c.Handler.Handle(ctx, r)
 		}
 		time.AfterFunc(logEvery, c.say)
 	}
-	c.kept.lines++
-	c.kept.last = r.Clone()
+	c.lines++
+	c.last = r.Clone()
 	return nil
 }
 
 // say logs the last line that was held back.
-func (c calm) say() {
-	c.kept.mu.Lock()
-	defer c.kept.mu.Unlock()
-	c.kept.last.Add("unsaid", c.kept.lines-1)
-	c.kept.lines = 0
-	c.Handler.Handle(context.Background(), c.kept.last) // errors are dropped, as slog does
+func (c *calm) say() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last.Add("unsaid", c.lines-1)
+	c.lines = 0
+	c.Handler.Handle(context.Background(), c.last) // errors are dropped, as slog does
 }

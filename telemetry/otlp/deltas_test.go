@@ -89,6 +89,17 @@ func TestDeltasBySeries(t *testing.T) {
 	}
 }
 
+// pointsOf returns the points of a counter or a gauge.
+func pointsOf(data metricdata.Aggregation) []metricdata.DataPoint[int64] {
+	switch d := data.(type) {
+	case metricdata.Sum[int64]:
+		return d.DataPoints
+	case metricdata.Gauge[int64]:
+		return d.DataPoints
+	}
+	return nil
+}
+
 // takes is an exporter that adds up deltas by address and fails now and then.
 type takes struct {
 	sdkmetric.Exporter

@@ -48,6 +48,8 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	switch {
 	case strings.Contains(value, "@"):
 		return fail("user information is not supported; send a header")
+	case masked(value) == "...":
+		return fail("it is neither a host name nor an IP address")
 	case strings.HasSuffix(masked(value), ":..."):
 		return fail("the port is not a number") // the error would quote it
 	case err != nil:
@@ -102,7 +104,8 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 }
 
 // masked returns an endpoint for messages, without what may be a password or a token: all of it if there is an @ somewhere, since a user part
-// may also stand in front of the scheme or have a slash; a query; a fragment; and a port that is none, as in http://user:password.
+// may also stand in front of the scheme or have a slash; a query; a fragment; a port that is none, as in http://user:password; and a host with
+// colons that is no IP address.
 func masked(value string) string {
 	if strings.Contains(value, "@") {
 		return "..."
@@ -119,7 +122,10 @@ func masked(value string) string {
 		end = begin + at
 	}
 	colon := strings.LastIndex(value[begin:end], ":") + 1
-	_, err := netip.ParseAddr(value)
+	_, err := netip.ParseAddr(value[begin:end])
+	if err != nil && !strings.HasPrefix(value[begin:], "[") && strings.Count(value[begin:end], ":") > 1 {
+		return "..." // user:password:port
+	}
 	if hasPort := err != nil && colon > 0 && value[end-1] != ']'; hasPort && strings.Trim(value[begin+colon:end], "0123456789") != "" {
 		return value[:begin+colon] + "..."
 	}
@@ -146,12 +152,10 @@ func (e endpoint) url() string {
 	return u.String()
 }
 
-// signalPath is the path of metrics below an endpoint for all signals
+// addSignal appends the path of metrics below an endpoint for all signals, unless the path ends with it
 // (https://opentelemetry.io/docs/specs/otlp/#otlphttp-request).
-const signalPath = "/v1/metrics"
-
-// addSignal appends signalPath, unless the path ends with it.
 func (e *endpoint) addSignal() {
+	const signalPath = "/v1/metrics"
 	if !strings.HasSuffix(e.path, signalPath) {
 		e.path = strings.TrimSuffix(e.path, "/") + signalPath
 	}

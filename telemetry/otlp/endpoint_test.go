@@ -67,6 +67,8 @@ func TestParseEndpoint(t *testing.T) {
 		{value: "http://collector/?token=abc@secret"},
 		{value: "http://collector:1/#a@secret"},
 		{value: "http://user:secret"},
+		{value: "user:secret:4317"},
+		{value: "http://user:secret:4317/x"},
 		{value: "user:secret/"},
 		{value: "https://user:secret?a"},
 		{value: ""},
@@ -132,7 +134,7 @@ func TestMasked(t *testing.T) {
 		}
 	}
 	for value, want := range map[string]string{
-		"http://a/b?c": "http://a/b?...", "a:1#b": "a:1#...", "a@b": "...", "http://a:b": "http://a:...", "a:b/c": "a:...",
+		"http://a/b?c": "http://a/b?...", "a:1#b": "a:1#...", "a@b": "...", "http://a:b": "http://a:...", "a:b/c": "a:...", "a:b:1": "...", "http://a:b:1/x": "...",
 	} {
 		if got := masked(value); got != want {
 			t.Errorf("%q is %q, want %q", value, got, want)

@@ -133,10 +133,18 @@ func batches(metrics []metricdata.Metrics, size int) iter.Seq[[]metricdata.Metri
 		var batch []metricdata.Metrics
 		room := size
 		for _, m := range metrics {
-			points := pointsOf(m.Data)
+			sum, counter := m.Data.(metricdata.Sum[int64])
+			points := sum.DataPoints
+			if !counter { // a telemetry.Source has nothing but counters and gauges
+				points = m.Data.(metricdata.Gauge[int64]).DataPoints
+			}
 			for len(points) > 0 {
 				n := min(room, len(points))
-				m.Data = withPoints(m.Data, points[:n])
+				m.Data = metricdata.Gauge[int64]{DataPoints: points[:n]}
+				if counter {
+					sum.DataPoints = points[:n]
+					m.Data = sum
+				}
 				batch = append(batch, m)
 				points, room = points[n:], room-n
 				if room > 0 {
@@ -152,24 +160,4 @@ func batches(metrics []metricdata.Metrics, size int) iter.Seq[[]metricdata.Metri
 			yield(batch)
 		}
 	}
-}
-
-// pointsOf returns the points of a counter or a gauge. A [telemetry.Source] has nothing else.
-func pointsOf(data metricdata.Aggregation) []metricdata.DataPoint[int64] {
-	switch d := data.(type) {
-	case metricdata.Sum[int64]:
-		return d.DataPoints
-	case metricdata.Gauge[int64]:
-		return d.DataPoints
-	}
-	return nil
-}
-
-// withPoints returns a counter or a gauge like data with other points.
-func withPoints(data metricdata.Aggregation, points []metricdata.DataPoint[int64]) metricdata.Aggregation {
-	if d, ok := data.(metricdata.Sum[int64]); ok {
-		d.DataPoints = points
-		return d
-	}
-	return metricdata.Gauge[int64]{DataPoints: points}
 }

@@ -162,9 +162,6 @@ func (p pusher) count(text string) int { return strings.Count(p.log.String(), te
 // series returns what a receiver should have of a reading, but for the health of the push.
 func series(r telemetry.Reading) map[string]int64 {
 	want := map[string]int64{"promflow_tracked_ips": r.Tracked, "promflow_tracked_ips_limit": r.Limit}
-	if r.Hosts == nil {
-		return want
-	}
 	for h := range r.Hosts {
 		for name, total := range map[string]int64{"receive": h.ReceiveBytes, "transmit": h.TransmitBytes} {
 			if total > 0 {

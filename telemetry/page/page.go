@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -48,8 +49,8 @@ type Page struct {
 	slots   chan struct{} // taken by the pages in memory
 
 	mu      sync.Mutex
-	pending map[string]*page // waiting for a slot or being made: further scrapes join these
-	made    []*page          // not cut off, the oldest first
+	pending map[expfmt.Format]*page // waiting for a slot or being made: further scrapes join these
+	made    []*page                 // not cut off, the oldest first
 }
 
 // New returns a reader of source, and the page of its metrics and those of the Go runtime, the process and the build. While the reader
@@ -80,12 +81,13 @@ func New(source *telemetry.Source, log *slog.Logger) (*Page, error) {
 		return nil, fmt.Errorf("making the Prometheus exporter: %w", err)
 	}
 	return &Page{
-		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[string]*page{},
+		Reader: exporter, process: process, log: log, slots: make(chan struct{}, maxPages), pending: map[expfmt.Format]*page{},
 	}, nil
 }
 
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	format := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
+	accepted := expfmt.NegotiateAccept(r.Header, exposition.Formats...)
+	format := accepted.WithEscapingScheme(model.NoEscaping) // names on the page need none
 	scrape := http.NewResponseController(w)
 	shared, joined := p.join(format, scrape)
 	defer p.leave(shared, scrape)
@@ -100,7 +102,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	encoding := acceptedEncoding(r.Header)
 	body := shared.encoded[encoding]()
 	h := w.Header()
-	h.Set("Content-Type", string(format))
+	h.Set("Content-Type", string(accepted))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Vary", "Accept, Accept-Encoding")
 	if encoding != "" {
@@ -113,19 +115,13 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Page) join(format expfmt.Format, scrape *http.ResponseController) (shared *page, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	shared, joined = p.pending[kind(format)]
+	shared, joined = p.pending[format]
 	if !joined {
 		shared = newPage()
-		p.pending[kind(format)] = shared
+		p.pending[format] = shared
 	}
 	shared.scrapes[scrape] = true
 	return shared, joined
-}
-
-// kind returns a format without its escaping scheme, since names on the page need no escaping.
-func kind(format expfmt.Format) string {
-	kind, _, _ := strings.Cut(string(format), "; escaping=")
-	return kind
 }
 
 // leave ends a scrape. The last scrape of a page frees its slot.
@@ -179,7 +175,7 @@ func (p *Page) make(shared *page, format expfmt.Format) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.pending, kind(format))
+		delete(p.pending, format)
 		shared.at = time.Now()
 		p.made = append(p.made, shared)
 	}()

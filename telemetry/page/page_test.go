@@ -399,7 +399,9 @@ func TestPageAnswersHead(t *testing.T) {
 
 // countReads returns a reading whose table has as many addresses as there have been readings.
 func countReads(calls *atomic.Int64) func() telemetry.Reading {
-	return func() telemetry.Reading { return telemetry.Reading{Tracked: calls.Add(1)} }
+	return func() telemetry.Reading {
+		return telemetry.Reading{Hosts: telemetrytest.Hosts(0).Hosts, Tracked: calls.Add(1)}
+	}
 }
 
 func trackedIPs(n int) string { return fmt.Sprintf("\npromflow_tracked_ips %d\n", n) }
@@ -644,7 +646,7 @@ func TestPageAfterShutdownIsAnError(t *testing.T) {
 // The page is the same, in every format, whatever is on it: odd names, no addresses, more addresses than the SDK's limit.
 func TestPageIsTheSameInEveryFormat(t *testing.T) {
 	for name, reading := range map[string]telemetry.Reading{
-		"nothing": {}, "example": telemetrytest.Example(), "labels": telemetrytest.Labelled(), "names": telemetrytest.Named(), "many addresses": telemetrytest.Hosts(3000),
+		"nothing": telemetrytest.Hosts(0), "example": telemetrytest.Example(), "labels": telemetrytest.Labelled(), "names": telemetrytest.Named(), "many addresses": telemetrytest.Hosts(3000),
 		"one address": {Hosts: slices.Values([]telemetry.Host{{Addr: netip.MustParseAddr("fe80::1%eth0\"\\"), ReceiveBytes: 1}})},
 	} {
 		t.Run(name, func(t *testing.T) {

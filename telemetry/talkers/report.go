@@ -2,7 +2,10 @@ package talkers
 
 import (
 	"slices"
+	"strings"
 	"time"
+
+	"promflow/telemetry"
 )
 
 // Report has the rates and totals of addresses. Bytes are network-layer bytes as on the wire. A packet between two monitored addresses
@@ -66,6 +69,15 @@ type Interface struct {
 type Subnet struct {
 	Subnet  string `json:"subnet"`
 	Network string `json:"network"`
+}
+
+// Monitored returns the monitored subnets of a reading.
+func Monitored(r telemetry.Reading) []Subnet {
+	all := []Subnet{} // an empty list is [] in JSON
+	for _, in := range r.Subnets {
+		all = append(all, Subnet{in.Prefix, strings.ToValidUTF8(in.Network, "\uFFFD")})
+	}
+	return all
 }
 
 // History is the rates at some times, in bytes a second.

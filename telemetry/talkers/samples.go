@@ -91,9 +91,6 @@ func (s *samples) totals(r telemetry.Reading) []moved {
 	}
 	s.talkers[0].present = false
 	totals := make([]moved, 1, max(int(r.Tracked)+1, len(s.talkers)))
-	if r.Hosts == nil {
-		return append(totals, make([]moved, len(s.talkers)-1)...)
-	}
 	var places map[netip.Addr]int // made when the first part comes, after all addresses
 	for h := range r.Hosts {
 		of := moved{h.ReceiveBytes, h.TransmitBytes}

@@ -50,19 +50,17 @@ func New(read func() telemetry.Reading) *Talkers {
 
 // Run takes readings while somebody asks, until ctx ends. It always returns nil.
 func (t *Talkers) Run(ctx context.Context) error {
-	timer := time.NewTimer(firstInterval)
-	timer.Stop()
+	var due <-chan time.Time // nil while nobody asks
 	for {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return nil
 		case <-t.wanted:
-			timer.Reset(firstInterval)
-		case <-timer.C:
-			timer.Reset(Interval)
+			due = time.After(firstInterval)
+		case <-due:
+			due = time.After(Interval)
 			if !t.sample() {
-				timer.Stop()
+				due = nil
 			}
 		}
 	}

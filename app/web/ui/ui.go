@@ -39,15 +39,12 @@ func Handler() http.Handler {
 			return err
 		}
 		content, err := files.ReadFile(name)
-		if err != nil {
-			return err
-		}
 		at := "/" + name
 		if name == "page.html" {
 			at = "/{$}"
 		}
 		mux.Handle("GET "+at, serve(name, content))
-		return nil
+		return err
 	})
 	if err != nil {
 		panic(err) // the files are embedded

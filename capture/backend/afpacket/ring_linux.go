@@ -9,7 +9,6 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
@@ -100,12 +99,8 @@ func (r *ring) configure() error {
 
 // accept sets a filter with this snap length; 0 accepts no frame.
 func (r *ring) accept(snapLen uint32) error {
-	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: snapLen}})
-	if err != nil {
-		return err
-	}
-	filter := unix.SockFilter{Code: program[0].Op, K: program[0].K}
-	err = unix.SetsockoptSockFprog(r.FD, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter})
+	filter := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: snapLen}
+	err := unix.SetsockoptSockFprog(r.FD, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter})
 	runtime.KeepAlive(&filter)
 	if err != nil {
 		return fmt.Errorf("attaching a socket filter: %w", err)

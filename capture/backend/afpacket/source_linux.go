@@ -109,12 +109,10 @@ func (s *source) drain() {
 func (s *source) Status() capture.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	up := false
 	if !s.closed {
-		up = s.ring.Up()
 		s.takeDrops()
 	}
-	return capture.Status{Up: up, Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
+	return capture.Status{Up: !s.closed && s.ring.Up(), Dropped: s.dropped, Outcomes: s.counter.Outcomes()}
 }
 
 // takeDrops adds the packets that the kernel has dropped since the last call. The caller holds mu.

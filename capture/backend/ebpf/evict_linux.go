@@ -160,7 +160,7 @@ func (p *program) withSeries(slots []int) []int {
 		listed[i] = true
 	}
 	for i := p.series.first; i < p.series.end; i++ {
-		if address, _, owned := p.seriesOf(i); owned && listed[address] && !listed[i] {
+		if address, _, owned := p.ownerOf(i); owned && listed[address] && !listed[i] {
 			slots = append(slots, i)
 		}
 	}
@@ -234,7 +234,7 @@ func (p *program) deleteKeys(slots []int) error {
 	var series []countSeriesKey
 	for _, i := range slots {
 		if i >= p.series.first {
-			address, labels, _ := p.seriesOf(i)
+			address, labels, _ := p.ownerOf(i)
 			series = append(series, countSeriesKey{Slot: uint64(address), Labels: uint64(labels)})
 		} else if addr := p.address(i); addr.Is4() {
 			keys4 = append(keys4, subnets.Number4(addr))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -32,9 +31,10 @@ const maxSeriesCache = 1 << 16
 // flowBits is log2 of how many flows a processor remembers. 2048 take 64 KiB, which fit into most second-level caches.
 const flowBits = 11
 
-// chooseStages deletes from a spec what a grouping does not need. It returns the names of the programs, in the order of enum stage in
-// stages.h.
-func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
+// chooseStages deletes from a spec what a grouping does not need, and fills the map by which the programs call each other. It returns the
+// names of those for frames with an Ethernet header and at the network layer.
+func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) (ethernet, network string) {
+	// In the order of enum stage in stages.h.
 	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
 	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
 	if g != nil {
@@ -50,12 +50,16 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) [5]string {
 	for _, name := range others {
 		delete(spec.Programs, name)
 	}
-	return stages
+	for i, name := range stages {
+		spec.Maps[countMapStages].Contents = append(spec.Maps[countMapStages].Contents, ebpf.MapKV{Key: uint32(i), Value: name})
+	}
+	return stages[0], stages[1]
 }
 
 // configureGrouping fills in by what prefixes and labels the program is to keep totals, and adds to its variables.
 func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4, variables map[string]any) error {
 	hostBits := g.HostBits()
+	p.rest = g.Rest()
 	var places4 []countPlace4
 	var places6 []countPlace6
 	for _, place := range g.Places() {
@@ -103,7 +107,7 @@ func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Groupin
 	mask6 := countAddress6{High: ^uint64(0) << max(0, hostBits.V6-64), Low: ^uint64(0) << hostBits.V6}
 	maps.Copy(variables, map[string]any{
 		countVarLabelsMask:      uint64(g.Mask()),
-		countVarLabelsRest:      uint64(g.Rest()),
+		countVarLabelsRest:      uint64(p.rest),
 		countVarHostBits4:       uint32(hostBits.V4),
 		countVarPrefixMask6:     mask6,
 		countVarFewPlaces4:      few,
@@ -124,11 +128,4 @@ func baseOf(ranges []countRange4, address uint32, hostBits int) (base uint32, ok
 		}
 	}
 	return 0, false
-}
-
-// seriesOf returns the series that has a slot: the slot of its address, and its labels. owned is false if no series has the slot.
-func (p *program) seriesOf(slot int) (address int, values labels.Values, owned bool) {
-	o := &p.seriesOwners[slot-p.series.first]
-	n := atomic.LoadUint64(&o.Owned)
-	return int(n) - 1, labels.Values(o.Labels), n != 0
 }

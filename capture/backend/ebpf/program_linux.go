@@ -61,6 +61,7 @@ type program struct {
 	slots4, slots6, interfaceSlots *ebpf.Map
 
 	// Only where totals are kept apart by labels; see grouping.h.
+	rest             labels.Values // of totals that no series has
 	seriesOwners     []countSeriesOwner
 	seriesCounts     []uint64
 	interfaceNumbers []uint64
@@ -97,7 +98,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 		return nil, err
 	}
 	g := c.Table.Grouping()
-	stages := chooseStages(spec, g)
+	ethernet, network := chooseStages(spec, g)
 
 	var err, memlockErr error
 	p.collection, err = ebpf.NewCollection(spec)
@@ -111,50 +112,31 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	if err != nil {
 		return nil, explain(err, c.Table, memlockErr)
 	}
-	p.ethernet = filter{p.collection.Programs[stages[0]], p.collection.Programs[countProgEnterEthernet]}
-	p.network = filter{p.collection.Programs[stages[1]], p.collection.Programs[countProgEnterNetwork]}
+	p.ethernet = filter{p.collection.Programs[ethernet], p.collection.Programs[countProgEnterEthernet]}
+	p.network = filter{p.collection.Programs[network], p.collection.Programs[countProgEnterNetwork]}
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
 	p.interfaceSlots, p.seriesSlots = p.collection.Maps[countMapInterfaceSlots], p.collection.Maps[countMapSeriesSlots]
 	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
 	p.series.state, p.series.free = p.collection.Variables[countVarSeriesFull], p.collection.Maps[countMapFreeSeries]
 	p.generation = p.collection.Variables[countVarGeneration]
-	if err := errors.Join(p.linkStages(stages), p.mapMemory(g), p.freeAll()); err != nil {
+	if err := errors.Join(p.mapMemory(), p.freeAll()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-// linkStages fills the map by which the programs call each other.
-func (p *program) linkStages(stages [5]string) error {
-	for i, name := range stages {
-		if err := p.collection.Maps[countMapStages].Put(uint32(i), p.collection.Programs[name]); err != nil {
-			return fmt.Errorf("linking eBPF programs: %w", err)
-		}
-	}
-	return nil
-}
-
 // mapMemory maps those maps into memory that Go reads or writes without a system call.
-func (p *program) mapMemory(g *labels.Grouping) error {
-	shared := p.shared.end - p.shared.first
-	p.sums = view[countSize](p, countMapSums, (p.rows+1)*p.interfaces*sums)
-	p.low = view[countHalf](p, countMapLow, p.rows*directions*p.slots)
-	p.high = view[countHalf](p, countMapHigh, p.rows*directions*p.slots)
-	p.owners = view[countOwner](p, countMapOwners, shared)
-	if shared > 0 {
-		p.known = view[byte](p, countMapKnown, 1<<p.knownBits)
-		p.found = view[uint64](p, countMapFound, int(p.collection.Maps[countMapFound].MaxEntries()))
-	}
-	if p.sharesRow {
-		p.sharedRow = view[countSize](p, countMapSharedRow, directions*p.slots)
-	}
-	if series := p.series.end - p.series.first; series > 0 {
-		p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners, series)
-		p.seriesCounts = view[uint64](p, countMapSeriesCounts, p.series.first)
-	}
-	if g != nil {
-		p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers, p.interfaces)
-	}
+func (p *program) mapMemory() error {
+	p.sums = view[countSize](p, countMapSums)
+	p.low = view[countHalf](p, countMapLow)
+	p.high = view[countHalf](p, countMapHigh)
+	p.sharedRow = view[countSize](p, countMapSharedRow)
+	p.owners = view[countOwner](p, countMapOwners)
+	p.known = view[byte](p, countMapKnown)
+	p.found = view[uint64](p, countMapFound)
+	p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners)
+	p.seriesCounts = view[uint64](p, countMapSeriesCounts)
+	p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers)
 	return p.mapErr
 }
 
@@ -195,10 +177,14 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		}
 	}
 	p.shared.first, p.shared.end = len(p.addresses), len(p.addresses)
+	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPerAddress*limit-1))
+	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPerAddress*limit-1)))
 	if share {
 		p.shared.end += limit
 		spec.Maps[countMapFreeSlots].MaxEntries = uint32(limit)
 		spec.Maps[countMapOwners].MaxEntries = uint32(limit)
+		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
+		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
 	}
 	p.series.first, p.series.end = p.shared.end, p.shared.end
 	if g != nil && g.Mask() != 0 {
@@ -210,12 +196,6 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	}
 	if len(monitored6) > 0 {
 		spec.Maps[countMapSlots6].MaxEntries = uint32(limit)
-	}
-	p.seed, p.knownBits = rand.Uint64(), bits.Len(uint(knownPerAddress*limit-1))
-	foundBits := max(minLineBits+lineBits, bits.Len(uint(foundPerAddress*limit-1)))
-	if share {
-		spec.Maps[countMapKnown].MaxEntries = uint32(1 << p.knownBits / int(unsafe.Sizeof(countPlaces{})))
-		spec.Maps[countMapFound].MaxEntries = 1 << foundBits
 	}
 	spec.Maps[countMapSums].MaxEntries = uint32((p.rows + 1) * p.interfaces * sums)
 	spec.Maps[countMapInterfaceSlots].MaxEntries = uint32(p.interfaces)
@@ -253,19 +233,19 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 	return nil
 }
 
-// view maps the values of an array map into memory. It stores an error in mapErr.
-func view[T any](p *program, name string, count int) []T {
-	if count == 0 || p.mapErr != nil {
+// view maps the values of an array map into memory, none if the program has no such map. It stores an error in mapErr.
+func view[T any](p *program, name string) []T {
+	m := p.collection.Maps[name]
+	if m == nil || p.mapErr != nil {
 		return nil
 	}
-	m := p.collection.Maps[name]
-	mem, err := unix.Mmap(m.FD(), 0, count*int(unsafe.Sizeof(*new(T))), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(m.FD(), 0, int(m.MaxEntries())*int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		p.mapErr = fmt.Errorf("mapping the kernel's map %s: %w", name, err)
 		return nil
 	}
 	p.mapped = append(p.mapped, mem)
-	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), count)
+	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), len(mem)/int(unsafe.Sizeof(*new(T))))
 }
 
 // tellInterface tells the program of the interface with an index, 0 for none, and of the number that labels have for its name.

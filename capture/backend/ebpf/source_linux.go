@@ -38,10 +38,10 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 	counter := capture.NewCounter(c.Table)
 	k := &kernelCapture{config: c, counter: counter, program: p, reader: newReader(p, counter), sources: make([]*source, interfaces)}
 	probe, err := k.Open() // if this process cannot open sources, another backend has to be tried now
-	if err != nil {
-		return nil, errors.Join(err, k.Close())
+	if err == nil {
+		err = probe.Close()
 	}
-	if err := probe.Close(); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil

@@ -7,6 +7,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/labels"
 )
 
 // See totals.h.
@@ -49,9 +50,9 @@ func (r *reader) read() {
 	// which could take their place in the table.
 	r.later = r.later[:0]
 	for i := range r.last {
-		switch {
-		case !p.owned(i):
-		case r.wasSeen(i):
+		switch address, _, owned := p.ownerOf(i); {
+		case !owned:
+		case r.last[address].seen != 0: // an earlier read has seen the address move something
 			r.readSlot(i, now)
 		default:
 			r.later = append(r.later, i)
@@ -70,15 +71,6 @@ func (r *reader) read() {
 	}
 }
 
-// wasSeen tells whether an earlier read has seen the address of a slot move something.
-func (r *reader) wasSeen(slot int) bool {
-	if slot >= r.program.series.first {
-		address, _, owned := r.program.seriesOf(slot)
-		return owned && r.last[address].seen != 0
-	}
-	return r.last[slot].seen != 0
-}
-
 // readSlot adds to the table what the owner of a slot has moved since the slot was last read. The caller holds the counter's lock.
 func (r *reader) readSlot(i int, now time.Duration) {
 	p, s := r.program, &r.last[i]
@@ -94,18 +86,11 @@ func (r *reader) readSlot(i int, now time.Duration) {
 	if totals == s.totals {
 		return
 	}
-	if i >= p.series.first {
-		address, labels, owned := p.seriesOf(i)
-		if addr := p.address(address); owned && addr.IsValid() {
-			r.counter.AddSeries(addr, labels, grown(&s.totals, totals))
-			s.seen = max(now, 1)
-			r.last[address].seen = s.seen
-		}
-		return
-	}
-	if addr := p.address(i); addr.IsValid() {
-		r.counter.Add(addr, grown(&s.totals, totals))
+	address, labels, _ := p.ownerOf(i)
+	if addr := p.address(address); addr.IsValid() {
+		r.counter.AddSeries(addr, labels, grown(&s.totals, totals))
 		s.seen = max(now, 1)
+		r.last[address].seen = s.seen
 	}
 }
 
@@ -123,15 +108,15 @@ func (p *program) address(slot int) netip.Addr {
 	return netip.Addr{}
 }
 
-// owned tells whether an address or a series owns a slot.
-func (p *program) owned(slot int) bool {
-	switch {
-	case slot < len(p.addresses):
-		return true
-	case slot < p.series.first:
-		return atomic.LoadUint64(&p.owners[slot-p.shared.first].Version) != 0
+// ownerOf returns what owns a slot: the slot of an address, and the labels of a series or those of what no series has. If owned is false,
+// nothing does.
+func (p *program) ownerOf(slot int) (address int, values labels.Values, owned bool) {
+	if slot < p.series.first {
+		return slot, p.rest, slot < len(p.addresses) || atomic.LoadUint64(&p.owners[slot-p.shared.first].Version) != 0
 	}
-	return atomic.LoadUint64(&p.seriesOwners[slot-p.series.first].Owned) != 0
+	o := &p.seriesOwners[slot-p.series.first]
+	n := atomic.LoadUint64(&o.Owned)
+	return int(n) - 1, labels.Values(o.Labels), n != 0
 }
 
 // outcomes returns the outcomes of the packets of the interface with a number.

@@ -1,10 +1,13 @@
-package nettest
+package watched
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,13 +17,15 @@ import (
 	"syscall"
 	"time"
 
+	"promflow/capture/nettest"
+
 	"golang.org/x/sys/unix"
 )
 
 // Process is a program at the receiving end of a link, with the processes that it has started itself: all are of one process group.
 type Process struct {
-	t     TB
-	link  *Link
+	t     nettest.TB
+	link  *nettest.Link
 	cmd   *exec.Cmd
 	log   string        // file of what it prints
 	ended chan struct{} // closed at its end
@@ -32,10 +37,10 @@ type Refusal struct{ Reason string }
 func (r *Refusal) Error() string { return r.Reason }
 
 // Start starts a program that prints into a file. It is to be ended with Stop or Kill.
-func (l *Link) Start(t TB, log string, command ...string) *Process {
+func Start(t nettest.TB, l *nettest.Link, log string, command ...string) *Process {
 	t.Helper()
 	out, err := os.Create(log)
-	Check(t, err)
+	nettest.Check(t, err)
 	defer out.Close()
 	p := &Process{t: t, link: l, cmd: l.Receiver.Command(command...), log: log, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
@@ -51,7 +56,7 @@ func (l *Link) Start(t TB, log string, command ...string) *Process {
 			return nil
 		})
 	}()
-	Check(t, <-started)
+	nettest.Check(t, <-started)
 	return p
 }
 
@@ -66,15 +71,36 @@ func (p *Process) WaitReady(ready func() error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = &Refusal{fmt.Sprintf("it was not ready in time (%v): %s", last, p.LastWords())}
 	}
-	Check(p.t, errors.Join(err, p.Alive()))
+	nettest.Check(p.t, errors.Join(err, p.Alive()))
 }
 
 // Get fetches a page from the program's end of the link.
-func (p *Process) Get(url string) (string, error) { return p.link.Receiver.Get(p.t.Context(), url) }
+func (p *Process) Get(url string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute) // a page of many hosts takes its time
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: p.link.Receiver.Dial, DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", url, err)
+	}
+	return string(body), nil
+}
 
 // Captures is an error unless there is a packet socket on the interface.
 func (p *Process) Captures() error {
-	n, err := p.link.watchers()
+	n, err := watchers(p.link)
 	if err == nil && n == 0 {
 		err = errors.New("it does not capture")
 	}
@@ -116,7 +142,7 @@ func (p *Process) Kill() {
 func (p *Process) Ask(signal syscall.Signal, answer *regexp.Regexp) []string {
 	p.t.Helper()
 	before := len(answer.FindAllString(p.Output(), -1))
-	Check(p.t, p.cmd.Process.Signal(signal))
+	nettest.Check(p.t, p.cmd.Process.Signal(signal))
 	var all [][]string
 	err := Poll(p.t.Context(), 10*time.Second, func() bool {
 		all = answer.FindAllStringSubmatch(p.Output(), -1)
@@ -202,7 +228,7 @@ func (p *Process) Idle() (cpu time.Duration) {
 	p.t.Helper()
 	const little = time.Millisecond // darkstat looks every 500 ms
 	Settle(p.t, 700*time.Millisecond, func() (same, done bool) {
-		Check(p.t, p.Alive())
+		nettest.Check(p.t, p.Alive())
 		before := cpu
 		cpu, _ = p.Usage()
 		return cpu-before <= little, false
@@ -214,8 +240,8 @@ func (p *Process) Idle() (cpu time.Duration) {
 func (p *Process) Stop() {
 	p.t.Helper()
 	gone := func() bool {
-		watchers, err := p.link.watchers()
-		Check(p.t, err)
+		watchers, err := watchers(p.link)
+		nettest.Check(p.t, err)
 		return watchers == 0 && len(p.members()) == 0
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
@@ -246,11 +272,11 @@ func Poll(ctx context.Context, limit time.Duration, done func() bool) error {
 }
 
 // Settle calls look ten times a second, until it has found the same for a while, or is done, or for 15 s at the most.
-func Settle(t TB, while time.Duration, look func() (same, done bool)) {
+func Settle(t nettest.TB, while time.Duration, look func() (same, done bool)) {
 	t.Helper()
 	begin := time.Now()
 	for since := begin; time.Since(since) < while && time.Since(begin) < 15*time.Second; time.Sleep(100 * time.Millisecond) {
-		Check(t, t.Context().Err())
+		nettest.Check(t, t.Context().Err())
 		same, done := look()
 		if done {
 			return
@@ -259,4 +285,23 @@ func Settle(t TB, while time.Duration, look func() (same, done bool)) {
 			since = time.Now()
 		}
 	}
+}
+
+// watchers gives how many packet sockets receive what comes out of the link.
+func watchers(l *nettest.Link) (n int, err error) {
+	err = l.Receiver.Do(func() error {
+		device, err := net.InterfaceByName(nettest.Receiving)
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile("/proc/thread-self/net/packet")
+		for line := range strings.Lines(string(text)) {
+			// sk RefCnt Type Proto Iface R(unning) Rmem User Inode
+			if f := strings.Fields(line); len(f) > 5 && f[4] == strconv.Itoa(device.Index) && f[5] == "1" {
+				n++
+			}
+		}
+		return err
+	})
+	return n, err
 }
