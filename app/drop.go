@@ -30,7 +30,8 @@ func (c *config) dropPrivileges(keep []string, log *slog.Logger) error {
 	if wasRoot && os.Geteuid() == 0 {
 		log.Warn("promflow stays root, but without root's capabilities: to become another user it needs CAP_SETUID and CAP_SETGID (see --user)")
 	}
-	return unreadable(errors.Join(c.web().Check(), c.otlpError(c.otlp.Reread()))) // root has read these files before
+	_, _, err = c.lists().Read()
+	return unreadable(errors.Join(err, c.web().Check(), c.otlpError(c.otlp.Reread()))) // root has read these files before
 }
 
 // ownSocket gives a Unix socket to the user that promflow becomes, which removes it in the end.
