@@ -77,6 +77,7 @@ type follower struct {
 
 	mu     sync.Mutex
 	listed capture.Subnets
+	seen   string   // what the files had when they were last read
 	auto   []string // the names for on-link prefixes
 	onLink []netip.Prefix
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
@@ -97,12 +98,13 @@ func matching(names watch.Names) func() []string {
 
 // reload reads the lists. If that fails, the subnets stay as they are.
 func (f *follower) reload() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen = f.contents() // before: what is written meanwhile is read next time
 	listed, auto, err := f.lists.Read()
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	before, autoBefore := f.listed, f.auto
 	f.listed, f.auto = listed, auto
 	if err := f.apply(); err != nil {
@@ -196,22 +198,22 @@ func (f *follower) run(ctx context.Context, reload func()) error {
 func (f *follower) poll(ctx context.Context, reload func()) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for last := f.contents(); ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if now := f.contents(); now != last {
-			last = now
-			reload()
-			continue
-		}
+		now := f.contents()
 		f.mu.Lock()
+		changed := now != f.seen
 		if err := f.apply(); err != nil {
 			f.log.Debug("the monitored subnets cannot change", "error", err)
 		}
 		f.mu.Unlock()
+		if changed {
+			reload()
+		}
 	}
 }
 
