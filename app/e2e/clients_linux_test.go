@@ -27,7 +27,7 @@ import (
 )
 
 // maxMemory is how much memory the program may take, in kB, with GOMEMLIMIT as in the recipes and whatever its clients do, as README states.
-const maxMemory = 450 << 10
+const maxMemory = 480 << 10
 
 // TestClientsThatDoNotRead has thousands of clients ask on every path and read nothing, while somebody scrapes. The link is a pair of
 // devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
@@ -117,7 +117,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				args, url = append(args, "--web-config-file="+write(t, "web.yml", c.config)), "https://"
 			}
 			cmd := here.Command(args...)
-			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=350MiB") // as in the unit
+			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=320MiB") // as in the unit
 			limited := limitMemory(t, cmd, 512<<20)              // as the unit does
 			p := start(t, there, cmd).listening()
 			url += p.address + "/metrics"
