@@ -27,7 +27,7 @@ import (
 )
 
 // maxMemory is how much memory the program may take, in kB, with GOMEMLIMIT as in the recipes and whatever its clients do, as README states.
-const maxMemory = 450 << 10
+const maxMemory = 480 << 10
 
 // TestClientsThatDoNotRead has thousands of clients ask on every path and read nothing, while somebody scrapes. The link is a pair of
 // devices: on lo, answers would be in the kernel's buffers at once. The program is built anew: with the race detector, which this test may
@@ -72,7 +72,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		{"HTTP/2", 10_000, fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\n", certificate, key), func(conn net.Conn, i int) (net.Conn, error) {
 			secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 			var says []byte
-			switch at := path(i / 6); i % 6 {
+			switch at := path(i / 7); i % 7 {
 			case 0: // the streams have no window
 				says = unreadStreams(100, at, 0, 0)
 			case 1: // they have one, and nobody reads the connection
@@ -84,10 +84,15 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				says = unreadStreams(8, "/-/healthy", 0, 1500)
 			case 4: // pings whose answers nobody reads
 				says = append(unreadStreams(0, at, 0, 0), bytes.Repeat([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, 9900)...)
-			case 5: // idle
+			case 5: // requests that are taken back at once
+				says = unreadStreams(20, "/nope", 1<<31-1, 0)
+				for stream := range uint32(20) {
+					says = append(says, 0, 0, 4, 3, 0, 0, 0, 0, byte(1+2*stream), 0, 0, 0, 8) // RST_STREAM, CANCEL
+				}
+			case 6: // idle
 				return secure, secure.Handshake()
 			}
-			if _, err := secure.Write(says); err != nil && i%6 != 3 && i%6 != 4 { // these are closed at some point
+			if _, err := secure.Write(says); err != nil && i%7 < 3 { // the server closes the others at some point
 				return secure, err
 			}
 			return secure, nil
@@ -112,7 +117,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 				args, url = append(args, "--web-config-file="+write(t, "web.yml", c.config)), "https://"
 			}
 			cmd := here.Command(args...)
-			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=350MiB") // as in the unit
+			cmd.Env = append(cmd.Environ(), "GOMEMLIMIT=320MiB") // as in the unit
 			limited := limitMemory(t, cmd, 512<<20)              // as the unit does
 			p := start(t, there, cmd).listening()
 			url += p.address + "/metrics"

@@ -81,9 +81,9 @@ func TestErrors(t *testing.T) {
 		{"", []string{"--interface", lo, "--web-config-file", noCertificate}, []string{"--web-config-file", "nosuch.crt"}},
 
 		{"", push(lo, "--otlp-endpoint=ftp://x"), []string{"--otlp-endpoint", `"ftp://x"`, "http://"}},
-		{"", push(lo, "--otlp-endpoint=localhost:port"), []string{"--otlp-endpoint", `"localhost:port"`}},
+		{"", push(lo, "--otlp-endpoint=localhost:port"), []string{"--otlp-endpoint", `"localhost:..."`}},
 		{"", push(lo, "--otlp-endpoint=https://x", "--otlp-insecure"), []string{"--otlp-endpoint", `"https://x"`, "insecure"}},
-		{"OTEL_EXPORTER_OTLP_ENDPOINT=x:y", push(lo), []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:y"`}},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=x:y", push(lo), []string{"OTEL_EXPORTER_OTLP_ENDPOINT", `"x:..."`}},
 		{"", push(lo, "--otlp-protocol=http"), []string{"--otlp-protocol", `"http"`, "http/protobuf"}},
 		{"", push(lo, "--otlp-endpoint=https://x", "--otlp-ca-file=/no/such.pem"), []string{"--otlp-ca-file", "/no/such.pem"}},
 		{"", push(lo, "--otlp-endpoint=https://x", "--otlp-cert-file=/no/such.pem"), []string{"--otlp-cert-file", "/no/such.pem", "key"}},

@@ -32,7 +32,7 @@ import (
 
 // A page stays in memory until all scrapes that share it have ended.
 const (
-	maxPages = 8           // in memory
+	maxPages = 6           // in memory
 	patience = time.Second // how long clients may take to read a page when another one needs its room
 )
 

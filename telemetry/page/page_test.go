@@ -498,7 +498,7 @@ func (u *unread) SetWriteDeadline(time.Time) error {
 }
 
 func TestPagesThatAreNotReadMakeRoom(t *testing.T) {
-	const pages, patience = 8, time.Second
+	const pages, patience = 6, time.Second
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		page := telemetrytest.Start(t, countReads(&calls), false)
