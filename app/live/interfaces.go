@@ -7,10 +7,15 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+
+	"promflow/capture/watch"
 )
 
 // checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the name's flag or variable.
 func checkInterface(name, from string) error {
+	if len(watch.Names{Exact: []string{name}}.Existing()) > 0 {
+		return nil
+	}
 	all, err := net.Interfaces()
 	if err != nil {
 		return fmt.Errorf("listing the network interfaces: %w", err)
@@ -18,9 +23,6 @@ func checkInterface(name, from string) error {
 	routed := defaultRoutes()
 	var known []string
 	for _, each := range all {
-		if each.Name == name {
-			return nil
-		}
 		hint := each.Name
 		if routed[each.Index] {
 			hint += " (has the default route)"

@@ -48,7 +48,7 @@ func Open(c Config) (l *Live, err error) {
 	}
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
 	l.subnets = &follower{
-		lists: c.Lists, captured: matching(c.Names), table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
+		lists: c.Lists, captured: c.Names.Existing, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
 	}
 	if err := l.subnets.reload(); err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -81,19 +80,6 @@ type follower struct {
 	auto   []string // the names for on-link prefixes
 	onLink []netip.Prefix
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
-}
-
-// matching returns the names of this machine's interfaces that are asked for.
-func matching(names watch.Names) func() []string {
-	return func() (all []string) {
-		interfaces, _ := net.Interfaces() // none if it fails
-		for _, i := range interfaces {
-			if names.Match(i.Name) {
-				all = append(all, i.Name)
-			}
-		}
-		return all
-	}
 }
 
 // reload reads the lists. If that fails, the subnets stay as they are.

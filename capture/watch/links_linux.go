@@ -19,8 +19,9 @@ func deviceOf(link netlink.Link) device {
 			Ethernet: a.EncapType == "ether" || a.EncapType == "loopback",
 			Loopback: a.Flags&net.FlagLoopback != 0,
 		},
-		up:     a.Flags&net.FlagUp != 0,
-		master: a.MasterIndex,
+		altNames: a.AltNames,
+		up:       a.Flags&net.FlagUp != 0,
+		master:   a.MasterIndex,
 	}
 	if tun, ok := link.(*netlink.Tuntap); ok && tun.Mode == netlink.TUNTAP_MODE_TUN {
 		d.Ethernet = false // whatever its type (TUNSETLINK): the kernel neither reads nor writes a link header there

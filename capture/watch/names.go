@@ -48,4 +48,49 @@ func (n Names) Match(name string) bool {
 	})
 }
 
+// asks tells whether a device is asked for, by its name or by an alternative one.
+func (n Names) asks(d device) bool {
+	return n.Match(d.Name) || slices.ContainsFunc(d.altNames, n.Match)
+}
+
+// Existing returns the names of this machine's interfaces that are asked for, sorted. Of an alternative name it returns the real one. It returns
+// none if they cannot be listed.
+func (n Names) Existing() (names []string) {
+	for _, d := range devices() {
+		if n.asks(d) {
+			names = append(names, d.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Real returns the names with the real ones in place of the alternative ones of interfaces that exist.
+func (n Names) Real() Names {
+	real := Names{Globs: n.Globs}
+	for _, name := range n.Exact {
+		for _, d := range devices() {
+			if slices.Contains(d.altNames, name) {
+				name = d.Name
+				break
+			}
+		}
+		if !slices.Contains(real.Exact, name) {
+			real.Exact = append(real.Exact, name)
+		}
+	}
+	return real
+}
+
+// devices returns the devices of this machine, by index.
+func devices() map[int]device {
+	s, err := subscribe()
+	if err != nil {
+		return nil
+	}
+	defer s.close()
+	all, _ := s.list()
+	return all
+}
+
 func (n Names) String() string { return strings.Join(slices.Concat(n.Exact, n.Globs), ",") }

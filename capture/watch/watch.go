@@ -63,11 +63,12 @@ const Gone = "other"
 // Watch is a capture on interfaces. Its methods are safe for concurrent use, but not with Close.
 type Watch struct {
 	Config
-	subscription *subscription    // nil while there is none
-	lost         rate.Sometimes   // logs that reports were lost
-	run          *errgroup.Group  // runs sources; nil before Run
-	ctx          context.Context  // of run
-	again        <-chan time.Time // when to try again what failed; nil if nothing did
+	subscription *subscription     // nil while there is none
+	aliases      map[string]string // the real names of alternative ones that are asked for, once they are known
+	lost         rate.Sometimes    // logs that reports were lost
+	run          *errgroup.Group   // runs sources; nil before Run
+	ctx          context.Context   // of run
+	again        <-chan time.Time  // when to try again what failed; nil if nothing did
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
@@ -80,7 +81,8 @@ type Watch struct {
 
 // Open starts to capture on the interfaces that exist. It opens sources in the network namespace of the calling thread.
 func Open(c Config) (w *Watch, err error) {
-	w = &Watch{Config: c, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
+	c.Names.Exact = slices.Clone(c.Names.Exact) // real names replace alternative ones
+	w = &Watch{Config: c, aliases: map[string]string{}, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
 		lost: rate.Sometimes{First: 3, Interval: logEvery}}
 	defer func() {
 		if err != nil {
@@ -96,7 +98,7 @@ func Open(c Config) (w *Watch, err error) {
 	if err := w.subscribe(); err != nil {
 		return nil, err
 	}
-	for _, name := range c.Names.Exact {
+	for _, name := range w.Names.Exact {
 		switch t := w.taps[name]; {
 		case t.err != nil:
 			return nil, t.err
@@ -105,7 +107,7 @@ func Open(c Config) (w *Watch, err error) {
 		}
 	}
 	for _, glob := range c.Names.Globs {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(w.taps)), Names{Globs: []string{glob}}.Match) {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(w.devices)), Names{Globs: []string{glob}}.asks) {
 			c.Log.Warn("no interface matches yet: interfaces will be captured as soon as their names match", "interface", glob)
 		}
 	}
@@ -258,6 +260,7 @@ func (w *Watch) change(n news) bool {
 	}
 	w.devices[n.Index] = n.device
 	w.byName[n.Name] = n.Index
+	w.resolve(n.device)
 	if known && was.Name != n.Name {
 		w.move(was.Name, n.device)
 		w.settle(was.Name)
@@ -271,7 +274,7 @@ func (w *Watch) change(n news) bool {
 func (w *Watch) settle(name string) {
 	d, there := w.devices[w.byName[name]]
 	t := w.taps[name]
-	if t == nil && (!there || !w.Names.Match(name)) {
+	if t == nil && (!there || !w.Names.asks(d)) {
 		return
 	}
 	if there && (t == nil || t.found && t.to.Index == 0) && !w.hasRoom() {
@@ -296,11 +299,52 @@ func (w *Watch) settle(name string) {
 	}
 }
 
+// resolve has the real name of a device take the place of alternative ones that are asked for exactly, or of the real name that these stood for
+// before. The caller holds mu.
+func (w *Watch) resolve(d device) {
+	for _, alias := range d.altNames {
+		at := slices.Index(w.Names.Exact, alias)
+		was, known := w.aliases[alias]
+		if known {
+			at = slices.Index(w.Names.Exact, was)
+		}
+		if at < 0 || was == d.Name {
+			continue
+		}
+		w.Log.Info("an alternative name is that of an interface", "name", alias, "interface", d.Name)
+		w.aliases[alias] = d.Name
+		from := w.taps[w.Names.Exact[at]]
+		if slices.Contains(w.Names.Exact, d.Name) { // which has a source of its own
+			w.Names.Exact = slices.Delete(w.Names.Exact, at, at+1)
+		} else {
+			w.Names.Exact[at] = d.Name
+			to := w.taps[d.Name]
+			if to == nil {
+				to = w.tap(d.Name, false)
+			}
+			to.found = false
+			if to.source == nil { // else a glob has found it before
+				if from.to.Index != 0 {
+					w.leave(from)
+				}
+				from.status() // what was counted so far stays with the name
+				from.attachment, to.attachment = to.attachment, from.attachment
+			}
+		}
+		if from.found = true; from.counts == (capture.Status{}) && !known {
+			if from.source != nil {
+				w.release(from)
+			}
+			delete(w.taps, from.name)
+		}
+	}
+}
+
 // move keeps the source of a name attached to its device when that gets another name that is asked for. The tap of the other name gives its
 // source in return: a name that is asked for exactly always has one. The caller holds mu.
 func (w *Watch) move(name string, d device) {
 	from, to := w.taps[name], w.taps[d.Name]
-	if from == nil || from.to.Index != d.Index || !w.Names.Match(d.Name) || !from.found && (to == nil || to.found) {
+	if from == nil || from.to.Index != d.Index || !w.Names.asks(d) || !from.found && (to == nil || to.found) {
 		return
 	}
 	if to == nil {

@@ -89,7 +89,7 @@ func watchLinks(t *testing.T, names string) (*Watch, *links, *output) {
 	w := &Watch{
 		Config:  Config{Names: parsed, Capture: all, Log: slog.New(slog.NewTextHandler(log, nil))},
 		devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
-		run: new(errgroup.Group), ctx: ctx,
+		run: new(errgroup.Group), ctx: ctx, aliases: map[string]string{},
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -444,5 +444,66 @@ func TestNoDeviceHasTwoSources(t *testing.T) {
 				t.Fatalf("%d of 3 are captured, and the log has\n%s", len(captured.on), s)
 			}
 		}
+	}
+}
+
+// TestAlternativeNames has devices with alternative names come, go and be made anew with other real ones.
+func TestAlternativeNames(t *testing.T) {
+	with := func(name string, index int, altNames ...string) device {
+		d := deviceCalled(name, index, true)
+		d.altNames = altNames
+		return d
+	}
+	for _, c := range []struct {
+		name, names string
+		learn       func(w *Watch)
+		open        int            // sources, in the end
+		on          string         // the name of the device that is captured
+		counted     map[string]int // by name
+	}{
+		{"exact", "lan0", func(w *Watch) { w.take(news{device: with("d1", 1, "uplink", "lan0")}) }, 1, "d1", map[string]int{"d1": 1}},
+		{"not there", "lan0", func(w *Watch) { w.take(news{device: with("d1", 1, "uplink")}) }, 1, "", map[string]int{"lan0": 0}},
+		{"in a list", "lan0", func(w *Watch) { w.hearAll(with("d2", 2), with("d1", 1, "lan0")) }, 1, "d1", map[string]int{"d1": 1}},
+		{"with the real one", "d1,lan0", func(w *Watch) { w.take(news{device: with("d1", 1, "lan0")}) }, 1, "d1", map[string]int{"d1": 1}},
+		{"two of one device", "lan0,uplink", func(w *Watch) { w.take(news{device: with("d1", 1, "uplink", "lan0")}) }, 1, "d1", map[string]int{"d1": 1}},
+		{"a glob", "lan*", func(w *Watch) { w.take(news{device: with("d1", 1, "lan0")}) }, 1, "d1", map[string]int{"d1": 1}},
+		{"that comes later", "lan0", func(w *Watch) {
+			w.take(news{device: with("d1", 1)})
+			w.take(news{device: with("d1", 1, "lan0")})
+		}, 1, "d1", map[string]int{"d1": 1}},
+		{"made anew with its names", "lan0", func(w *Watch) {
+			w.take(news{device: with("d1", 1, "lan0")})
+			w.take(news{device: with("d1", 1, "lan0"), gone: true})
+			w.take(news{device: with("d1", 2, "lan0")})
+		}, 1, "d1", map[string]int{"d1": 2}},
+		{"made anew with another real name", "lan0", func(w *Watch) {
+			w.take(news{device: with("d1", 1, "lan0")})
+			w.take(news{device: with("d1", 1, "lan0"), gone: true})
+			w.take(news{device: with("d2", 2, "lan0")})
+		}, 1, "d2", map[string]int{"d1": 1, "d2": 1}},
+		{"goes to another device", "lan0", func(w *Watch) {
+			w.take(news{device: with("d1", 1, "lan0")})
+			w.take(news{device: with("d1", 1)})
+			w.take(news{device: with("d2", 2, "lan0")})
+		}, 1, "d2", map[string]int{"d1": 1, "d2": 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, captured, log := watchLinks(t, c.names)
+			c.learn(w)
+			if open := captured.ended(w); open != c.open {
+				t.Errorf("%d sources are open, want %d", open, c.open)
+			}
+			on := ""
+			for _, l := range captured.on {
+				on += l.to.Name
+			}
+			counted := map[string]int{}
+			for _, s := range w.Statuses() {
+				counted[s.Interface] = int(s.Dropped)
+			}
+			if on != c.on || !maps.Equal(counted, c.counted) {
+				t.Errorf("%q is captured, and counted are %v; want %q and %v\n%s", on, counted, c.on, c.counted, log.take())
+			}
+		})
 	}
 }
