@@ -22,8 +22,11 @@ import (
 
 // replayCommand is promflow replay.
 func replayCommand(c *config) *cli.Command {
-	taken := c.all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips",
-		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6")
+	var only string
+	own := settings{{category: "Replay", name: "replay-interface", holder: "NAME|INDEX", text: &only,
+		usage: "count only packets of this interface, of a capture of several (tcpdump -i any, pcapng)"}}
+	taken := append(c.all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips",
+		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6"), own...)
 	return &cli.Command{
 		Name:      "replay",
 		Usage:     "count capture files and print the counts",
@@ -36,13 +39,13 @@ func replayCommand(c *config) *cli.Command {
 			if err := errors.Join(c.all.refuse(taken), taken.resolve()); err != nil {
 				return err
 			}
-			return replayFiles(ctx.Context, c, ctx.Args().Slice())
+			return replayFiles(ctx.Context, c, only, ctx.Args().Slice())
 		},
 	}
 }
 
 // replayFiles counts capture files into one table and prints the counts, even if a file is damaged or the context ends.
-func replayFiles(ctx context.Context, c *config, files []string) error {
+func replayFiles(ctx context.Context, c *config, only string, files []string) error {
 	if len(files) == 0 {
 		return errors.New("replay: no capture file given; name some, or - for standard input")
 	}
@@ -56,7 +59,8 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 	if err != nil {
 		return err
 	}
-	c.explainLabels(in.Monitored, c.logger(os.Stderr))
+	log := c.logger(os.Stderr)
+	c.explainLabels(in.Monitored, log)
 	debug.SetGCPercent(400) // faster: a replay is short, and little of its memory is garbage
 	table := c.table(0).Monitor(in)
 	counted, sawPackets := []telemetry.Interface{}, false
@@ -66,14 +70,19 @@ func replayFiles(ctx context.Context, c *config, files []string) error {
 			errs = append(errs, fmt.Errorf("interrupted before %s", name))
 			break
 		}
-		file, name, err := openFile(name)
+		file, name, err := openFile(ctx, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		counter := capture.NewCounter(table)
 		counter.SeenOn(name)
-		errs = append(errs, countFile(ctx, file, name, counter))
+		interfaces, err := countFile(ctx, file, name, counter, only)
+		errs = append(errs, err)
+		if interfaces.Several() && only == "" {
+			log.Warn("a capture of several interfaces has a packet once for each that it passed, such as a forwarded one: --replay-interface takes one",
+				"file", name, "interfaces", interfaces)
+		}
 		outcomes := counter.Outcomes()
 		counted = append(counted, telemetry.Interface{Name: name, Outcomes: live.Outcomes(outcomes)})
 		sawPackets = sawPackets || outcomes != [frame.Outcomes]capture.OutcomeSize{}
@@ -108,10 +117,23 @@ func checkFiles(files []string) error {
 }
 
 // openFile opens a file, or standard input if its name is -. It returns the name for metrics and messages.
-func openFile(name string) (*os.File, string, error) {
+func openFile(ctx context.Context, name string) (*os.File, string, error) {
 	if name != "-" {
-		file, err := os.Open(name)
-		return file, name, err
+		type opened struct {
+			file *os.File
+			err  error
+		}
+		done := make(chan opened, 1)
+		go func() { // opening a FIFO waits for somebody who writes
+			file, err := os.Open(name)
+			done <- opened{file, err}
+		}()
+		select {
+		case o := <-done:
+			return o.file, name, o.err
+		case <-ctx.Done():
+			return nil, "", fmt.Errorf("%s: interrupted before anybody wrote to it", name)
+		}
 	}
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil, "", errors.New("replay: standard input is a terminal; pipe a capture into it, as in tcpdump -w - | promflow replay -")
@@ -126,7 +148,7 @@ const pipeGrace = 2 * time.Second
 //
 // It counts to the end of a pipe, even after an interrupt: the terminal interrupts the program that writes the pipe, too, and that may still
 // write packets. If it does not end in time, countFile returns while the read goes on.
-func countFile(ctx context.Context, file *os.File, name string, counter *capture.Counter) error {
+func countFile(ctx context.Context, file *os.File, name string, counter *capture.Counter, only string) (interfaces replay.Interfaces, err error) {
 	if file != os.Stdin {
 		defer file.Close()
 	}
@@ -137,7 +159,12 @@ func countFile(ctx context.Context, file *os.File, name string, counter *capture
 		ctx = context.WithoutCancel(ctx)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- replay.Count(ctx, file, name, counter) }()
+	var found replay.Interfaces
+	go func() {
+		var err error
+		found, err = replay.Count(ctx, file, name, counter, only)
+		ended <- err
+	}()
 	var tick, grace <-chan time.Time
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		tick = time.Tick(progressEvery)
@@ -151,7 +178,7 @@ func countFile(ctx context.Context, file *os.File, name string, counter *capture
 	for {
 		select {
 		case err := <-ended:
-			return err
+			return found, err
 		case <-tick:
 			var packets int64
 			for _, o := range counter.Outcomes() {
@@ -163,7 +190,7 @@ func countFile(ctx context.Context, file *os.File, name string, counter *capture
 		case <-interrupted:
 			interrupted, grace = nil, time.After(pipeGrace)
 		case <-grace:
-			return fmt.Errorf("%s: interrupted, but the program that writes it does not end", name)
+			return interfaces, fmt.Errorf("%s: interrupted, but the program that writes it does not end", name)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func TestReplayNamesFilesThatAnInterruptLeftOut(t *testing.T) {
 	if err := os.WriteFile(file, []byte("never read"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := replayFiles(ctx, c, []string{file})
+	err := replayFiles(ctx, c, "", []string{file})
 	if err == nil || !strings.Contains(err.Error(), "left-out.pcap") {
 		t.Errorf("the error is %v", err)
 	}

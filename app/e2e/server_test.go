@@ -44,7 +44,7 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	c := web.Config{Addresses: []web.Address{{Network: "tcp4", Address: "127.0.0.1:0"}}, File: webConfigFile}
 	table := capture.NewTable(capture.DefaultLimit, 0)
 	counter := capture.NewCounter(table.Monitor(capture.Subnets{Monitored: subnetsOf(t, "192.168.0.0/16")}))
-	if err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter); err != nil {
+	if _, err := replay.Count(t.Context(), strings.NewReader(string(file)), "file", counter, ""); err != nil {
 		t.Fatal(err)
 	}
 	m := live.Monitor{Table: table, Interfaces: func() []telemetry.Interface {

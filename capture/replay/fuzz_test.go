@@ -43,7 +43,7 @@ func FuzzCount(f *testing.F) {
 		var firstErr error
 		table := capture.NewTable(100, 0)
 		c := counterOf(t, table)
-		if got := allocated(func() { firstErr = Count(t.Context(), bytes.NewReader(file), "FILE", c) }); got > limit {
+		if got := allocated(func() { firstErr = countAll(t.Context(), bytes.NewReader(file), c) }); got > limit {
 			t.Errorf("allocated %d bytes for %d", got, len(file))
 		}
 		first := c.Outcomes()

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ const (
 	blockOldPacket = 2
 	blockSimple    = 3
 	blockEnhanced  = 6
+
+	optionEnd           = 0
+	optionInterfaceName = 2
 )
 
 const (
@@ -33,6 +37,7 @@ const (
 type pcapng struct {
 	order      binary.ByteOrder
 	interfaces []pcapngInterface // of the section
+	names      []string          // of the first ones; empty for none
 }
 
 type pcapngInterface struct {
@@ -40,6 +45,12 @@ type pcapngInterface struct {
 	link     frame.Link
 	snapLen  uint32 // 0 for none
 }
+
+// Names of interfaces, as far as they are kept: a file may have any.
+const (
+	maxInterfaceNames = 1024
+	maxInterfaceName  = 127 // bytes, as on Linux
+)
 
 func isPcapng(h []byte) bool { return binary.LittleEndian.Uint32(h) == blockSection }
 
@@ -89,7 +100,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		if major, minor := p.order.Uint16(b[4:]), p.order.Uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
 			return fmt.Errorf("has pcapng version %d.%d, which is not supported", major, minor)
 		}
-		p.interfaces = p.interfaces[:0]
+		p.interfaces, p.names = p.interfaces[:0], nil
 	case blockInterface:
 		if len(b) < interfaceLen {
 			return errTooShort
@@ -99,6 +110,9 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		}
 		linkType := uint32(p.order.Uint16(b))
 		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.Uint32(b[4:])})
+		if len(p.names) < maxInterfaceNames {
+			p.names = append(p.names, p.nameIn(b[interfaceLen:]))
+		}
 	case blockEnhanced, blockOldPacket:
 		if len(b) < packetHeaderLen {
 			return errTooShort
@@ -130,7 +144,28 @@ func (p *pcapng) packet(id uint32, data []byte, captured, original uint32, r *re
 	if int64(id) >= int64(len(p.interfaces)) {
 		return fmt.Errorf("names interface %d, which its section has not described", id)
 	}
-	return r.setPacket(p.interfaces[id].linkType, p.interfaces[id].link, data, captured, original)
+	in := &p.interfaces[id]
+	err := r.setPacket(in.linkType, in.link, data, captured, original)
+	if r.on = (Interface{Index: int(id), known: true}); int(id) < len(p.names) {
+		r.on.Name = p.names[id]
+	}
+	return err
+}
+
+// nameIn returns the name of an interface from its options, empty if there is none (draft-ietf-opsawg-pcapng, sections 3.5 and 4.2).
+func (p *pcapng) nameIn(options []byte) string {
+	for len(options) >= 4 {
+		code, size := p.order.Uint16(options), int(p.order.Uint16(options[2:]))
+		options = options[4:]
+		if code == optionEnd || size > len(options) {
+			return ""
+		}
+		if code == optionInterfaceName && size <= maxInterfaceName {
+			return string(bytes.TrimRight(options[:size], "\x00"))
+		}
+		options = options[min(len(options), (size+3)&^3):]
+	}
+	return ""
 }
 
 var errTooShort = errors.New("is too short for its type")

@@ -55,15 +55,20 @@ const supported = "Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capt
 // supported count as malformed, and are an error at the end of the file, too.
 //
 // When ctx ends, the error wraps ctx.Err() and has the number of packets that were counted. A read that blocks is not interrupted.
-func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) error {
+//
+// If only is not empty, packets of other interfaces are skipped: it is a name or an index, as the file has them.
+func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter, only string) (Interfaces, error) {
 	in, closeInput, err := decompress(r)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return Interfaces{}, fmt.Errorf("%s: %w", name, err)
 	}
 	defer closeInput()
-	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c), unsupported: map[uint32]int64{}}
+	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c), unsupported: map[uint32]int64{}, only: only}
 	err = f.run(ctx)
 	f.out.end()
+	if err == nil && only != "" && f.packets == 0 {
+		err = fmt.Errorf("has no packets of interface %q; it has %s", only, f.interfaces)
+	}
 	if len(f.unsupported) > 0 {
 		if err == nil {
 			err = f.unsupportedError()
@@ -72,9 +77,9 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter) er
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		err = fmt.Errorf("%s: %w", name, err)
 	}
-	return nil
+	return f.interfaces, err
 }
 
 // interruptedError has how many packets were counted when the context ended.
@@ -154,6 +159,7 @@ type format interface {
 type record struct {
 	isPacket bool
 	linkType uint32 // the number in the file
+	on       Interface
 	frame    frame.Frame
 }
 
@@ -162,7 +168,7 @@ func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captur
 	if captured > maxCaptured {
 		return fmt.Errorf("claims %d captured bytes, more than the limit of %d", captured, maxCaptured)
 	}
-	r.isPacket, r.linkType = true, linkType
+	r.isPacket, r.linkType, r.on = true, linkType, Interface{}
 	r.frame.Link = link
 	r.frame.Data = data[:min(len(data), int(captured))]
 	r.frame.Wire = int(min(int64(max(captured, original)), math.MaxInt)) // an int may have 32 bits
@@ -186,6 +192,10 @@ type file struct {
 	packets int64
 
 	unsupported map[uint32]int64 // packets by link type
+
+	only       string // the interface that counts; empty for all
+	interfaces Interfaces
+	lastOn     Interface
 }
 
 // run counts the whole file.
@@ -250,7 +260,7 @@ func (f *file) buffered() (need int, err error) {
 				return need, nil
 			}
 			f.rest = size
-			if f.record.isPacket {
+			if f.record.isPacket = f.record.isPacket && f.takes(&f.record); f.record.isPacket {
 				f.packet.Decode(&f.record.frame)
 			}
 		}

@@ -153,7 +153,7 @@ func counterOf(t testing.TB, table *capture.Table) *capture.Counter {
 func count(t testing.TB, r io.Reader) (outcomes, error) {
 	t.Helper()
 	c := counter(t)
-	err := Count(t.Context(), r, "FILE", c)
+	err := countAll(t.Context(), r, c)
 	return c.Outcomes(), err
 }
 
@@ -460,7 +460,7 @@ func TestEndOfContextInterrupts(t *testing.T) {
 		clear(b)
 		return len(b), nil // packets of no bytes, without end
 	}))
-	err := Count(ctx, packets, "FILE", c)
+	err := countAll(ctx, packets, c)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -480,7 +480,7 @@ func TestPacketsOfAPipeCountWithoutMoreOfIt(t *testing.T) {
 	r, w := io.Pipe()
 	c := counter(t)
 	done := make(chan error)
-	go func() { done <- Count(t.Context(), r, "FILE", c) }()
+	go func() { done <- countAll(t.Context(), r, c) }()
 	eventually := func(want outcomes) {
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); c.Outcomes() != want; runtime.Gosched() {
@@ -541,7 +541,7 @@ func TestHostileSizesDoNotAllocate(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := counter(t)
 			got := allocated(func() {
-				if err := Count(t.Context(), bytes.NewReader(test.file), "FILE", c); err == nil {
+				if err := countAll(t.Context(), bytes.NewReader(test.file), c); err == nil {
 					t.Error("no error")
 				}
 			})
@@ -565,7 +565,7 @@ func TestPacketsDoNotAllocate(t *testing.T) {
 				data := join(file.start, bytes.Repeat(file.packets, n))
 				c := counter(t)
 				return testing.AllocsPerRun(5, func() {
-					if err := Count(t.Context(), bytes.NewReader(data), "FILE", c); err != nil {
+					if err := countAll(t.Context(), bytes.NewReader(data), c); err != nil {
 						t.Error(err)
 					}
 				})
@@ -680,7 +680,7 @@ func BenchmarkCount(b *testing.B) {
 				b.SetBytes(int64(len(file.data)))
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := Count(b.Context(), bytes.NewReader(file.data), "FILE", c); err != nil {
+					if err := countAll(b.Context(), bytes.NewReader(file.data), c); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -688,4 +688,10 @@ func BenchmarkCount(b *testing.B) {
 			})
 		}
 	}
+}
+
+// countAll counts all packets of a file.
+func countAll(ctx context.Context, r io.Reader, c *capture.Counter) error {
+	_, err := Count(ctx, r, "FILE", c, "")
+	return err
 }
