@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -90,7 +88,7 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 		r.add(Finding{Name: "interface", Status: Error, Summary: "no interface is being captured"})
 	}
 	in := s.Table.Subnets()
-	t := traffic{monitored: in.Monitored, hosts: s.Table.Snapshot().Hosts}
+	t := traffic{monitored: in.Monitored, excluded: in.Excluded, hosts: s.Table.Snapshot().Hosts}
 	var names []string
 	for _, o := range all {
 		names = append(names, o.Name)
@@ -101,8 +99,8 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 			t.outcomes[i].Packets += size.Packets
 			t.outcomes[i].Bytes += size.Bytes
 		}
-		t.own = append(t.own, addresses(o.Name)...)
 	}
+	t.onLink = watch.OnLink(names)
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, in.Monitored, in.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
@@ -164,16 +162,4 @@ func minus(a, b capture.Status) capture.Status {
 		a.Outcomes[i].Bytes -= b.Outcomes[i].Bytes
 	}
 	return a
-}
-
-// addresses returns the addresses of an interface with their subnets, none if it is gone.
-func addresses(name string) (all []netip.Prefix) {
-	i, _ := net.InterfaceByName(name)
-	list, _ := i.Addrs() // an error for a nil interface
-	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			all = append(all, p)
-		}
-	}
-	return all
 }

@@ -14,9 +14,10 @@ import (
 // traffic has the counts of all interfaces together.
 type traffic struct {
 	monitored subnets.Set
+	excluded  subnets.Set
 	hosts     []capture.Host
 	outcomes  [frame.Outcomes]capture.OutcomeSize
-	own       []netip.Prefix // the interfaces' addresses
+	onLink    []netip.Prefix // of the interfaces
 }
 
 // leastBoth is the share of packets of addresses with both directions that shows that both are mirrored. With one direction only, a ping or
@@ -108,24 +109,21 @@ func (t *traffic) monitoredFinding() Finding {
 	case much(unmonitored.Packets):
 		f.Status = Warning
 		f.detail("%d packets, %d bytes are not, with --monitor-subnets=%v", unmonitored.Packets, unmonitored.Bytes, t.monitored)
-		if own := t.suggestion(); own != "" {
-			f.detail("by the addresses of the interfaces, it may be --monitor-subnets=%s", own)
-		}
 		f.detail("--monitor-subnets=0.0.0.0/0,::/0 counts all")
+	}
+	if missing := t.missing(); len(missing) > 0 {
+		f.Status = max(f.Status, Warning)
+		f.detail("subnets of the interfaces are not monitored: add %s, or auto, which follows them", strings.Join(missing, ","))
 	}
 	return f
 }
 
-// suggestion returns the subnets of the interfaces' addresses, for --monitor-subnets.
-func (t *traffic) suggestion() string {
-	var subnets []string
-	for _, p := range t.own {
-		if a := p.Addr(); a.IsLinkLocalUnicast() || a.IsLoopback() {
-			continue
-		}
-		if s := p.Masked().String(); !slices.Contains(subnets, s) && len(subnets) < maxListed {
-			subnets = append(subnets, s)
+// missing returns the interfaces' own subnets that are neither monitored nor excluded.
+func (t *traffic) missing() (list []string) {
+	for _, p := range t.onLink {
+		if !t.monitored.Covers(p) && !t.excluded.Covers(p) && len(list) < maxListed {
+			list = append(list, p.String())
 		}
 	}
-	return strings.Join(subnets, ",")
+	return list
 }

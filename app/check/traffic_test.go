@@ -79,10 +79,8 @@ func TestSubnetsWithoutTraffic(t *testing.T) {
 }
 
 func TestTrafficElsewhereNamesSubnets(t *testing.T) {
-	own := []netip.Prefix{
-		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("192.168.7.9/24"), netip.MustParsePrefix("fe80::1/64"),
-		netip.MustParsePrefix("fd00:7::9/64"), netip.MustParsePrefix("192.168.7.10/24"),
-	}
+	onLink := []netip.Prefix{netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd00:7::/64")}
+	const missing = "add fd00:7::/64, or auto"
 	for _, c := range []struct {
 		name                           string
 		counted, unmonitored, excluded int64
@@ -90,15 +88,15 @@ func TestTrafficElsewhereNamesSubnets(t *testing.T) {
 		summary, says                  string
 	}{
 		{"nothing", 0, 0, 0, Info, "no packets", ""},
-		{"mostly monitored", 75, 25, 0, OK, "75.00 %", ""},
-		{"too few", 0, 19, 0, OK, "0.00 %", ""},
-		{"hardly monitored", 1, 99, 0, Warning, "1.00 %", "--monitor-subnets=192.168.7.0/24,fd00:7::/64"},
-		{"some excluded", 75, 0, 25, OK, "25.00 % are excluded", ""},
+		{"mostly monitored", 75, 25, 0, Warning, "75.00 %", missing},
+		{"too few", 0, 19, 0, Warning, "0.00 %", missing},
+		{"hardly monitored", 1, 99, 0, Warning, "1.00 %", "--monitor-subnets=0.0.0.0/0,::/0 counts all"},
+		{"some excluded", 75, 0, 25, Warning, "25.00 % are excluded", missing},
 		{"all excluded", 0, 0, 100, Warning, "100 % are excluded", "--exclude-subnets"},
 		{"most excluded", 5, 0, 95, Warning, "5.00 %", "95 packets"},
-		{"few, and all excluded", 0, 0, 19, OK, "0.00 %", ""},
+		{"few, and all excluded", 0, 0, 19, Warning, "0.00 %", missing},
 	} {
-		tr := traffic{own: own}
+		tr := traffic{onLink: onLink, monitored: subnets.Of(netip.MustParsePrefix("192.168.0.0/16"))}
 		tr.outcomes[frame.Counted].Packets, tr.outcomes[frame.Unmonitored].Packets = c.counted, c.unmonitored
 		tr.outcomes[frame.Excluded].Packets = c.excluded
 		f := tr.monitoredFinding()
