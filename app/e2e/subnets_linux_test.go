@@ -1,15 +1,18 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"promflow/capture/nettest"
 )
@@ -130,8 +133,10 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestMonitorsOnLinkSubnets has prefixes come and go on a captured interface, and on another one.
+// TestMonitorsOnLinkSubnets has prefixes come, go and return on a captured interface, while one address sends all the time. One second after
+// a prefix was announced, every packet of it counts.
 func TestMonitorsOnLinkSubnets(t *testing.T) {
+	const size, each = 200, 100
 	for _, backend := range []string{"ebpf", "afpacket"} {
 		t.Run(backend, func(t *testing.T) {
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
@@ -139,23 +144,91 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 			here.Run("sysctl", "-qw", "net.ipv6.conf.here.disable_ipv6=0", "net.ipv6.conf.here.accept_dad=0")
 			here.IP("addr", "add", "10.1.0.1/24", "dev", "here")
 			here.IP("addr", "add", "10.9.0.1/24", "dev", "lo")
-			p := serve(t, here, "--interface=here", "--capture="+backend, "--monitor-subnets=lan=auto,vpn=10.8.0.0/24", "--expire-after=5s")
-			expect := func(want ...string) {
+			p := serve(t, here, "--interface=here", "--capture="+backend, "--monitor-subnets=lan=auto,vpn=10.8.0.0/24", "--expire-after=5s", "--packets")
+			sender := nettest.NewSender(t, there, "there")
+			elsewhere := map[bool]netip.Addr{true: netip.MustParseAddr("192.0.2.1"), false: netip.MustParseAddr("2001:db8:ffff::1")}
+			done, constant, background := make(chan struct{}), netip.MustParseAddr("10.1.0.5"), int64(0)
+			var sending sync.WaitGroup
+			sending.Go(func() {
+				other := nettest.NewSender(t, there, "there")
+				for tick := time.NewTicker(time.Millisecond); ; background++ {
+					select {
+					case <-done:
+						return
+					case <-tick.C:
+						other.Send(nettest.UDP(constant, elsewhere[true], size))
+					}
+				}
+			})
+			subnet := func(network, prefix string) string { return fmt.Sprintf("network=%q,subnet=%q", network, prefix) }
+			always := []string{subnet("lan", "10.1.0.0/24"), subnet("vpn", "10.8.0.0/24")}
+			expect := func(why string, more ...string) {
 				t.Helper()
+				want := slices.Sorted(slices.Values(append(more, always...)))
 				eventually(t, func() error {
 					if got := monitoredOn(p.get("/metrics")); got != strings.Join(want, "; ") {
-						return errors.New(got)
+						return fmt.Errorf("%s: monitored are %s, want %s", why, got, want)
 					}
 					return nil
 				})
 			}
-			lan, vpn, six := `network="lan",subnet="10.1.0.0/24"`, `network="vpn",subnet="10.8.0.0/24"`, `network="lan",subnet="2001:db8::/64"`
-			expect(lan, vpn)
-			here.IP("addr", "add", "2001:db8::1/64", "dev", "here")
-			expect(lan, six, vpn)
-			here.IP("addr", "del", "2001:db8::1/64", "dev", "here")
-			expect(lan, six, vpn)
-			expect(lan, vpn) // once its addresses have expired
+			sent := map[string]int64{}
+			send := func(prefix string) {
+				for n := range int64(10) {
+					addr := netip.MustParsePrefix(prefix).Addr()
+					for range n + 2 {
+						addr = addr.Next()
+					}
+					for range each {
+						sender.Send(nettest.UDP(addr, elsewhere[addr.Is4()], size))
+					}
+					sent[addr.String()] += each
+				}
+			}
+			announce := func(prefix string) {
+				here.IP("addr", "add", netip.MustParsePrefix(prefix).Addr().Next().String()+prefix[strings.Index(prefix, "/"):], "dev", "here")
+				time.Sleep(time.Second)
+				send(prefix)
+			}
+			withdraw := func(prefix string) {
+				here.IP("addr", "del", netip.MustParsePrefix(prefix).Addr().Next().String()+prefix[strings.Index(prefix, "/"):], "dev", "here")
+				send(prefix) // which is still on its way
+			}
+			expect("at first")
+			announce("2001:db8::/64")
+			expect("one came", subnet("lan", "2001:db8::/64"))
+			announce("2001:db8:1::/64") // renumbering
+			withdraw("2001:db8::/64")
+			announce("10.2.0.0/24")
+			exact := func(why, within string) { // before they expire
+				t.Helper()
+				eventually(t, func() error {
+					page := p.get("/metrics")
+					all := hosts(t, page)
+					for addr, packets := range sent {
+						if !netip.MustParsePrefix(within).Contains(netip.MustParseAddr(addr)) {
+							continue
+						}
+						if want := (counts{transmitBytes: packets * size, transmitPackets: packets}); all[addr] != want {
+							return fmt.Errorf("%s: %s has %+v, want %+v", why, addr, all[addr], want)
+						}
+					}
+					return nil
+				})
+			}
+			exact("all of IPv6", "::/0")
+			exact("all of IPv4", "0.0.0.0/0")
+			expect("the old prefix goes once its addresses have expired", subnet("lan", "2001:db8:1::/64"), subnet("lan", "10.2.0.0/24"))
+			announce("2001:db8::/64")
+			exact("it returned", "2001:db8::/64")
+			close(done)
+			sending.Wait()
+			eventually(t, func() error {
+				if got := hosts(t, p.get("/metrics"))[constant.String()].transmitPackets; got != background {
+					return fmt.Errorf("%v has sent %d packets, of which %d count", constant, background, got)
+				}
+				return nil
+			})
 			p.terminate()
 		})
 	}
