@@ -57,6 +57,7 @@ func TestTry(t *testing.T) {
 }
 
 func TestNamespaceEnds(t *testing.T) {
+	NeedRoot(t)
 	var n *Namespace
 	Check(t, Try(t.Context(), func(t TB) { n = NewNamespace(t) }))
 	if _, err := os.Lstat(n.path()); !errors.Is(err, fs.ErrNotExist) {
