@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestAnswersBeyondTheBound has clients wait for answers, and then not read them.
@@ -81,5 +82,37 @@ func first(all <-chan error) error {
 		if err := <-all; err != nil {
 			return err
 		}
+	}
+}
+
+// stuck is a client whose deadline cannot be set yet, as with HTTP/2 while the connection's goroutine is busy.
+type stuck struct {
+	http.ResponseWriter
+	asked, release chan struct{}
+}
+
+func (s stuck) SetWriteDeadline(time.Time) error {
+	close(s.asked)
+	<-s.release
+	return nil
+}
+
+// TestNobodyWaitsForADeadline asks whether an answer is unread while its deadline cannot be set: who asks may hold a lock that the connection's
+// goroutine needs.
+func TestNobodyWaitsForADeadline(t *testing.T) {
+	s := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	a := &answer{ResponseWriter: s, control: http.NewResponseController(s), stall: deadline}
+	extended, told := make(chan error), make(chan time.Time)
+	go func() { extended <- a.extend() }()
+	<-s.asked
+	go func() { told <- a.unreadSince() }()
+	select {
+	case <-told:
+	case <-time.After(deadline):
+		t.Error("it waits for the deadline")
+	}
+	close(s.release)
+	if err := <-extended; err != nil {
+		t.Error(err)
 	}
 }
