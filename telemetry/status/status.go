@@ -17,9 +17,9 @@ const Path = "/api/v1/status"
 
 // Status is the answer.
 type Status struct {
-	Version    string      `json:"version"`
+	Version    string           `json:"version"`
 	Monitored  []talkers.Subnet `json:"monitored_subnets"`
-	Interfaces []Interface `json:"interfaces"`
+	Interfaces []Interface      `json:"interfaces"`
 	// Addresses is the number of addresses on the page, AddressesLimit the table's room for addresses.
 	Addresses      int64  `json:"addresses"`
 	AddressesLimit int64  `json:"addresses_limit"`
