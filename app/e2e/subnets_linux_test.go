@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -13,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 
 	"promflow/capture/nettest"
 )
@@ -133,6 +137,22 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// advertisement is a frame in which an IPv6 router announces a prefix as on-link, without addresses (RFC 4861, sections 4.2 and 4.6.2).
+func advertisement(t *testing.T, prefix netip.Prefix) []byte {
+	t.Helper()
+	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: net.ParseIP("fe80::1"), DstIP: net.ParseIP("ff02::1")}
+	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeRouterAdvertisement, 0)}
+	nettest.Check(t, icmp.SetNetworkLayerForChecksum(ip))
+	const onLink, hour = 0x80, "\x00\x00\x0e\x10"
+	addr := prefix.Addr().As16()
+	option := string([]byte{byte(prefix.Bits()), onLink}) + hour + hour + "\x00\x00\x00\x00" + string(addr[:])
+	frame := gopacket.NewSerializeBuffer()
+	nettest.Check(t, gopacket.SerializeLayers(frame, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		&layers.Ethernet{SrcMAC: net.HardwareAddr("\x02\x00\x00\x00\x00\x01"), DstMAC: net.HardwareAddr("\x33\x33\x00\x00\x00\x01"), EthernetType: layers.EthernetTypeIPv6},
+		ip, icmp, &layers.ICMPv6RouterAdvertisement{Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptPrefixInfo, Data: []byte(option)}}}))
+	return frame.Bytes()
+}
+
 // TestMonitorsOnLinkSubnets has prefixes come, go and return on a captured interface, while one address sends all the time. One second after
 // a prefix was announced, every packet of it counts.
 func TestMonitorsOnLinkSubnets(t *testing.T) {
@@ -221,6 +241,10 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 			expect("the old prefix goes once its addresses have expired", subnet("lan", "2001:db8:1::/64"), subnet("lan", "10.2.0.0/24"))
 			announce("2001:db8::/64")
 			exact("it returned", "2001:db8::/64")
+			sender.Send(advertisement(t, netip.MustParsePrefix("2001:db8:2::/64")))
+			time.Sleep(time.Second)
+			send("2001:db8:2::/64")
+			exact("a router announced it", "2001:db8:2::/64")
 			close(done)
 			sending.Wait()
 			eventually(t, func() error {

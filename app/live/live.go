@@ -53,7 +53,11 @@ func Open(c Config) (l *Live, err error) {
 	if err := l.subnets.reload(); err != nil {
 		return nil, err
 	}
-	l.subnets.linked(watch.OnLink(l.subnets.captured()))
+	onLink, err := watch.OnLink(l.subnets.captured())
+	if err != nil {
+		return nil, err
+	}
+	l.subnets.linked(onLink)
 	l.config.Changes = c.Lists.Changing()
 	c = l.config
 	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {

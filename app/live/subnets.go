@@ -118,6 +118,11 @@ func (f *follower) linked(now []netip.Prefix) {
 	}
 }
 
+// unlisted logs that on-link prefixes cannot be listed.
+func (f *follower) unlisted(err error) {
+	f.log.Error("the subnets of the interfaces are not known: those of before stay", "error", err)
+}
+
 // maxGone is how many prefixes that are gone stay at most.
 const maxGone = 256
 
@@ -176,7 +181,7 @@ const pollEvery = 5 * time.Second
 // run follows on-link prefixes and the files of the lists until ctx ends. reload is called when files have changed.
 func (f *follower) run(ctx context.Context, reload func()) error {
 	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, f.linked) })
+	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, f.linked, f.unlisted) })
 	both.Go(func() error { f.poll(ctx, reload); return nil })
 	return both.Wait()
 }

@@ -2,29 +2,37 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// OnLink returns the on-link prefixes of interfaces, sorted: those of their addresses, without link-local ones. Interfaces that do not exist
+// OnLink returns the on-link prefixes of interfaces, sorted: those of their addresses, those of the other ends of point-to-point links, and
+// on Linux also those that an IPv6 router announces without giving addresses. Link-local ones are left out. Interfaces that do not exist
 // have none.
-func OnLink(interfaces []string) (prefixes []netip.Prefix) {
-	for _, name := range interfaces {
-		i, err := net.InterfaceByName(name)
-		if err != nil {
-			continue
-		}
-		addresses, _ := i.Addrs() // none if it is gone
-		for _, a := range addresses {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
-				prefixes = append(prefixes, p.Masked())
-			}
+func OnLink(interfaces []string) ([]netip.Prefix, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("listing the network interfaces: %w", err)
+	}
+	wanted := map[int]net.Interface{}
+	for _, i := range all {
+		if slices.Contains(interfaces, i.Name) {
+			wanted[i.Index] = i
 		}
 	}
+	prefixes, err := onLink(wanted)
+	if err != nil {
+		return nil, fmt.Errorf("listing the addresses of network interfaces: %w", err)
+	}
+	for i, p := range prefixes {
+		prefixes[i] = p.Masked()
+	}
+	prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return !p.IsValid() || p.Bits() == 0 || p.Addr().IsLinkLocalUnicast() })
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	return slices.Compact(prefixes)
+	return slices.Compact(prefixes), nil
 }
 
 // settle is how long changes are awaited after one: addresses often come and go together.
@@ -34,8 +42,8 @@ const settle = 50 * time.Millisecond
 const lookEvery = 10 * time.Second
 
 // FollowOnLink calls changed with the on-link prefixes of interfaces, at first and whenever they have changed, until ctx ends. captured
-// returns the names of the interfaces.
-func FollowOnLink(ctx context.Context, captured func() []string, changed func([]netip.Prefix)) error {
+// returns the names of the interfaces. What cannot be listed is tried again; failed gets the error.
+func FollowOnLink(ctx context.Context, captured func() []string, changed func([]netip.Prefix), failed func(error)) error {
 	reports, err := addressReports(ctx)
 	if err != nil {
 		return err
@@ -43,7 +51,10 @@ func FollowOnLink(ctx context.Context, captured func() []string, changed func([]
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for last := []netip.Prefix(nil); ; {
-		if now := OnLink(captured()); last == nil || !slices.Equal(now, last) {
+		now, err := OnLink(captured())
+		if err != nil {
+			failed(err)
+		} else if last == nil || !slices.Equal(now, last) {
 			changed(now)
 			last = append([]netip.Prefix{}, now...)
 		}
@@ -61,4 +72,14 @@ func FollowOnLink(ctx context.Context, captured func() []string, changed func([]
 			}
 		}
 	}
+}
+
+// prefixOf returns a network as a prefix, which is invalid for nil.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	addr, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), bits)
 }

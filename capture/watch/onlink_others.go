@@ -2,7 +2,26 @@
 
 package watch
 
-import "context"
+import (
+	"context"
+	"net"
+	"net/netip"
+)
+
+func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err error) {
+	for _, i := range interfaces {
+		addresses, err := i.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addresses {
+			if n, ok := a.(*net.IPNet); ok {
+				prefixes = append(prefixes, prefixOf(n))
+			}
+		}
+	}
+	return prefixes, nil
+}
 
 // addressReports returns no reports: OnLink is asked at intervals.
 func addressReports(context.Context) (<-chan struct{}, error) { return nil, nil }
