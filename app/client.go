@@ -24,13 +24,17 @@ func httpConfigFile(category string) *setting {
 		usage: "TLS and authentication for the URL, as of Prometheus' HTTP clients:\nhttps://prometheus.io/docs/prometheus/latest/configuration/configuration/#http_config"}
 }
 
-// httpClient returns a client with the configuration in file, or the default one without a file.
-func httpClient(file *setting) (*http.Client, error) {
-	client := new(http.Client)
+// httpClient returns a client with the configuration in file, or the default one without a file. It dials by dial, unless that is nil.
+func httpClient(file *setting, dial func(_ context.Context, network, address string) (net.Conn, error)) (*http.Client, error) {
+	client, options := new(http.Client), []promconfig.HTTPClientOption{}
+	if dial != nil {
+		client.Transport = &http.Transport{DialContext: dial}
+		options = append(options, promconfig.WithDialContextFunc(dial))
+	}
 	if name := *file.text; name != "" {
 		parsed, _, err := promconfig.LoadHTTPConfigFile(name)
 		if err == nil {
-			client, err = promconfig.NewClientFromConfig(*parsed, "promflow")
+			client, err = promconfig.NewClientFromConfig(*parsed, "promflow", options...)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s %q: %w", file.givenBy, name, err)

@@ -39,19 +39,14 @@ URL any certificate will do.`,
 			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(taken), taken.resolve()); err != nil {
 				return err
 			}
-			client, base, err := target(c, file, ctx.Args().First())
+			targets, err := c.targets(file, ctx.Args().First())
 			if err != nil {
 				return err
 			}
 			withTimeout, cancel := context.WithTimeout(ctx.Context, *timeout)
 			defer cancel()
-			err = probe(withTimeout, client, base)
-			if errors.Is(err, errWantsTLS) && ctx.NArg() == 0 {
-				base.Scheme = "https"
-				err = probe(withTimeout, client, base)
-			}
-			if err != nil {
-				return fmt.Errorf("health: %s: %w", base.Redacted(), err)
+			if err := probeAny(withTimeout, targets); err != nil {
+				return err
 			}
 			_, err = fmt.Fprintln(os.Stdout, "OK")
 			return err
@@ -59,47 +54,85 @@ URL any certificate will do.`,
 	}
 }
 
-// target returns a client with the configuration in file, and the URL of a promflow: at an address or, if that is empty, on this machine.
-func target(c *config, file *setting, address string) (*http.Client, *url.URL, error) {
-	client, err := httpClient(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	if address != "" {
-		base, err := parseBase(address)
+// target is where a promflow may answer.
+type target struct {
+	client *http.Client
+	base   *url.URL
+	here   bool // on this machine: any certificate will do, and what serves HTTPS only is asked by HTTPS
+}
+
+// targets returns what to probe, with the configuration in file: a URL or, if that is empty, where the promflow on this machine listens.
+func (c *config) targets(file *setting, text string) (all []target, err error) {
+	if text != "" {
+		client, err := httpClient(file, nil)
 		if err != nil {
-			err = fmt.Errorf("health: %q: %w", address, err)
+			return nil, err
 		}
-		return client, base, err
+		base, err := parseBase(text)
+		if err != nil {
+			return nil, fmt.Errorf("health: %q: %w", text, err)
+		}
+		return []target{{client, base, false}}, nil
 	}
 	if len(c.addresses) == 0 {
-		return nil, nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", c.givenBy("metrics-address"), web.None)
+		return nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", c.givenBy("metrics-address"), web.None)
 	}
-	network, at := c.addresses[0].Local()
-	if *file.text == "" { // the probe sends no secret: any certificate will do
-		client.Transport = &http.Transport{
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, at)
-			},
+	for _, a := range c.addresses {
+		network, host := a.Local()
+		client, err := httpClient(file, func(ctx context.Context, _, _ string) (net.Conn, error) {
+			network, address := a.Local()
+			return new(net.Dialer).DialContext(ctx, network, address)
+		})
+		if err != nil {
+			return nil, err
 		}
+		if transport, ok := client.Transport.(*http.Transport); ok { // without a file: the probe sends no secret
+			transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+		}
+		if network == "unix" {
+			host = "localhost"
+		}
+		all = append(all, target{client, &url.URL{Scheme: "http", Host: host}, true})
 	}
-	host := at
-	if network == "unix" {
-		host = "localhost"
+	return all, nil
+}
+
+// probeAny probes all targets at once. It returns nil once one answers: others may be of addresses that this machine does not have now.
+func probeAny(ctx context.Context, all []target) error {
+	answers := make(chan error, len(all))
+	for _, t := range all {
+		go func() {
+			err := t.probe(ctx)
+			if errors.Is(err, errWantsTLS) && t.here {
+				t.base.Scheme = "https"
+				err = t.probe(ctx)
+			}
+			if err != nil {
+				err = fmt.Errorf("health: %s: %w", t.base.Redacted(), err)
+			}
+			answers <- err
+		}()
 	}
-	return client, &url.URL{Scheme: "http", Host: host}, nil
+	var errs []error
+	for range all {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 var errWantsTLS = errors.New("it serves HTTPS only")
 
 // probe returns an error if no promflow answers.
-func probe(ctx context.Context, client *http.Client, base *url.URL) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("/-/healthy").String(), nil)
+func (t target) probe(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.base.JoinPath("/-/healthy").String(), nil)
 	if err != nil {
 		return err
 	}
-	response, err := client.Do(request)
+	response, err := t.client.Do(request)
 	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" { // as crypto/tls calls an alert
 		return nil // it asks for a client certificate
 	}

@@ -137,7 +137,7 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 	if r.base, err = parseBase(address); err != nil {
 		return fmt.Errorf("top: %q: %w", address, err)
 	}
-	if r.client, err = httpClient(v.http); err != nil {
+	if r.client, err = httpClient(v.http, nil); err != nil {
 		return err
 	}
 	if v.draws() { // print an error of the first question instead of drawing it

@@ -28,6 +28,8 @@ func addressFinding(ctx context.Context, a Address) Finding {
 	case errors.Is(a.Refused, syscall.EADDRINUSE):
 		status, who := whoServes(ctx, a)
 		f.set(status, "%s is in use: %s", a.Text, who)
+	case errors.Is(a.Refused, syscall.EADDRNOTAVAIL):
+		f.set(Warning, "this machine does not have %s: promflow would wait for it", a.Text)
 	default:
 		f.set(Error, "%v", a.Refused)
 	}

@@ -110,14 +110,17 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 	var bound []net.Listener
 	for _, a := range c.Addresses {
 		l, err := c.bind(a)
+		if at, absent := a.absent(); absent {
+			log.Warn("this machine does not have the address yet: promflow serves there as soon as it does", "address", a)
+			if err != nil && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+				l, err = &late{at: at, bind: func() (net.Listener, error) { return c.bind(a) }, closed: make(chan struct{})}, nil
+			}
+		}
 		if err != nil {
 			for _, l := range bound {
 				l.Close()
 			}
 			return nil, err
-		}
-		if a.absent() {
-			log.Warn("this machine does not have the address yet: promflow serves there as soon as it does", "address", a)
 		}
 		bound = append(bound, l)
 	}
@@ -177,26 +180,34 @@ func ParseSocketMode(text string) (fs.FileMode, error) {
 	return fs.FileMode(mode), nil
 }
 
-// Try listens on an address for a moment. It returns an error if that fails.
+// Try listens on an address for a moment. It returns an error if that fails; it is EADDRNOTAVAIL if the address may come later.
 func (c Config) Try(a Address) error {
 	l, err := c.bind(a)
-	if err != nil {
-		return err
+	if err == nil {
+		err = l.Close()
 	}
-	return l.Close()
+	if _, absent := a.absent(); absent && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("%s %q: %w", c.AddressFrom, a, syscall.EADDRNOTAVAIL)
+	}
+	return err
 }
 
-// absent tells whether the address is an IP address that this machine does not have.
-func (a Address) absent() bool {
+// absent tells whether the address is an IP address that this machine does not have, and returns it.
+func (a Address) absent() (netip.AddrPort, bool) {
 	at, err := netip.ParseAddrPort(a.Address)
 	if err != nil || at.Addr().IsUnspecified() || at.Addr().IsLoopback() {
-		return false
+		return at, false
 	}
-	addresses, err := net.InterfaceAddrs()
+	var addresses []net.Addr
+	if zone := at.Addr().Zone(); zone == "" {
+		addresses, err = net.InterfaceAddrs()
+	} else if i, noInterface := net.InterfaceByName(zone); noInterface == nil {
+		addresses, err = i.Addrs()
+	}
 	for _, has := range addresses {
 		if p, err := netip.ParsePrefix(has.String()); err == nil && p.Addr() == at.Addr().WithZone("") {
-			return false
+			return at, false
 		}
 	}
-	return err == nil
+	return at, err == nil
 }
