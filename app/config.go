@@ -52,6 +52,8 @@ type config struct {
 
 	user privilege.User
 
+	end func() // ends the program in order; set by run
+
 	logLevel  slog.Level
 	logFormat string
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
@@ -31,9 +32,20 @@ var exporters = []exporter{
 		reader, err := otlp.Prepare(c.otlp, log)
 		return reader, c.otlpError(err)
 	}},
-	{"console", func(_ *config, log *slog.Logger) (newReader, error) {
-		return func(s *telemetry.Source) sdkmetric.Reader { return telemetry.NewConsole(s, os.Stdout, log) }, nil
+	{"console", func(c *config, log *slog.Logger) (newReader, error) {
+		return func(s *telemetry.Source) sdkmetric.Reader { return telemetry.NewConsole(s, output{c.end}, log) }, nil
 	}},
+}
+
+// output is standard output. Once it is a pipe that nobody reads any more, such as that to head, it ends the program in order.
+type output struct{ end func() }
+
+func (o output) Write(b []byte) (int, error) {
+	n, err := os.Stdout.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		o.end()
+	}
+	return n, err
 }
 
 const (

@@ -11,9 +11,15 @@ import (
 	"promflow/telemetry"
 )
 
-// openNames looks up names for the first time, with the privileges that later look-ups have. info returns what an address is called, and
-// run updates the names until its context ends. Without --host-info, info is nil and run does nothing.
-func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.HostInfo, run job, err error) {
+// hostNames names hosts.
+type hostNames struct {
+	info   func(netip.Addr) telemetry.HostInfo // what an address is called; nil without --host-info
+	update job                                 // keeps names up to date
+	reload func() error                        // reads the files now
+}
+
+// openNames looks up names for the first time, with the privileges that later look-ups have.
+func openNames(c *config, log *slog.Logger) (hostNames, error) {
 	if !c.hostInfo {
 		const noEffect = "a setting has no effect without --host-info"
 		if c.leaseFiles != nil {
@@ -22,13 +28,21 @@ func openNames(c *config, log *slog.Logger) (info func(netip.Addr) telemetry.Hos
 		if c.isGiven("reverse-dns") {
 			log.Warn(noEffect, c.givenBy("reverse-dns"), c.reverseDNS)
 		}
-		return nil, func(context.Context) error { return nil }, nil
+		return hostNames{update: func(context.Context) error { return nil }, reload: func() error { return nil }}, nil
+	}
+	wrong := func(err error) error {
+		if err == nil {
+			return nil
+		}
+		return unreadable(fmt.Errorf("%s %q: %w", c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err))
 	}
 	n, err := names.Open(names.Config{LeaseFiles: c.leaseFiles, ReverseDNS: c.reverseDNS, Limit: c.maxIPs, Log: log})
 	if err != nil {
-		return nil, nil, unreadable(fmt.Errorf("%s %q: %w", c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err))
+		return hostNames{}, wrong(err)
 	}
-	info = func(addr netip.Addr) telemetry.HostInfo { return telemetry.HostInfo(n.Of(addr)) }
-	run = func(ctx context.Context) error { n.Run(ctx); return nil }
-	return info, run, nil
+	return hostNames{
+		info:   func(addr netip.Addr) telemetry.HostInfo { return telemetry.HostInfo(n.Of(addr)) },
+		update: func(ctx context.Context) error { n.Run(ctx); return nil },
+		reload: func() error { return wrong(n.Reload()) },
+	}, nil
 }

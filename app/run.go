@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -29,6 +31,9 @@ const flushTimeout = 2500 * time.Millisecond
 // port before it captures: a port in use is an error at the start.
 func run(ctx context.Context, c *config, log *slog.Logger) error {
 	reloader := newReloader(log)
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to end
+	ctx, c.end = context.WithCancel(ctx)
+	defer c.end()
 	hasPage, others, err := prepareExporters(c, log)
 	if err != nil {
 		return err
@@ -44,8 +49,8 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		defer listener.Close() // if the server does not come to close it
 	}
 	filesChanged := func() { _ = reloader.reload() } // it is logged
-	return c.count(filesChanged, log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
-		for _, job := range []func() error{live.Reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
+	return c.count(filesChanged, log, func(live *live.Live, monitor *live.Monitor, names hostNames) error {
+		for _, job := range []func() error{live.Reload, names.reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
 			reloader.add(job)
 		}
 		read := func() telemetry.Reading {
@@ -76,7 +81,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 
 		status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
 		all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-		for _, job := range []job{live.Run, updateNames, rates.Run, reloader.run} {
+		for _, job := range []job{live.Run, names.update, rates.Run, reloader.run} {
 			all.Go(func() error { return job(ctx) })
 		}
 		all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
@@ -91,7 +96,7 @@ type job func(context.Context) error
 
 // count opens a capture, has use run it, and closes it. It gives up privileges before it opens files that are read again later. filesChanged
 // is called when files of subnets have changed; nil reads them.
-func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, updateNames job) error) (err error) {
+func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, _ hostNames) error) (err error) {
 	table := c.table(c.expireAfter)
 	config := c.live(table, log)
 	config.FilesChanged = filesChanged
@@ -105,11 +110,11 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		return err
 	}
-	info, updateNames, err := openNames(c, log)
+	names, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	return use(capture, capture.Monitor(info), updateNames)
+	return use(capture, capture.Monitor(names.info), names)
 }
 
 // web returns the configuration of the web server.

@@ -163,7 +163,7 @@ func (v *viewing) here(ctx context.Context, c *config) error {
 		c.logLevel = slog.LevelWarn
 		log = c.logger(os.Stderr)
 	}
-	return c.count(nil, log, func(live *live.Live, monitor *live.Monitor, updateNames job) error {
+	return c.count(nil, log, func(live *live.Live, monitor *live.Monitor, names hostNames) error {
 		counted := talkers.New(monitor.Read)
 		ask := func(_ context.Context, q talkers.Query) (*talkers.Report, error) { return counted.Report(q), nil }
 		var warned []string
@@ -173,7 +173,7 @@ func (v *viewing) here(ctx context.Context, c *config) error {
 			warned = warned[max(len(warned)-maxWarned, 0):]
 			return latest
 		}
-		err := alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, updateNames, counted.Run)
+		err := alongside(ctx, func(ctx context.Context) error { return v.show(ctx, "", ask, warnings) }, live.Run, names.update, counted.Run)
 		warnings()
 		for _, line := range warned { // the screen is gone
 			fmt.Fprintln(os.Stderr, "promflow: warning:", line)

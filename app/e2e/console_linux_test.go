@@ -42,3 +42,20 @@ func TestEndsWithAnUnreadConsole(t *testing.T) {
 		t.Errorf("ended after %v", took)
 	}
 }
+
+// A console that is a pipe whose reader has ended, such as head, ends the program in order.
+func TestEndsWithTheReaderOfItsConsole(t *testing.T) {
+	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
+	ns := nettest.NewNamespace(t)
+	read, stdout, err := os.Pipe()
+	nettest.Check(t, err)
+	cmd := inside(t, ns, "--interface=lo", "--metrics-address=127.0.0.1:0", "--exporters=prometheus,console")
+	cmd.Stdout = stdout
+	p := start(t, ns, cmd).listening()
+	stdout.Close()
+	read.Close()
+	<-p.ended
+	if p.err != nil {
+		t.Errorf("ended with %v", p.err)
+	}
+}

@@ -38,7 +38,8 @@ type Names struct {
 	known   atomic.Pointer[map[netip.Addr]Info]
 	reverse *reverse // nil without reverse DNS
 
-	// Only refresh uses these, and there is one refresh at a time.
+	mu sync.Mutex // guards what follows
+
 	neighbours *neighbours
 	files      []*file   // those whose names win come first
 	expiry     time.Time // when the next lease in known ends; zero if none does
@@ -64,18 +65,35 @@ func Open(c Config) (*Names, error) {
 		n.files = append(n.files, leaseFile(path, c.LeaseFiles == nil, limit)...)
 	}
 	n.refresh(time.Now())
-
-	var refused []error
-	for _, f := range n.files {
-		if !f.optional && errors.Is(f.err, fs.ErrPermission) {
-			refused = append(refused, f.err)
-		}
-	}
-	if err := errors.Join(refused...); err != nil {
+	if err := n.wrong(func(err error) bool { return errors.Is(err, fs.ErrPermission) }); err != nil {
 		return nil, err
 	}
 	n.logChanges()
 	return n, nil
+}
+
+// wrong returns the errors of lease files in Config.LeaseFiles that are among some.
+func (n *Names) wrong(among func(error) bool) error {
+	var errs []error
+	for _, f := range n.files {
+		if !f.optional && f.err != nil && among(f.err) {
+			errs = append(errs, f.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Reload reads all sources but DNS now. The error is of lease files in Config.LeaseFiles that exist and cannot be read: what they had before
+// stays.
+func (n *Names) Reload() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range n.files {
+		f.notBefore = time.Time{}
+	}
+	n.refresh(time.Now())
+	n.logChanges()
+	return n.wrong(func(err error) bool { return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errMore) })
 }
 
 // Of returns at once what is known of addr, and starts a refresh.
@@ -108,6 +126,8 @@ func (n *Names) Run(ctx context.Context) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.refresh(time.Now())
 			n.logChanges()
 		}()
@@ -122,7 +142,7 @@ func (n *Names) Run(ctx context.Context) {
 	}
 }
 
-// refresh reads all sources but DNS.
+// refresh reads all sources but DNS. The caller holds mu, or is the only one.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
 	for _, f := range n.files {

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"promflow/capture/nettest"
+)
+
+// TestReloads changes a file of subnets, and has the program read it again by all ways that there are.
+func TestReloads(t *testing.T) {
+	const good, bad = "lan=10.0.0.0/8 # the office\n", "# of two lines\n10.0.0.0/33\n"
+	folder, err := os.MkdirTemp("", "promflow") // that other users may enter
+	nettest.Check(t, err)
+	defer os.RemoveAll(folder)
+	nettest.Check(t, os.Chmod(folder, 0o755))
+	file := filepath.Join(folder, "subnets")
+	put := func(text string) {
+		t.Helper()
+		nettest.Check(t, os.WriteFile(file+".new", []byte(text), 0o644))
+		nettest.Check(t, os.Rename(file+".new", file)) // as Kubernetes swaps links
+	}
+	ns := nettest.NewNamespace(t)
+	put(good)
+	all := programs{}
+	for _, backend := range []string{"ebpf", "afpacket"} {
+		all[backend] = serve(t, ns, "--interface=lo", "--capture="+backend, "--monitor-subnets=vpn=10.99.0.0/16,@"+file, "--enable-lifecycle")
+	}
+	expect := func(why, want string, successful float64) {
+		t.Helper()
+		for backend, p := range all {
+			eventually(t, func() error {
+				page := p.get("/metrics")
+				if got := monitoredOn(page); got != want || sample(t, page, "promflow_config_last_reload_successful") != successful {
+					return fmt.Errorf("%s, %s: monitored are %s, want %s, and that it succeeded: %v", why, backend, got, want, successful)
+				}
+				return nil
+			})
+		}
+	}
+	lan, vpn := `network="lan",subnet="10.0.0.0/8"`, `network="vpn",subnet="10.99.0.0/16"`
+	expect("at first", lan+"; "+vpn, 1)
+	put("2001:db8::/32")
+	for _, p := range all {
+		nettest.Check(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	}
+	expect("SIGHUP", `network="2001:db8::/32",subnet="2001:db8::/32"; `+vpn, 1)
+	put(good)
+	expect("the file has changed", lan+"; "+vpn, 1)
+	put(bad)
+	for _, p := range all {
+		status, body := post(t, p)
+		if want := file + `:2: "10.0.0.0/33" is not a subnet`; status != http.StatusInternalServerError || !strings.Contains(body, want) {
+			t.Errorf("POST of what is wrong: %d, %s; want %s", status, body, want)
+		}
+	}
+	expect("an error", lan+"; "+vpn, 0)
+	put("10.5.0.0/16")
+	for _, p := range all {
+		if status, body := post(t, p); status != http.StatusOK {
+			t.Errorf("POST: %d, %s", status, body)
+		}
+	}
+	expect("POST", `network="10.5.0.0/16",subnet="10.5.0.0/16"; `+vpn, 1)
+	for backend, p := range all {
+		if !strings.Contains(p.log.String(), file+":2:") {
+			t.Errorf("%s: the log does not name the file and the line", backend)
+		}
+		p.terminate()
+	}
+}
+
+func post(t *testing.T, p *program) (status int, body string) {
+	t.Helper()
+	response, err := p.client.Post("http://"+p.address+"/-/reload", "", nil)
+	nettest.Check(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	nettest.Check(t, err)
+	return response.StatusCode, string(text)
+}
+
+// TestReloadByHTTPIsOff asks a program that was not told to allow it.
+func TestReloadByHTTPIsOff(t *testing.T) {
+	p := serve(t, nettest.NewNamespace(t), "--interface=lo", "--monitor-subnets=10.0.0.0/8")
+	if status, body := post(t, p); status != http.StatusForbidden || !strings.Contains(body, "--enable-lifecycle") {
+		t.Errorf("got %d, %s", status, body)
+	}
+	p.terminate()
+}
+
+// TestReloadsWhatItReads changes a lease file and the web configuration. What is wrong there fails, and the program goes on with what was.
+func TestReloadsWhatItReads(t *testing.T) {
+	folder := t.TempDir()
+	leases, config := filepath.Join(folder, "leases"), filepath.Join(folder, "web.yml")
+	put := func(file, text string) { t.Helper(); nettest.Check(t, os.WriteFile(file, []byte(text), 0o644)) }
+	lease := func(name string) string { return "0 02:00:00:00:00:01 10.0.0.1 " + name + " *\n" }
+	put(leases, lease("old"))
+	put(config, "http_server_config: {http2: true}")
+	ns := nettest.NewNamespace(t)
+	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--enable-lifecycle", "--host-info", "--reverse-dns=false",
+		"--lease-files="+leases, "--web-config-file="+config, "--user=root")
+	named := func(name string) {
+		t.Helper()
+		eventually(t, func() error {
+			if want := fmt.Sprintf(`promflow_host_info{hostname=%q,ip="10.0.0.1"`, name); !strings.Contains(p.get("/metrics"), want) {
+				return fmt.Errorf("no %s on the page", want)
+			}
+			return nil
+		})
+	}
+	reload := func(want int, says string) {
+		t.Helper()
+		if status, body := post(t, p); status != want || !strings.Contains(body, says) {
+			t.Errorf("got %d, %s; want %d with %s", status, body, want, says)
+		}
+	}
+	nettest.NewSender(t, ns, "lo").Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100))
+	named("old")
+	put(leases, lease("new"))
+	reload(http.StatusOK, "")
+	if page := p.get("/metrics"); !strings.Contains(page, `hostname="new"`) {
+		t.Errorf("the names are not read when the reload has ended")
+	}
+	put(leases, "no leases\n")
+	reload(http.StatusInternalServerError, leases)
+	named("new")
+	put(leases, lease("newer"))
+	put(config, "tls_server_config: {cert_file: nosuch.pem, key_file: nosuch.pem}")
+	status, body := post(t, p) // the connection is open from before
+	if status != http.StatusInternalServerError || !strings.Contains(body, "nosuch.pem") {
+		t.Errorf("got %d, %s; want it to name nosuch.pem", status, body)
+	}
+	put(config, "")
+	reload(http.StatusOK, "")
+	named("newer")
+	p.terminate()
+}
+
+// TestSignals sends what users send: only some signals end the program, and these do it in order.
+func TestSignals(t *testing.T) {
+	ns := nettest.NewNamespace(t)
+	for signal, ends := range map[syscall.Signal]bool{
+		syscall.SIGHUP: false, syscall.SIGUSR1: false, syscall.SIGUSR2: false, syscall.SIGPIPE: false, syscall.SIGALRM: false, syscall.SIGWINCH: false,
+		syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGQUIT: true,
+	} {
+		p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8")
+		nettest.Check(t, p.cmd.Process.Signal(signal))
+		if ends {
+			<-p.ended
+			if p.err != nil {
+				t.Errorf("%v: it ended with %v", signal, p.err)
+			}
+			continue
+		}
+		if p.get("/-/healthy") != "OK\n" {
+			t.Errorf("%v: it does not answer", signal)
+		}
+		p.terminate()
+	}
+}
+
+
+// TestLogThatNobodyReads has the program write its log into a pipe without a reader: it counts on, and ends in order.
+func TestLogThatNobodyReads(t *testing.T) {
+	ns := nettest.NewNamespace(t)
+	read, write, err := os.Pipe()
+	nettest.Check(t, err)
+	cmd := inside(t, ns, "--interface=lo", "--metrics-address=127.0.0.1:9088", "--monitor-subnets=127.0.0.0/8")
+	cmd.Stderr = write
+	nettest.Check(t, cmd.Start())
+	write.Close()
+	read.Close()
+	eventually(t, func() error { return inside(t, ns, "health").Run() })
+	for range 3 { // each writes to the log
+		nettest.Check(t, cmd.Process.Signal(syscall.SIGHUP))
+		nettest.Check(t, inside(t, ns, "health").Run())
+	}
+	nettest.Check(t, cmd.Process.Signal(syscall.SIGTERM))
+	nettest.Check(t, cmd.Wait())
+}
