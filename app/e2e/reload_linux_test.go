@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -185,4 +186,108 @@ func TestLogThatNobodyReads(t *testing.T) {
 	}
 	nettest.Check(t, cmd.Process.Signal(syscall.SIGTERM))
 	nettest.Check(t, cmd.Wait())
+}
+
+// TestReloadsUnderFlood changes all lists 100 times while packets come as fast as they can. Each packet has one outcome or was dropped, each
+// that was counted is in one total, and the program has no more files, programs and maps than after the first changes.
+func TestReloadsUnderFlood(t *testing.T) {
+	const reloads, senders, room = 100, 1 << 16, 40000
+	lists := []struct{ monitored, excluded string }{
+		{"10.0.0.0/16", "10.0.3.0/24"},
+		{"low=10.0.0.0/17,fd00::/64", "192.0.2.0/28"},
+		{"10.0.64.0/18\nhigh=10.0.128.0/17", ""},
+		{"0.0.0.0/0,::/0", "10.0.0.0/24, 10.0.128.0/20"},
+	}
+	for _, backend := range []string{"ebpf", "afpacket"} {
+		t.Run(backend, func(t *testing.T) {
+			link := nettest.NewLink(t)
+			folder := t.TempDir()
+			put := func(n int) {
+				t.Helper()
+				l := lists[n%len(lists)]
+				nettest.Check(t, os.WriteFile(filepath.Join(folder, "monitored"), []byte(l.monitored), 0o644))
+				nettest.Check(t, os.WriteFile(filepath.Join(folder, "excluded"), []byte(l.excluded), 0o644))
+			}
+			put(0)
+			p := serve(t, link.Receiver, "--interface="+nettest.Receiving, "--capture="+backend, "--enable-lifecycle", "--packets", "--user=root",
+				fmt.Sprintf("--max-ips=%d", room), "--monitor-subnets=@"+folder+"/monitored", "--exclude-subnets=@"+folder+"/excluded")
+			flood := nettest.NewFlood(t, link, senders, 60)
+			done := make(chan struct{})
+			var flooding sync.WaitGroup
+			flooding.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+						flood.Send(1 << 16)
+					}
+				}
+			})
+			stop := sync.OnceFunc(func() { close(done); flooding.Wait() })
+			defer stop()
+			var before kept
+			for n := range reloads {
+				put(n + 1)
+				if status, body := post(t, p); status != http.StatusOK {
+					t.Fatalf("reload %d: %d, %s", n+1, status, body)
+				}
+				if n == 2 {
+					before = keptBy(t, p)
+				}
+			}
+			if after := keptBy(t, p); after != before {
+				t.Errorf("it has %+v open after %d reloads, and had %+v", after, reloads, before)
+			}
+			stop()
+			sent := link.Received()
+			eventually(t, func() error {
+				page := p.get("/metrics")
+				seen := sample(t, page, fmt.Sprintf("promflow_capture_dropped_packets_total{interface=%q}", nettest.Receiving))
+				for _, outcome := range []string{"counted", "unmonitored", "excluded", "non_ip", "malformed"} {
+					of := sample(t, page, fmt.Sprintf("promflow_capture_packets_total{interface=%q,outcome=%q}", nettest.Receiving, outcome))
+					if seen += of; of == 0 && outcome <= "excluded" {
+						t.Errorf("no packet was %s: this test shows nothing", outcome)
+					}
+				}
+				if int64(seen) != sent {
+					return fmt.Errorf("%.0f packets were counted or dropped, %d sent", seen, sent)
+				}
+				return nil
+			})
+			page, transmitted := p.get("/metrics"), int64(0)
+			for _, of := range hosts(t, page) {
+				transmitted += of.transmitPackets
+			}
+			if counted := sample(t, page, fmt.Sprintf("promflow_capture_packets_total{interface=%q,outcome=\"counted\"}", nettest.Receiving)); transmitted != int64(counted) {
+				t.Errorf("addresses and other have transmitted %d packets, %.0f were counted", transmitted, counted)
+			}
+			p.terminate()
+		})
+	}
+}
+
+// kept is what a process keeps in the kernel.
+type kept struct{ files, programs, maps, mappings int }
+
+func keptBy(t *testing.T, p *program) (k kept) {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	files, err := filepath.Glob(proc + "fd/*")
+	nettest.Check(t, err)
+	for _, file := range files {
+		switch target, err := os.Readlink(file); {
+		case err != nil || strings.HasPrefix(target, "socket:"): // of requests, too
+		case strings.Contains(target, "bpf-prog"):
+			k.programs++
+		case strings.Contains(target, "bpf-map"):
+			k.maps++
+		default:
+			k.files++
+		}
+	}
+	mappings, err := os.ReadFile(proc + "maps")
+	nettest.Check(t, err)
+	k.mappings = strings.Count(string(mappings), "bpf-map")
+	return k
 }
