@@ -168,7 +168,6 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-
 // TestLogThatNobodyReads has the program write its log into a pipe without a reader: it counts on, and ends in order.
 func TestLogThatNobodyReads(t *testing.T) {
 	ns := nettest.NewNamespace(t)
