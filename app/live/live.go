@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"promflow/capture"
+	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry"
 )
@@ -50,6 +51,7 @@ func Open(c Config) (l *Live, err error) {
 	l.subnets = &follower{
 		lists: c.Lists, captured: c.Names.Existing, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
 	}
+	l.subnets.monitored.Store(new(subnets.Set))
 	if err := l.subnets.reload(); err != nil {
 		return nil, err
 	}
@@ -134,9 +136,9 @@ func (l *Live) filesChanged() {
 	}
 }
 
-// Monitored returns the monitored subnets.
+// Monitored returns the subnets that sources monitor now.
 func (l *Live) Monitored() (all []telemetry.Subnet) {
-	in := l.config.Table.Subnets().Monitored
+	in := l.subnets.monitored.Load()
 	for i, prefix := range in.Prefixes() {
 		all = append(all, telemetry.Subnet{Prefix: prefix.String(), Network: in.Name(i)})
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,6 +81,8 @@ type follower struct {
 	auto   []string // the names for on-link prefixes
 	onLink []netip.Prefix
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
+
+	monitored atomic.Pointer[subnets.Set] // by which all sources count
 }
 
 // reload reads the lists. If that fails, the subnets stay as they are.
@@ -151,12 +154,14 @@ func (f *follower) apply() error {
 	}
 	f.table.Monitor(now)
 	if f.update == nil {
+		f.monitored.Store(&now.Monitored)
 		return nil
 	}
 	if err := f.update(); err != nil {
 		f.table.Monitor(before)
 		return err
 	}
+	f.monitored.Store(&now.Monitored)
 	f.log.Info("the subnets have changed", "monitored", now.Monitored, "excluded", now.Excluded, "peers", now.Peers)
 	return nil
 }
