@@ -60,6 +60,9 @@ func Open(c Config) (l *Live, err error) {
 		return nil, err
 	}
 	l.subnets.linked(onLink)
+	if c.Table.Subnets().Monitored.Empty() {
+		c.Log.Warn("the interfaces have no subnets yet: nothing counts until they do", c.Lists.MonitoredFrom, c.Lists.Monitored)
+	}
 	l.config.Changes = c.Lists.Changing()
 	c = l.config
 	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
