@@ -46,7 +46,7 @@ func (s *setting) variable() string {
 // Set takes the flag's value from the command line. It leaves an error to resolve, as cli would add words of its own.
 func (s *setting) Set(text string) error {
 	if s.IsSet() && !s.repeats {
-		s.wrong = cmp.Or(s.wrong, fmt.Errorf("--%s %q: the flag is given twice, and takes one value", s.name, text))
+		s.wrong = cmp.Or(s.wrong, s.explain("--"+s.name, text, errors.New("the flag is given twice, and takes one value")))
 		return nil
 	}
 	if err := s.take("--"+s.name, text); s.wrong == nil || !s.repeats {
@@ -70,14 +70,18 @@ func (s *setting) take(from, text string) error {
 		s.texts = append(s.texts, text)
 		value = strings.Join(s.texts, ",")
 	}
-	err := s.set(value)
-	switch {
-	case err != nil && s.secret:
-		return fmt.Errorf("%s: %w", from, err)
-	case err != nil:
-		return fmt.Errorf("%s %q: %w", from, text, err)
+	if err := s.set(value); err != nil {
+		return s.explain(from, text, err)
 	}
 	return nil
+}
+
+// explain says where a wrong value is from, and shows it unless it is secret.
+func (s *setting) explain(from, text string, err error) error {
+	if s.secret {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	return fmt.Errorf("%s %q: %w", from, text, err)
 }
 
 func (s *setting) set(text string) error {

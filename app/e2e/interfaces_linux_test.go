@@ -86,6 +86,37 @@ func TestSeveralInterfaces(t *testing.T) {
 	all.agree(t, oneAddress(7))
 }
 
+// TestAlternativeNames captures an interface by a name that is longer than a real one may be.
+func TestAlternativeNames(t *testing.T) {
+	const name = "a-very-long-alternative-name-of-an-interface"
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	here.IP("link", "property", "add", "dev", "a0", "altname", name)
+	all := serveEach(t, here, "--interface="+name, "--monitor-subnets=10.0.0.0/8", "--packets", "--labels=interface")
+	sendOn(t, there, "a0", 3)
+	all.await(t, "a0", "1", 3)
+	for backend, p := range all {
+		eventually(t, func() error {
+			return differ(backend, sums(t, p.get("/metrics"), "interface", "ip"), map[string]int64{
+				`promflow_transmit_bytes_total interface="a0" ip="10.0.0.1"`:   300,
+				`promflow_transmit_packets_total interface="a0" ip="10.0.0.1"`: 3,
+				`promflow_receive_bytes_total interface="a0" ip="10.0.0.1"`:    0,
+				`promflow_receive_packets_total interface="a0" ip="10.0.0.1"`:  0,
+			})
+		})
+		if page := p.get("/metrics"); strings.Contains(page, name) {
+			t.Errorf("%s: the page has the alternative name:\n%s", backend, page)
+		}
+		p.terminate()
+	}
+	line, _ := fails(t, inside(t, here, "--interface="+name+"-that-is-wrong"))
+	for _, want := range []string{"--interface", name + "-that-is-wrong", "a0", "lo"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("said %q, which lacks %q", line, want)
+		}
+	}
+}
+
 func TestInterfacesComeAndGo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -119,7 +119,7 @@ func socketOf(t *testing.T, listener interface {
 	return file
 }
 
-func TestServesOnPassedSocket(t *testing.T) {
+func TestServesOnPassedSockets(t *testing.T) {
 	t.Parallel()
 	ns := nettest.NewNamespace(t)
 	path := filepath.Join(t.TempDir(), "socket")
@@ -131,30 +131,50 @@ func TestServesOnPassedSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := tcp.Addr().String()
 	overUnix, overTCP := socketOf(t, unix), socketOf(t, tcp)
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	overUDP, err := udp.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer overUDP.Close()
 	flags := []string{"--interface=lo", "--monitor-subnets=127.0.0.0/8"}
 	for _, c := range []struct {
-		name, network, address string
-		socket                 *os.File
-	}{{"unix", "unix", path, overUnix}, {"tcp", "tcp", address, overTCP}} {
+		name    string
+		sockets []*os.File
+		at      []net.Addr
+	}{
+		{"unix", []*os.File{overUnix}, []net.Addr{unix.Addr()}},
+		{"tcp", []*os.File{overTCP}, []net.Addr{tcp.Addr()}},
+		{"both", []*os.File{overUnix, overTCP}, []net.Addr{unix.Addr(), tcp.Addr()}},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Who connects before promflow runs is answered once it does.
-			conn, err := net.Dial(c.network, c.address)
-			if err != nil {
-				t.Fatal(err)
+			var conns []net.Conn
+			for _, at := range c.at {
+				conn, err := net.Dial(at.Network(), at.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				conns = append(conns, conn)
 			}
-			defer conn.Close()
-			p := start(t, ns, passing(t, ns, []*os.File{c.socket}, flags...))
-			if err := conn.SetDeadline(time.Now().Add(deadline)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := conn.Write([]byte("GET /metrics HTTP/1.0\r\n\r\n")); err != nil {
-				t.Fatal(err)
-			}
-			answer := make([]byte, 15)
-			if _, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200 OK") {
-				t.Errorf("%q, %v", answer, err)
+			p := start(t, ns, passing(t, ns, c.sockets, flags...))
+			for i, conn := range conns {
+				if err := conn.SetDeadline(time.Now().Add(deadline)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Write([]byte("GET /metrics HTTP/1.0\r\n\r\n")); err != nil {
+					t.Fatal(err)
+				}
+				answer := make([]byte, 15)
+				if _, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200 OK") {
+					t.Errorf("%v: %q, %v", c.at[i], answer, err)
+				}
 			}
 			p.terminate()
 		})
@@ -163,14 +183,18 @@ func TestServesOnPassedSocket(t *testing.T) {
 		name    string
 		sockets []*os.File
 		flags   []string
-		want    string
+		want    []string
 	}{
-		{"two", []*os.File{overUnix, overTCP}, flags, "passes 2 sockets"},
-		{"and an address", []*os.File{overTCP}, append(flags, "--metrics-address=:9089"), `--metrics-address ":9089": the service manager passes a socket`},
+		{"one that does not listen", []*os.File{overTCP, overUDP}, flags, []string{"LISTEN_FDS", "does not listen"}},
+		{"and an address", []*os.File{overTCP}, append(flags, "--metrics-address=:9089"),
+			[]string{"--metrics-address", `":9089"`, "the service manager passes a socket", tcp.Addr().String()}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if line, _ := fails(t, passing(t, ns, c.sockets, c.flags...)); !strings.Contains(line, c.want) {
-				t.Errorf("%q does not say %q", line, c.want)
+			line, _ := fails(t, passing(t, ns, c.sockets, c.flags...))
+			for _, want := range c.want {
+				if !strings.Contains(line, want) {
+					t.Errorf("%q does not say %q", line, want)
+				}
 			}
 		})
 	}
