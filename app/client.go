@@ -24,11 +24,10 @@ func httpConfigFile(category string) *setting {
 		usage: "TLS and authentication for the URL, as of Prometheus' HTTP clients:\nhttps://prometheus.io/docs/prometheus/latest/configuration/configuration/#http_config"}
 }
 
-// httpClient returns a client with the configuration in file, or the default one without a file. It dials by dial, unless that is nil.
+// httpClient returns a client with the configuration in file, which dials by dial unless that is nil, or the default client without a file.
 func httpClient(file *setting, dial func(_ context.Context, network, address string) (net.Conn, error)) (*http.Client, error) {
 	client, options := new(http.Client), []promconfig.HTTPClientOption{}
 	if dial != nil {
-		client.Transport = &http.Transport{DialContext: dial}
 		options = append(options, promconfig.WithDialContextFunc(dial))
 	}
 	if name := *file.text; name != "" {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -59,40 +60,61 @@ type target struct {
 	client *http.Client
 	base   *url.URL
 	here   bool // on this machine: any certificate will do, and what serves HTTPS only is asked by HTTPS
+
+	wantsCertificate *atomic.Bool // the server has asked for a client certificate
+}
+
+// newTarget returns a target with the configuration in file. at is an address on this machine, or nil.
+func newTarget(file *setting, base *url.URL, at *web.Address) (t target, err error) {
+	t = target{base: base, here: at != nil, wantsCertificate: new(atomic.Bool)}
+	var dial func(_ context.Context, network, address string) (net.Conn, error)
+	if t.here {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			network, address := at.Local()
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	}
+	if t.client, err = httpClient(file, dial); err != nil || *file.text != "" {
+		return t, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if t.here {
+		transport.DialContext, transport.Proxy = dial, nil
+	}
+	transport.TLSClientConfig = &tls.Config{
+		InsecureSkipVerify: t.here, // the probe sends no secret
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			t.wantsCertificate.Store(true)
+			return new(tls.Certificate), nil
+		},
+	}
+	t.client.Transport = transport
+	return t, nil
 }
 
 // targets returns what to probe, with the configuration in file: a URL or, if that is empty, where the promflow on this machine listens.
 func (c *config) targets(file *setting, text string) (all []target, err error) {
 	if text != "" {
-		client, err := httpClient(file, nil)
-		if err != nil {
-			return nil, err
-		}
 		base, err := parseBase(text)
 		if err != nil {
 			return nil, fmt.Errorf("health: %q: %w", text, err)
 		}
-		return []target{{client, base, false}}, nil
+		t, err := newTarget(file, base, nil)
+		return []target{t}, err
 	}
 	if len(c.addresses) == 0 {
 		return nil, fmt.Errorf("%s %s: this promflow serves nothing; give the URL of another one", c.givenBy("metrics-address"), web.None)
 	}
 	for _, a := range c.addresses {
 		network, host := a.Local()
-		client, err := httpClient(file, func(ctx context.Context, _, _ string) (net.Conn, error) {
-			network, address := a.Local()
-			return new(net.Dialer).DialContext(ctx, network, address)
-		})
-		if err != nil {
-			return nil, err
-		}
-		if transport, ok := client.Transport.(*http.Transport); ok { // without a file: the probe sends no secret
-			transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-		}
 		if network == "unix" {
 			host = "localhost"
 		}
-		all = append(all, target{client, &url.URL{Scheme: "http", Host: host}, true})
+		t, err := newTarget(file, &url.URL{Scheme: "http", Host: host}, &a)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
 	}
 	return all, nil
 }
@@ -133,7 +155,7 @@ func (t target) probe(ctx context.Context) error {
 		return err
 	}
 	response, err := t.client.Do(request)
-	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" { // as crypto/tls calls an alert
+	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" && t.wantsCertificate.Load() { // a TLS alert
 		return nil // it asks for a client certificate
 	}
 	if err != nil {

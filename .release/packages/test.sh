@@ -212,6 +212,20 @@ restarted() { [ "$(on_it systemctl show --property=NRestarts --value promflow)" 
 within 30 restarted || fail "what hangs is not started again"
 counts ebpf
 
+echo "--- A reload"
+subnets() { on_it mkdir -p /etc/promflow && on_it tee /etc/promflow/subnets <<<"$1" >/dev/null; }
+monitors() { page | grep -q "^promflow_monitored_subnets{.*subnet=\"$1\"} 1$"; }
+subnets 10.9.0.0/28
+with ExecStart= "ExecStart=/usr/bin/promflow --monitor-subnets=@/etc/promflow/subnets"
+counts ebpf
+before=$(running)
+subnets 10.9.0.0/24
+on_it systemctl reload promflow || fail "it does not reload"
+within 10 monitors 10.9.0.0/24 || fail "it monitors $(page | grep ^promflow_monitored)"
+counts ebpf
+[ "$(running)" = "$before" ] || fail "it was started again"
+on_it rm -r /etc/promflow
+
 echo "--- The socket"
 with
 on_it systemctl stop promflow

@@ -121,7 +121,7 @@ func (t *traffic) monitoredFinding() Finding {
 // missing returns the interfaces' own subnets that are neither monitored nor excluded.
 func (t *traffic) missing() (list []string) {
 	for _, p := range t.onLink {
-		if !t.monitored.Covers(p) && !t.excluded.Covers(p) && len(list) < maxListed {
+		if !t.monitored.Covers(p) && !t.excluded.Covers(p) && !p.Addr().IsLoopback() && len(list) < maxListed {
 			list = append(list, p.String())
 		}
 	}

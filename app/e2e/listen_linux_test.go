@@ -161,6 +161,16 @@ func TestServesAtUnixSocket(t *testing.T) {
 		p.terminate()
 		gone(t)
 	})
+	t.Run("not in place of a file", func(t *testing.T) {
+		nettest.Check(t, os.WriteFile(path, []byte("precious"), 0o600))
+		defer os.Remove(path)
+		if line, _ := fails(t, inside(t, ns, at, "--interface=lo")); !strings.Contains(line, path) {
+			t.Errorf("said %q", line)
+		}
+		if content, err := os.ReadFile(path); string(content) != "precious" {
+			t.Errorf("the file has %q, %v", content, err)
+		}
+	})
 }
 
 // TestWaitsForAddress has addresses come while promflow counts.

@@ -80,6 +80,7 @@ type follower struct {
 	seen   string   // what the files had when they were last read
 	auto   []string // the names for on-link prefixes
 	onLink []netip.Prefix
+	known  []netip.Prefix // the on-link prefixes of the last warning
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
 
 	monitored atomic.Pointer[subnets.Set] // by which all sources count
@@ -107,9 +108,6 @@ func (f *follower) reload() error {
 func (f *follower) linked(now []netip.Prefix) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.auto) == 0 {
-		f.warn(now)
-	}
 	for _, p := range f.onLink {
 		if !slices.Contains(now, p) {
 			f.gone[p] = time.Now().Add(f.table.ExpireAfter())
@@ -166,14 +164,18 @@ func (f *follower) apply() error {
 	return nil
 }
 
-// warn warns of on-link prefixes that came and are not monitored. The caller holds mu.
+// warn warns of on-link prefixes that came since the last call and do not count, unless they follow by themselves. Nobody misses the loopback
+// addresses.
 func (f *follower) warn(now []netip.Prefix) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var missing []string
 	for _, p := range now {
-		if !slices.Contains(f.onLink, p) && !f.listed.Monitored.Covers(p) && !f.listed.Excluded.Covers(p) {
+		if len(f.auto) == 0 && !slices.Contains(f.known, p) && !f.listed.Monitored.Covers(p) && !f.listed.Excluded.Covers(p) && !p.Addr().IsLoopback() {
 			missing = append(missing, p.String())
 		}
 	}
+	f.known = now
 	if len(missing) > 0 {
 		f.log.Warn("an interface that is captured has subnets that are not monitored: name them with "+f.lists.MonitoredFrom+", or auto for all of them",
 			"subnets", missing, "monitored", f.listed.Monitored)
@@ -186,7 +188,8 @@ const pollEvery = 5 * time.Second
 // run follows on-link prefixes and the files of the lists until ctx ends. reload is called when files have changed.
 func (f *follower) run(ctx context.Context, reload func()) error {
 	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, f.linked, f.unlisted) })
+	changed := func(now []netip.Prefix) { f.linked(now); f.warn(now) }
+	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, changed, f.unlisted) })
 	both.Go(func() error { f.poll(ctx, reload); return nil })
 	return both.Wait()
 }

@@ -63,6 +63,15 @@ func ParseAddresses(list string) (all []Address, err error) {
 	return all, nil
 }
 
+// join is the list that ParseAddresses reads.
+func join(all []Address) string {
+	var texts []string
+	for _, a := range all {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ",")
+}
+
 // String is what ParseAddresses reads.
 func (a Address) String() string {
 	if a.Network == "unix" {
@@ -101,7 +110,7 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 			return nil, errors.New("the service manager passes a socket that does not listen (LISTEN_FDS): expected those of ListenStream= only")
 		case c.AddressAsked:
 			return nil, fmt.Errorf("%s %q: the service manager passes a socket to serve on, %s: remove one of the two",
-				c.AddressFrom, c.Addresses, l.Addr())
+				c.AddressFrom, join(c.Addresses), l.Addr())
 		}
 	}
 	if len(passed) > 0 {
@@ -153,7 +162,7 @@ func (c Config) bindSocket(a Address) (net.Listener, error) {
 		if conn, dialErr := net.Dial("unix", a.Address); dialErr == nil {
 			conn.Close()
 			return nil, fmt.Errorf("%s %q: another program serves there, maybe another promflow (%w)", c.AddressFrom, a, syscall.EADDRINUSE)
-		} else if errors.Is(dialErr, syscall.ECONNREFUSED) && os.Remove(a.Address) == nil {
+		} else if isSocket(a.Address) && errors.Is(dialErr, syscall.ECONNREFUSED) && os.Remove(a.Address) == nil {
 			l, err = net.Listen("unix", a.Address)
 		}
 	}
@@ -169,6 +178,12 @@ func (c Config) bindSocket(a Address) (net.Listener, error) {
 		return nil, fmt.Errorf("%s %q: %w", c.AddressFrom, a, err)
 	}
 	return l, nil
+}
+
+// isSocket tells a socket from another file, to which connect(2) answers ECONNREFUSED, too.
+func isSocket(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
 // ParseSocketMode reads permissions in octal, such as 0660.
