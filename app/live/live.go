@@ -50,6 +50,7 @@ func Open(c Config) (l *Live, err error) {
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
 	l.subnets = &follower{
 		lists: c.Lists, captured: c.Names.Existing, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
+		warned: map[netip.Prefix]bool{},
 	}
 	l.subnets.monitored.Store(new(subnets.Set))
 	if err := l.subnets.reload(); err != nil {
@@ -131,7 +132,13 @@ func (l *Live) Read() {
 }
 
 // Reload reads the files of subnets again. If that fails, the subnets stay as they are.
-func (l *Live) Reload() error { return l.subnets.reload() }
+func (l *Live) Reload() error {
+	if err := l.subnets.reload(); err != nil {
+		return err
+	}
+	l.subnets.warn()
+	return nil
+}
 
 func (l *Live) filesChanged() {
 	if err := l.Reload(); err != nil {

@@ -80,7 +80,7 @@ type follower struct {
 	seen   string   // what the files had when they were last read
 	auto   []string // the names for on-link prefixes
 	onLink []netip.Prefix
-	known  []netip.Prefix // the on-link prefixes of the last warning
+	warned map[netip.Prefix]bool
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
 
 	monitored atomic.Pointer[subnets.Set] // by which all sources count
@@ -124,8 +124,10 @@ func (f *follower) unlisted(err error) {
 	f.log.Error("the subnets of the interfaces are not known: those of before stay", "error", err)
 }
 
-// maxGone is how many prefixes that are gone stay at most.
-const maxGone = 256
+const (
+	maxGone   = 256 // prefixes that are gone, and stay
+	maxWarned = 256 // prefixes that the log warns of
+)
 
 // apply has the table monitor what it should now. The caller holds mu.
 func (f *follower) apply() error {
@@ -164,18 +166,18 @@ func (f *follower) apply() error {
 	return nil
 }
 
-// warn warns of on-link prefixes that came since the last call and do not count, unless they follow by themselves. Nobody misses the loopback
-// addresses.
-func (f *follower) warn(now []netip.Prefix) {
+// warn warns of on-link prefixes that do not count, once of each, unless they follow by themselves. Nobody misses the loopback addresses.
+func (f *follower) warn() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var missing []string
-	for _, p := range now {
-		if len(f.auto) == 0 && !slices.Contains(f.known, p) && !f.listed.Monitored.Covers(p) && !f.listed.Excluded.Covers(p) && !p.Addr().IsLoopback() {
+	for _, p := range f.onLink {
+		counts := len(f.auto) > 0 || f.listed.Monitored.Covers(p) || f.listed.Excluded.Covers(p) || p.Addr().IsLoopback()
+		if !counts && !f.warned[p] && len(f.warned) < maxWarned {
+			f.warned[p] = true
 			missing = append(missing, p.String())
 		}
 	}
-	f.known = now
 	if len(missing) > 0 {
 		f.log.Warn("an interface that is captured has subnets that are not monitored: name them with "+f.lists.MonitoredFrom+", or auto for all of them",
 			"subnets", missing, "monitored", f.listed.Monitored)
@@ -188,7 +190,7 @@ const pollEvery = 5 * time.Second
 // run follows on-link prefixes and the files of the lists until ctx ends. reload is called when files have changed.
 func (f *follower) run(ctx context.Context, reload func()) error {
 	both, ctx := errgroup.WithContext(ctx)
-	changed := func(now []netip.Prefix) { f.linked(now); f.warn(now) }
+	changed := func(now []netip.Prefix) { f.linked(now); f.warn() }
 	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, changed, f.unlisted) })
 	both.Go(func() error { f.poll(ctx, reload); return nil })
 	return both.Wait()
