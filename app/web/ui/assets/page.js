@@ -66,7 +66,7 @@ export function show(report) {
   overview.show(report, units);
   table.show(report, units);
   showInterfaces(report.interfaces);
-  showMonitored(report.monitored);
+  showMonitored(report.monitored_subnets);
   showCounts(report);
   showTime();
   if (known) put(of("window"), `Rates are means over the last ${count(report.window_seconds)} s.`);
