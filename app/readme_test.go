@@ -25,7 +25,7 @@ func TestFlagsInReadme(t *testing.T) {
 	}{{"", app.Flags}}
 	seen := map[string]bool{}
 	for _, command := range app.Commands {
-		if command.Name == "check" || command.Name == "top" || command.Name == "health" {
+		if command.Name == "replay" || command.Name == "check" || command.Name == "top" || command.Name == "health" {
 			all = append(all, struct {
 				heading string
 				flags   []cli.Flag

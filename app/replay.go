@@ -24,7 +24,7 @@ import (
 func replayCommand(c *config) *cli.Command {
 	var only string
 	own := settings{{category: "Replay", name: "replay-interface", holder: "NAME|INDEX", text: &only,
-		usage: "count only packets of this interface, of a capture of several (tcpdump -i any, pcapng)"}}
+		usage: "count only this interface of a capture that has several, such as those of tcpdump -i any"}}
 	taken := append(c.all.named("monitor-subnets", "exclude-subnets", "packets", "max-ips",
 		"labels", "peer-subnets", "max-series", "aggregate", "aggregate6"), own...)
 	return &cli.Command{
@@ -33,7 +33,9 @@ func replayCommand(c *config) *cli.Command {
 		UsageText: "promflow replay [flags] FILE...",
 		Description: `Counts pcap and pcapng files, plain or compressed with gzip or zstd; - is standard input:
 
-   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -`,
+   tcpdump -i eth0 -w - | promflow replay --monitor-subnets=192.168.1.0/24 -
+
+--monitor-subnets takes no auto here: a file does not have the subnets of its interfaces.`,
 		Flags: taken.flags(),
 		Action: func(ctx *cli.Context) error {
 			if err := errors.Join(c.all.refuse(taken), taken.resolve()); err != nil {
@@ -80,8 +82,11 @@ func replayFiles(ctx context.Context, c *config, only string, files []string) er
 		interfaces, err := countFile(ctx, file, name, counter, only)
 		errs = append(errs, err)
 		if interfaces.Several() && only == "" {
-			log.Warn("a capture of several interfaces has a packet once for each that it passed, such as a forwarded one: --replay-interface takes one",
-				"file", name, "interfaces", interfaces)
+			advice := "--replay-interface=NAME|INDEX counts one"
+			if len(interfaces.All) < 2 {
+				advice = "capture one interface, or tell them apart with tcpdump -i any -y LINUX_SLL2"
+			}
+			log.Warn("a forwarded packet counts once for each interface that it passed in this capture: "+advice, "file", name, "interfaces", interfaces)
 		}
 		outcomes := counter.Outcomes()
 		counted = append(counted, telemetry.Interface{Name: name, Outcomes: live.Outcomes(outcomes)})

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -150,6 +152,46 @@ func TestKubernetesReferences(t *testing.T) {
 		if !ports[name] {
 			t.Errorf("a probe or scrape of port %q, there are %v", name, ports)
 		}
+	}
+}
+
+// commented are lines of YAML in a manifest that are comments: prose begins with a capital letter.
+var commented = regexp.MustCompile(`(?m)^( *)# ((?:  )*[-a-z].*)$`)
+
+// TestKubernetesSubnetsInAConfigMap has the manifest as it is once somebody uncomments the ConfigMap.
+func TestKubernetesSubnetsInAConfigMap(t *testing.T) {
+	manifest, err := os.ReadFile(filepath.Join(kubernetes, "daemonset.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode(commented.ReplaceAll(manifest, []byte("$1$2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]bool{} // as settings name them
+	for _, object := range objects {
+		subnets, ok := object.(*core.ConfigMap)
+		if !ok {
+			continue
+		}
+		for _, other := range objects {
+			daemons, ok := other.(*apps.DaemonSet)
+			if !ok || daemons.Namespace != subnets.Namespace {
+				continue
+			}
+			for _, volume := range daemons.Spec.Template.Spec.Volumes {
+				for _, mount := range daemons.Spec.Template.Spec.Containers[0].VolumeMounts {
+					if volume.ConfigMap != nil && volume.ConfigMap.Name == subnets.Name && mount.Name == volume.Name && mount.SubPath == "" {
+						for key := range subnets.Data {
+							files["@"+mount.MountPath+"/"+key] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	if want := "@/etc/promflow/subnets"; !files[want] || !strings.Contains(string(manifest), strconv.Quote(want)) {
+		t.Errorf("what is mounted is %v, want %s, and a comment that says so", files, want)
 	}
 }
 

@@ -207,6 +207,53 @@ func TestCheckOfTrafficElsewhere(t *testing.T) {
 	r.want(t, "interface", "ok", "not promiscuous")
 }
 
+// TestCheckOfASubnetThatCameLater has most of the traffic monitored, but none of a subnet that the interface got since.
+func TestCheckOfASubnetThatCameLater(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	here.Run("sysctl", "-qw", "net.ipv6.conf.here.disable_ipv6=0", "net.ipv6.conf.here.accept_dad=0")
+	for _, address := range []string{"10.1.0.1/24", "fd00:1::1/64", "2001:db8::1/64"} {
+		here.IP("addr", "add", address, "dev", "here")
+	}
+	sender := nettest.NewSender(t, there, "there")
+	const v4, local, later = 60, 40, 10 // packets
+	for _, c := range []struct {
+		args    string
+		counted int64
+		status  string
+		adds    string // what is suggested
+	}{
+		{"--monitor-subnets=10.1.0.0/24,fd00:1::/64", v4 + local, "warning", "2001:db8::/64"},
+		{"--monitor-subnets=10.1.0.0/24", v4, "warning", "2001:db8::/64,fd00:1::/64"},
+		{"--monitor-subnets=10.1.0.0/24,fd00:1::/64 --exclude-subnets=2001:db8::/48", v4 + local, "ok", ""},
+		{"--monitor-subnets=auto", v4 + local + later, "ok", ""},
+		{"--monitor-subnets=10.1.0.0/24,isp=auto", v4 + local + later, "ok", ""},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			r := checks(t, inside(t, here, append([]string{"check", "--interface=here"}, strings.Fields(c.args)...)...), 0, func(*exec.Cmd) {
+				for from, packets := range map[string]int{"10.1.0.5": v4, "fd00:1::5": local, "2001:db8::5": later} {
+					to := map[bool]string{true: "192.0.2.1", false: "2001:db8:ffff::1"}[strings.Contains(from, ".")]
+					f := nettest.UDP(netip.MustParseAddr(from), netip.MustParseAddr(to), 100)
+					sender.Send(slices.Repeat([][]byte{f}, packets)...)
+				}
+			})
+			says := "of the packets are of monitored addresses"
+			if c.adds != "" {
+				says = "subnets of the interfaces are not monitored: add " + c.adds + ", or auto"
+			}
+			r.want(t, "monitored", c.status, says)
+			if i, _ := r.one(t); i.ByOutcome["counted"].Packets != c.counted {
+				t.Errorf("%d packets are counted, want %d", i.ByOutcome["counted"].Packets, c.counted)
+			}
+			for _, f := range r.Findings {
+				if c.adds == "" && strings.Contains(strings.Join(f.Details, "; "), "not monitored") {
+					t.Errorf("%s suggests something: %s", f.Name, f.Details)
+				}
+			}
+		})
+	}
+}
+
 func TestCheckOfLoopback(t *testing.T) {
 	here := nettest.NewNamespace(t)
 	r := checks(t, inside(t, here, "check", "--interface=lo", "--monitor-subnets=127.0.0.1"), 0, func(*exec.Cmd) {

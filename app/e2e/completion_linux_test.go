@@ -63,6 +63,9 @@ func TestShellsComplete(t *testing.T) {
 			}{
 				{"promflow rep", []string{"replay"}},
 				{"promflow --cap", []string{"--capture"}},
+				{"promflow --metrics-so", []string{"--metrics-socket-mode"}},
+				{"promflow --enable", []string{"--enable-lifecycle"}},
+				{"promflow replay --rep", []string{"--replay-interface"}},
 				{"promflow --capture eb", []string{"ebpf"}},
 				{"promflow --log-format=", []string{"text", "json"}},
 				{"promflow --interface lo", []string{"lo"}},
@@ -115,17 +118,19 @@ func TestManual(t *testing.T) {
 	}
 	run("-T", "lint", "-W", "warning")
 	text := run("-T", "ascii", "-O", "width=200")
-	help, err := promflow(t, "--help").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	variables := regexp.MustCompile(`\(\$PROMFLOW_\w+`).FindAllString(string(help), -1)
-	if len(variables) < 20 {
-		t.Errorf("help has the variables %q only", variables)
-	}
-	for _, v := range variables {
-		if !strings.Contains(text, v) {
-			t.Errorf("nothing is said of %s)", v)
+	for command, least := range map[string]int{"": 20, "replay": 8, "check": 20, "top": 10, "health": 1} {
+		help, err := promflow(t, append(strings.Fields(command), "--help")...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		variables := regexp.MustCompile(`\(\$PROMFLOW_\w+`).FindAllString(string(help), -1)
+		if len(variables) < least {
+			t.Errorf("help of %q has the variables %q only", command, variables)
+		}
+		for _, v := range variables {
+			if !strings.Contains(text, v) {
+				t.Errorf("nothing is said of %s)", v)
+			}
 		}
 	}
 }

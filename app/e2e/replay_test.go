@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +23,20 @@ import (
 // pcap is a capture file of Ethernet frames without addresses: what packets have is an EtherType and the network layer's
 // first bytes, which say how long it was on the wire.
 func pcap(packets ...[]byte) []byte {
+	frames := make([][]byte, len(packets))
+	for i, p := range packets {
+		frames[i] = append(make([]byte, 12), p...)
+	}
+	return pcapOf(1, 14, frames...) // LINKTYPE_ETHERNET
+}
+
+// pcapOf is a capture file of a link type (https://www.tcpdump.org/linktypes.html), of frames whose network layer begins behind a header of
+// so many bytes.
+func pcapOf(linkType uint32, header int, frames ...[]byte) []byte {
 	u32 := binary.LittleEndian.AppendUint32
-	file := u32(u32(u32(u32(u32(u32(nil, 0xa1b2c3d4), 2|4<<16), 0), 0), 65535), 1) // LINKTYPE_ETHERNET
-	for _, p := range packets {
-		frame := append(make([]byte, 12), p...)
-		wire := max(len(frame), 14+int(binary.BigEndian.Uint16(p[4:])))
+	file := u32(u32(u32(u32(u32(u32(nil, 0xa1b2c3d4), 2|4<<16), 0), 0), 65535), linkType)
+	for _, frame := range frames {
+		wire := max(len(frame), header+int(binary.BigEndian.Uint16(frame[header+2:])))
 		file = append(u32(u32(u32(u32(file, 0), 0), uint32(len(frame))), uint32(wire)), frame...)
 	}
 	return file
@@ -49,6 +60,34 @@ func traffic() []byte {
 		[]byte{0x08, 0x06, 0, 1, 0, 0, 6, 4, 0, 1},    // ARP
 		[]byte{0x08, 0x00, 0x35, 0, 0, 0, 0, 0, 0, 0}, // IPv4 of version 3
 	)
+}
+
+// cooked is a packet as tcpdump -i any has it: behind a header of LINKTYPE_LINUX_SLL2, which has the index of the interface, or of
+// LINKTYPE_LINUX_SLL if that is 0.
+func cooked(index byte, packet []byte) []byte {
+	if index > 0 {
+		return slices.Concat(packet[:2], []byte{0, 0, 0, 0, 0, index, 0, 1, 4, 6}, make([]byte, 8), packet[2:])
+	}
+	return slices.Concat([]byte{0, 4, 0, 1, 0, 6}, make([]byte, 8), packet)
+}
+
+// pcapng is a capture file of Ethernet frames without addresses, with the interfaces that they passed by name.
+func pcapng(packets ...[]byte) []byte {
+	u32 := binary.LittleEndian.AppendUint32
+	var file []byte
+	block := func(kind uint32, body []byte) {
+		body = append(body, make([]byte, -len(body)&3)...)
+		file = u32(append(u32(u32(file, kind), uint32(12+len(body))), body...), uint32(12+len(body)))
+	}
+	block(0x0a0d0d0a, slices.Concat(u32(u32(nil, 0x1a2b3c4d), 1), bytes.Repeat([]byte{0xff}, 8))) // of unknown length
+	for _, name := range []string{"lan0", "wan0"} {
+		block(1, slices.Concat(u32(u32(nil, 1), 0), []byte{2, 0, 4, 0}, []byte(name), make([]byte, 4))) // if_name, end of options
+	}
+	for i, p := range packets {
+		captured, wire := uint32(12+len(p)), 14+uint32(binary.BigEndian.Uint16(p[4:]))
+		block(6, slices.Concat(u32(u32(u32(u32(u32(nil, uint32(i%2)), 0), 0), captured), wire), make([]byte, 12), p))
+	}
+	return file
 }
 
 // long is a capture file that is longer than any pipe or buffer on its way, of n packets from one host.
@@ -151,6 +190,74 @@ func times(all map[string]counts, n int64) map[string]counts {
 		m[ip] = counts{n * c.receiveBytes, n * c.transmitBytes, n * c.receivePackets, n * c.transmitPackets}
 	}
 	return m
+}
+
+// TestReplayOfSeveralInterfaces has captures of a router, which a packet passes on its way in and out.
+func TestReplayOfSeveralInterfaces(t *testing.T) {
+	dir := t.TempDir()
+	up, down := ipv4("192.168.0.2", "203.0.113.1", 100), ipv4("203.0.113.1", "192.168.0.2", 1000)
+	ppp := cooked(0, up)
+	ppp[2], ppp[3] = 2, 0 // ARPHRD_PPP, which has no other link type: tcpdump -i ppp0
+	for name, content := range map[string][]byte{
+		"sll2":    pcapOf(276, 20, cooked(2, up), cooked(7, up), cooked(7, down), cooked(2, down), cooked(2, down)),
+		"sll2.lo": pcapOf(276, 20, cooked(1, up)),
+		"sll":     pcapOf(113, 16, cooked(0, up), cooked(0, up), cooked(0, down), cooked(0, down)),
+		"ppp":     pcapOf(113, 16, ppp),
+		"ng":      pcapng(up, up, down, up),
+		"plain":   pcap(up, up),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const warning = "a forwarded packet counts once for each interface that it passed in this capture"
+	for _, c := range []struct {
+		args       string
+		sent, got  int64    // packets; none where nothing is printed
+		says, lack []string // what the one line on standard error says, if there is one
+		fails      bool
+	}{
+		{"sll2", 2, 3, []string{warning, "--replay-interface=NAME|INDEX counts one", "file=sll2", `interfaces="2, 7"`}, nil, false},
+		{"--replay-interface=2 sll2", 1, 2, nil, nil, false},
+		{"--replay-interface=7 sll2", 1, 1, nil, nil, false},
+		{"--replay-interface=lan0 sll2", 0, 0, []string{`sll2: has no packets of interface "lan0"; it has 2, 7`}, nil, true},
+		{"sll2.lo", 1, 0, nil, nil, false},
+		{"ng", 3, 1, []string{warning, "file=ng", `interfaces="lan0, wan0"`}, nil, false},
+		{"--replay-interface=lan0 ng", 1, 1, nil, nil, false},
+		{"--replay-interface=1 ng", 2, 0, nil, nil, false},
+		{"--replay-interface=eth0 ng", 0, 0, []string{`ng: has no packets of interface "eth0"; it has lan0, wan0`}, nil, true},
+		{"sll", 2, 2, []string{warning, "-y LINUX_SLL2", "file=sll"}, []string{"--replay-interface"}, false},
+		{"--replay-interface=lan0 sll", 0, 0, []string{`sll: has no packets of interface "lan0": it does not say which`, "-y LINUX_SLL2"}, nil, true},
+		{"ppp", 1, 0, nil, nil, false},
+		{"plain", 2, 0, nil, nil, false},
+		{"--replay-interface=lan0 plain", 0, 0, []string{`plain: has no packets of interface "lan0": it does not say which`}, []string{"SLL2"}, true},
+		{"--replay-interface=lan0 ng plain", 1, 1, []string{"promflow: plain: has no packets"}, nil, true},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			cmd := promflow(t, append([]string{"replay", "--packets"}, strings.Fields(c.args)...)...)
+			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
+			if status := exitStatus(runWithin(cmd)); (status == 1) != c.fails {
+				t.Errorf("ended with status %d", status)
+			}
+			if lines := strings.Count(errs.String(), "\n"); lines != min(1, len(c.says)) {
+				t.Errorf("said %d lines: %s", lines, &errs)
+			}
+			for _, text := range c.says {
+				if !strings.Contains(errs.String(), text) {
+					t.Errorf("said %q, which lacks %q", &errs, text)
+				}
+			}
+			for _, text := range c.lack {
+				if strings.Contains(errs.String(), text) {
+					t.Errorf("said %q, which has %q", &errs, text)
+				}
+			}
+			if got := hosts(t, out.String())["192.168.0.2"]; got != (counts{1000 * c.got, 100 * c.sent, c.got, c.sent}) {
+				t.Errorf("counted %+v, want %d packets sent and %d received", got, c.sent, c.got)
+			}
+		})
+	}
 }
 
 // What was counted up to the damage is printed, and so is what other files have.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -146,4 +148,54 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 			p.terminate()
 		})
 	}
+}
+
+// TestWarnsOfUnmonitoredSubnets has a captured interface with subnets that nobody listed: at the start, later, and twice.
+func TestWarnsOfUnmonitoredSubnets(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	here.Run("sysctl", "-qw", "net.ipv6.conf.here.disable_ipv6=0", "net.ipv6.conf.here.accept_dad=0")
+	add := func(device string, addresses ...string) {
+		t.Helper()
+		for _, address := range addresses {
+			here.IP("addr", "add", address, "dev", device)
+		}
+	}
+	add("here", "10.1.0.1/24", "10.9.0.1/24", "fd00:1::1/64")
+	add("lo", "10.3.0.1/24") // is not captured
+	p := serve(t, here, "--interface=here", "--monitor-subnets=10.1.0.0/16", "--exclude-subnets=10.9.0.0/24")
+	warned := regexp.MustCompile(`level=WARN msg="an interface that is captured has subnets that are not monitored: [^"]*--monitor-subnets[^"]*auto[^"]*" subnets="?\[([^\]]*)\]`)
+	expect := func(why string, want ...string) {
+		t.Helper()
+		eventually(t, func() error {
+			var got []string
+			for _, m := range warned.FindAllStringSubmatch(p.log.String(), -1) {
+				got = append(got, strings.Fields(m[1])...)
+			}
+			if !slices.Equal(got, want) {
+				return fmt.Errorf("%s: the log warns of %v, want %v", why, got, want)
+			}
+			return nil
+		})
+	}
+	expect("at first", "fd00:1::/64")
+	add("here", "2001:db8::1/64")
+	expect("one came", "fd00:1::/64", "2001:db8::/64")
+	add("here", "2001:db8::2/64", "fd00:1::2/64", "10.1.7.1/24", "10.9.0.2/24")
+	here.IP("addr", "del", "2001:db8::1/64", "dev", "here")
+	add("here", "172.16.0.1/24")
+	expect("others of the same subnets, and one of another", "fd00:1::/64", "2001:db8::/64", "172.16.0.0/24")
+	p.terminate()
+	expect("at the end", "fd00:1::/64", "2001:db8::/64", "172.16.0.0/24")
+
+	p = serve(t, here, "--interface=here", "--monitor-subnets=auto")
+	add("here", "2001:db8:1::1/64")
+	eventually(t, func() error {
+		if got := monitoredOn(p.get("/metrics")); !strings.Contains(got, "2001:db8:1::/64") {
+			return fmt.Errorf("monitored are %s", got)
+		}
+		return nil
+	})
+	p.terminate()
+	expect("with auto")
 }

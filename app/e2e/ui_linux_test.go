@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
 	"net/url"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +67,8 @@ func TestUI(t *testing.T) {
 	t.Run("gaps", s.gaps)
 	t.Run("hidden", s.hidden)
 	t.Run("away", s.away)
+	t.Run("subnets", s.subnets)
+	t.Run("behind a proxy", s.proxied)
 	t.Run("policy", s.policy)
 	t.Run("TLS and authentication", s.authentication)
 	if *golden.Update {
@@ -932,6 +936,76 @@ func (s *stage) away(t *testing.T) {
 	})
 }
 
+// subnets has the page follow what is monitored, from one reload to the next.
+func (s *stage) subnets(t *testing.T) {
+	file := write(t, "subnets", "lan=10.0.0.0/8")
+	p := serve(t, s.ns, "--interface=eth0", "--monitor-subnets=192.168.7.0/24,@"+file)
+	page := s.open(t, "http://"+p.address+"/", desktop)
+	var many []string
+	for i := range 20 {
+		many = append(many, fmt.Sprintf("10.%d.0.0/16", i))
+	}
+	for _, c := range []struct{ file, want string }{
+		{"lan=10.0.0.0/8", "Monitored: 192.168.7.0/24, lan 10.0.0.0/8."},
+		{"lan=10.0.0.0/8, office=2001:db8::/32", "Monitored: 192.168.7.0/24, lan 10.0.0.0/8, office 2001:db8::/32."},
+		{"# nothing", "Monitored: 192.168.7.0/24."},
+		{strings.Join(many, "\n"), "Monitored: 192.168.7.0/24, 10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, 10.6.0.0/16, and 13 more."},
+	} {
+		if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error {
+			if got := page.text("#monitored"); got != c.want {
+				return fmt.Errorf("with %q in the file the page says %q, want %q", c.file, got, c.want)
+			}
+			return nil
+		})
+	}
+}
+
+// proxied has the page below a path of another server, which browsers resolve its files against.
+func (s *stage) proxied(t *testing.T) {
+	p := serve(t, s.ns, "--interface=eth0", monitored)
+	target, err := url.Parse("http://" + p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := http.StripPrefix("/promflow", &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }, Transport: p.client.Transport,
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/promflow", proxy)
+	mux.Handle("/promflow/", proxy)
+	server := serveInside(t, s.ns, mux)
+
+	const shown = `getComputedStyle(document.querySelector(".incomplete")).display !== "none"`
+	page := s.open(t, server+"/promflow", desktop)
+	page.allow("/assets/") // are not found, which a browser tells of
+	page.do(chromedp.Reload())
+	page.complaints()
+	if text := page.text(".incomplete"); !evaluate[bool](page, shown) || !strings.Contains(text, "open it with a slash at the end") {
+		t.Errorf("without a slash the page does not say what to open: %q", text)
+	}
+
+	page = s.open(t, server+"/promflow/", desktop)
+	page.has("#as-of", "As of")
+	page.has("#interfaces", "eth0")
+	if evaluate[bool](page, shown) {
+		t.Error("the page says that it is incomplete")
+	}
+	if page.questions(server+"/promflow"+talkers.Path) == 0 {
+		t.Error("the page does not ask the proxy")
+	}
+	for _, link := range evaluate[[]string](page, `[...document.querySelectorAll("nav a")].map((a) => a.href)`) {
+		if status := evaluate[int](page, `fetch(%v).then((r) => r.status)`, link); !strings.HasPrefix(link, server+"/promflow/") || status != http.StatusOK {
+			t.Errorf("%s has status %d", link, status)
+		}
+	}
+}
+
 // policy shows that what is not promflow's own file does not run.
 func (s *stage) policy(t *testing.T) {
 	m := newMade(t, s.ns, plausible())
@@ -1101,7 +1175,14 @@ func newMade(t *testing.T, ns *nettest.Namespace, r talkers.Report) *made {
 		}
 		_, _ = w.Write(body) // a page that is hidden or closed has gone away
 	})
-	server := httptest.NewUnstartedServer(mux)
+	m.address = serveInside(t, ns, mux)
+	return m
+}
+
+// serveInside serves within a namespace, and gives the URL.
+func serveInside(t *testing.T, ns *nettest.Namespace, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
 	server.Listener.Close()
 	err := ns.Do(func() (err error) {
 		server.Listener, err = net.Listen("tcp", "127.0.0.1:0")
@@ -1112,8 +1193,7 @@ func newMade(t *testing.T, ns *nettest.Namespace, r talkers.Report) *made {
 	}
 	server.Start()
 	t.Cleanup(server.Close)
-	m.address = server.URL
-	return m
+	return server.URL
 }
 
 // change changes the report, and what else there is.
@@ -1137,6 +1217,7 @@ func plausible() talkers.Report {
 		Time: now, WindowSeconds: 4, IntervalSeconds: 2,
 		Addresses: 12, AddressesLimit: 65536, Matching: 12, Names: true,
 		Interfaces: []talkers.Interface{{Name: "eth0", Backend: "ebpf", Up: true}},
+		Monitored:  []talkers.Subnet{{Subnet: "192.168.1.0/24", Network: "lan"}},
 	}
 	for i := range 12 {
 		rate := int64(60e6 / math.Pow(2.3, float64(i)))

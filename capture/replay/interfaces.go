@@ -2,6 +2,7 @@ package replay
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ func (i Interface) String() string {
 // Interfaces is what a file has packets of.
 type Interfaces struct {
 	All    []Interface // that the file tells apart, in the order of their first packets, up to 64
-	Cooked bool        // there are packets of "any" interface that the file does not tell apart (Linux cooked capture, version 1)
+	Cooked bool        // there are packets of "any" interface that the file does not tell apart
 }
 
 // Several tells that packets may be in the file more than once, such as forwarded ones: once for each interface that they passed.
@@ -38,12 +39,35 @@ func (i Interfaces) String() string {
 		names = append(names, each.String())
 	}
 	if len(names) == 0 {
-		return "none that it tells apart"
+		return "not told apart"
 	}
 	return strings.Join(names, ", ")
 }
 
 const maxNamed = 64
+
+// cookedOfAny tells whether a packet with a header of Linux cooked capture, version 1, was captured on "any" interface. libpcap captures
+// Ethernet and loopback so only there. Others, such as PPP, also when they are captured alone
+// (https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html: packet type, ARPHRD_ type).
+func cookedOfAny(header []byte) bool {
+	const ether, loopback = 1, 772 // ARPHRD_ETHER, ARPHRD_LOOPBACK (linux/if_arp.h)
+	if len(header) < 4 {
+		return false
+	}
+	kind := binary.BigEndian.Uint16(header[2:])
+	return kind == ether || kind == loopback
+}
+
+// missing is the error of a file that has no packets of an interface.
+func (i Interfaces) missing(name string) error {
+	switch {
+	case len(i.All) > 0:
+		return fmt.Errorf("has no packets of interface %q; it has %s", name, i)
+	case i.Cooked:
+		return fmt.Errorf("has no packets of interface %q: it does not say which interface a packet passed, as tcpdump -i any does with -y LINUX_SLL2", name)
+	}
+	return fmt.Errorf("has no packets of interface %q: it does not say which interface a packet passed", name)
+}
 
 // takes takes note of the interface of a packet, and tells whether the packet counts.
 func (f *file) takes(r *record) bool {
@@ -51,7 +75,7 @@ func (f *file) takes(r *record) bool {
 	if r.frame.Link == frame.LinkSLL2 && len(r.frame.Data) >= 8 { // protocol, reserved, interface (https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html)
 		on = Interface{Index: int(binary.BigEndian.Uint32(r.frame.Data[4:])), known: true}
 	}
-	f.interfaces.Cooked = f.interfaces.Cooked || r.frame.Link == frame.LinkSLL
+	f.interfaces.Cooked = f.interfaces.Cooked || r.frame.Link == frame.LinkSLL && cookedOfAny(r.frame.Data)
 	if on.known && on != f.lastOn {
 		f.lastOn = on
 		if len(f.interfaces.All) < maxNamed && !slices.Contains(f.interfaces.All, on) {

@@ -18,12 +18,16 @@ func TestInterfaces(t *testing.T) {
 		header := binary.BigEndian.AppendUint32([]byte{0x08, 0, 0, 0}, index)
 		return join(header, make([]byte, 12), ipv4(50))
 	}
-	sll1 := join(make([]byte, 14), []byte{0x08, 0}, ipv4(50))
+	sll1 := func(kind uint16) []byte { // LINKTYPE_LINUX_SLL, of an ARPHRD_ type
+		return join([]byte{0, 0}, binary.BigEndian.AppendUint16(nil, kind), make([]byte, 10), []byte{0x08, 0}, ipv4(50))
+	}
 	for _, o := range []endian{little, big} {
 		ng := join(section(o, 1, 0), named(o, "eth0"), named(o, "wlan-of-the-house"), iface(o, 101, 0),
 			enhanced(o, 0, 50, ipv4(50)), enhanced(o, 1, 50, ipv4(50)), enhanced(o, 1, 50, ipv4(50)), enhanced(o, 2, 50, ipv4(50)))
 		cooked := join(section(o, 1, 0), iface(o, 276, 0), enhanced(o, 0, 70, sll2(2)), enhanced(o, 0, 70, sll2(7)), enhanced(o, 0, 70, sll2(7)))
-		old := join(section(o, 1, 0), iface(o, 113, 0), enhanced(o, 0, 66, sll1))
+		old := join(section(o, 1, 0), iface(o, 113, 0), enhanced(o, 0, 66, sll1(512)), enhanced(o, 0, 66, sll1(1)))
+		loopback := join(section(o, 1, 0), iface(o, 113, 0), enhanced(o, 0, 66, sll1(772)))
+		ppp := join(section(o, 1, 0), iface(o, 113, 0), enhanced(o, 0, 66, sll1(512)), enhanced(o, 0, 66, sll1(512)))
 		one := join(section(o, 1, 0), named(o, "eth0"), enhanced(o, 0, 50, ipv4(50)))
 		for _, c := range []struct {
 			name, only string
@@ -40,7 +44,9 @@ func TestInterfaces(t *testing.T) {
 			{"pcapng of one", "", one, 1, "eth0", false, ""},
 			{"cooked, version 2", "", cooked, 3, "2, 7", true, ""},
 			{"cooked, version 2, by index", "7", cooked, 2, "2, 7", true, ""},
-			{"cooked, version 1, in pcapng", "", old, 1, "0", true, ""},
+			{"cooked, version 1, in pcapng", "", old, 2, "0", true, ""},
+			{"cooked, version 1, of loopback", "", loopback, 1, "0", true, ""},
+			{"cooked, version 1, of PPP alone", "", ppp, 2, "0", false, ""},
 		} {
 			c2 := counter(t)
 			interfaces, err := Count(t.Context(), bytes.NewReader(c.file), "FILE", c2, c.only)

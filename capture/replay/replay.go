@@ -67,7 +67,7 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter, on
 	err = f.run(ctx)
 	f.out.end()
 	if err == nil && only != "" && f.packets == 0 {
-		err = fmt.Errorf("has no packets of interface %q; it has %s", only, f.interfaces)
+		err = f.interfaces.missing(only)
 	}
 	if len(f.unsupported) > 0 {
 		if err == nil {
