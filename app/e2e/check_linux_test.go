@@ -201,7 +201,7 @@ func TestCheckOfTrafficElsewhere(t *testing.T) {
 	r := checks(t, inside(t, here, "check", "--interface=here", "--promiscuous=false"), 0, func(*exec.Cmd) {
 		sender.Send(slices.Repeat([][]byte{f}, 50)...)
 	})
-	r.want(t, "monitored", "warning", "--monitor-subnets=172.16.5.0/24")
+	r.want(t, "monitored", "warning", "add 172.16.5.0/24, or auto")
 	r.want(t, "directions", "info", "too little")
 	r.want(t, "subnets", "info", "192.168.0.0/24")
 	r.want(t, "interface", "ok", "not promiscuous")
@@ -403,11 +403,14 @@ func TestCheckOfSettingsThatContradict(t *testing.T) {
 	here := nettest.NewNamespace(t)
 	finishes(t, inside(t, here, "check", "--interface=lo", "--exporters=prometheus", "--metrics-address=none"), 1).
 		want(t, "settings", "error", "nobody could see the counts")
-	finishes(t, inside(t, here, "check", "--interface=lo", "--metrics-address=9088"), 1).
-		want(t, "metrics_address", "error", `--metrics-address "9088": expected an address and a port such as :9088`)
 	finishes(t, inside(t, here, "check", "--interface=lo", "--web-config-file=/nowhere.yml"), 1).
 		want(t, "settings", "error", `--web-config-file "/nowhere.yml"`)
-	if line, printed := fails(t, inside(t, here, "check", "--output=xml")); !strings.Contains(line, `--output "xml": expected one of text, json`) || printed != "" {
-		t.Errorf("said %q and printed %q", line, printed)
+	for flag, says := range map[string]string{
+		"--output=xml":           `--output "xml": expected one of text, json`,
+		"--metrics-address=9088": `--metrics-address "9088": "9088": expected an address and a port such as :9088`,
+	} {
+		if line, printed := fails(t, inside(t, here, "check", flag)); !strings.Contains(line, says) || printed != "" {
+			t.Errorf("%s: said %q and printed %q", flag, line, printed)
+		}
 	}
 }
