@@ -46,7 +46,7 @@ func explain(err error, table *capture.Table, memlockErr error) error {
 			return lacks(n.what, err)
 		}
 	}
-	refused = refused && !errors.Is(err, unix.EINVAL)
+	refused = refused && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE)
 	if refused && !hasCapability(cap.PERFMON) {
 		// Without CAP_PERFMON the verifier is stricter, and what it refuses differs from kernel to kernel.
 		return &capture.MissingCapabilityError{Capability: "cap_perfmon", Doing: doing, Err: fmt.Errorf("%w: %w", unix.EPERM, err)}
@@ -86,10 +86,17 @@ func lacks(what string, err error) error {
 	return fmt.Errorf("%s: this kernel lacks %s (%w): %w", doing, what, err, errors.ErrUnsupported)
 }
 
-// hasCapability tells whether the thread has a capability, or CAP_SYS_ADMIN, of which it once was a part.
-func hasCapability(c cap.Value) bool {
+// hasCapability tells whether the thread has a capability.
+func hasCapability(c cap.Value) bool { return grantedBy(c) != "" }
+
+// grantedBy returns the name of the capability by which the thread has one: itself, or CAP_SYS_ADMIN, of which it once was a part. It is empty if
+// the thread has neither.
+func grantedBy(c cap.Value) string {
 	thread := cap.GetProc()
-	has, _ := thread.GetFlag(cap.Effective, c) // an old kernel does not know it
-	hasAll, _ := thread.GetFlag(cap.Effective, cap.SYS_ADMIN)
-	return has || hasAll
+	for _, by := range []cap.Value{c, cap.SYS_ADMIN} {
+		if has, err := thread.GetFlag(cap.Effective, by); err == nil && has { // an old kernel may not know it
+			return by.String()
+		}
+	}
+	return ""
 }

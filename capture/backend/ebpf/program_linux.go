@@ -100,11 +100,17 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	g := c.Table.Grouping()
 	ethernet, network := chooseStages(spec, g)
 
+	// Kernels before 5.11 limit the memory of maps and programs by the limit of locked memory.
+	raiseLimit := func() error {
+		return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+	}
+	if c.Changes && kernelBefore(5, 11) {
+		_ = raiseLimit() // for the next program: then it may be forbidden
+	}
 	var err, memlockErr error
 	p.collection, err = ebpf.NewCollection(spec)
 	if errors.Is(err, os.ErrPermission) {
-		// Kernels before 5.11 limit the memory of maps and programs by the limit of locked memory.
-		memlockErr = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+		memlockErr = raiseLimit()
 		if memlockErr == nil {
 			p.collection, err = ebpf.NewCollection(spec)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"promflow/capture"
 	"promflow/capture/frame"
@@ -23,7 +24,11 @@ type kernelCapture struct {
 	config  capture.Config
 	counter *capture.Counter
 
-	mu      sync.Mutex // guards what follows and all fields of sources, and keeps sockets and program open while they are in use
+	// moving is held to move sockets to another program, and for reading to use them or the program's counts of them. Closing a socket takes
+	// long: many may close at the same time.
+	moving sync.RWMutex
+
+	mu      sync.Mutex // guards what follows. program changes only while moving is held, too
 	program *program
 	reader  *reader
 	sources []*source // by number of an interface in the program; nil: the number is free
@@ -48,12 +53,22 @@ func open(c capture.Config, interfaces int) (capture.Capture, error) {
 }
 
 // Keeps returns no capability from Linux 5.19 on, if subnets do not change: those kernels forbid a process without CAP_BPF only to create
-// something. Older ones forbid it all of bpf(2) (https://git.kernel.org/linus/c8644cd0efe7).
-func (k *kernelCapture) Keeps() []string {
-	if k.config.Changes || kernelBefore(5, 19) {
-		return []string{"cap_bpf"}
+// something. Older ones forbid it all of bpf(2) (https://git.kernel.org/linus/c8644cd0efe7). A program that is loaded without CAP_PERFMON
+// takes several times as long for a packet, since the kernel guards it against what processors do speculatively.
+func (k *kernelCapture) Keeps() (names []string) {
+	var needs []cap.Value
+	switch {
+	case k.config.Changes:
+		needs = []cap.Value{cap.BPF, cap.PERFMON}
+	case kernelBefore(5, 19):
+		needs = []cap.Value{cap.BPF}
 	}
-	return nil
+	for _, c := range needs {
+		if name := grantedBy(c); name != "" {
+			names = append(names, name)
+		}
+	}
+	return slices.Compact(names)
 }
 
 // Open opens two sockets. The link layer of the interface decides which of them is used.
@@ -112,6 +127,8 @@ func (k *kernelCapture) Update() error {
 	if err != nil {
 		return err
 	}
+	k.moving.Lock()
+	defer k.moving.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -194,10 +211,12 @@ func (k *kernelCapture) Close() error {
 	return k.program.close()
 }
 
-// source is two packet sockets whose filters count. At most one of them is attached. The capture's lock guards all fields.
+// source is two packet sockets whose filters count. At most one of them is attached.
 type source struct {
-	capture     *kernelCapture
-	number      int // of the interface in the program
+	capture *kernelCapture
+	number  int // of the interface in the program
+
+	mu          sync.Mutex // guards what follows, unless sockets move. It keeps sockets open while they are in use
 	raw, cooked *socket.Socket
 	index       uint32                              // of the attached interface, if the program tells interfaces apart; else 0
 	earlier     [frame.Outcomes]capture.OutcomeSize // of programs before this one, less what other sources have counted by this one
@@ -205,9 +224,18 @@ type source struct {
 	closed      bool
 }
 
+// lock keeps the source's sockets where they are, and returns its end.
+func (s *source) lock() (unlock func()) {
+	s.capture.moving.RLock()
+	s.mu.Lock()
+	return func() {
+		s.mu.Unlock()
+		s.capture.moving.RUnlock()
+	}
+}
+
 func (s *source) Attach(to capture.Interface) error {
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
+	defer s.lock()()
 	if err := s.detach(); err != nil {
 		return err
 	}
@@ -233,14 +261,12 @@ func (s *source) numberOf(name string) uint64 {
 }
 
 func (s *source) Rename(name string) {
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
+	defer s.lock()()
 	s.capture.program.nameInterface(s.number, s.numberOf(name))
 }
 
 func (s *source) Detach() error {
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
+	defer s.lock()()
 	return s.detach()
 }
 
@@ -256,13 +282,12 @@ func (s *source) detach() error {
 // Run only waits: the kernel counts.
 func (s *source) Run(ctx context.Context) error {
 	<-ctx.Done()
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
 	return s.stop()
 }
 
 // stop ends the capture for good, and keeps its last status.
 func (s *source) stop() error {
+	defer s.lock()()
 	if s.closed {
 		return nil
 	}
@@ -275,30 +300,33 @@ func (s *source) stop() error {
 }
 
 func (s *source) Status() capture.Status {
-	s.capture.mu.Lock()
-	defer s.capture.mu.Unlock()
+	defer s.lock()()
 	if s.closed {
 		return s.last
 	}
-	now := *s
-	now.addOutcomes(s.capture.program, 1)
-	return capture.Status{Up: s.up(), Outcomes: now.earlier}
+	is := capture.Status{Up: s.up(), Outcomes: s.earlier}
+	addOutcomes(&is.Outcomes, s.capture.program.outcomes(s.number), 1)
+	return is
 }
 
 func (s *source) up() bool { return s.raw.Up() || s.cooked.Up() }
 
 // addOutcomes adds what a program has counted under the source's number, so many times.
 func (s *source) addOutcomes(p *program, times int64) {
-	for o, size := range p.outcomes(s.number) {
-		s.earlier[o].Packets += times * size.Packets
-		s.earlier[o].Bytes += times * size.Bytes
+	addOutcomes(&s.earlier, p.outcomes(s.number), times)
+}
+
+func addOutcomes(to *[frame.Outcomes]capture.OutcomeSize, more [frame.Outcomes]capture.OutcomeSize, times int64) {
+	for o, size := range more {
+		to[o].Packets += times * size.Packets
+		to[o].Bytes += times * size.Bytes
 	}
 }
 
 func (s *source) Close() error {
+	err := s.stop()
 	s.capture.mu.Lock()
 	defer s.capture.mu.Unlock()
-	err := s.stop()
 	s.capture.sources[s.number] = nil
 	return err
 }
