@@ -66,7 +66,7 @@ func (c *config) table(expireAfter time.Duration) *capture.Table {
 		return capture.NewTable(c.maxIPs, expireAfter)
 	}
 	series := cmp.Or(c.maxSeries, max(4*c.maxIPs, 4096))
-	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.hostBits), series)
+	return capture.NewGroupedTable(c.maxIPs, expireAfter, labels.New(c.labels, c.hostBits, c.lists().Changing()), series)
 }
 
 // explainLabels logs settings that have no effect without a label, and labels that may be unexpected.

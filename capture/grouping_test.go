@@ -111,7 +111,7 @@ func TestCounterKeepsTotalsApartByLabels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := parseSubnets(t, monitored)
-			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), c.bits), 10)
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), c.bits, false), 10)
 			counter := NewCounter(table.Monitor(Subnets{Monitored: in, Peers: parseSubnets(t, peers)}))
 			counter.SeenOn("eth7")
 			count(counter, c.packet)
@@ -157,7 +157,7 @@ func TestLabelsOfAnAddressAreBounded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := parseSubnets(t, "10.0.0.0/8")
-			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), labels.HostBits{}), c.maxSeries)
+			table := NewGroupedTable(10, 0, labels.New(parseLabels(t, c.labels), labels.HostBits{}, false), c.maxSeries)
 			counter := NewCounter(table.Monitor(Subnets{Monitored: in}))
 			for vlan := range uint16(200) {
 				labelled(counter, 0, 6, vlan)
@@ -184,8 +184,8 @@ func TestChurnConservesLabelledTotals(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			limit := []int{50, 8}[seed%2]
 			in := parseSubnets(t, "a=10.0.0.0/24,b=10.0.1.0/24")
-			g := labels.New(parseLabels(t, "network,protocol,vlan"), labels.HostBits{V4: int(seed % 2 * 4)})
-			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, labels.New(0, g.HostBits()), 0)
+			g := labels.New(parseLabels(t, "network,protocol,vlan"), labels.HostBits{V4: int(seed % 2 * 4)}, false)
+			table, plain := NewGroupedTable(limit, after, g, 200), NewGroupedTable(limit, after, labels.New(0, g.HostBits(), false), 0)
 			counter, reference := NewCounter(table.Monitor(Subnets{Monitored: in})), NewCounter(plain.Monitor(Subnets{Monitored: in}))
 			was := map[string]Totals{}
 			swept := false

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -95,6 +96,38 @@ func TestReloadByHTTPIsOff(t *testing.T) {
 		t.Errorf("got %d, %s", status, body)
 	}
 	p.terminate()
+}
+
+// TestNetworkIsRenamed gives a subnet another name: what an address moves from then on is of the new network, and what it had moved stays.
+func TestNetworkIsRenamed(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	for _, backend := range []string{"ebpf", "afpacket"} {
+		for _, labels := range []string{"network", "network,peer"} {
+			t.Run(backend+" by "+strings.ReplaceAll(labels, ",", " and "), func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "subnets")
+				want := map[string]int64{}
+				p := (*program)(nil)
+				for _, name := range []string{"lan", "office", "lan"} {
+					nettest.Check(t, os.WriteFile(file, []byte(name+"=10.0.0.0/8"), 0o644))
+					if p == nil {
+						p = serve(t, here, "--interface=a0", "--capture="+backend, "--labels="+labels, "--monitor-subnets=@"+file, "--enable-lifecycle", "--user=root")
+					} else if status, body := post(t, p); status != http.StatusOK {
+						t.Fatalf("%d, %s", status, body)
+					}
+					sendOn(t, there, "a0", 10)
+					want[fmt.Sprintf("promflow_transmit_bytes_total network=%q", name)] += 1000
+					eventually(t, func() error {
+						if got := sums(t, p.get("/metrics"), "network"); !maps.Equal(got, want) {
+							return fmt.Errorf("there are %v, want %v", got, want)
+						}
+						return nil
+					})
+				}
+				p.terminate()
+			})
+		}
+	}
 }
 
 // TestReloadsWhatItReads changes a lease file and the web configuration. What is wrong there fails, and the program goes on with what was.

@@ -23,7 +23,7 @@ func grouping(t *testing.T, list string, bits labels.HostBits) (*labels.Grouping
 	t.Helper()
 	set, err := labels.Parse(list)
 	nettest.Check(t, err)
-	return labels.New(set, bits), capture.Subnets{
+	return labels.New(set, bits, false), capture.Subnets{
 		Monitored: parse(t, "ten=10.0.0.0/8,one=10.0.0.1,fd00::/16"), Excluded: excluded, Peers: parse(t, "doc=192.0.2.0/24,doc=2001:db8::/32"),
 	}
 }
@@ -145,7 +145,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 			monitored := parse(t, c.monitored)
 			set := labels.Set(0).With(labels.VLAN).With(labels.Peer)
 			here, there := link(t)
-			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, labels.HostBits{}), c.maxSeries)
+			table := capture.NewGroupedTable(100, expireAfter, labels.New(set, labels.HostBits{}, false), c.maxSeries)
 			r := start(t, b, here, "here", capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored})})
 			s := nettest.NewSender(t, there, "there")
 			first := monitored.Prefixes()[0].Addr().Next()
@@ -200,7 +200,7 @@ func boundsLabels(t *testing.T, b capture.Backend) {
 func labelsInterfaces(t *testing.T, b capture.Backend) {
 	set := labels.Set(0).With(labels.Interface)
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
-	table := capture.NewGroupedTable(1000, 0, labels.New(set, labels.HostBits{}), 1000)
+	table := capture.NewGroupedTable(1000, 0, labels.New(set, labels.HostBits{}, false), 1000)
 	c := openCapture(t, b, here, 3, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: true})
 	f := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
 	for i, name := range []string{"a0", "a1", "a2"} {

@@ -33,7 +33,7 @@ func followsSubnets(t *testing.T, b capture.Backend) {
 			if list != "" {
 				set, err := labels.Parse(list)
 				nettest.Check(t, err)
-				table = capture.NewGroupedTable(1000, 0, labels.New(set, labels.HostBits{}), 1000)
+				table = capture.NewGroupedTable(1000, 0, labels.New(set, labels.HostBits{}, true), 1000)
 			}
 			r := start(t, b, here, "here", capture.Config{Table: table.Monitor(lists[0]), Changes: true})
 			sender := nettest.NewSender(t, there, "there")

@@ -109,8 +109,7 @@ type Grouping struct {
 	places atomic.Pointer[places]
 
 	mu         sync.Mutex
-	names      names       // of networks and peers
-	former     subnets.Set // that were monitored earlier
+	names      names // of networks and peers
 	interfaces names
 }
 
@@ -118,14 +117,12 @@ type Grouping struct {
 // one where they are 0.
 type HostBits struct{ V4, V6 int }
 
-// maxFormer is how many subnets are remembered that were monitored, those of now included.
-const maxFormer = 4096
-
 // maxInterfaces is how many names of interfaces get a number before the program ends. Later ones are "other".
 const maxInterfaces = 4096
 
-// New returns a grouping by labels and prefixes. No address is in a subnet until Divide is called.
-func New(set Set, hostBits HostBits) *Grouping {
+// New returns a grouping by labels and prefixes. No address is in a subnet until Divide is called. changes tells that it may be called again:
+// then what an address moves in one network is kept apart from what it moves in the next.
+func New(set Set, hostBits HostBits, changes bool) *Grouping {
 	g := &Grouping{
 		labels: set, hostBits: hostBits,
 		names: newNames(other, subnets.External, subnets.Multicast), interfaces: newNames(maxInterfaces, ""),
@@ -135,7 +132,7 @@ func New(set Set, hostBits HostBits) *Grouping {
 			g.mask |= field
 		}
 	}
-	if hostBits == (HostBits{}) {
+	if hostBits == (HostBits{}) && !changes {
 		g.mask &^= networkField // each address is in one network
 	}
 	g.rest = otherwise & g.mask
@@ -143,13 +140,11 @@ func New(set Set, hostBits HostBits) *Grouping {
 	return g
 }
 
-// Divide sets the subnets. Networks are the monitored subnets; peers are the monitored subnets and further ones. An address whose subnet is
-// not monitored any more keeps its network.
+// Divide sets the subnets. Networks are the monitored subnets; peers are the monitored subnets and further ones.
 func (g *Grouping) Divide(monitored, peers subnets.Set) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.places.Store(newPlaces(placesOf(g.former, monitored, peers, g.names.number)))
-	g.former = monitored.WithAll(g.former, maxFormer)
+	g.places.Store(newPlaces(placesOf(monitored, peers, g.names.number)))
 }
 
 // names numbers names.

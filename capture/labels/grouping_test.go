@@ -52,7 +52,7 @@ func TestPlaces(t *testing.T) {
 		}
 		monitored, said := list("abc", random.IntN(12))
 		peers, saidPeers := list("xyz", random.IntN(12))
-		g := New(0, HostBits{})
+		g := New(0, HostBits{}, false)
 		g.Divide(monitored, peers)
 		ends := []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::"), subnets.Last(netip.MustParsePrefix("::/0"))}
 		for _, p := range slices.Concat(monitored.Prefixes(), peers.Prefixes()) {
@@ -149,7 +149,7 @@ func TestParseHostBits(t *testing.T) {
 
 // TestInterfacesOfLabelsAreBounded has more interfaces come and go than have a number.
 func TestInterfacesOfLabelsAreBounded(t *testing.T) {
-	g := New(parseLabels(t, "interface"), HostBits{})
+	g := New(parseLabels(t, "interface"), HostBits{}, false)
 	for i := 1; i < maxInterfaces+10; i++ {
 		number := g.InterfaceNumber(fmt.Sprint("ppp", i))
 		if want := uint16(i); i < maxInterfaces && number != want || i >= maxInterfaces && number != other {

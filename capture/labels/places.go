@@ -51,7 +51,7 @@ func newPlaces(all []Place) *places {
 
 // placesOf divides all addresses by subnets, IPv4 first. The last address of a subnet is its broadcast address (RFC 919, RFC 922), except
 // where the subnet has one or two addresses (RFC 3021).
-func placesOf(former, monitored, peers subnets.Set, number func(string) uint16) []Place {
+func placesOf(monitored, peers subnets.Set, number func(string) uint16) []Place {
 	var layers []layer
 	add := func(s subnets.Set, apply func(p *Place, number uint16)) {
 		for i, prefix := range s.Prefixes() {
@@ -62,11 +62,6 @@ func placesOf(former, monitored, peers subnets.Set, number func(string) uint16) 
 			}
 		}
 	}
-	add(former, func(p *Place, n uint16) {
-		if !p.Monitored {
-			p.Network = n
-		}
-	})
 	add(peers, func(p *Place, n uint16) { p.Peer = n })
 	// These come after the peers: where both have a prefix, this is its name.
 	add(monitored, func(p *Place, n uint16) { p.Network, p.Peer, p.Monitored = n, n, true })

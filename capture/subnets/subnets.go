@@ -45,22 +45,12 @@ func named(prefixes []netip.Prefix, names []string) Set {
 
 // With returns the set with further prefixes, all of which have a name, or none if it is empty. Prefixes that the set has keep their names.
 func (s Set) With(name string, prefixes ...netip.Prefix) Set {
-	more := Set{prefixes: prefixes, names: slices.Repeat([]string{name}, len(prefixes))}
-	return s.WithAll(more, len(s.prefixes)+len(prefixes))
-}
-
-// WithAll returns the set with the prefixes of another one, up to so many in all. Prefixes that both have keep the names of s.
-func (s Set) WithAll(more Set, most int) Set {
 	all, names := slices.Clone(s.prefixes), slices.Clone(s.names)
 	if names == nil {
 		names = make([]string, len(all))
 	}
-	for i, p := range more.prefixes {
-		if p = p.Masked(); len(all) < most && !slices.Contains(all, p) {
-			name := ""
-			if more.names != nil {
-				name = more.names[i]
-			}
+	for _, p := range prefixes {
+		if p = p.Masked(); !slices.Contains(all, p) {
 			all, names = append(all, p), append(names, name)
 		}
 	}

@@ -114,7 +114,7 @@ func newClassifier(b *testing.B, limit int, monitored, excluded, by string) *run
 		if err != nil {
 			b.Fatal(err)
 		}
-		table = capture.NewGroupedTable(limit, 0, labels.New(set, labels.HostBits{}), 4*limit)
+		table = capture.NewGroupedTable(limit, 0, labels.New(set, labels.HostBits{}, false), 4*limit)
 	}
 	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: in, Excluded: out})})
 }

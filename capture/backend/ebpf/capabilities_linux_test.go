@@ -49,7 +49,7 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			g := labels.New(all, labels.HostBits{V4: 4, V6: 64})
+			g := labels.New(all, labels.HostBits{V4: 4, V6: 64}, false)
 			in := c.Table.Subnets()
 			in.Peers = excluded
 			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit).Monitor(in)

@@ -267,7 +267,7 @@ func allLabels() *labels.Grouping {
 	if err != nil {
 		panic(err)
 	}
-	return labels.New(set, labels.HostBits{})
+	return labels.New(set, labels.HostBits{}, false)
 }
 
 func TestProgramAgreesOnCraftedFrames(t *testing.T) {
@@ -351,7 +351,7 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 			if round >= 1 {
 				set := labels.Set(random.IntN(1 << len(labels.Names())))
 				bits := labels.HostBits{V4: random.IntN(round * 8), V6: random.IntN(round * 50)}
-				g = labels.New(set, bits)
+				g = labels.New(set, bits, false)
 			}
 			k := newGroupedKernel(t, capture.Subnets{Monitored: monitored, Excluded: some(count / 4), Peers: some(count)}, g)
 			for range 200 {

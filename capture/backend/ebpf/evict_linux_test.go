@@ -49,7 +49,7 @@ func TestEvictsWhileCounting(t *testing.T) {
 			}
 			few, all := capture.NewTable(c.slots, 0), capture.NewTable(addresses, 0) // all has room for those without a slot, too
 			if c.series > 0 {
-				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), labels.HostBits{})
+				g := labels.New(labels.Set(0).With(labels.VLAN).With(labels.Protocol), labels.HostBits{}, false)
 				few, all = capture.NewGroupedTable(c.slots, 0, g, c.series), capture.NewGroupedTable(addresses, 0, g, addresses*len(kinds))
 			}
 			r := newRunner(t, ebpf.SchedCLS, capture.Config{Table: few.Monitor(capture.Subnets{Monitored: monitored})})

@@ -32,7 +32,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grouping := labels.New(all, labels.HostBits{})
+	grouping := labels.New(all, labels.HostBits{}, false)
 	for name, table := range map[string]*capture.Table{
 		"addresses": capture.NewTable(1000, 0), "labels": capture.NewGroupedTable(1000, 0, grouping, 1000),
 	} {

@@ -94,7 +94,7 @@ func TestLateReadsEvictNobodyAlive(t *testing.T) {
 	}
 	const expireAfter = time.Millisecond
 	alive := []string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"}
-	vlans := labels.New(labels.Set(0).With(labels.VLAN), labels.HostBits{})
+	vlans := labels.New(labels.Set(0).With(labels.VLAN), labels.HostBits{}, false)
 	for name, table := range map[string]*capture.Table{
 		"addresses":                 capture.NewTable(len(alive), expireAfter),
 		"return with another label": capture.NewGroupedTable(len(alive), expireAfter, vlans, 100),
