@@ -39,7 +39,11 @@ func (c *config) ownSocket(path string) error {
 	if os.Geteuid() != 0 || c.user.Root() {
 		return nil
 	}
-	return os.Chown(path, c.user.UID, c.user.GID)
+	err := os.Chown(path, c.user.UID, c.user.GID)
+	if errors.Is(err, os.ErrPermission) { // then it cannot become that user either
+		return nil
+	}
+	return err
 }
 
 // unreadable explains an error, if any, of reading a file with the privileges that are left.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"promflow/app/live"
 	"promflow/telemetry"
 )
 
@@ -67,7 +68,7 @@ func (r *reloader) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.hangup:
-			_ = r.reload() // it is logged
+			live.Abandon(ctx, func() { _ = r.reload() }) // it is logged
 		}
 	}
 }

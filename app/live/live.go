@@ -52,7 +52,7 @@ func Open(c Config) (l *Live, err error) {
 		lists: c.Lists, captured: c.Names.Existing, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
 		warned: map[netip.Prefix]bool{},
 	}
-	l.subnets.monitored.Store(new(subnets.Set))
+	l.subnets.show(subnets.Set{})
 	if err := l.subnets.reload(); err != nil {
 		return nil, err
 	}
@@ -147,13 +147,7 @@ func (l *Live) filesChanged() {
 }
 
 // Monitored returns the subnets that sources monitor now.
-func (l *Live) Monitored() (all []telemetry.Subnet) {
-	in := l.subnets.monitored.Load()
-	for i, prefix := range in.Prefixes() {
-		all = append(all, telemetry.Subnet{Prefix: prefix.String(), Network: in.Name(i)})
-	}
-	return all
-}
+func (l *Live) Monitored() []telemetry.Subnet { return *l.subnets.monitored.Load() }
 
 // interfaces brings the table up to date, and returns the state of the interfaces.
 func (l *Live) interfaces() []telemetry.Interface {

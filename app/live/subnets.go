@@ -1,13 +1,13 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/subnets"
 	"promflow/capture/watch"
+	"promflow/telemetry"
 )
 
 // Lists are the subnets that count, as the user lists them.
@@ -77,13 +78,14 @@ type follower struct {
 
 	mu     sync.Mutex
 	listed capture.Subnets
-	seen   string   // what the files had when they were last read
-	auto   []string // the names for on-link prefixes
+	seen   string    // what the files had when they were last read
+	failed time.Time // when what they had could not be applied; zero if it could
+	auto   []string  // the names for on-link prefixes
 	onLink []netip.Prefix
 	warned map[netip.Prefix]bool
 	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
 
-	monitored atomic.Pointer[subnets.Set] // by which all sources count
+	monitored atomic.Pointer[[]telemetry.Subnet] // by which all sources count
 }
 
 // reload reads the lists. If that fails, the subnets stay as they are.
@@ -97,8 +99,9 @@ func (f *follower) reload() error {
 	}
 	before, autoBefore := f.listed, f.auto
 	f.listed, f.auto = listed, auto
+	f.failed = time.Time{}
 	if err := f.apply(); err != nil {
-		f.listed, f.auto = before, autoBefore
+		f.listed, f.auto, f.failed = before, autoBefore, time.Now()
 		return err
 	}
 	return nil
@@ -136,7 +139,7 @@ func (f *follower) apply() error {
 		now.Monitored = now.Monitored.With(name, f.onLink...)
 	}
 	for p, until := range f.gone {
-		if slices.Contains(f.onLink, p) || f.table.ExpireAfter() > 0 && time.Now().After(until) {
+		if slices.Contains(f.onLink, p) || f.table.ExpireAfter() > 0 && time.Now().After(until) && !f.hasAddresses(p) {
 			delete(f.gone, p)
 		}
 	}
@@ -149,21 +152,45 @@ func (f *follower) apply() error {
 		}
 	}
 	before := f.table.Subnets()
-	if now.Monitored.String() == before.Monitored.String() && now.Excluded.String() == before.Excluded.String() && now.Peers.String() == before.Peers.String() {
+	if now.Monitored.Equal(before.Monitored) && now.Excluded.Equal(before.Excluded) && now.Peers.Equal(before.Peers) {
 		return nil
 	}
 	f.table.Monitor(now)
 	if f.update == nil {
-		f.monitored.Store(&now.Monitored)
+		f.show(now.Monitored)
 		return nil
 	}
 	if err := f.update(); err != nil {
 		f.table.Monitor(before)
 		return err
 	}
-	f.monitored.Store(&now.Monitored)
+	f.show(now.Monitored)
 	f.log.Info("the subnets have changed", "monitored", now.Monitored, "excluded", now.Excluded, "peers", now.Peers)
 	return nil
+}
+
+// show has telemetry show what is monitored.
+func (f *follower) show(monitored subnets.Set) {
+	all := []telemetry.Subnet{}
+	for i, prefix := range monitored.Prefixes() {
+		all = append(all, telemetry.Subnet{Prefix: prefix.String(), Network: monitored.Name(i)})
+	}
+	f.monitored.Store(&all)
+}
+
+// hasAddresses tells whether an address in a prefix has not expired.
+func (f *follower) hasAddresses(p netip.Prefix) bool {
+	g, s := f.table.Grouping(), f.table.Snapshot()
+	return slices.ContainsFunc(s.Hosts, func(h capture.Host) bool {
+		if !h.Addr.IsValid() || s.Expired(&h) {
+			return false
+		}
+		bits := h.Addr.BitLen()
+		if g != nil {
+			bits = cmp.Or(g.Bits(h.Addr), bits)
+		}
+		return netip.PrefixFrom(h.Addr, bits).Overlaps(p)
+	})
 }
 
 // warn warns of on-link prefixes that do not count, once of each, unless they follow by themselves. Nobody misses the loopback addresses.
@@ -184,45 +211,67 @@ func (f *follower) warn() {
 	}
 }
 
-// pollEvery is how often files of subnets are read for changes, and prefixes that are gone are looked at.
-const pollEvery = 5 * time.Second
+const (
+	// pollEvery is how often files of subnets are read for changes, and prefixes that are gone are looked at. A file counts once it has had the
+	// same content twice: it may be half written.
+	pollEvery = 2 * time.Second
+
+	retryAfter = time.Minute // what files had could not be applied
+)
 
 // run follows on-link prefixes and the files of the lists until ctx ends. reload is called when files have changed.
 func (f *follower) run(ctx context.Context, reload func()) error {
 	both, ctx := errgroup.WithContext(ctx)
-	changed := func(now []netip.Prefix) { f.linked(now); f.warn() }
+	changed := func(now []netip.Prefix) { Abandon(ctx, func() { f.linked(now); f.warn() }) }
 	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, changed, f.unlisted) })
-	both.Go(func() error { f.poll(ctx, reload); return nil })
+	both.Go(func() error {
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		for last := ""; ; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				Abandon(ctx, func() { last = f.poll(last, reload) })
+			}
+		}
+	})
 	return both.Wait()
 }
 
-func (f *follower) poll(ctx context.Context, reload func()) {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := f.contents()
-		f.mu.Lock()
-		changed := now != f.seen
-		if err := f.apply(); err != nil {
-			f.log.Debug("the monitored subnets cannot change", "error", err)
-		}
-		f.mu.Unlock()
-		if changed {
-			reload()
-		}
+// Abandon calls f, and does not wait for its end once ctx has ended: a file may hang, and to load a large program takes seconds.
+func Abandon(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
+}
+
+// poll looks for changes since last, which the call before has returned.
+func (f *follower) poll(last string, reload func()) string {
+	now := f.contents()
+	f.mu.Lock()
+	changed := now != f.seen && now == last || !f.failed.IsZero() && time.Since(f.failed) > retryAfter
+	if err := f.apply(); err != nil {
+		f.log.Debug("the monitored subnets cannot change", "error", err)
+	}
+	f.mu.Unlock()
+	if changed {
+		reload()
+	}
+	return now
 }
 
 // contents is what the files of the lists have.
 func (f *follower) contents() string {
 	var all strings.Builder
 	for _, name := range f.lists.files() {
-		text, err := os.ReadFile(name)
+		text, err := subnets.ReadFile(name)
 		fmt.Fprintf(&all, "%s %d %v\n%s", name, len(text), err, text)
 	}
 	return all.String()

@@ -25,7 +25,10 @@ type Address struct {
 // None as a list of addresses means that nothing is served.
 const None = "none"
 
-const unixScheme = "unix://"
+const (
+	unixScheme = "unix://"
+	maxPath    = 103 // of BSD and macOS; 107 on Linux (unix(7))
+)
 
 // ParseAddresses reads addresses that are separated by commas, each of which counts once. Each is HOST:PORT, where no host is all addresses of this machine, or
 // unix:///PATH. None alone is no address.
@@ -43,6 +46,9 @@ func ParseAddresses(list string) (all []Address, err error) {
 		if path, ok := strings.CutPrefix(text, unixScheme); ok {
 			if !strings.HasPrefix(path, "/") {
 				return nil, fmt.Errorf("%q: expected the path of a Unix socket such as unix:///run/promflow.sock", text)
+			}
+			if len(path) > maxPath {
+				return nil, fmt.Errorf("%q: the path of a Unix socket has at most %d bytes", text, maxPath)
 			}
 			add(Address{"unix", path})
 			continue

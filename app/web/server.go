@@ -119,7 +119,7 @@ func (c Config) routes(metrics http.Handler, api map[string]http.Handler) http.H
 	mux := http.NewServeMux()
 	mux.HandleFunc("/-/healthy", ok) // also when there are too many clients: a service manager would end the program
 	mux.HandleFunc("/-/ready", ok)
-	mux.Handle("/-/reload", ownSite(http.HandlerFunc(c.reload), c.Hosts))
+	mux.Handle("/-/reload", ownSite(http.NewCrossOriginProtection().Handler(http.HandlerFunc(c.reload)), c.Hosts))
 	mux.Handle("/", bounded(pages, maxAnswers))
 	return mux
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 )
@@ -27,6 +29,7 @@ type entry struct {
 	name   string // empty for none
 	prefix netip.Prefix
 	file   string
+	at     string // FILE:LINE that has it; empty for none
 }
 
 // ParseList reads entries that are separated by commas: prefixes in CIDR notation, single addresses, @FILE for a file of entries, and
@@ -86,24 +89,57 @@ func parseEntry(field string) (e entry, err error) {
 // readFile reads a file of entries: one or more in a line, separated by commas. What follows # in a line is a comment. The error has the
 // file and the line.
 func readFile(name string) (entries []entry, err error) {
-	text, err := os.ReadFile(name)
+	text, err := ReadFile(name)
 	if err != nil {
-		return nil, err // it has the name
+		return nil, err
 	}
 	number := 0
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(bytes.TrimPrefix(text, []byte("\ufeff"))) { // a byte order mark
 		number++
+		at := fmt.Sprintf("%s:%d", name, number)
 		line, _, _ = bytes.Cut(line, []byte("#"))
 		l, err := ParseList(string(bytes.TrimSuffix(bytes.TrimSpace(line), []byte(","))))
 		if err == nil && slices.ContainsFunc(l.entries, func(e entry) bool { return e.file != "" }) {
 			err = errors.New("a file of subnets cannot name another one")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, number, err)
+			return nil, fmt.Errorf("%s: %w", at, err)
 		}
-		entries = append(entries, l.entries...)
+		for _, e := range l.entries {
+			e.at = at
+			entries = append(entries, e)
+		}
 	}
 	return entries, nil
+}
+
+// maxFile is how large a file of entries may be, in bytes.
+const maxFile = 16 << 20
+
+// ReadFile returns what a file of entries has. It reads no pipes: files are read again and again. The error has the name.
+func ReadFile(name string) ([]byte, error) {
+	// Without O_NONBLOCK, opening a named pipe may block for ever.
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s is not a regular file", name), err)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s is larger than %d MiB", name, maxFile>>20)
+	}
+	return text, err
+}
+
+// wrong adds the line that has the entry to an error, if it is from a file.
+func (e entry) wrong(err error) error {
+	if e.at == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", e.at, err)
 }
 
 // Empty tells whether the list has no entries.
@@ -129,15 +165,16 @@ func (l List) Files() (files []string) {
 func (l List) Read() (s Set, auto []string, err error) {
 	var prefixes []netip.Prefix
 	var names []string
-	add := func(entries []entry) error {
-		for _, e := range entries {
-			if !e.prefix.IsValid() {
-				auto = append(auto, e.name)
-				continue
-			}
-			if at := slices.Index(prefixes, e.prefix); at >= 0 && names[at] != e.name {
-				return fmt.Errorf("%s is listed twice, with different names", e.prefix)
-			}
+	nameOf := map[netip.Prefix]string{}
+	add := func(e entry) error {
+		name, known := nameOf[e.prefix]
+		switch {
+		case !e.prefix.IsValid():
+			auto = append(auto, e.name)
+		case known && name != e.name:
+			return e.wrong(fmt.Errorf("%s is listed twice, with different names", e.prefix))
+		case !known:
+			nameOf[e.prefix] = e.name
 			prefixes, names = append(prefixes, e.prefix), append(names, e.name)
 		}
 		return nil
@@ -149,11 +186,10 @@ func (l List) Read() (s Set, auto []string, err error) {
 				return Set{}, nil, err
 			}
 		}
-		if err := add(entries); err != nil {
-			if e.file != "" {
-				err = fmt.Errorf("%s: %w", e.file, err)
+		for _, e := range entries {
+			if err := add(e); err != nil {
+				return Set{}, nil, err
 			}
-			return Set{}, nil, err
 		}
 	}
 	return named(prefixes, names), auto, nil

@@ -18,7 +18,7 @@ func TestReadList(t *testing.T) {
 		}
 		return name
 	}
-	good := file("good", "# of the office\n\nlan=10.1.0.0/16, 10.2.0.0/16 # two in a line\n\t2001:db8::/32,\r\nwifi=auto\n192.0.2.1")
+	good := file("good", "\ufeff# of the office\n\nlan=10.1.0.0/16, 10.2.0.0/16 # two in a line\n\t2001:db8::/32,\r\nwifi=auto\n192.0.2.1")
 	empty := file("empty", "# none\n\n")
 	for _, c := range []struct {
 		text, want string
@@ -30,7 +30,7 @@ func TestReadList(t *testing.T) {
 		{" vpn=10.8.0.1/24 , auto,dmz = auto", "vpn=10.8.0.0/24", []string{"", "dmz"}},
 		{"@" + good, "lan=10.1.0.0/16,10.2.0.0/16,2001:db8::/32,192.0.2.1/32", []string{"wifi"}},
 		{"10.9.0.0/16,@" + good + ",@" + empty, "10.9.0.0/16,lan=10.1.0.0/16,10.2.0.0/16,2001:db8::/32,192.0.2.1/32", []string{"wifi"}},
-		{"lan=10.1.0.0/16,@" + good, "lan=10.1.0.0/16,lan=10.1.0.0/16,10.2.0.0/16,2001:db8::/32,192.0.2.1/32", []string{"wifi"}},
+		{"lan=10.1.0.0/16,@" + good, "lan=10.1.0.0/16,10.2.0.0/16,2001:db8::/32,192.0.2.1/32", []string{"wifi"}},
 		{"@" + empty, "", nil},
 	} {
 		l, err := ParseList(c.text)
@@ -51,11 +51,11 @@ func TestReadList(t *testing.T) {
 	nested := file("nested", "\n@"+good)
 	for text, want := range map[string]string{
 		"@" + bad:                   bad + `:3: "10.3.0.0/33" is not a subnet`,
-		"@" + twice:                 twice + ": 10.1.0.0/16 is listed twice",
+		"@" + twice:                 twice + ":2: 10.1.0.0/16 is listed twice",
 		"@" + nested:                nested + ":2: a file of subnets cannot name another one",
 		"@" + folder + "/absent":    "absent: no such file",
-		"@" + folder:                "is a directory",
-		"x=10.1.0.0/16,@" + good:    good + ": 10.1.0.0/16 is listed twice",
+		"@" + folder:                "is not a regular file",
+		"x=10.1.0.0/16,@" + good:    good + ":3: 10.1.0.0/16 is listed twice",
 		"a=10.1.0.0/16,10.1.0.0/16": "10.1.0.0/16 is listed twice",
 	} {
 		l, err := ParseList(text)

@@ -122,6 +122,19 @@ func (s Set) Ranges() []Range { return s.ranges }
 // Empty tells whether the set has no addresses.
 func (s Set) Empty() bool { return len(s.prefixes) == 0 }
 
+// Equal tells whether both sets have the same prefixes with the same names, in any order.
+func (s Set) Equal(other Set) bool {
+	return slices.Equal(s.sorted(), other.sorted())
+}
+
+func (s Set) sorted() (all []string) {
+	for i, p := range s.prefixes {
+		all = append(all, p.String()+" "+s.Name(i))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Covers tells whether all addresses of a prefix are in the set.
 func (s Set) Covers(p netip.Prefix) bool {
 	first, last := p.Masked().Addr(), Last(p.Masked())

@@ -38,6 +38,9 @@ func OnLink(interfaces []string) ([]netip.Prefix, error) {
 // settle is how long changes are awaited after one: addresses often come and go together.
 const settle = 50 * time.Millisecond
 
+// rest is how long further changes wait after one: that may have loaded a program.
+const rest = 300 * time.Millisecond
+
 // lookEvery is how often OnLink is asked without a report of the kernel: an interface may have been renamed.
 const lookEvery = 10 * time.Second
 
@@ -57,6 +60,7 @@ func FollowOnLink(ctx context.Context, captured func() []string, changed func([]
 		} else if last == nil || !slices.Equal(now, last) {
 			changed(now)
 			last = append([]netip.Prefix{}, now...)
+			sleep(ctx, rest)
 		}
 		select {
 		case <-ctx.Done():
@@ -71,6 +75,13 @@ func FollowOnLink(ctx context.Context, captured func() []string, changed func([]
 				}
 			}
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

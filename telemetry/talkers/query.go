@@ -92,7 +92,7 @@ func (s *samples) report(q Query) *Report {
 		AddressesLimit:  s.reading.Limit,
 		Names:           s.reading.Info != nil,
 		Interfaces:      s.interfaces,
-		Monitored:       Monitored(s.reading),
+		Monitored:       Monitored(s.reading)[:min(len(s.reading.Subnets), maxSubnets)],
 		Talkers:         []Talker{},
 	}
 	found := s.find(q.Filter)
