@@ -41,9 +41,6 @@ const settle = 50 * time.Millisecond
 // rest is how long further changes wait after one: that may have loaded a program.
 const rest = 300 * time.Millisecond
 
-// lookEvery is how often OnLink is asked without a report of the kernel: an interface may have been renamed.
-const lookEvery = 10 * time.Second
-
 // FollowOnLink calls changed with the on-link prefixes of interfaces, at first and whenever they have changed, until ctx ends. captured
 // returns the names of the interfaces. What cannot be listed is tried again; failed gets the error.
 func FollowOnLink(ctx context.Context, captured func() []string, changed func([]netip.Prefix), failed func(error)) error {

@@ -58,8 +58,11 @@ func listOnLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err 
 	return prefixes, nil
 }
 
-// addressReports returns a channel that has a value after the kernel has reported that an address or an IPv6 route came or went, until ctx
-// ends.
+// lookEvery is how often OnLink is asked without a report of the kernel.
+const lookEvery = time.Minute
+
+// addressReports returns a channel that has a value after the kernel has reported that an address, an interface or an IPv6 route has changed,
+// until ctx ends.
 func addressReports(ctx context.Context) (<-chan struct{}, error) {
 	s, err := subscribeToAddresses()
 	if err != nil {
@@ -77,7 +80,8 @@ func addressReports(ctx context.Context) (<-chan struct{}, error) {
 		for ctx.Err() == nil {
 			messages, _, err := s.Receive()
 			for _, m := range messages {
-				if m.Header.Type == unix.RTM_NEWADDR || m.Header.Type == unix.RTM_DELADDR || isOnLink(m.Data) {
+				route := m.Header.Type == unix.RTM_NEWROUTE || m.Header.Type == unix.RTM_DELROUTE
+				if !route || isOnLink(m.Data) {
 					report()
 				}
 			}
@@ -100,7 +104,7 @@ func isOnLink(message []byte) bool {
 }
 
 func subscribeToAddresses() (*nl.NetlinkSocket, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE)
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("subscribing to reports of addresses: %w", err)
 	}

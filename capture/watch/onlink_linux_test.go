@@ -37,7 +37,7 @@ func TestFollowOnLink(t *testing.T) {
 			if !slices.Equal(got, prefixes) {
 				t.Fatalf("%s: %v, want %v", why, got, prefixes)
 			}
-		case <-time.After(lookEvery / 2):
+		case <-time.After(10 * time.Second):
 			t.Fatalf("%s: no change, want %v", why, prefixes)
 		}
 	}
@@ -55,6 +55,10 @@ func TestFollowOnLink(t *testing.T) {
 	ns.IP("route", "add", "2001:db8:8::/64", "dev", "off0", "proto", "ra")
 	ns.IP("addr", "add", "10.7.0.1", "peer", "10.7.0.2/32", "dev", "on0")
 	expect("a point-to-point address", "10.7.0.1/32", "10.7.0.2/32", "2001:db8::/64", "2001:db8:1::/64")
+	ns.IP("link", "set", "on0", "name", "on1")
+	expect("the interface has another name")
+	ns.IP("link", "set", "on1", "name", "on0")
+	expect("the interface has its name again", "10.7.0.1/32", "10.7.0.2/32", "2001:db8::/64", "2001:db8:1::/64")
 	ns.IP("link", "del", "on0")
 	expect("the interface goes")
 	cancel()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 )
 
 func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err error) {
@@ -22,6 +23,9 @@ func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err erro
 	}
 	return prefixes, nil
 }
+
+// lookEvery is how often OnLink is asked.
+const lookEvery = 10 * time.Second
 
 // addressReports returns no reports: OnLink is asked at intervals.
 func addressReports(context.Context) (<-chan struct{}, error) { return nil, nil }
