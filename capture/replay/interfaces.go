@@ -10,11 +10,10 @@ import (
 	"promflow/capture/frame"
 )
 
-// Interface is an interface that a file tells its packets by. The zero Interface is that of files that do not.
+// Interface is an interface that a file tells its packets by.
 type Interface struct {
 	Index int    // as the file counts them, or the kernel that captured did
 	Name  string // empty if the file has none
-	known bool
 }
 
 func (i Interface) String() string {
@@ -71,16 +70,33 @@ func (i Interfaces) missing(name string) error {
 
 // takes takes note of the interface of a packet, and tells whether the packet counts.
 func (f *file) takes(r *record) bool {
-	on := r.on
-	if r.frame.Link == frame.LinkSLL2 && len(r.frame.Data) >= 8 { // protocol, reserved, interface (https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html)
-		on = Interface{Index: int(binary.BigEndian.Uint32(r.frame.Data[4:])), known: true}
+	switch r.frame.Link {
+	case frame.LinkSLL2: // protocol, reserved, interface (https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html)
+		if len(r.frame.Data) < 8 {
+			break
+		}
+		index := int(binary.BigEndian.Uint32(r.frame.Data[4:]))
+		if r.on = f.on; r.on == nil || r.on.Index != index {
+			r.on = f.cooked[index]
+		}
+		if r.on == nil {
+			r.on = &Interface{Index: index}
+			if len(f.cooked) < maxTold {
+				f.cooked[index] = r.on
+			}
+		}
+	case frame.LinkSLL:
+		f.interfaces.Cooked = f.interfaces.Cooked || cookedOfAny(r.frame.Data)
 	}
-	f.interfaces.Cooked = f.interfaces.Cooked || r.frame.Link == frame.LinkSLL && cookedOfAny(r.frame.Data)
-	if on.known && on != f.lastOn {
-		f.lastOn = on
-		if len(f.interfaces.All) < maxNamed && !slices.Contains(f.interfaces.All, on) {
-			f.interfaces.All = append(f.interfaces.All, on)
+	if r.on == f.on {
+		return f.taken
+	}
+	f.on, f.taken = r.on, f.only == ""
+	if on := r.on; on != nil {
+		f.taken = f.taken || f.only == on.Name || f.only == strconv.Itoa(on.Index)
+		if len(f.interfaces.All) < maxNamed && !slices.Contains(f.interfaces.All, *on) {
+			f.interfaces.All = append(f.interfaces.All, *on)
 		}
 	}
-	return f.only == "" || on.known && (f.only == on.Name || f.only == strconv.Itoa(on.Index))
+	return f.taken
 }

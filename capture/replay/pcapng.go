@@ -37,7 +37,7 @@ const (
 type pcapng struct {
 	order      binary.ByteOrder
 	interfaces []pcapngInterface // of the section
-	names      []string          // of the first ones; empty for none
+	told       []*Interface      // the first ones
 }
 
 type pcapngInterface struct {
@@ -46,10 +46,10 @@ type pcapngInterface struct {
 	snapLen  uint32 // 0 for none
 }
 
-// Names of interfaces, as far as they are kept: a file may have any.
+// Interfaces that packets are told by: a file may have any number of them, and names of any length.
 const (
-	maxInterfaceNames = 1024
-	maxInterfaceName  = 127 // bytes, as on Linux
+	maxTold          = 1024
+	maxInterfaceName = 127 // bytes, as on Linux
 )
 
 func isPcapng(h []byte) bool { return binary.LittleEndian.Uint32(h) == blockSection }
@@ -100,7 +100,7 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		if major, minor := p.order.Uint16(b[4:]), p.order.Uint16(b[6:]); major != pcapngMajor || minor != 0 && minor != 2 {
 			return fmt.Errorf("has pcapng version %d.%d, which is not supported", major, minor)
 		}
-		p.interfaces, p.names = p.interfaces[:0], nil
+		p.interfaces, p.told = p.interfaces[:0], nil
 	case blockInterface:
 		if len(b) < interfaceLen {
 			return errTooShort
@@ -110,8 +110,8 @@ func (p *pcapng) block(kind uint32, b []byte, size uint32, r *record) error {
 		}
 		linkType := uint32(p.order.Uint16(b))
 		p.interfaces = append(p.interfaces, pcapngInterface{linkType, frame.LinkOfType(linkType), p.order.Uint32(b[4:])})
-		if len(p.names) < maxInterfaceNames {
-			p.names = append(p.names, p.nameIn(b[interfaceLen:]))
+		if at := len(p.told); at < maxTold {
+			p.told = append(p.told, &Interface{at, p.nameIn(b[interfaceLen:])})
 		}
 	case blockEnhanced, blockOldPacket:
 		if len(b) < packetHeaderLen {
@@ -146,8 +146,8 @@ func (p *pcapng) packet(id uint32, data []byte, captured, original uint32, r *re
 	}
 	in := &p.interfaces[id]
 	err := r.setPacket(in.linkType, in.link, data, captured, original)
-	if r.on = (Interface{Index: int(id), known: true}); int(id) < len(p.names) {
-		r.on.Name = p.names[id]
+	if int(id) < len(p.told) {
+		r.on = p.told[id]
 	}
 	return err
 }

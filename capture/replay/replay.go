@@ -63,7 +63,7 @@ func Count(ctx context.Context, r io.Reader, name string, c *capture.Counter, on
 		return Interfaces{}, fmt.Errorf("%s: %w", name, err)
 	}
 	defer closeInput()
-	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c), unsupported: map[uint32]int64{}, only: only}
+	f := file{r: in, buf: make([]byte, bufferSize), out: startCounting(c), unsupported: map[uint32]int64{}, only: only, taken: only == "", cooked: map[int]*Interface{}}
 	err = f.run(ctx)
 	f.out.end()
 	if err == nil && only != "" && f.packets == 0 {
@@ -158,8 +158,8 @@ type format interface {
 // record is a record of a capture file. Only a packet has a frame.
 type record struct {
 	isPacket bool
-	linkType uint32 // the number in the file
-	on       Interface
+	linkType uint32     // the number in the file
+	on       *Interface // nil if the file does not tell
 	frame    frame.Frame
 }
 
@@ -168,7 +168,7 @@ func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captur
 	if captured > maxCaptured {
 		return fmt.Errorf("claims %d captured bytes, more than the limit of %d", captured, maxCaptured)
 	}
-	r.isPacket, r.linkType, r.on = true, linkType, Interface{}
+	r.isPacket, r.linkType, r.on = true, linkType, nil
 	r.frame.Link = link
 	r.frame.Data = data[:min(len(data), int(captured))]
 	r.frame.Wire = int(min(int64(max(captured, original)), math.MaxInt)) // an int may have 32 bits
@@ -195,7 +195,9 @@ type file struct {
 
 	only       string // the interface that counts; empty for all
 	interfaces Interfaces
-	lastOn     Interface
+	on         *Interface         // of the packet before
+	taken      bool               // whether packets of that count
+	cooked     map[int]*Interface // of Linux cooked capture, version 2
 }
 
 // run counts the whole file.
