@@ -81,11 +81,11 @@ type follower struct {
 	seen   string    // what the files had when they were last read
 	failed time.Time // when what they had could not be applied; zero if it could
 
-	unapplied time.Time // the same of on-link prefixes
-	auto      []string  // the names for on-link prefixes
+	auto      []string // the names for on-link prefixes
 	onLink    []netip.Prefix
+	gone      map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay at least
+	unapplied time.Time                  // when a change of on-link prefixes could not be applied; zero if it could
 	warned    map[netip.Prefix]bool
-	gone      map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
 
 	monitored atomic.Pointer[[]telemetry.Subnet] // by which all sources count
 }
@@ -201,6 +201,7 @@ func (f *follower) forget(others subnets.Set) {
 				used = f.inUse(others)
 			}
 			if used(p) {
+				f.gone[p] = time.Now().Add(f.table.ExpireAfter() / 10) // when to look again
 				continue
 			}
 		}
@@ -295,7 +296,9 @@ func (f *follower) poll(last string, reload func()) string {
 	now := f.contents()
 	f.mu.Lock()
 	changed := now != f.seen && now == last || !f.failed.IsZero() && time.Since(f.failed) > retryAfter
-	f.adapt()
+	if len(f.gone) > 0 || !f.unapplied.IsZero() {
+		f.adapt()
+	}
 	f.mu.Unlock()
 	if changed {
 		reload()
