@@ -21,6 +21,7 @@ import (
 
 // TestReloads changes a file of subnets, and has the program read it again by all ways that there are.
 func TestReloads(t *testing.T) {
+	t.Parallel()
 	const good, bad = "lan=10.0.0.0/8 # the office\n", "# of two lines\n10.0.0.0/33\n"
 	folder, err := os.MkdirTemp("", "promflow") // that other users may enter
 	nettest.Check(t, err)
@@ -125,6 +126,7 @@ func TestReloadByHTTPIsOff(t *testing.T) {
 
 // TestNetworkIsRenamed gives a subnet another name: what an address moves from then on is of the new network, and what it had moved stays.
 func TestNetworkIsRenamed(t *testing.T) {
+	t.Parallel()
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	for _, backend := range []string{"ebpf", "afpacket"} {
@@ -157,6 +159,7 @@ func TestNetworkIsRenamed(t *testing.T) {
 
 // TestReloadsWhatItReads changes a lease file and the web configuration. What is wrong there fails, and the program goes on with what was.
 func TestReloadsWhatItReads(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	leases, config := filepath.Join(folder, "leases"), filepath.Join(folder, "web.yml")
 	put := func(file, text string) { t.Helper(); nettest.Check(t, os.WriteFile(file, []byte(text), 0o644)) }
@@ -205,6 +208,7 @@ func TestReloadsWhatItReads(t *testing.T) {
 
 // TestSignals sends what users send: only some signals end the program, and these do it in order.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	ns := nettest.NewNamespace(t)
 	for signal, ends := range map[syscall.Signal]bool{
 		syscall.SIGHUP: false, syscall.SIGUSR1: false, syscall.SIGUSR2: false, syscall.SIGPIPE: false, syscall.SIGALRM: false, syscall.SIGWINCH: false,
@@ -229,6 +233,7 @@ func TestSignals(t *testing.T) {
 
 // TestLogThatNobodyReads has the program write its log into a pipe without a reader: it counts on, and ends in order.
 func TestLogThatNobodyReads(t *testing.T) {
+	t.Parallel()
 	ns := nettest.NewNamespace(t)
 	read, write, err := os.Pipe()
 	nettest.Check(t, err)
@@ -356,6 +361,7 @@ func keptBy(t *testing.T, p *program) (k kept) {
 
 // TestServesAReplacedCertificate has a certificate renewed: the next connection gets the new one, and a reload finds it right.
 func TestServesAReplacedCertificate(t *testing.T) {
+	t.Parallel()
 	old, oldKey, trustsOld := selfSigned(t)
 	renewed, renewedKey, trustsNew := selfSigned(t)
 	folder := t.TempDir()
