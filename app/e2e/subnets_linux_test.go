@@ -109,7 +109,10 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 			expect("at first")
 			announce("2001:db8::/64")
 			expect("one came", subnet("lan", "2001:db8::/64"))
-			announce("2001:db8:1::/64") // renumbering
+			here.IP("addr", "change", "2001:db8::1/64", "dev", "here", "preferred_lft", "0") // renumbering deprecates it first (RFC 4862, section 5.5.4)
+			send("2001:db8::/64")
+			expect("it is deprecated", subnet("lan", "2001:db8::/64"))
+			announce("2001:db8:1::/64")
 			withdraw("2001:db8::/64")
 			announce("10.2.0.0/24")
 			exact := func(why, within string) { // before they expire
