@@ -29,10 +29,11 @@ type setting struct {
 	text    *string            // where the value goes as it is; nil: to parse
 	parse   func(string) error // checks and stores the value
 	secret  bool               // errors do not show the value
-	repeats bool               // the flag may be repeated, and its lists are joined; else the last one counts
+	repeats bool               // the flag may be repeated, and its lists are joined; else that is an error, unless the first value was empty
 
 	givenBy string   // the flag or variable that set the value; empty for a default
 	texts   []string // the values so far, if the flag repeats
+	empty   bool     // the flag was given an empty value
 	wrong   error    // what is wrong with the flag's value
 }
 
@@ -45,10 +46,11 @@ func (s *setting) variable() string {
 
 // Set takes the flag's value from the command line. It leaves an error to resolve, as cli would add words of its own.
 func (s *setting) Set(text string) error {
-	if s.IsSet() && !s.repeats {
+	if s.IsSet() && !s.repeats && !s.empty {
 		s.wrong = cmp.Or(s.wrong, s.explain("--"+s.name, text, errors.New("the flag is given twice, and takes one value")))
 		return nil
 	}
+	s.empty = text == ""
 	if err := s.take("--"+s.name, text); s.wrong == nil || !s.repeats {
 		s.wrong = err
 	}

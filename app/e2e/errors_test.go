@@ -54,6 +54,7 @@ func TestErrors(t *testing.T) {
 		{"", []string{"--max-ips", "7", "--packets", "--max-ips", "8"}, []string{`--max-ips "8"`, "twice"}},
 		{"", []string{"--max-ips=x", "--max-ips=8"}, []string{"--max-ips", `"x"`}},
 		{"", []string{"--monitor-subnets=10.0.0.0/8", "--monitor-subnets=10.0.0.0/8"}, []string{`--monitor-subnets "10.0.0.0/8"`, "twice"}},
+		{"", []string{"--exclude-subnets=", "--exclude-subnets=10.0.0.0/8", "--exclude-subnets=10.0.0.0/8"}, []string{"--exclude-subnets", "twice"}},
 		{"", []string{"--packets", "--packets"}, []string{"--packets", "twice"}},
 		{"", []string{"--promiscuous", "--promiscuous=false"}, []string{"--promiscuous", "twice"}},
 		{"", []string{"-no-ui", "--no-ui"}, []string{"--no-ui", "twice"}},
