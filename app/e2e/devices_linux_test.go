@@ -51,7 +51,8 @@ func TestNameOfALeaseIsForAllAddressesOfTheDevice(t *testing.T) {
 
 // networkdLeases is a file of systemd-networkd 257 with one lease.
 const networkdLeases = `{"BootID":"d7f5041316de4f1f992a8a2822218a71","Address":[10,0,0,254],"PrefixLength":24,"Leases":[{"ClientId":[1,2,0,0,0,0,1],` +
-	`"Address":[10,0,0,1],"Hostname":"%s","ExpirationUSec":72338380895,"ExpirationRealtimeUSec":%d}]}` + "\n"
+	`"Address":[10,0,0,1],"Hostname":"%s","HardwareAddressType":1,"HardwareAddressLength":6,` +
+	`"HardwareAddress":[2,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0],"ExpirationUSec":72338380895,"ExpirationRealtimeUSec":%d}]}` + "\n"
 
 // TestNamesOfNetworkd has the file of systemd-networkd come, change and go at its usual place.
 func TestNamesOfNetworkd(t *testing.T) {

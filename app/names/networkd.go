@@ -9,10 +9,10 @@ import (
 )
 
 // networkdFile is what systemd-networkd's DHCP server keeps of its leases. It replaces the file when one changes, and removes it after the
-// last one. HardwareAddress is there from systemd 258 on.
+// last one. HardwareAddress may have zeros at its end, beyond HardwareAddressLength. This is what systemd 257 writes, in one line:
 //
 //	{"BootID":"...","Address":[192,168,1,1],"PrefixLength":24,"Leases":[{"ClientId":[1,2,0,0,0,0,1],"Address":[192,168,1,133],
-//	"Hostname":"laptop","HardwareAddressType":1,"HardwareAddressLength":6,"HardwareAddress":[2,0,0,0,0,1],
+//	"Hostname":"laptop","HardwareAddressType":1,"HardwareAddressLength":6,"HardwareAddress":[2,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0],
 //	"ExpirationUSec":72338380895,"ExpirationRealtimeUSec":1700000000000000}]}
 type networkdFile struct {
 	Leases []json.RawMessage
@@ -23,6 +23,7 @@ type networkdLease struct {
 	ClientId, Address      []byte
 	Hostname               string
 	HardwareAddressType    *int
+	HardwareAddressLength  int
 	HardwareAddress        []byte
 	ExpirationRealtimeUSec uint64
 }
@@ -66,10 +67,10 @@ const ethernet = 1
 // mac returns the client's MAC.
 func (l *networkdLease) mac() string {
 	if l.HardwareAddressType != nil {
-		if *l.HardwareAddressType != ethernet {
-			return ""
+		if n := l.HardwareAddressLength; *l.HardwareAddressType == ethernet && 0 <= n && n <= len(l.HardwareAddress) {
+			return macOf(l.HardwareAddress[:n])
 		}
-		return macOf(l.HardwareAddress)
+		return ""
 	}
 	if len(l.ClientId) > 0 && l.ClientId[0] == ethernet {
 		return macOf(l.ClientId[1:])
