@@ -11,9 +11,9 @@ import (
 func BenchmarkOf(b *testing.B) {
 	const addresses = 1 << 16
 	log, _ := logged()
-	names := map[netip.Addr]record{}
+	names := map[netip.Addr]Info{}
 	for i := range addresses {
-		names[host(i)] = record{Info: Info{"laptop", "02:00:00:00:00:01"}}
+		names[host(i)] = Info{"laptop", "02:00:00:00:00:01"}
 	}
 	onLink := &mdns{answers: newReverse(240, addresses, log)}
 	onLink.links.Store(&prefixes[net.Interface]{})

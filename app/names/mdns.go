@@ -65,7 +65,7 @@ func (m *mdns) refresh() {
 
 // name returns the last known name, and asks for a newer one if it may.
 func (m *mdns) name(addr netip.Addr, ask bool) string {
-	if !ask {
+	if m == nil || !ask {
 		return m.known(addr)
 	}
 	if _, onLink := m.links.Load().longest(addr); !onLink {

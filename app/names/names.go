@@ -61,16 +61,11 @@ type Names struct {
 	config     Config
 }
 
-// view is what the sources said at the last refresh.
+// view is what the sources said at the last refresh. DNS may have names that are not here.
 type view struct {
-	hosts map[netip.Addr]record
+	hosts map[netip.Addr]Info
+	ofMAC map[netip.Addr]string // of addresses without a name: that of the other addresses of the MAC
 	given *given
-}
-
-// record is what is known of an address. DNS may have a name for it that is not here.
-type record struct {
-	Info
-	ofMAC string // the name that other addresses of the MAC have; for an address without one of its own
 }
 
 // Open reads all sources but DNS. If a file in Config.LeaseFiles exists and may not be read, or anything is wrong with Config.NamesFile,
@@ -162,22 +157,22 @@ func (n *Names) Of(addr netip.Addr) Info {
 	default:
 	}
 	known := n.known.Load()
-	r := known.hosts[addr]
-	if r.Hostname != "" {
-		return r.Info
+	info := known.hosts[addr]
+	if info.Hostname != "" {
+		return info
 	}
 	if known.given != nil {
-		r.Hostname = cmp.Or(known.given.ofHost(addr, r.MAC), known.given.ofPrefix(addr))
+		info.Hostname = cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr))
 	}
 	asked := true
-	if r.Hostname == "" && n.reverse != nil {
-		r.Hostname, asked = n.reverse.name(addr)
+	if info.Hostname == "" && n.reverse != nil {
+		info.Hostname, asked = n.reverse.name(addr)
 	}
-	if r.Hostname == "" && n.mdns != nil {
-		r.Hostname = n.mdns.name(addr, asked && r.ofMAC == "")
+	if info.Hostname == "" && (n.mdns != nil || len(known.ofMAC) > 0) {
+		ofMAC := known.ofMAC[addr]
+		info.Hostname = cmp.Or(n.mdns.name(addr, asked && ofMAC == ""), ofMAC)
 	}
-	r.Hostname = cmp.Or(r.Hostname, r.ofMAC)
-	return r.Info
+	return info
 }
 
 // Run looks up names that were asked for, until ctx ends. After a question it refreshes, at most once in refreshInterval.
@@ -238,9 +233,9 @@ func (n *Names) refresh(now time.Time) {
 
 // merge makes known from the sources. The neighbour table wins over files, and a file over those that come after it.
 func (n *Names) merge(now time.Time) {
-	hosts := make(map[netip.Addr]record, len(n.known.Load().hosts))
+	hosts := make(map[netip.Addr]Info, len(n.known.Load().hosts))
 	for addr, k := range n.neighbours.kept {
-		hosts[addr] = record{Info: Info{MAC: k.mac}}
+		hosts[addr] = Info{MAC: k.mac}
 	}
 	n.expiry = time.Time{}
 	for f := range n.files() {
@@ -258,7 +253,7 @@ func (n *Names) merge(now time.Time) {
 			}
 			was := hosts[addr]
 			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {
-				hosts[addr] = record{Info: info}
+				hosts[addr] = info
 			}
 		}
 	}
@@ -266,11 +261,11 @@ func (n *Names) merge(now time.Time) {
 	if n.given != nil {
 		known.given = n.given.given
 	}
-	n.share(hosts, known.given)
+	known.ofMAC = n.share(hosts, known.given)
 	if known.given != nil {
-		for addr, r := range hosts {
-			if name := cmp.Or(known.given.ofHost(addr, r.MAC), known.given.ofPrefix(addr)); name != "" {
-				hosts[addr] = record{Info: Info{name, r.MAC}}
+		for addr, info := range hosts {
+			if name := cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr)); name != "" {
+				hosts[addr] = Info{name, info.MAC}
 			}
 		}
 	}
@@ -281,12 +276,12 @@ func (n *Names) merge(now time.Time) {
 // for others (proxy ARP) has more.
 const maxOfMAC = 32
 
-// share finds the name that the addresses of a MAC have, for those of its addresses that have none. The best source decides that has a name
-// for one of them. If it has several, there is none.
-func (n *Names) share(hosts map[netip.Addr]record, given *given) {
+// share returns the names that addresses without one have because other addresses of their MACs have them. The best source decides that
+// has a name for an address of the MAC. If it has several, there is none.
+func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]string {
 	addresses := map[string]int{} // of MACs
-	for _, r := range hosts {
-		addresses[r.MAC]++
+	for _, info := range hosts {
+		addresses[info.MAC]++
 	}
 	names := map[string]string{} // of MACs; empty: there is none for all
 	for mac, many := range addresses {
@@ -294,32 +289,33 @@ func (n *Names) share(hosts map[netip.Addr]record, given *given) {
 			names[mac] = ""
 		}
 	}
-	for _, of := range []func(netip.Addr, record) string{
-		func(addr netip.Addr, r record) string { return given.ofHost(addr, r.MAC) },
-		func(_ netip.Addr, r record) string { return r.Hostname },
-		func(addr netip.Addr, _ record) string { return n.reverse.known(addr) },
-		func(addr netip.Addr, _ record) string { return n.mdns.known(addr) },
+	for _, of := range []func(netip.Addr, Info) string{
+		func(addr netip.Addr, info Info) string { return given.ofHost(addr, info.MAC) },
+		func(_ netip.Addr, info Info) string { return info.Hostname },
+		func(addr netip.Addr, _ Info) string { return n.reverse.known(addr) },
+		func(addr netip.Addr, _ Info) string { return n.mdns.known(addr) },
 	} {
 		found := map[string]string{}
-		for addr, r := range hosts {
-			if _, better := names[r.MAC]; better {
+		for addr, info := range hosts {
+			if _, better := names[info.MAC]; better {
 				continue
 			}
-			if name := of(addr, r); name != "" {
-				if was, several := found[r.MAC]; several && was != name {
+			if name := of(addr, info); name != "" {
+				if was, several := found[info.MAC]; several && was != name {
 					name = ""
 				}
-				found[r.MAC] = name
+				found[info.MAC] = name
 			}
 		}
 		maps.Copy(names, found)
 	}
-	for addr, r := range hosts {
-		if name := names[r.MAC]; r.Hostname == "" && name != "" {
-			r.ofMAC = name
-			hosts[addr] = r
+	shared := map[netip.Addr]string{}
+	for addr, info := range hosts {
+		if name := names[info.MAC]; info.Hostname == "" && name != "" {
+			shared[addr] = name
 		}
 	}
+	return shared
 }
 
 // logChanges logs each change in what can be read once.
