@@ -16,6 +16,9 @@ import (
 // errDamaged is what reading returns for bytes that were not written so.
 var errDamaged = errors.New("the file is damaged")
 
+// errNewer is what reading returns for a file of another version.
+var errNewer = errors.New("the file is of another version of promflow")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // seal puts a checksum of a key and its value before the value.
@@ -366,7 +369,7 @@ func (s *state) append(b []byte) []byte {
 func parseState(b []byte) (s state, err error) {
 	d := decoder{left: b}
 	if v := d.unsigned(); !d.failed && v != version {
-		return s, fmt.Errorf("the file is of version %d of its format, and this promflow knows version %d", v, version)
+		return s, fmt.Errorf("%w: version %d, and this promflow knows version %d", errNewer, v, version)
 	}
 	s.saved, s.sum = d.signed(), d.totals()
 	s.records, s.lastWho, s.liveWhos = d.count(), d.count(), d.count()
