@@ -21,11 +21,11 @@ var errNewer = errors.New("the file is of another version of promflow")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal puts a checksum of a key and its value before the value.
-func seal(key, value []byte) []byte {
-	sealed := make([]byte, 4, 4+len(value))
-	binary.LittleEndian.PutUint32(sealed, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value))
-	return append(sealed, value...)
+// seal puts a checksum of a key and its value before the value, which has about that length.
+func seal(key []byte, length int, value func([]byte) []byte) []byte {
+	sealed := value(make([]byte, 4, 4+length))
+	binary.LittleEndian.PutUint32(sealed, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, sealed[4:]))
+	return sealed
 }
 
 // unseal returns the value that was sealed with a key.
@@ -307,22 +307,22 @@ func (v *volumes) merge(more volumes) {
 			v.of = append(v.of, e)
 		}
 	}
-	v.other.add(fold(&v.of, func(e *entry) volume { return e.volume }))
+	v.other.add(fold(&v.of, func(e entry) volume { return e.volume }))
 	slices.SortFunc(v.of, func(a, b entry) int { return cmp.Compare(a.who, b.who) })
 }
 
 // fold keeps the maxAddresses largest of a list, and returns the sum of the others.
-func fold[E any](list *[]E, size func(*E) volume) (rest volume) {
+func fold[E any](list *[]E, size func(E) volume) (rest volume) {
 	all := *list
 	if len(all) <= maxAddresses {
 		return volume{}
 	}
-	slices.SortStableFunc(all, func(a, b E) int {
-		va, vb := size(&a), size(&b)
+	slices.SortFunc(all, func(a, b E) int {
+		va, vb := size(a), size(b)
 		return cmp.Compare(vb.receive+vb.transmit, va.receive+va.transmit)
 	})
-	for i := range all[maxAddresses:] {
-		rest.add(size(&all[maxAddresses+i]))
+	for _, e := range all[maxAddresses:] {
+		rest.add(size(e))
 	}
 	*list = all[:maxAddresses]
 	return rest

@@ -125,7 +125,7 @@ func TestFileOfANewerVersionIsPutAside(t *testing.T) {
 	for i := range 3 {
 		b.open()
 		if err := b.db.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, []byte{version + 1}))
+			return tx.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, 1, func(b []byte) []byte { return append(b, version+1) }))
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -141,7 +141,7 @@ func (b *bench) kept() (sums [resolutions]volume) {
 	}
 	defer v.close()
 	for r := range resolutions {
-		if err := v.periods(r, -1<<62, 1<<62, func(_ int64, _ *who, moved volume) {
+		if err := v.periods(r, -1<<62, 1<<62, func(_ int64, _ *named, moved volume) {
 			if moved.receive < 0 || moved.transmit < 0 {
 				b.t.Errorf("%v: %+v was moved", r, moved)
 			}

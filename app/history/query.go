@@ -61,8 +61,28 @@ func (h *History) Usage(from, to time.Time, by By) (Usage, error) {
 	if start := h.calendar.Start(r, to); !start.Equal(to) {
 		usage.To = h.calendar.End(r, to)
 	}
+	var all []*named
+	var other volume
+	err = v.periods(r, usage.From.Unix(), usage.To.Unix(), func(start int64, w *named, moved volume) {
+		if w == nil {
+			other.add(moved)
+			return
+		}
+		if w.moved == (volume{}) {
+			all = append(all, w)
+		}
+		w.moved.add(moved)
+		w.last = start
+	})
+	// Names are those of the last period in which there were some.
+	slices.SortStableFunc(all, func(a, b *named) int { return cmp.Compare(a.last, b.last) })
 	rows := rows{by: by, of: map[rowKey]*rowOf{}}
-	err = v.periods(r, usage.From.Unix(), usage.To.Unix(), func(_ int64, w *who, moved volume) { rows.add(w, moved) })
+	for _, w := range all {
+		rows.add(&w.who, w.moved)
+	}
+	if other != (volume{}) {
+		rows.add(nil, other)
+	}
 	usage.Rows = rows.sorted()
 	return usage, err
 }
@@ -82,7 +102,7 @@ func (h *History) Series(r Resolution, n int, of string) ([]Step, error) {
 		steps = append(steps, Step{Start: start, End: end})
 		start = end
 	}
-	err = v.periods(r, steps[0].Start.Unix(), start.Unix(), func(start int64, w *who, moved volume) {
+	err = v.periods(r, steps[0].Start.Unix(), start.Unix(), func(start int64, w *named, moved volume) {
 		if of == "" || w != nil && (w.mac == of || w.name() == of) {
 			// A period of another zone counts in the step in which it starts.
 			i := sort.Search(len(steps), func(i int) bool { return steps[i].Start.Unix() > start }) - 1
@@ -109,11 +129,18 @@ type view struct {
 	state state
 	moved [resolutions][]ofHost // in the open periods
 	other [resolutions]volume
-	whos  map[uint32]*who
+	whos  map[uint32]*named
+}
+
+// named is what an address was known as, and what it moved.
+type named struct {
+	who
+	moved volume
+	last  int64 // the start of the last period in which it did
 }
 
 type ofHost struct {
-	who *who
+	who *named
 	volume
 }
 
@@ -124,21 +151,21 @@ func (h *History) view() (*view, error) {
 	if h.closed || h.db == nil {
 		return nil, errNoFile
 	}
-	v := &view{h: h, now: h.config.Now(), whos: map[uint32]*who{}}
+	v := &view{h: h, now: h.config.Now(), whos: map[uint32]*named{}}
 	if h.config.Table != nil {
 		h.observe(v.now)
 	}
 	v.state = h.state
 	for i := range h.hosts {
 		at := &h.hosts[i]
-		var w *who
+		var w *named
 		for r := range resolutions {
 			moved := at.movedIn(r, &h.state.open[r])
 			if moved == (volume{}) {
 				continue
 			}
 			if w == nil {
-				w = &who{addr: at.addr, bits: at.bits}
+				w = &named{who: who{addr: at.addr, bits: at.bits}}
 				if h.config.Info != nil {
 					info := h.config.Info(at.addr)
 					w.mac, w.hostname, w.network = info.MAC, info.Hostname, info.Network
@@ -177,7 +204,7 @@ func (v *view) covering(from time.Time) Resolution {
 }
 
 // periods calls each for what was moved in the periods that start in a span, oldest first. The who of other is nil.
-func (v *view) periods(r Resolution, from, to int64, each func(start int64, w *who, moved volume)) error {
+func (v *view) periods(r Resolution, from, to int64, each func(start int64, w *named, moved volume)) error {
 	err := explain(guard(func() error {
 		b := v.tx.Bucket(r.bucket())
 		if b == nil {
@@ -225,7 +252,7 @@ func (v *view) periods(r Resolution, from, to int64, each func(start int64, w *w
 }
 
 // who returns what has a number in the file.
-func (v *view) who(number uint32) (*who, error) {
+func (v *view) who(number uint32) (*named, error) {
 	if w := v.whos[number]; w != nil {
 		return w, nil
 	}
@@ -238,8 +265,9 @@ func (v *view) who(number uint32) (*who, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.whos[number] = &w
-	return &w, nil
+	n := &named{who: w}
+	v.whos[number] = n
+	return n, nil
 }
 
 // rows adds up rows.

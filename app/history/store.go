@@ -448,6 +448,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 		}
 	}
 	records := t.Bucket(recordBucket)
+	records.FillPercent = 0.8 // values hardly grow
 	for _, key := range t.h.gone {
 		if err := records.Delete(key); err != nil {
 			return err
@@ -456,7 +457,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 	for _, at := range changed {
 		at.seen = max(at.seen, 1)
 		key, r := addressKey(at.addr, at.bits), t.recordOf(at)
-		if err := records.Put(key, seal(key, r.append(nil))); err != nil {
+		if err := records.Put(key, seal(key, 120, r.append)); err != nil {
 			return err
 		}
 	}
@@ -468,7 +469,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 	for i := range t.h.hosts {
 		n.sum.Add(t.h.hosts[i].sum)
 	}
-	return t.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, n.append(nil)))
+	return t.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, 200, n.append))
 }
 
 // recordOf returns what is kept of a host.
@@ -522,7 +523,7 @@ func (t *transaction) closePeriods() error {
 
 // closePeriod adds volumes to those of a period.
 func (t *transaction) closePeriod(r Resolution, of openPeriod, items []item, other volume) error {
-	other.add(fold(&items, func(i *item) volume { return i.volume }))
+	other.add(fold(&items, func(i item) volume { return i.volume }))
 	if len(items) == 0 && other == (volume{}) {
 		return nil
 	}
@@ -545,7 +546,7 @@ func (t *transaction) closePeriod(r Resolution, of openPeriod, items []item, oth
 		slices.SortFunc(v.of, func(a, b entry) int { return cmp.Compare(a.who, b.who) })
 		t.next.kept[r]++
 	}
-	return bucket.Put(key, seal(key, v.append(nil)))
+	return bucket.Put(key, seal(key, 16*len(v.of)+32, v.append))
 }
 
 // readVolumes reads the volumes of a period.
@@ -603,7 +604,7 @@ func (t *transaction) number(at *host) (uint32, error) {
 		t.next.lastWho++
 		number = uint32(t.next.lastWho)
 		key := whoKey(number)
-		if err := bucket.Put(key, seal(key, value)); err != nil {
+		if err := bucket.Put(key, seal(key, len(value), w.append)); err != nil {
 			return 0, err
 		}
 		h.numbers[hash] = number
