@@ -76,11 +76,11 @@ type History struct {
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970
+	damaged   atomic.Bool  // the file must be put aside
 
 	mu       sync.Mutex
 	db       *bbolt.DB // nil while it cannot be opened
 	readOnly bool      // it can only be read
-	damaged  bool      // it must be put aside
 	loaded   bool      // state and hosts are those of the file, or later
 	closed   bool
 	state    state

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,9 +11,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"promflow/capture"
 	"promflow/capture/labels"
@@ -156,10 +162,15 @@ func (b *bench) kept() (sums [resolutions]volume) {
 // conserved fails the test unless the sums over periods are the totals.
 func (b *bench) conserved() {
 	b.t.Helper()
-	want := b.total()
-	for r, got := range b.kept() {
-		if got != want {
-			b.t.Fatalf("%v: %+v in periods, %+v in the table", Resolution(r), got, want)
+	b.conservedIn(FiveMinutes, Hour, Day, Month)
+}
+
+func (b *bench) conservedIn(of ...Resolution) {
+	b.t.Helper()
+	want, kept := b.total(), b.kept()
+	for _, r := range of {
+		if kept[r] != want {
+			b.t.Fatalf("%v: %+v in periods, %+v in the table", r, kept[r], want)
 		}
 	}
 }
@@ -520,8 +531,11 @@ func TestSecondProcessIsRefused(t *testing.T) {
 
 func TestHistoryCanBeReadWhenNobodyWrites(t *testing.T) {
 	b := newBench(t, Config{})
-	b.info[addr4(1)] = Info{Hostname: "laptop"}
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "lan"}
 	b.move(1, 5)
+	b.pass(5 * time.Minute)
+	b.info[addr4(1)] = Info{"notebook", "02:00:00:00:00:01", "lan"}
+	b.move(1, 1)
 	b.pass(5 * time.Minute)
 	b.move(1, 6)
 	if err := b.Close(); err != nil {
@@ -534,7 +548,7 @@ func TestHistoryCanBeReadWhenNobodyWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.History = h
-	wantUsage(t, b.usage(start, b.now.Add(time.Second), ByIP), map[string]int64{"10.0.0.1 laptop": 11})
+	wantUsage(t, b.usage(start, b.now.Add(time.Second), ByDevice), map[string]int64{"10.0.0.1 notebook": 12})
 	c.Dir = t.TempDir()
 	if _, err := Open(c); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the error of a directory without history is %v", err)
@@ -550,4 +564,145 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 			t.Errorf("%s has %v, %v", path, info.Mode(), err)
 		}
 	}
+}
+
+func TestFileThatIsMostlyFreeIsCopied(t *testing.T) {
+	b := newBench(t, Config{})
+	b.move(1, 5)
+	b.pass(5 * time.Minute)
+	b.kill()
+	db, err := bbolt.Open(b.path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	junk := []byte("junk")
+	for _, do := range []func(tx *bbolt.Tx) error{
+		func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucket(junk)
+			if err != nil {
+				return err
+			}
+			return bucket.Put(junk, make([]byte, 2*compactFrom))
+		},
+		func(tx *bbolt.Tx) error { return tx.DeleteBucket(junk) },
+	} {
+		if err := db.Update(do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	b.open()
+	info, err := os.Stat(b.path)
+	if err != nil || info.Size() > 1<<20 || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has %d bytes and %v, %v", info.Size(), info.Mode(), err)
+	}
+	b.conserved()
+	b.move(1, 5)
+	b.restart()
+	b.conserved()
+	if left, _ := filepath.Glob(filepath.Join(b.config.Dir, "*")); len(left) != 1 {
+		t.Errorf("there are %v", left)
+	}
+}
+
+func TestNamesThatNoPeriodHasAreDeleted(t *testing.T) {
+	const n = 4096
+	b := newBench(t, Config{Interval: 5 * time.Minute, Retention: [resolutions]time.Duration{time.Minute, time.Minute, time.Minute, -1}})
+	b.Close()
+	b.openWith(capture.NewTable(n, 0))
+	periods := collectFrom/n + 5
+	for period := range periods {
+		for i := range n {
+			b.info[addr4(i)] = Info{Hostname: fmt.Sprint("host-", period, "-", i)}
+			b.move(i, 1)
+		}
+		b.now = b.now.Add(5 * time.Minute)
+		b.Write()
+	}
+	var kept int
+	if err := b.db.View(func(tx *bbolt.Tx) error { kept = tx.Bucket(whoBucket).Stats().KeyN; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if kept > 10*n || kept < n {
+		t.Errorf("%d names are kept", kept)
+	}
+	b.conservedIn(Month)
+	got := b.usage(b.now.Add(-5*time.Minute), b.now, ByIP)
+	if len(got) != n || got[fmt.Sprint("10.0.0.1 host-", periods-1, "-1")] != 1 {
+		t.Errorf("the last period has %d addresses", len(got))
+	}
+	b.restart()
+	b.conservedIn(Month)
+}
+
+// TestRunWritesAtIntervalsAndBoundaries has the clock of a bubble.
+func TestRunWritesAtIntervalsAndBoundaries(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now() // midnight
+		table := capture.NewTable(10, 0)
+		var reads []time.Duration
+		counter := capture.NewCounter(table)
+		h, err := Open(Config{Dir: dir, Table: table, Interval: 2 * time.Minute, Zone: time.UTC, Read: func() {
+			reads = append(reads, time.Since(start).Round(time.Second))
+			counter.Lock()
+			defer counter.Unlock()
+			counter.Add(addr4(1), capture.Totals{ReceiveBytes: 1})
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+		defer cancel()
+		if err := h.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		minutes := []time.Duration{2, 4, 5, 7, 8}
+		for i := range minutes {
+			minutes[i] *= time.Minute
+		}
+		if !slices.Equal(reads, minutes) {
+			t.Errorf("it was read after %v, want %v", reads, minutes)
+		}
+		if !h.LastWrite().Equal(start.Add(8 * time.Minute)) {
+			t.Errorf("the last write was at %v", h.LastWrite())
+		}
+		h.Write() // which does nothing any more
+		if _, err := h.Usage(start, start, ByIP); err == nil {
+			t.Error("usage of a closed history")
+		}
+		h, err = Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Zone: time.UTC})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		u, err := h.Usage(start, start.Add(5*time.Minute), ByIP)
+		if err != nil || len(u.Rows) != 1 || u.Rows[0].Receive != 3 {
+			t.Errorf("the first five minutes have %+v, %v", u.Rows, err)
+		}
+	})
+}
+
+// TestConcurrentUse is for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	b := newBench(t, Config{})
+	var all sync.WaitGroup
+	for _, do := range []func(){
+		b.Write,
+		func() { b.Usage(start, start.Add(time.Hour), ByDevice) },
+		func() { b.Series(Day, 31, "") },
+		func() { b.Failing(); b.LastWrite(); b.Began(Series{}) },
+		func() { b.move(rand.IntN(10), 1) },
+	} {
+		all.Go(func() {
+			for range 50 {
+				do()
+			}
+		})
+	}
+	all.Wait()
+	b.conserved()
 }

@@ -209,7 +209,7 @@ type saved struct {
 func (h *History) restore(records []saved) {
 	h.loaded = h.db != nil
 	now := h.config.Now()
-	var all []capture.Saved
+	all := make([]capture.Saved, 0, len(records))
 	// The table has room for the first ones: these are those that have moved something last.
 	slices.SortStableFunc(records, func(a, b saved) int { return cmp.Compare(b.seen, a.seen) })
 	after := h.config.Table.ExpireAfter()
@@ -248,9 +248,9 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 		known[prefixOf(records[i].addr, records[i].bits)] = &records[i]
 	}
 	h.openPeriods(now)
-	h.hosts, h.other = nil, host{}
+	h.hosts, h.other = make([]host, 0, len(s.Hosts)), host{}
 	parts := partsOf(s)
-	h.began = map[Series][2]int64{}
+	h.began = make(map[Series][2]int64, len(s.Hosts))
 	table := h.config.Table
 	var rest labels.Values
 	if g := table.Grouping(); g != nil {

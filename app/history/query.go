@@ -234,9 +234,7 @@ func (v *view) periods(r Resolution, from, to int64, each func(start int64, w *n
 		return nil
 	}))
 	if errors.Is(err, errDamaged) {
-		v.h.mu.Lock()
-		v.h.damaged = true // the next write puts the file aside
-		v.h.mu.Unlock()
+		v.h.damaged.Store(true) // the next write puts the file aside
 	}
 	open := v.state.open[r].start
 	if err != nil || open < from || open >= to {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -200,13 +201,36 @@ func (h *History) openReadOnly() ([]saved, error) {
 		return nil, fmt.Errorf("%s: %w", h.path, err)
 	}
 	h.state = s
-	return records, nil
+	names := map[netip.Addr]Info{}
+	err = explain(guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
+	}))
+	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
+	return records, err
+}
+
+// lastNames returns what addresses were last known as.
+func lastNames(tx *bbolt.Tx) (map[netip.Addr]Info, error) {
+	names := map[netip.Addr]Info{}
+	bucket := tx.Bucket(whoBucket)
+	if bucket == nil {
+		return names, nil
+	}
+	return names, bucket.ForEach(func(key, sealed []byte) error {
+		value, err := unseal(key, sealed)
+		if err != nil {
+			return err
+		}
+		w, err := parseWho(value)
+		names[w.addr] = Info{w.hostname, w.mac, w.network}
+		return err
+	})
 }
 
 // putAside renames a file that cannot be used, so that a new one can begin.
 func (h *History) putAside(why error) error {
 	h.closeFile()
-	h.damaged = false
+	h.damaged.Store(false)
 	name := h.path + ".damaged-" + h.config.Now().UTC().Format("20060102T150405Z")
 	for n, to := 2, name; ; n, to = n+1, name+"-"+strconv.Itoa(n) {
 		_, err := os.Lstat(to)
@@ -369,7 +393,7 @@ func (h *History) write(now time.Time) error {
 		return err
 	}
 	err := h.writeChanges(now)
-	if errors.Is(err, errDamaged) || h.damaged {
+	if errors.Is(err, errDamaged) || h.damaged.Load() {
 		if err == nil {
 			err = errDamaged
 		}
