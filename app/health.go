@@ -33,8 +33,8 @@ func healthCommand(c *config) *cli.Command {
 		Usage:     "ask whether promflow answers, as a container's health check does",
 		UsageText: "promflow health [flags] [URL]",
 		Description: `Asks the promflow at a URL. Without a URL, it asks the one on this machine, at --metrics-address or its variable: in a
-container that is the program itself. The status is 0 if promflow answers, even if it asks for a password, else 1. Without a
-URL any certificate will do.`,
+container that is the program itself. The status is 0 if promflow answers, even if it asks for a password or a certificate,
+else 1. Without a URL and --http-config-file any certificate of the server will do.`,
 		Flags: taken.flags(),
 		Action: func(ctx *cli.Context) error {
 			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(taken), taken.resolve()); err != nil {
@@ -155,8 +155,8 @@ func (t target) probe(ctx context.Context) error {
 		return err
 	}
 	response, err := t.client.Do(request)
-	if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" && t.wantsCertificate.Load() { // a TLS alert
-		return nil // it asks for a client certificate
+	if err != nil && ctx.Err() == nil && t.wantsCertificate.Load() {
+		return nil // it refuses who has no certificate, and closes the connection at any time
 	}
 	if err != nil {
 		return errors.Unwrap(err) // url.Error, which Do always returns, repeats the whole URL

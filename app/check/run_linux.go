@@ -100,7 +100,7 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 			t.outcomes[i].Bytes += size.Bytes
 		}
 	}
-	t.onLink, _ = watch.OnLink(names) // which only help to suggest subnets
+	t.onLink, _ = watch.OnLink(watch.Names{Exact: names}) // which only help to suggest subnets
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, in.Monitored, in.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())

@@ -175,6 +175,7 @@ func TestServesAtUnixSocket(t *testing.T) {
 
 // TestWaitsForAddress has addresses come while promflow counts.
 func TestWaitsForAddress(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, address, prefix string
 		before, add           []string

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -12,22 +14,29 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"promflow/capture/nettest"
 )
 
 // TestReloads changes a file of subnets, and has the program read it again by all ways that there are.
 func TestReloads(t *testing.T) {
+	t.Parallel()
 	const good, bad = "lan=10.0.0.0/8 # the office\n", "# of two lines\n10.0.0.0/33\n"
 	folder, err := os.MkdirTemp("", "promflow") // that other users may enter
 	nettest.Check(t, err)
 	defer os.RemoveAll(folder)
 	nettest.Check(t, os.Chmod(folder, 0o755))
-	file := filepath.Join(folder, "subnets")
-	put := func(text string) {
+	file, version := filepath.Join(folder, "subnets"), 0
+	nettest.Check(t, os.Symlink("..data/subnets", file))
+	put := func(text string) { // as Kubernetes changes a ConfigMap
 		t.Helper()
-		nettest.Check(t, os.WriteFile(file+".new", []byte(text), 0o644))
-		nettest.Check(t, os.Rename(file+".new", file)) // as Kubernetes swaps links
+		version++
+		next := fmt.Sprintf("..%d", version)
+		nettest.Check(t, os.Mkdir(filepath.Join(folder, next), 0o755))
+		nettest.Check(t, os.WriteFile(filepath.Join(folder, next, "subnets"), []byte(text), 0o644))
+		nettest.Check(t, os.Symlink(next, filepath.Join(folder, "..data_tmp")))
+		nettest.Check(t, os.Rename(filepath.Join(folder, "..data_tmp"), filepath.Join(folder, "..data")))
 	}
 	ns := nettest.NewNamespace(t)
 	put(good)
@@ -64,6 +73,14 @@ func TestReloads(t *testing.T) {
 		}
 	}
 	expect("an error", lan+"; "+vpn, 0)
+	const succeeded = "promflow_config_last_reload_success_timestamp_seconds"
+	failed := float64(time.Now().Unix())
+	for backend, p := range all {
+		if at := sample(t, p.get("/metrics"), succeeded); at > failed || at < failed-deadline.Seconds() {
+			t.Errorf("%s: after an error, the last success was at %v, now it is %v", backend, at, failed)
+		}
+	}
+	time.Sleep(1100 * time.Millisecond) // the metric has whole seconds
 	put("10.5.0.0/16")
 	for _, p := range all {
 		if status, body := post(t, p); status != http.StatusOK {
@@ -72,8 +89,17 @@ func TestReloads(t *testing.T) {
 	}
 	expect("POST", `network="10.5.0.0/16",subnet="10.5.0.0/16"; `+vpn, 1)
 	for backend, p := range all {
-		if !strings.Contains(p.log.String(), file+":2:") {
-			t.Errorf("%s: the log does not name the file and the line", backend)
+		if at := sample(t, p.get("/metrics"), succeeded); at <= failed {
+			t.Errorf("%s: the last success was at %v, want after %v", backend, at, failed)
+		}
+		says := []string{file + ":2:", `msg="the subnets have changed" monitored="vpn=10.99.0.0/16,10.5.0.0/16"`}
+		if backend == "ebpf" {
+			says = append(says, `msg="capabilities are kept, since subnets may change" capabilities="[cap_bpf cap_perfmon]"`)
+		}
+		for _, want := range says {
+			if !strings.Contains(p.log.String(), want) {
+				t.Errorf("%s: the log does not have %s", backend, want)
+			}
 		}
 		p.terminate()
 	}
@@ -100,6 +126,7 @@ func TestReloadByHTTPIsOff(t *testing.T) {
 
 // TestNetworkIsRenamed gives a subnet another name: what an address moves from then on is of the new network, and what it had moved stays.
 func TestNetworkIsRenamed(t *testing.T) {
+	t.Parallel()
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	for _, backend := range []string{"ebpf", "afpacket"} {
@@ -132,6 +159,7 @@ func TestNetworkIsRenamed(t *testing.T) {
 
 // TestReloadsWhatItReads changes a lease file and the web configuration. What is wrong there fails, and the program goes on with what was.
 func TestReloadsWhatItReads(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	leases, config := filepath.Join(folder, "leases"), filepath.Join(folder, "web.yml")
 	put := func(file, text string) { t.Helper(); nettest.Check(t, os.WriteFile(file, []byte(text), 0o644)) }
@@ -180,29 +208,32 @@ func TestReloadsWhatItReads(t *testing.T) {
 
 // TestSignals sends what users send: only some signals end the program, and these do it in order.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	ns := nettest.NewNamespace(t)
 	for signal, ends := range map[syscall.Signal]bool{
 		syscall.SIGHUP: false, syscall.SIGUSR1: false, syscall.SIGUSR2: false, syscall.SIGPIPE: false, syscall.SIGALRM: false, syscall.SIGWINCH: false,
 		syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGQUIT: true,
 	} {
-		p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8")
+		cmd, pushed := inside(t, ns, "--interface=lo", "--metrics-address=127.0.0.1:0", "--monitor-subnets=10.0.0.0/8", "--exporters=prometheus,console"), new(strings.Builder)
+		cmd.Stdout = pushed
+		p := start(t, ns, cmd).listening()
 		nettest.Check(t, p.cmd.Process.Signal(signal))
-		if ends {
-			<-p.ended
-			if p.err != nil {
-				t.Errorf("%v: it ended with %v", signal, p.err)
+		if !ends {
+			if p.get("/-/healthy") != "OK\n" {
+				t.Errorf("%v: it does not answer", signal)
 			}
-			continue
+			p.terminate()
 		}
-		if p.get("/-/healthy") != "OK\n" {
-			t.Errorf("%v: it does not answer", signal)
+		<-p.ended
+		if p.err != nil || !strings.Contains(pushed.String(), "promflow_capture_up{") {
+			t.Errorf("%v: it ended with %v, and had pushed %q", signal, p.err, pushed)
 		}
-		p.terminate()
 	}
 }
 
 // TestLogThatNobodyReads has the program write its log into a pipe without a reader: it counts on, and ends in order.
 func TestLogThatNobodyReads(t *testing.T) {
+	t.Parallel()
 	ns := nettest.NewNamespace(t)
 	read, write, err := os.Pipe()
 	nettest.Check(t, err)
@@ -326,4 +357,41 @@ func keptBy(t *testing.T, p *program) (k kept) {
 	nettest.Check(t, err)
 	k.mappings = strings.Count(string(mappings), "bpf-map")
 	return k
+}
+
+// TestServesAReplacedCertificate has a certificate renewed: the next connection gets the new one, and a reload finds it right.
+func TestServesAReplacedCertificate(t *testing.T) {
+	t.Parallel()
+	old, oldKey, trustsOld := selfSigned(t)
+	renewed, renewedKey, trustsNew := selfSigned(t)
+	folder := t.TempDir()
+	put := func(name, from string) {
+		t.Helper()
+		text, err := os.ReadFile(from)
+		nettest.Check(t, err)
+		nettest.Check(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
+	}
+	put("cert", old)
+	put("key", oldKey)
+	config := write(t, "web.yml", fmt.Sprintf("tls_server_config: {cert_file: %s/cert, key_file: %s/key}\n", folder, folder))
+	ns := nettest.NewNamespace(t)
+	p := serve(t, ns, "--interface=lo", "--monitor-subnets=10.0.0.0/8", "--enable-lifecycle", "--user=root", "--web-config-file="+config)
+	trusts := func(pool *x509.CertPool) bool {
+		client := http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: ns.Dial, DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}}}
+		response, err := client.Post("https://"+p.address+"/-/reload", "", nil)
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	}
+	if !trusts(trustsOld) || trusts(trustsNew) {
+		t.Error("at first it does not serve the first certificate")
+	}
+	put("key", renewedKey)
+	put("cert", renewed)
+	if !trusts(trustsNew) || trusts(trustsOld) {
+		t.Error("it does not serve the renewed certificate")
+	}
+	p.terminate()
 }

@@ -50,6 +50,7 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 	const size, each = 200, 100
 	for _, backend := range []string{"ebpf", "afpacket"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel() // it mostly sleeps
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
 			here.Run("sysctl", "-qw", "net.ipv6.conf.here.disable_ipv6=0", "net.ipv6.conf.here.accept_dad=0")
@@ -151,6 +152,7 @@ func TestMonitorsOnLinkSubnets(t *testing.T) {
 
 // TestWarnsOfUnmonitoredSubnets has a captured interface with subnets that nobody listed: at the start, later, and twice.
 func TestWarnsOfUnmonitoredSubnets(t *testing.T) {
+	t.Parallel()
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	here.Run("sysctl", "-qw", "net.ipv6.conf.here.disable_ipv6=0", "net.ipv6.conf.here.accept_dad=0")

@@ -701,7 +701,7 @@ func (s *stage) accessible(t *testing.T) {
 	troubled.Interfaces[0].Dropped, troubled.Interfaces[0].DroppedRate = 12345, 120.5
 	empty := talkers.Report{Time: time.Now(), IntervalSeconds: 2, AddressesLimit: 65536, Talkers: []talkers.Talker{},
 		History:    talkers.History{Time: []float64{}, Receive: []int64{}, Transmit: []int64{}},
-		Interfaces: []talkers.Interface{{Name: "eth0", Backend: "ebpf", Up: true}}}
+		Interfaces: []talkers.Interface{{Name: "eth0", Backend: "ebpf", Up: true}}, Monitored: []talkers.Subnet{}}
 	for _, c := range []struct {
 		name   string
 		report talkers.Report

@@ -13,7 +13,7 @@ import (
 
 // checkInterface returns an error that lists this machine's interfaces if name is not one of them. from is the name's flag or variable.
 func checkInterface(name, from string) error {
-	if len(watch.Names{Exact: []string{name}}.Existing()) > 0 {
+	if (watch.Names{Exact: []string{name}}).Exists() {
 		return nil
 	}
 	all, err := net.Interfaces()

@@ -49,18 +49,18 @@ func Open(c Config) (l *Live, err error) {
 	}
 	l = &Live{config: c, unread: rate.Sometimes{First: 1, Interval: time.Minute}}
 	l.subnets = &follower{
-		lists: c.Lists, captured: c.Names.Existing, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
+		lists: c.Lists, interfaces: c.Names, table: c.Table, log: c.Log, gone: map[netip.Prefix]time.Time{},
 		warned: map[netip.Prefix]bool{},
 	}
 	l.subnets.show(subnets.Set{})
 	if err := l.subnets.reload(); err != nil {
 		return nil, err
 	}
-	onLink, err := watch.OnLink(l.subnets.captured())
-	if err != nil {
-		return nil, err
+	if onLink, err := watch.OnLink(c.Names); err != nil {
+		l.subnets.unlisted(err)
+	} else {
+		l.subnets.linked(onLink)
 	}
-	l.subnets.linked(onLink)
 	if c.Table.Subnets().Monitored.Empty() {
 		c.Log.Warn("the interfaces have no subnets yet: nothing counts until they do", c.Lists.MonitoredFrom, c.Lists.Monitored)
 	}

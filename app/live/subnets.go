@@ -70,20 +70,22 @@ func readFixed(l subnets.List) (subnets.Set, error) {
 
 // follower keeps the subnets of a table up to date.
 type follower struct {
-	lists    Lists
-	captured func() []string // names of interfaces
-	table    *capture.Table
-	update   func() error // after the table's subnets have changed; nil before there is a capture
-	log      *slog.Logger
+	lists      Lists
+	interfaces watch.Names
+	table      *capture.Table
+	update     func() error // after the table's subnets have changed; nil before there is a capture
+	log        *slog.Logger
 
 	mu     sync.Mutex
 	listed capture.Subnets
 	seen   string    // what the files had when they were last read
 	failed time.Time // when what they had could not be applied; zero if it could
-	auto   []string  // the names for on-link prefixes
-	onLink []netip.Prefix
-	warned map[netip.Prefix]bool
-	gone   map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay
+
+	auto      []string // the names for on-link prefixes
+	onLink    []netip.Prefix
+	gone      map[netip.Prefix]time.Time // on-link prefixes of earlier, and until when they stay at least
+	unapplied time.Time                  // when a change of on-link prefixes could not be applied; zero if it could
+	warned    map[netip.Prefix]bool
 
 	monitored atomic.Pointer[[]telemetry.Subnet] // by which all sources count
 }
@@ -93,13 +95,13 @@ func (f *follower) reload() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen = f.contents() // before: what is written meanwhile is read next time
+	f.failed = time.Time{}
 	listed, auto, err := f.lists.Read()
 	if err != nil {
 		return err
 	}
 	before, autoBefore := f.listed, f.auto
 	f.listed, f.auto = listed, auto
-	f.failed = time.Time{}
 	if err := f.apply(); err != nil {
 		f.listed, f.auto, f.failed = before, autoBefore, time.Now()
 		return err
@@ -117,8 +119,18 @@ func (f *follower) linked(now []netip.Prefix) {
 		}
 	}
 	f.onLink = now
+	f.adapt()
+}
+
+// adapt applies what has changed, unless that failed a short time ago. The caller holds mu.
+func (f *follower) adapt() {
+	if time.Since(f.unapplied) < retryAfter {
+		return
+	}
+	f.unapplied = time.Time{}
 	if err := f.apply(); err != nil {
-		f.log.Error("the monitored subnets cannot change: they stay as they are", "error", err)
+		f.unapplied = time.Now()
+		f.log.Error("the monitored subnets cannot change: they stay as they are", "error", err, "retry", retryAfter)
 	}
 }
 
@@ -138,16 +150,12 @@ func (f *follower) apply() error {
 	for _, name := range f.auto {
 		now.Monitored = now.Monitored.With(name, f.onLink...)
 	}
-	for p, until := range f.gone {
-		if slices.Contains(f.onLink, p) || f.table.ExpireAfter() > 0 && time.Now().After(until) && !f.hasAddresses(p) {
-			delete(f.gone, p)
-		}
-	}
+	f.forget(now.Monitored)
 	byAge := slices.SortedFunc(maps.Keys(f.gone), func(a, b netip.Prefix) int { return f.gone[b].Compare(f.gone[a]) })
 	for i, p := range byAge {
 		if i >= maxGone {
 			delete(f.gone, p)
-		} else if len(f.auto) > 0 {
+		} else {
 			now.Monitored = now.Monitored.With(f.auto[0], p)
 		}
 	}
@@ -178,19 +186,47 @@ func (f *follower) show(monitored subnets.Set) {
 	f.monitored.Store(&all)
 }
 
-// hasAddresses tells whether an address in a prefix has not expired.
-func (f *follower) hasAddresses(p netip.Prefix) bool {
+// forget forgets prefixes that are gone, once the others include them or all addresses that only they have are expired. The caller holds mu.
+func (f *follower) forget(others subnets.Set) {
+	if len(f.auto) == 0 {
+		clear(f.gone)
+	}
+	var used func(netip.Prefix) bool // nil until the table is needed
+	for p, until := range f.gone {
+		if !others.Covers(p) {
+			if f.table.ExpireAfter() == 0 || time.Now().Before(until) {
+				continue
+			}
+			if used == nil {
+				used = f.inUse(others)
+			}
+			if used(p) {
+				f.gone[p] = time.Now().Add(f.table.ExpireAfter() / 10) // when to look again
+				continue
+			}
+		}
+		delete(f.gone, p)
+	}
+}
+
+// inUse returns a function that tells whether a prefix has addresses that have not expired, and are in no other one.
+func (f *follower) inUse(others subnets.Set) func(netip.Prefix) bool {
 	g, s := f.table.Grouping(), f.table.Snapshot()
-	return slices.ContainsFunc(s.Hosts, func(h capture.Host) bool {
-		if !h.Addr.IsValid() || s.Expired(&h) {
-			return false
+	var used []netip.Prefix
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		if !h.Addr.IsValid() || s.Expired(h) {
+			continue
 		}
 		bits := h.Addr.BitLen()
 		if g != nil {
 			bits = cmp.Or(g.Bits(h.Addr), bits)
 		}
-		return netip.PrefixFrom(h.Addr, bits).Overlaps(p)
-	})
+		if p := netip.PrefixFrom(h.Addr, bits); !others.Covers(p) {
+			used = append(used, p)
+		}
+	}
+	return func(p netip.Prefix) bool { return slices.ContainsFunc(used, p.Overlaps) }
 }
 
 // warn warns of on-link prefixes that do not count, once of each, unless they follow by themselves. Nobody misses the loopback addresses.
@@ -223,7 +259,7 @@ const (
 func (f *follower) run(ctx context.Context, reload func()) error {
 	both, ctx := errgroup.WithContext(ctx)
 	changed := func(now []netip.Prefix) { Abandon(ctx, func() { f.linked(now); f.warn() }) }
-	both.Go(func() error { return watch.FollowOnLink(ctx, f.captured, changed, f.unlisted) })
+	both.Go(func() error { return watch.FollowOnLink(ctx, f.interfaces, changed, f.unlisted) })
 	both.Go(func() error {
 		tick := time.NewTicker(pollEvery)
 		defer tick.Stop()
@@ -232,6 +268,9 @@ func (f *follower) run(ctx context.Context, reload func()) error {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
+				if ctx.Err() != nil {
+					return nil
+				}
 				Abandon(ctx, func() { last = f.poll(last, reload) })
 			}
 		}
@@ -257,8 +296,8 @@ func (f *follower) poll(last string, reload func()) string {
 	now := f.contents()
 	f.mu.Lock()
 	changed := now != f.seen && now == last || !f.failed.IsZero() && time.Since(f.failed) > retryAfter
-	if err := f.apply(); err != nil {
-		f.log.Debug("the monitored subnets cannot change", "error", err)
+	if len(f.gone) > 0 || !f.unapplied.IsZero() {
+		f.adapt()
 	}
 	f.mu.Unlock()
 	if changed {

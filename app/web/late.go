@@ -1,9 +1,13 @@
 package web
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -15,11 +19,13 @@ const bindEvery = time.Second
 type late struct {
 	at     netip.AddrPort
 	bind   func() (net.Listener, error)
+	log    *slog.Logger
 	closed chan struct{}
 
 	mu       sync.Mutex
 	isClosed bool
 	bound    net.Listener // nil until then
+	said     string       // the error that the log has
 }
 
 // Accept waits for the address, and then for a connection.
@@ -41,7 +47,13 @@ func (l *late) try() net.Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.bound == nil && !l.isClosed {
-		l.bound, _ = l.bind() // it will be tried again
+		var err error
+		l.bound, err = l.bind()
+		absent := errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EINVAL) // the second one of an interface that is absent
+		if said := fmt.Sprint(err); err != nil && !absent && said != l.said {
+			l.said = said
+			l.log.Error("the address has come, but promflow cannot serve there: it tries on", "error", err)
+		}
 	}
 	return l.bound
 }

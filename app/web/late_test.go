@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -12,7 +13,7 @@ import (
 func TestLateListener(t *testing.T) {
 	at, tries := netip.MustParseAddrPort("192.0.2.1:9088"), 0
 	newLate := func(comes bool) *late {
-		return &late{at: at, closed: make(chan struct{}), bind: func() (net.Listener, error) {
+		return &late{at: at, log: slog.New(slog.DiscardHandler), closed: make(chan struct{}), bind: func() (net.Listener, error) {
 			if tries++; tries == 1 || !comes {
 				return nil, errors.New("not yet")
 			}

@@ -128,7 +128,7 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 		if at, absent := a.absent(); absent {
 			log.Warn("this machine does not have the address yet: promflow serves there as soon as it does", "address", a)
 			if err != nil && !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
-				l, err = &late{at: at, bind: func() (net.Listener, error) { return c.bind(a) }, closed: make(chan struct{})}, nil
+				l, err = &late{at: at, bind: func() (net.Listener, error) { return c.bind(a) }, log: log, closed: make(chan struct{})}, nil
 			}
 		}
 		if err != nil {

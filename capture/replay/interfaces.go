@@ -76,15 +76,15 @@ func (f *file) takes(r *record) bool {
 			break
 		}
 		index := int(binary.BigEndian.Uint32(r.frame.Data[4:]))
-		if r.on = f.on; r.on == nil || r.on.Index != index {
-			r.on = f.cooked[index]
-		}
-		if r.on == nil {
-			r.on = &Interface{Index: index}
+		if f.onCooked == nil || f.onCooked.Index != index {
+			if f.onCooked = f.cooked[index]; f.onCooked == nil {
+				f.onCooked = &Interface{Index: index}
+			}
 			if len(f.cooked) < maxTold {
-				f.cooked[index] = r.on
+				f.cooked[index] = f.onCooked
 			}
 		}
+		r.on = f.onCooked
 	case frame.LinkSLL:
 		f.interfaces.Cooked = f.interfaces.Cooked || cookedOfAny(r.frame.Data)
 	}

@@ -198,6 +198,7 @@ type file struct {
 	on         *Interface         // of the packet before
 	taken      bool               // whether packets of that count
 	cooked     map[int]*Interface // of Linux cooked capture, version 2
+	onCooked   *Interface         // of the last packet of that
 }
 
 // run counts the whole file.

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -53,23 +54,18 @@ func (n Names) asks(d device) bool {
 	return n.Match(d.Name) || slices.ContainsFunc(d.altNames, n.Match)
 }
 
-// Existing returns the names of this machine's interfaces that are asked for, sorted. Of an alternative name it returns the real one. It returns
-// none if they cannot be listed.
-func (n Names) Existing() (names []string) {
-	for _, d := range devices() {
-		if n.asks(d) {
-			names = append(names, d.Name)
-		}
-	}
-	slices.Sort(names)
-	return names
+// Exists tells whether this machine has an interface that is asked for. It has none if they cannot be listed.
+func (n Names) Exists() bool {
+	all, _ := devices()
+	return slices.ContainsFunc(slices.Collect(maps.Values(all)), n.asks)
 }
 
 // Real returns the names with the real ones in place of the alternative ones of interfaces that exist.
 func (n Names) Real() Names {
+	all, _ := devices() // none are known if they cannot be listed
 	real := Names{Globs: n.Globs}
 	for _, name := range n.Exact {
-		for _, d := range devices() {
+		for _, d := range all {
 			if slices.Contains(d.altNames, name) {
 				name = d.Name
 				break
@@ -83,14 +79,13 @@ func (n Names) Real() Names {
 }
 
 // devices returns the devices of this machine, by index.
-func devices() map[int]device {
+func devices() (map[int]device, error) {
 	s, err := subscribe()
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer s.close()
-	all, _ := s.list()
-	return all
+	return s.list()
 }
 
 func (n Names) String() string { return strings.Join(slices.Concat(n.Exact, n.Globs), ",") }

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -10,20 +11,15 @@ import (
 )
 
 // OnLink returns the on-link prefixes of interfaces, sorted: those of their addresses, those of the other ends of point-to-point links, and
-// on Linux also those that an IPv6 router announces without giving addresses. Link-local ones are left out. Interfaces that do not exist
-// have none.
-func OnLink(interfaces []string) ([]netip.Prefix, error) {
-	all, err := net.Interfaces()
+// on Linux also those that an IPv6 router announces without giving addresses (with a route in the main table). Link-local ones are left out.
+// Interfaces that do not exist have none.
+func OnLink(interfaces Names) ([]netip.Prefix, error) {
+	all, err := devices()
 	if err != nil {
-		return nil, fmt.Errorf("listing the network interfaces: %w", err)
+		return nil, err
 	}
-	wanted := map[int]net.Interface{}
-	for _, i := range all {
-		if slices.Contains(interfaces, i.Name) {
-			wanted[i.Index] = i
-		}
-	}
-	prefixes, err := onLink(wanted)
+	maps.DeleteFunc(all, func(_ int, d device) bool { return !interfaces.asks(d) })
+	prefixes, err := onLink(all)
 	if err != nil {
 		return nil, fmt.Errorf("listing the addresses of network interfaces: %w", err)
 	}
@@ -41,19 +37,24 @@ const settle = 50 * time.Millisecond
 // rest is how long further changes wait after one: that may have loaded a program.
 const rest = 300 * time.Millisecond
 
-// FollowOnLink calls changed with the on-link prefixes of interfaces, at first and whenever they have changed, until ctx ends. captured
-// returns the names of the interfaces. What cannot be listed is tried again; failed gets the error.
-func FollowOnLink(ctx context.Context, captured func() []string, changed func([]netip.Prefix), failed func(error)) error {
+// lookAgain is the time after prefixes could not be listed.
+const lookAgain = 10 * time.Second
+
+// FollowOnLink calls changed with the on-link prefixes of interfaces, at first and whenever they have changed, until ctx ends. What cannot be
+// listed is tried again; failed gets the error.
+func FollowOnLink(ctx context.Context, interfaces Names, changed func([]netip.Prefix), failed func(error)) error {
 	reports, err := addressReports(ctx)
 	if err != nil {
 		return err
 	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var retry <-chan time.Time
 	for last := []netip.Prefix(nil); ; {
-		now, err := OnLink(captured())
+		now, err := OnLink(interfaces)
 		if err != nil {
 			failed(err)
+			retry = time.After(lookAgain)
 		} else if last == nil || !slices.Equal(now, last) {
 			changed(now)
 			last = append([]netip.Prefix{}, now...)
@@ -63,6 +64,7 @@ func FollowOnLink(ctx context.Context, captured func() []string, changed func([]
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-retry:
 		case <-reports:
 			for wait := time.After(settle); wait != nil; {
 				select {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err error) {
+func onLink(interfaces map[int]device) (prefixes []netip.Prefix, err error) {
 	for tries := 0; tries < 10; tries++ {
 		if prefixes, err = listOnLink(interfaces); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
@@ -22,7 +21,7 @@ func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err erro
 	return prefixes, err
 }
 
-func listOnLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err error) {
+func listOnLink(interfaces map[int]device) (prefixes []netip.Prefix, err error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -39,7 +38,9 @@ func listOnLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err 
 	}
 	// A router may announce a prefix that hosts take no addresses from (RFC 4861, section 4.6.2; with DHCPv6 they get single ones). The kernel,
 	// or the network manager, adds a route for it.
-	if err := h.SetStrictCheck(true); err != nil { // the kernel filters: a router may have a million routes
+	if err := h.SetStrictCheck(true); errors.Is(err, unix.ENOPROTOOPT) { // before Linux 4.20
+		return prefixes, nil
+	} else if err != nil { // the kernel filters: a router may have a million routes
 		return nil, err
 	}
 	announced := netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_RA}

@@ -22,7 +22,7 @@ func TestFollowOnLink(t *testing.T) {
 	changes, ended := make(chan []netip.Prefix, 10), make(chan error)
 	go func() {
 		ended <- ns.Do(func() error {
-			return FollowOnLink(ctx, func() []string { return []string{"on0", "absent"} }, func(p []netip.Prefix) { changes <- p },
+			return FollowOnLink(ctx, Names{Exact: []string{"on0", "absent"}}, func(p []netip.Prefix) { changes <- p },
 				func(err error) { t.Error(err) })
 		})
 	}()

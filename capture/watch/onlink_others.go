@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-func onLink(interfaces map[int]net.Interface) (prefixes []netip.Prefix, err error) {
-	for _, i := range interfaces {
-		addresses, err := i.Addrs()
+func onLink(interfaces map[int]device) (prefixes []netip.Prefix, err error) {
+	for index := range interfaces {
+		addresses, err := (&net.Interface{Index: index}).Addrs()
 		if err != nil {
 			return nil, err
 		}

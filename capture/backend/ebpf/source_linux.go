@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -123,6 +124,8 @@ func attach(s *socket.Socket, f filter) error {
 
 // Update loads a new program, and moves all sockets to it. Meanwhile there are two, with their maps.
 func (k *kernelCapture) Update() error {
+	// The eBPF library leaves it to the garbage collector to unmap memory of maps, and until then they stay in the kernel.
+	defer runtime.GC()
 	next, err := load(k.config, len(k.sources))
 	if err != nil {
 		return err
