@@ -38,6 +38,8 @@ require (
 	kernel.org/pub/linux/libs/security/libcap/cap v1.2.78
 )
 
+require go.etcd.io/bbolt v1.5.0
+
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

@@ -126,8 +126,8 @@ type Snapshot struct {
 	Hosts   []Host // the last one has the invalid address if some addresses had no room
 	Evicted int64  // how many addresses were evicted so far
 
-	horizon uint32
-	series  []Series
+	now, horizon uint32
+	series       []Series
 }
 
 // Expired tells whether a host of the snapshot has expired. The one with the invalid address never has.
@@ -137,12 +137,20 @@ func (s *Snapshot) Expired(h *Host) bool { return h.seen < s.horizon }
 func (t *Table) Snapshot() Snapshot {
 	t.lock()
 	defer t.mu.Unlock()
+	return t.snapshot()
+}
+
+// snapshot copies the table. The caller holds the lock.
+func (t *Table) snapshot() Snapshot {
 	hosts := make([]Host, len(t.hosts), len(t.hosts)+1)
 	copy(hosts, t.hosts)
 	if t.other != (Totals{}) {
 		hosts = append(hosts, Host{Totals: t.other, seen: math.MaxUint32})
 	}
-	return Snapshot{Hosts: hosts, Evicted: t.expiry.evicted, horizon: t.expiry.horizon, series: slices.Clone(t.series.all)}
+	return Snapshot{
+		Hosts: hosts, Evicted: t.expiry.evicted,
+		now: t.expiry.now, horizon: t.expiry.horizon, series: slices.Clone(t.series.all),
+	}
 }
 
 // lock begins a batch or a copy. The table's time stands still until it ends.

@@ -190,7 +190,7 @@ func (g *Grouping) HostBits() HostBits { return g.hostBits }
 
 // Bits returns the length of the prefix that an address stands for, 0 for a single address.
 func (g *Grouping) Bits(addr netip.Addr) int {
-	if host := g.hostBits.of(addr); host > 0 {
+	if host := g.hostBits.Of(addr); host > 0 {
 		return addr.BitLen() - host
 	}
 	return 0
@@ -248,6 +248,42 @@ func (g *Grouping) Texts(addr netip.Addr, of Values) (all []Text) {
 	return all
 }
 
+// Values returns the labels that [Grouping.Texts] returns as these texts. It is false if they are not those that are asked for, each
+// once, or one has no such value. Names of networks, peers and interfaces that are new get a number.
+func (g *Grouping) Values(texts []Text) (of Values, ok bool) {
+	var has Set
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range texts {
+		if t.Label >= labels || has.Has(t.Label) {
+			return 0, false
+		}
+		has = has.With(t.Label)
+		var number int
+		switch t.Label {
+		case Network, Peer:
+			number = int(g.names.number(t.Value))
+		case Interface:
+			number = int(g.interfaces.number(t.Value))
+		case Protocol:
+			if number = slices.Index(protocolNames, t.Value); number < 0 {
+				return 0, false
+			}
+		case VLAN:
+			if number = otherVLAN; t.Value != subnets.Other {
+				n, err := strconv.ParseUint(t.Value, 10, 16)
+				if err != nil || n >= otherVLAN {
+					return 0, false
+				}
+				number = int(n)
+			}
+		}
+		field := fields[t.Label]
+		of |= Values(number) << bits.TrailingZeros64(uint64(field)) & field
+	}
+	return of & g.mask, has == g.labels
+}
+
 // networkOf returns the network of an address. That of the invalid address is other.
 func (g *Grouping) networkOf(addr netip.Addr) uint16 {
 	switch {
@@ -288,8 +324,8 @@ func ParseHostBits(s string, bits int) (int, error) {
 	return bits - length, nil
 }
 
-// of returns how many low bits of an address are ignored.
-func (b HostBits) of(addr netip.Addr) int {
+// Of returns how many low bits of an address are ignored.
+func (b HostBits) Of(addr netip.Addr) int {
 	if addr.Is4() {
 		return b.V4
 	}
@@ -301,6 +337,6 @@ func (b HostBits) Mask(addr netip.Addr, n subnets.Number) (netip.Addr, subnets.N
 	if b == (HostBits{}) {
 		return addr, n
 	}
-	prefix, _ := addr.Prefix(addr.BitLen() - b.of(addr))
+	prefix, _ := addr.Prefix(addr.BitLen() - b.Of(addr))
 	return prefix.Addr(), subnets.NumberOf(prefix.Addr())
 }

@@ -1,0 +1,216 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"promflow/capture"
+)
+
+// sample writes a history of some hours, and returns its file and the totals after each write.
+func sample(t testing.TB) (b *bench, file []byte, totals map[volume]bool) {
+	b = newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(400, 0))
+	random := rand.New(rand.NewPCG(1, 2))
+	totals = map[volume]bool{}
+	for range 30 {
+		for i := range 300 {
+			b.info[addr4(i)] = Info{Hostname: fmt.Sprint("host", i)}
+			b.move(i, random.Int64N(1<<30))
+		}
+		b.now = b.now.Add(5 * time.Minute)
+		b.Write()
+		totals[b.total()] = true
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, file, totals
+}
+
+// opens opens what is in a file, reads all, and writes. It returns whether the file was put aside, and fails the test if totals are wrong.
+func (b *bench) opens(what string, file []byte, totals map[volume]bool) (aside bool) {
+	b.t.Helper()
+	b.log.Reset()
+	if err := os.WriteFile(b.path, file, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	b.open()
+	total := b.total()
+	if total != (volume{}) && !totals[total] {
+		b.t.Errorf("%s: %+v is a sum that never was", what, total)
+	}
+	for r := range resolutions {
+		b.Series(r, 30, "")
+	}
+	b.Usage(start, b.now, ByIP)
+	b.move(1, 1)
+	b.now = b.now.Add(5 * time.Minute)
+	b.Write()
+	if b.Failing() {
+		b.t.Errorf("%s: it is not written again: %s", what, &b.log)
+	}
+	want := b.total()
+	b.restart()
+	if got := b.total(); got != want {
+		b.t.Errorf("%s: %+v after a restart, %+v before", what, got, want)
+	}
+	b.Close()
+	left, _ := filepath.Glob(b.path + ".damaged-*")
+	if len(left) > 1 || len(left) == 0 && total == (volume{}) {
+		b.t.Errorf("%s: %d files were put aside", what, len(left))
+	}
+	for _, name := range left {
+		if got, err := os.ReadFile(name); err != nil || strings.Contains(what, "truncated") && string(got) != string(file) {
+			b.t.Errorf("%s: the file that was put aside is another one, %v", what, err)
+		}
+		os.Remove(name)
+	}
+	if len(left) == 1 && strings.Count(b.log.String(), "aside") == 0 {
+		b.t.Errorf("%s: the log has %q", what, &b.log)
+	}
+	return len(left) > 0
+}
+
+func TestDamagedFileIsPutAside(t *testing.T) {
+	b, file, totals := sample(t)
+	found, tried := 0, 200
+	if testing.Short() {
+		tried = 50
+	}
+	random := rand.New(rand.NewPCG(3, 4))
+	page := os.Getpagesize()
+	for i := range tried {
+		at := random.IntN(len(file))
+		if i%2 == 0 { // in the head of a page
+			at = at/page*page + random.IntN(64)
+		}
+		damaged := append([]byte(nil), file...)
+		damaged[at] ^= 1 << random.IntN(8)
+		if b.opens(fmt.Sprintf("a bit of byte %d", at), damaged, totals) {
+			found++
+		}
+		damaged = append([]byte(nil), file...)
+		for j := range 512 {
+			damaged[at/512*512+j] = byte(random.Uint32())
+		}
+		b.opens(fmt.Sprintf("the sector of byte %d", at), damaged, totals)
+	}
+	if found < tried/10 {
+		t.Errorf("%d of %d were found: the test shows little", found, tried)
+	}
+	for range tried / 2 {
+		length := 1 + random.IntN(len(file)-1)
+		b.opens(fmt.Sprintf("truncated to %d bytes", length), file[:length], totals)
+	}
+	b.opens("the file as it was", file, totals)
+}
+
+// TestFileOfANewerVersionIsPutAside also has two files that are put aside in the same second.
+func TestFileOfANewerVersionIsPutAside(t *testing.T) {
+	b, _, _ := sample(t)
+	for i := range 3 {
+		b.open()
+		if err := b.db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, 1, func(b []byte) []byte { return append(b, version+1) }))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		b.kill()
+		b.log.Reset()
+		b.open()
+		if !strings.Contains(b.log.String(), "version 2") || b.Failing() {
+			t.Errorf("the log has %q", &b.log)
+		}
+		b.move(1, 1)
+		b.Write()
+		b.kill()
+		if left, _ := filepath.Glob(b.path + ".damaged-*"); len(left) != i+1 {
+			t.Errorf("%d files were put aside, want %d", len(left), i+1)
+		}
+	}
+}
+
+// FuzzCheckPages checks any bytes: bbolt must open and read all that has no error, and must not fail in another way than by an error.
+func FuzzCheckPages(f *testing.F) {
+	b, _, _ := sample(f)
+	os.Remove(b.path)
+	db, err := bbolt.Open(b.path, 0o600, &bbolt.Options{PageSize: 1024})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range 3 {
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte{byte('a' + i)})
+			if err != nil {
+				return err
+			}
+			for j := range 30 * i {
+				if err := bucket.Put([]byte(fmt.Sprint(j)), make([]byte, 40*i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		f.Fatal(err)
+	}
+	small, err := os.ReadFile(b.path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := checkFile(b.path); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(small, uint32(0), byte(0))
+	f.Add(small, uint32(3*1024+8), byte(1))
+	f.Add(small, uint32(5*1024+24), byte(3))
+	path := filepath.Join(f.TempDir(), "fuzz.db")
+	f.Fuzz(func(t *testing.T, file []byte, at uint32, flip byte) {
+		if len(file) == 0 || len(file) > 1<<20 {
+			return
+		}
+		file = append([]byte(nil), file...)
+		file[int(at)%len(file)] ^= flip
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkFile(path); err != nil {
+			if !errors.Is(err, errDamaged) && !strings.Contains(err.Error(), "EOF") {
+				t.Fatal(err)
+			}
+			return
+		}
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+		if err != nil {
+			return // bbolt finds more
+		}
+		defer db.Close()
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+				if err := b.ForEach(func(k, v []byte) error { return nil }); err != nil {
+					return err
+				}
+				return b.Put([]byte("new"), make([]byte, 2000))
+			})
+		}); err != nil {
+			t.Log(err)
+		}
+	})
+}

@@ -1,0 +1,214 @@
+// Package history keeps what addresses have moved beyond the end of the process: their totals, and volumes by period. All of it is in one
+// file, which is a bbolt database.
+//
+// # Sums
+//
+// What an address has moved since the table was last read is added to the volume of each open period: one of five minutes, an hour, a day
+// and a month. These volumes are written in the same transaction as the totals, so the growth of totals is the sum over periods, to the
+// byte, whenever the process is killed. When a period ends its volumes become one value, and the next period opens. If the clock is set, or
+// its zone is changed, the period that was open is closed as the one that it was, and that of the new time is opened, or goes on.
+//
+// The table evicts addresses, and their totals are part of other then. So are their volumes in the periods that are open.
+package history
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"promflow/capture"
+	"promflow/capture/labels"
+)
+
+// Config is the configuration of a history. Zero values of Interval, Retention, Size, Zone and Now stand for defaults.
+type Config struct {
+	Dir   string         // has the file; it is made if it does not exist
+	Table *capture.Table // nil reads a history that nobody writes meanwhile
+
+	Read  func()                    // brings the table up to date; may be nil
+	Info  func(netip.Addr) Info     // what is known of an address now; may be nil, must not block
+	Began func(Series) [2]time.Time // when totals began to be received and transmitted, zero if they have not; nil: at the write before
+
+	Interval      time.Duration              // between writes; 60 s by default
+	Retention     [resolutions]time.Duration // how long periods are kept; 0 is the default, below 0 is for ever
+	Size          int64                      // bytes in use; 256 MiB by default
+	MonthStartsOn int
+	Zone          *time.Location // time.Local by default
+
+	Log *slog.Logger     // may be nil
+	Now func() time.Time // for tests
+}
+
+// Info is what is known of an address; empty where it is not.
+type Info struct{ Hostname, MAC, Network string }
+
+// Series identifies totals of the table: those of an address, or of one of its series.
+type Series struct {
+	Addr   netip.Addr
+	Labels labels.Values
+	Entry  uint32
+}
+
+// DefaultInterval is the default time between writes.
+const DefaultInterval = time.Minute
+
+// DefaultSize is the default of how many bytes of the file may be in use.
+const DefaultSize = 256 << 20
+
+// DefaultRetention is how long the periods of a resolution are kept by default; 0 is for ever.
+var DefaultRetention = [resolutions]time.Duration{FiveMinutes: 2 * day, Hour: 5 * 7 * day, Day: 396 * day}
+
+const day = 24 * time.Hour
+
+// History keeps totals and volumes. Its methods are safe for concurrent use.
+type History struct {
+	config   Config
+	calendar Calendar
+	path     string
+	began    map[Series][2]int64 // of what was restored; it is not changed
+
+	failing   atomic.Bool
+	lastWrite atomic.Int64 // in seconds since 1970
+	damaged   atomic.Bool  // the file must be put aside
+
+	mu       sync.Mutex
+	db       *bbolt.DB // nil while it cannot be opened
+	readOnly bool      // it can only be read
+	loaded   bool      // state and hosts are those of the file, or later
+	closed   bool
+	state    state
+	hosts    []host // in the order of the table's
+	other    host
+	gone     [][]byte          // keys of records that are no longer in the table
+	late     []latePeriod      // to be closed by the next write
+	numbers  map[uint64]uint32 // of each who in the file, by its hash; nil: not known
+
+	last, steady time.Time // when the table was last read, and when the clock was last set
+}
+
+// Open opens the history in a directory, and has the table go on from its totals. It fails if another process has the history open. If the
+// file cannot be opened or written, it says so in the log, and each write tries again. A damaged file is put aside.
+func Open(c Config) (*History, error) {
+	if c.Interval <= 0 {
+		c.Interval = DefaultInterval
+	}
+	if c.Size <= 0 {
+		c.Size = DefaultSize
+	}
+	if c.Zone == nil {
+		c.Zone = time.Local
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	for r := range c.Retention {
+		if c.Retention[r] == 0 {
+			c.Retention[r] = DefaultRetention[r]
+		}
+	}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName)}
+	h.last = h.config.Now()
+	h.steady = h.last
+	var records []saved
+	var err error
+	if c.Table == nil {
+		if records, err = h.openReadOnly(); err != nil {
+			return nil, err
+		}
+		h.take(records)
+		return h, nil
+	}
+	if records, err = h.openFile(); errors.Is(err, ErrInUse) {
+		return nil, err
+	}
+	h.restore(records)
+	if err != nil {
+		h.fails(err)
+	} else {
+		h.lastWrite.Store(h.state.saved)
+	}
+	return h, nil
+}
+
+// Run writes at each interval, and when a period of five minutes ends, until ctx ends. Close does the last write.
+func (h *History) Run(ctx context.Context) error {
+	for {
+		now := h.config.Now()
+		wait := min(h.config.Interval, h.calendar.End(FiveMinutes, now).Sub(now)+time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		h.Write()
+	}
+}
+
+// Write reads the table and writes what has changed, in one transaction. Failures are logged.
+func (h *History) Write() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.config.Table == nil {
+		return
+	}
+	now := h.config.Now()
+	h.observe(now)
+	if err := h.write(now); err != nil {
+		h.fails(err)
+		return
+	}
+	h.lastWrite.Store(now.Unix())
+	if h.failing.Swap(false) {
+		h.config.Log.Info("history is written again", "file", h.path)
+	}
+}
+
+// fails remembers that the history cannot be written, and says so once.
+func (h *History) fails(err error) {
+	if !h.failing.Swap(true) {
+		h.config.Log.Error("history cannot be written: counting goes on, and each interval tries again", "file", h.path, "error", err)
+	}
+}
+
+// Failing tells whether the last write failed.
+func (h *History) Failing() bool { return h.failing.Load() }
+
+// LastWrite returns when a write last succeeded, also that of an earlier process. It is zero if none has.
+func (h *History) LastWrite() time.Time {
+	if s := h.lastWrite.Load(); s != 0 {
+		return time.Unix(s, 0)
+	}
+	return time.Time{}
+}
+
+// Began returns when totals that were restored began to be received and transmitted, zero for others.
+func (h *History) Began(s Series) (began [2]time.Time) {
+	for i, ms := range h.began[s] {
+		if ms != 0 {
+			began[i] = time.UnixMilli(ms)
+		}
+	}
+	return began
+}
+
+// Close writes the last counts, and closes the file. The table must still be readable.
+func (h *History) Close() error {
+	h.Write()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
+	h.closed = true
+	return h.closeFile()
+}

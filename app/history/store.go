@@ -1,0 +1,764 @@
+package history
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"promflow/capture"
+)
+
+const fileName = "history.db"
+
+// ErrInUse is the error of opening a history that another process has open.
+var ErrInUse = errors.New("another promflow has it open")
+
+// The buckets of the file. There is one for each resolution, too, with volumes by the start of their period.
+var (
+	stateBucket  = []byte("state") // has one key, the same
+	recordBucket = []byte("records")
+	whoBucket    = []byte("who")
+)
+
+func (r Resolution) bucket() []byte { return []byte(r.String()) }
+
+// startKey returns the key of a period. Keys are in the order of time.
+func startKey(start int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(start)^1<<63) }
+
+func parseStart(key []byte) (int64, error) {
+	if len(key) != 8 {
+		return 0, fmt.Errorf("%w: %x is no period", errDamaged, key)
+	}
+	return int64(binary.BigEndian.Uint64(key) ^ 1<<63), nil
+}
+
+func whoKey(number uint32) []byte { return binary.BigEndian.AppendUint32(nil, number) }
+
+// guard calls do, and returns what bbolt panics with as an error: it takes the file to be as it wrote it. A page of the file that cannot be
+// read is a fault in memory.
+func guard(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, p)
+		}
+	}()
+	return do()
+}
+
+// explain tells apart why the file cannot be used: it is in use, the system does not let us, or it is damaged.
+func explain(err error) error {
+	var number syscall.Errno
+	var path *fs.PathError
+	switch {
+	case err == nil, errors.Is(err, errDamaged), errors.Is(err, errNewer):
+		return err
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return ErrInUse
+	case errors.As(err, &number), errors.As(err, &path):
+		return err
+	}
+	return fmt.Errorf("%w: %w", errDamaged, err)
+}
+
+// lockTimeout is how long another process may still have the file open: one that is ending.
+const lockTimeout = time.Second
+
+// openDatabase opens the file, and returns its records and state. Both are empty if the file is new.
+func (h *History) openDatabase(readOnly bool) (records []saved, s state, err error) {
+	_, statErr := os.Lstat(h.path)
+	isNew := errors.Is(statErr, fs.ErrNotExist)
+	var db *bbolt.DB
+	err = explain(guard(func() (err error) {
+		db, err = bbolt.Open(h.path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
+		return err
+	}))
+	if err != nil {
+		if isNew && !readOnly && !errors.Is(err, ErrInUse) {
+			os.Remove(h.path) // it may have a part of its first pages, on a disk that is full
+		}
+		return nil, s, err
+	}
+	err = explain(guard(func() error {
+		if err := checkFile(h.path); err != nil {
+			return err
+		}
+		return db.View(func(tx *bbolt.Tx) (err error) {
+			records, s, err = load(tx)
+			return err
+		})
+	}))
+	if err != nil {
+		guard(db.Close)
+		return nil, s, err
+	}
+	h.db, h.readOnly = db, readOnly
+	return records, s, nil
+}
+
+// load reads all that is kept of addresses, and the state.
+func load(tx *bbolt.Tx) (records []saved, s state, err error) {
+	b := tx.Bucket(stateBucket)
+	if b == nil {
+		if tx.Bucket(recordBucket) != nil {
+			return nil, s, fmt.Errorf("%w: it has no state", errDamaged)
+		}
+		return nil, s, nil
+	}
+	value, err := unseal(stateBucket, b.Get(stateBucket))
+	if err != nil {
+		return nil, s, err
+	}
+	if s, err = parseState(value); err != nil {
+		return nil, s, err
+	}
+	for _, name := range [][]byte{recordBucket, whoBucket} {
+		if tx.Bucket(name) == nil {
+			return nil, s, fmt.Errorf("%w: it has no %s", errDamaged, name)
+		}
+	}
+	for r := range resolutions {
+		if tx.Bucket(r.bucket()) == nil {
+			return nil, s, fmt.Errorf("%w: it has no %v", errDamaged, r)
+		}
+	}
+	var sum capture.Totals
+	err = tx.Bucket(recordBucket).ForEach(func(key, sealed []byte) error {
+		value, err := unseal(key, sealed)
+		if err != nil {
+			return err
+		}
+		var each saved
+		if each.addr, each.bits, err = parseAddress(key); err != nil {
+			return err
+		}
+		if each.record, err = parseRecord(value); err != nil {
+			return err
+		}
+		sum.Add(each.sum())
+		records = append(records, each)
+		return nil
+	})
+	if err == nil && (sum != s.sum || int64(len(records)) != s.records) {
+		err = fmt.Errorf("%w: the sum of its totals is wrong", errDamaged)
+	}
+	return records, s, err
+}
+
+// openFile opens the file at the start, and puts a damaged one aside. If it can only be read, its totals go on.
+func (h *History) openFile() ([]saved, error) {
+	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	records, s, err := h.openDatabase(false)
+	switch {
+	case err == nil:
+		h.compact()
+	case errors.Is(err, ErrInUse):
+		return nil, fmt.Errorf("%s: %w", h.path, err)
+	case errors.Is(err, errDamaged) || errors.Is(err, errNewer):
+		if err := h.putAside(err); err != nil {
+			return nil, err
+		}
+		records, s, err = h.openDatabase(false)
+	default:
+		why := err
+		if records, s, err = h.openDatabase(true); err != nil {
+			return nil, why
+		}
+		h.state = s
+		return records, why
+	}
+	h.state = s
+	return records, err
+}
+
+// openReadOnly opens the file for a process that only reads it.
+func (h *History) openReadOnly() ([]saved, error) {
+	if _, err := os.Stat(h.path); err != nil {
+		return nil, err
+	}
+	records, s, err := h.openDatabase(true)
+	if errors.Is(err, ErrInUse) {
+		err = fmt.Errorf("%w: ask it by its URL", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.path, err)
+	}
+	h.state = s
+	names := map[netip.Addr]Info{}
+	err = explain(guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
+	}))
+	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
+	return records, err
+}
+
+// lastNames returns what addresses were last known as.
+func lastNames(tx *bbolt.Tx) (map[netip.Addr]Info, error) {
+	names := map[netip.Addr]Info{}
+	bucket := tx.Bucket(whoBucket)
+	if bucket == nil {
+		return names, nil
+	}
+	return names, bucket.ForEach(func(key, sealed []byte) error {
+		value, err := unseal(key, sealed)
+		if err != nil {
+			return err
+		}
+		w, err := parseWho(value)
+		names[w.addr] = Info{w.hostname, w.mac, w.network}
+		return err
+	})
+}
+
+// putAside renames a file that cannot be used, so that a new one can begin.
+func (h *History) putAside(why error) error {
+	h.closeFile()
+	h.damaged.Store(false)
+	name := h.path + ".damaged-" + h.config.Now().UTC().Format("20060102T150405Z")
+	for n, to := 2, name; ; n, to = n+1, name+"-"+strconv.Itoa(n) {
+		_, err := os.Lstat(to)
+		if err == nil && n < 1000 {
+			continue
+		}
+		if err == nil {
+			return fmt.Errorf("%w, and there are too many files that were put aside", why)
+		}
+		if err := os.Rename(h.path, to); err != nil {
+			return errors.Join(why, err)
+		}
+		h.config.Log.Error("history begins anew: its file cannot be used and was put aside", "error", why, "aside", to)
+		return nil
+	}
+}
+
+// closeFile closes the file, if it is open.
+func (h *History) closeFile() error {
+	if h.db == nil {
+		return nil
+	}
+	db := h.db
+	h.db = nil
+	return guard(db.Close)
+}
+
+// compactFrom is how many bytes of the file must be free, and more than are in use, for it to be copied at the start.
+const compactFrom = 16 << 20
+
+// compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is.
+func (h *History) compact() {
+	free := int64(h.db.Stats().FreePageN) * int64(h.db.Info().PageSize)
+	info, err := os.Stat(h.path)
+	if err != nil || free < compactFrom || free < info.Size()/2 {
+		return
+	}
+	next := h.path + ".new"
+	os.Remove(next)
+	var db *bbolt.DB
+	err = guard(func() (err error) {
+		db, err = bbolt.Open(next, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		if err != nil {
+			return err
+		}
+		if err := bbolt.Compact(db, h.db, 1<<20); err != nil {
+			return err
+		}
+		if err := db.Sync(); err != nil {
+			return err
+		}
+		return os.Rename(next, h.path)
+	})
+	if err != nil {
+		if db != nil {
+			guard(db.Close)
+		}
+		os.Remove(next)
+		h.config.Log.Warn("the history's file stays larger than it must be", "file", h.path, "error", err)
+		return
+	}
+	syncDir(h.config.Dir)
+	h.closeFile()
+	h.db = db
+}
+
+// syncDir has the names in a directory survive a power cut, where the system can do that.
+func syncDir(dir string) {
+	if d, err := os.Open(filepath.Clean(dir)); err == nil {
+		d.Sync()
+		d.Close()
+	}
+}
+
+// reopen opens the file if it could not be opened or written before.
+func (h *History) reopen() error {
+	if h.db != nil && !h.readOnly {
+		return nil
+	}
+	wasRead := h.db != nil
+	h.closeFile()
+	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+		return err
+	}
+	records, s, err := h.openDatabase(false)
+	if errors.Is(err, errDamaged) || errors.Is(err, errNewer) {
+		if err = h.putAside(err); err == nil {
+			records, s, err = h.openDatabase(false)
+		}
+	}
+	if err != nil {
+		if wasRead {
+			h.openDatabase(true)
+		}
+		return err
+	}
+	if !h.loaded || s.numbers == 0 {
+		h.join(records, s)
+	}
+	return nil
+}
+
+// join goes on with what the process has counted in a file that was not opened at the start. The totals of the file end, its volumes stay.
+func (h *History) join(records []saved, s state) {
+	h.late = nil
+	for r := range resolutions {
+		if s.open[r].number == 0 {
+			continue
+		}
+		late := latePeriod{resolution: r, openPeriod: s.open[r]}
+		for i := range records {
+			each := &records[i]
+			at := &host{addr: each.addr, bits: each.bits, moved: each.moved, in: each.in}
+			if v := at.movedIn(r, &s.open[r]); !each.addr.IsValid() {
+				late.other.add(v)
+			} else if v != (volume{}) {
+				late.items = append(late.items, item{at, v})
+			}
+		}
+		h.late = append(h.late, late)
+	}
+	h.gone = nil
+	for i := range records {
+		h.gone = append(h.gone, addressKey(records[i].addr, records[i].bits))
+	}
+	h.state.kept, h.state.dropped, h.state.lastWho, h.state.liveWhos = s.kept, s.dropped, s.lastWho, s.liveWhos
+	h.loaded = true
+	for i := range h.hosts {
+		h.hosts[i].changed = true
+	}
+	h.other.changed = h.other.changed || h.other.seen != 0
+	h.forgetNumbers()
+}
+
+// forgetNumbers has the numbers of names read from the file again.
+func (h *History) forgetNumbers() {
+	h.numbers = nil
+	for i := range h.hosts {
+		h.hosts[i].number = 0
+	}
+}
+
+// latePeriod is an open period of a file that was not opened at the start.
+type latePeriod struct {
+	resolution Resolution
+	openPeriod
+	items []item
+	other volume
+}
+
+// item is what a host moved in a period.
+type item struct {
+	host *host
+	volume
+}
+
+// write writes what has changed since the last write. If the file is damaged, it begins another one.
+func (h *History) write(now time.Time) error {
+	if err := h.reopen(); err != nil {
+		return err
+	}
+	err := h.writeChanges(now)
+	if errors.Is(err, errDamaged) || h.damaged.Load() {
+		if err == nil {
+			err = errDamaged
+		}
+		if err := h.putAside(err); err != nil {
+			return err
+		}
+		h.loaded = false
+		if err := h.reopen(); err != nil {
+			return err
+		}
+		err = h.writeChanges(now)
+	}
+	return err
+}
+
+// writeChanges writes in one transaction. If it fails, all is as before.
+func (h *History) writeChanges(now time.Time) error {
+	var changed []*host
+	for i := range h.hosts {
+		if h.hosts[i].changed {
+			changed = append(changed, &h.hosts[i])
+		}
+	}
+	if h.other.changed {
+		changed = append(changed, &h.other)
+	}
+	due := len(h.late) > 0
+	for r, open := range h.state.open {
+		due = due || h.calendar.Start(Resolution(r), now).Unix() != open.start
+	}
+	if !due && len(changed) == 0 && len(h.gone) == 0 {
+		return nil
+	}
+	// In the order of the file, pages are written faster.
+	slices.SortFunc(changed, func(a, b *host) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.bits, b.bits)) })
+	next := h.state
+	err := explain(guard(func() error {
+		return h.db.Update(func(tx *bbolt.Tx) error {
+			t := transaction{Tx: tx, h: h, next: &next, now: now}
+			return t.write(changed, due)
+		})
+	}))
+	if err != nil {
+		h.forgetNumbers()
+		return err
+	}
+	h.state, h.gone, h.late = next, nil, nil
+	for _, at := range changed {
+		at.changed = false
+	}
+	return nil
+}
+
+// transaction is one write.
+type transaction struct {
+	*bbolt.Tx
+	h    *History
+	next *state // the state that is written
+	now  time.Time
+}
+
+func (t *transaction) write(changed []*host, due bool) error {
+	for _, name := range [][]byte{stateBucket, recordBucket, whoBucket} {
+		if _, err := t.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	for r := range resolutions {
+		if _, err := t.CreateBucketIfNotExists(r.bucket()); err != nil {
+			return err
+		}
+	}
+	if due {
+		if err := t.closePeriods(); err != nil {
+			return err
+		}
+	}
+	records := t.Bucket(recordBucket)
+	records.FillPercent = 0.8 // values hardly grow
+	for _, key := range t.h.gone {
+		if err := records.Delete(key); err != nil {
+			return err
+		}
+	}
+	for _, at := range changed {
+		at.seen = max(at.seen, 1)
+		key, r := addressKey(at.addr, at.bits), t.recordOf(at)
+		if err := records.Put(key, seal(key, 120, r.append)); err != nil {
+			return err
+		}
+	}
+	n := t.next
+	n.saved, n.sum, n.records = t.now.Unix(), t.h.other.sum, int64(len(t.h.hosts))
+	if t.h.other.seen != 0 {
+		n.records++
+	}
+	for i := range t.h.hosts {
+		n.sum.Add(t.h.hosts[i].sum)
+	}
+	return t.Bucket(stateBucket).Put(stateBucket, seal(stateBucket, 200, n.append))
+}
+
+// recordOf returns what is kept of a host.
+func (t *transaction) recordOf(at *host) record {
+	r := record{own: at.own, seen: at.seen, began: at.began}
+	for i := range resolutions {
+		if v := at.movedIn(i, &t.next.open[i]); v != (volume{}) {
+			r.moved[i], r.in[i] = v, t.next.open[i].number
+		}
+	}
+	for i := range at.parts {
+		p := &at.parts[i]
+		r.series = append(r.series, recordSeries{t.h.config.Table.Grouping().Texts(at.addr, p.values), p.Totals, p.began})
+	}
+	return r
+}
+
+// closePeriods closes the periods that have ended, and opens the next ones. Then it deletes what is kept for long enough.
+func (t *transaction) closePeriods() error {
+	h := t.h
+	for i := range h.late {
+		l := &h.late[i]
+		if err := t.closePeriod(l.resolution, l.openPeriod, l.items, l.other); err != nil {
+			return err
+		}
+	}
+	for r := range resolutions {
+		open := h.state.open[r]
+		if h.calendar.Start(r, t.now).Unix() == open.start {
+			continue
+		}
+		var items []item
+		for i := range h.hosts {
+			if v := h.hosts[i].movedIn(r, &open); v != (volume{}) {
+				items = append(items, item{&h.hosts[i], v})
+			}
+		}
+		if err := t.closePeriod(r, open, items, h.other.movedIn(r, &open)); err != nil {
+			return err
+		}
+		t.next.open[r] = h.periodOf(r, t.now, t.next)
+	}
+	if err := t.expire(); err != nil {
+		return err
+	}
+	if err := t.shrink(); err != nil {
+		return err
+	}
+	return t.collect()
+}
+
+// closePeriod adds volumes to those of a period.
+func (t *transaction) closePeriod(r Resolution, of openPeriod, items []item, other volume) error {
+	other.add(fold(&items, func(i item) volume { return i.volume }))
+	if len(items) == 0 && other == (volume{}) {
+		return nil
+	}
+	v := volumes{length: max(of.end-of.start, 0), other: other}
+	for _, i := range items {
+		number, err := t.number(i.host)
+		if err != nil {
+			return err
+		}
+		v.of = append(v.of, entry{number, i.volume})
+	}
+	bucket, key := t.Bucket(r.bucket()), startKey(of.start)
+	if sealed := bucket.Get(key); sealed != nil {
+		before, err := readVolumes(key, sealed)
+		if err != nil {
+			return err
+		}
+		v.merge(before)
+	} else {
+		slices.SortFunc(v.of, func(a, b entry) int { return cmp.Compare(a.who, b.who) })
+		t.next.kept[r]++
+	}
+	return bucket.Put(key, seal(key, 16*len(v.of)+32, v.append))
+}
+
+// readVolumes reads the volumes of a period.
+func readVolumes(key, sealed []byte) (volumes, error) {
+	value, err := unseal(key, sealed)
+	if err != nil {
+		return volumes{}, err
+	}
+	return parseVolumes(value)
+}
+
+// hashOf returns a hash of how a who is written.
+func hashOf(b []byte) uint64 {
+	f := fnv.New64a()
+	f.Write(b)
+	return f.Sum64()
+}
+
+// number returns the number of what a host is known as.
+func (t *transaction) number(at *host) (uint32, error) {
+	h := t.h
+	var info Info
+	if h.config.Info != nil {
+		info = h.config.Info(at.addr)
+	}
+	if at.number != 0 && at.known == info {
+		return at.number, nil
+	}
+	bucket := t.Bucket(whoBucket)
+	if h.numbers == nil {
+		h.numbers = map[uint64]uint32{}
+		if err := bucket.ForEach(func(key, sealed []byte) error {
+			value, err := unseal(key, sealed)
+			if err == nil && len(key) == 4 {
+				h.numbers[hashOf(value)] = binary.BigEndian.Uint32(key)
+			}
+			return err
+		}); err != nil {
+			return 0, err
+		}
+	}
+	w := who{addr: at.addr, bits: at.bits, mac: info.MAC, hostname: info.Hostname, network: info.Network}
+	value := w.append(nil)
+	hash := hashOf(value)
+	number, ok := h.numbers[hash]
+	if ok { // another one may have the same hash
+		key := whoKey(number)
+		known, err := unseal(key, bucket.Get(key))
+		if err != nil {
+			return 0, err
+		}
+		ok = bytes.Equal(known, value)
+	}
+	if !ok {
+		t.next.lastWho++
+		number = uint32(t.next.lastWho)
+		key := whoKey(number)
+		if err := bucket.Put(key, seal(key, len(value), w.append)); err != nil {
+			return 0, err
+		}
+		h.numbers[hash] = number
+	}
+	at.number, at.known = number, info
+	return number, nil
+}
+
+// calm is how long the clock must not have been set before periods are deleted for their age.
+const calm = 10 * time.Minute
+
+// expire deletes the periods that ended before the retention.
+func (t *transaction) expire() error {
+	if t.now.Sub(t.h.steady) < calm {
+		return nil
+	}
+	for r, keep := range t.h.config.Retention {
+		if keep <= 0 {
+			continue
+		}
+		until := t.now.Add(-keep).Unix()
+		for {
+			first, err := t.first(Resolution(r))
+			if err != nil {
+				return err
+			}
+			if first == nil || first.end > until {
+				break
+			}
+			if err := t.drop(first); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kept is a period in the file.
+type kept struct {
+	resolution Resolution
+	key        []byte
+	end        int64
+	size       int
+}
+
+// first returns the first period of a resolution, nil if there is none.
+func (t *transaction) first(r Resolution) (*kept, error) {
+	key, sealed := t.Bucket(r.bucket()).Cursor().First()
+	if key == nil {
+		return nil, nil
+	}
+	start, err := parseStart(key)
+	if err != nil {
+		return nil, err
+	}
+	v, err := readVolumes(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return &kept{r, bytes.Clone(key), start + v.length, len(sealed)}, nil
+}
+
+// drop deletes a period.
+func (t *transaction) drop(p *kept) error {
+	t.next.dropped[p.resolution] = max(t.next.dropped[p.resolution], p.end)
+	t.next.kept[p.resolution]--
+	return t.Bucket(p.resolution.bucket()).Delete(p.key)
+}
+
+// shrink deletes periods until the file fits into its size: the oldest first, and of those that end together the shortest.
+func (t *transaction) shrink() error {
+	page := t.h.db.Info().PageSize
+	stats := t.h.db.Stats()
+	used := t.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(page)
+	for used > t.h.config.Size {
+		var oldest *kept
+		for r := range resolutions {
+			first, err := t.first(r)
+			if err != nil {
+				return err
+			}
+			if first != nil && (oldest == nil || first.end < oldest.end) {
+				oldest = first
+			}
+		}
+		if oldest == nil {
+			return nil
+		}
+		if err := t.drop(oldest); err != nil {
+			return err
+		}
+		used -= int64(oldest.size)
+	}
+	return nil
+}
+
+// collectFrom is how many names can be without use before they are searched for.
+const collectFrom = 1 << 16
+
+// collect deletes the names that no period has any more.
+func (t *transaction) collect() error {
+	h := t.h
+	if h.numbers == nil || int64(len(h.numbers)) < 2*t.next.liveWhos+collectFrom {
+		return nil
+	}
+	used := map[uint32]bool{}
+	for r := range resolutions {
+		err := t.Bucket(r.bucket()).ForEach(func(key, sealed []byte) error {
+			v, err := readVolumes(key, sealed)
+			for _, e := range v.of {
+				used[e.who] = true
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	bucket := t.Bucket(whoBucket)
+	for hash, number := range h.numbers {
+		if !used[number] {
+			if err := bucket.Delete(whoKey(number)); err != nil {
+				return err
+			}
+			delete(h.numbers, hash)
+		}
+	}
+	for i := range h.hosts {
+		h.hosts[i].number = 0
+	}
+	t.next.liveWhos = int64(len(h.numbers))
+	return nil
+}
