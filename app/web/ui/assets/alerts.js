@@ -86,12 +86,13 @@ export class Board {
     this.#say = say;
   }
 
-  show(alerts) {
+  // show shows these alone. Of others it says that they are over, unless that is not known.
+  show(alerts, quietly = false) {
     for (const [key, { row, over }] of this.#shown) {
       if (alerts.some((a) => a.key === key)) continue;
       row.remove();
       this.#shown.delete(key);
-      if (over) this.#say(over);
+      if (over && !quietly) this.#say(over);
     }
     for (const alert of alerts) this.#put(alert);
   }

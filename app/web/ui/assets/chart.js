@@ -9,7 +9,7 @@ const minutes = ["−5 min", "−4 min", "−3 min", "−2 min", "−1 min", "no
 const someMinutes = ["−5 min", "", "−3 min", "", "−1 min", "now"];
 
 // colours gives those of the theme that there is, by which kind of thing has them. They are the stylesheet's.
-const colours = {};
+export const colours = {};
 
 export function readColours() {
   const probe = document.createElement("span");
@@ -38,14 +38,19 @@ function withGaps({ time, receive_bytes_per_second: receive, transmit_bytes_per_
 }
 
 // roof gives a round number that is no less than a value, so that the scale changes seldom.
-function roof(value) {
+export function roof(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1000)));
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((n) => n * power >= value) * power;
 }
 
 // round gives the text of a round number: 1 Mbit/s rather than 1.00 Mbit/s.
-function round({ number, unit }) {
+export function round({ number, unit }) {
   return text({ number: String(Number(number)), unit });
+}
+
+// whenResized tells when an element has another size. One that is hidden has none.
+export function whenResized(at, tell) {
+  new ResizeObserver(() => at.clientWidth > 0 && tell()).observe(at);
 }
 
 // Overview is the chart of all addresses together.
@@ -60,7 +65,7 @@ export class Overview {
     this.#at = at;
     this.#readout = readout;
     this.#plot = new uPlot(this.#options(), [[], [], []], at);
-    new ResizeObserver(() => this.#plot.setSize(this.#size())).observe(at);
+    whenResized(at, () => this.#plot.setSize(this.#size()));
   }
 
   // data is what is drawn: times in seconds, rates in and out in what units are.
@@ -148,7 +153,7 @@ export class Overview {
   }
 }
 
-function transparent(colour) {
+export function transparent(colour) {
   return colour.replace("rgb(", "rgba(").replace(")", ", 0.12)");
 }
 
