@@ -25,10 +25,26 @@ const (
 
 // Query asks what was moved in a span of time.
 type Query struct {
-	From, To time.Time
+	From, To time.Time // From may be zero: since the history began
 	By       By
 	Of       string     // only what this MAC, address, prefix or network moved, or "other"; empty: all
-	Steps    Resolution // of Usage.Steps; a coarser one where its periods are no longer kept
+	Steps    Resolution // of Usage.Steps, or Fitting; a coarser one where its periods are no longer kept
+}
+
+// Fitting is the resolution that has some dozens of steps.
+const Fitting = resolutions
+
+// fitting returns the resolution that has some dozens of steps in a span.
+func fitting(span time.Duration) Resolution {
+	switch {
+	case span <= 4*time.Hour:
+		return FiveMinutes
+	case span <= 50*time.Hour: // two days when the clocks change
+		return Hour
+	case span <= 63*day: // two months
+		return Day
+	}
+	return Month
 }
 
 // Usage is what was received and transmitted in a span of time. The sums over rows and over steps are equal, as long as the zone is.
@@ -67,10 +83,7 @@ func (h *History) Usage(q Query) (Usage, error) {
 		return Usage{}, err
 	}
 	defer v.close()
-	usage := Usage{From: h.calendar.Start(v.rows, q.From), To: h.roundUp(v.rows, q.To)}
-	if usage.Since, err = v.since(); err != nil {
-		return Usage{}, err
-	}
+	usage := Usage{From: h.calendar.Start(v.rows, v.from), To: h.roundUp(v.rows, q.To), Since: v.since}
 	moved, err := v.periods(v.rows, usage.From, usage.To)
 	if err != nil {
 		return Usage{}, err
@@ -157,6 +170,7 @@ type view struct {
 	tx          *bbolt.Tx
 	now         time.Time
 	state       state
+	since, from time.Time  // when the history and the span begin
 	rows, steps Resolution // of the answer
 	open        [resolutions][]moved
 	whos        map[uint32]*who
@@ -181,8 +195,25 @@ func (h *History) view(q Query) (*view, error) {
 		h.observe(v.now)
 	}
 	v.state = h.state
-	v.rows = v.coarsest(q.From, q.To)
-	for v.steps = q.Steps; v.steps < Month && v.state.dropped[v.steps] > q.From.Unix(); {
+	err := explain(guard(func() (err error) {
+		v.tx, err = h.db.Begin(false)
+		return err
+	}))
+	if err != nil {
+		return nil, err
+	}
+	if v.since, err = v.begin(); err != nil {
+		v.close()
+		return nil, err
+	}
+	if v.from = q.From; v.from.IsZero() {
+		v.from = v.since
+	}
+	v.rows, v.steps = v.coarsest(v.from, q.To), q.Steps
+	if v.steps == Fitting {
+		v.steps = fitting(q.To.Sub(v.from))
+	}
+	for v.steps < Month && v.state.dropped[v.steps] > v.from.Unix() {
 		v.steps++
 	}
 	for i := range h.hosts {
@@ -203,13 +234,6 @@ func (h *History) view(q Query) (*view, error) {
 		if volume := h.other.movedIn(r, &h.state.open[r]); !volume.isZero() {
 			v.open[r] = append(v.open[r], moved{h.state.open[r].start, nil, volume})
 		}
-	}
-	err := explain(guard(func() (err error) {
-		v.tx, err = h.db.Begin(false)
-		return err
-	}))
-	if err != nil {
-		return nil, err
 	}
 	return v, nil
 }
@@ -258,9 +282,9 @@ func (v *view) coarsest(from, to time.Time) Resolution {
 	return best
 }
 
-// since returns when the history began: the start of the first period of the finest resolution that has all, else of months. It is zero if
+// begin returns when the history began: the start of the first period of the finest resolution that has all, else of months. It is now if
 // there is none.
-func (v *view) since() (since time.Time, err error) {
+func (v *view) begin() (since time.Time, err error) {
 	r := FiveMinutes
 	for r < Month && v.state.dropped[r] != 0 {
 		r++
@@ -277,7 +301,7 @@ func (v *view) since() (since time.Time, err error) {
 		return nil
 	}))
 	if v.state.open[r].number == 0 {
-		return time.Time{}, err
+		return v.now, err
 	}
 	return time.Unix(start, 0).In(v.h.calendar.Zone), err
 }

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -762,3 +763,6 @@ func (t *transaction) collect() error {
 	t.next.liveWhos = int64(len(h.numbers))
 	return nil
 }
+
+// Owns reports whether a file of this name is, or was, that of a history.
+func Owns(name string) bool { return strings.HasPrefix(name, fileName) }
