@@ -191,7 +191,9 @@ func (h *History) openFile() ([]saved, error) {
 
 // openReadOnly opens the file for a process that only reads it.
 func (h *History) openReadOnly() ([]saved, error) {
-	if _, err := os.Stat(h.path); err != nil {
+	if _, err := os.Stat(h.path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no history: %s does not exist", h.path)
+	} else if err != nil {
 		return nil, err
 	}
 	records, s, err := h.openDatabase(true)
