@@ -57,10 +57,26 @@ func (c *config) giveDataDir() error {
 	}
 	for _, path := range paths {
 		if err := os.Lchown(path, c.user.UID, c.user.GID); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("%s %q: %w", c.givenBy("data-dir"), dir, err)
+			return c.dataDirError(err)
 		}
 	}
 	return nil
+}
+
+// historyIsFree returns an error if another process has the history open.
+func (c *config) historyIsFree() error {
+	if c.kept.dir == "" {
+		return nil
+	}
+	return c.dataDirError(history.Free(c.kept.dir))
+}
+
+// dataDirError adds the flag or variable to an error, if any, about the directory.
+func (c *config) dataDirError(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s %q: %w", c.givenBy("data-dir"), c.kept.dir, err)
+	}
+	return err
 }
 
 // openHistory has a table go on from what is kept. It returns nil if nothing is. Call it before anything counts.
@@ -94,10 +110,7 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 			return source.Began(s.Addr, bits(s.Addr), uint64(s.Labels), s.Entry)
 		},
 	})
-	if err != nil {
-		return nil, fmt.Errorf("%s %q: %w", c.givenBy("data-dir"), c.kept.dir, err)
-	}
-	return h, nil
+	return h, c.dataDirError(err)
 }
 
 // began returns when the totals of a host began that was restored.

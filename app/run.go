@@ -48,6 +48,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if err := c.web().Check(); err != nil {
 		return err
 	}
+	if err := c.historyIsFree(); err != nil {
+		return err
+	}
 	listener, err := web.Listen(c.web(), log)
 	if err != nil {
 		return err

@@ -129,7 +129,7 @@ func (a *asking) remote(ctx context.Context, args []string) (answer *usage.Answe
 func (a *asking) local(c *config) (answer *usage.Answer, err error) {
 	h, err := history.Open(history.Config{Dir: c.kept.dir, MonthStartsOn: c.kept.monthStartsOn, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: %w", c.givenBy("data-dir"), c.kept.dir, err)
+		return nil, c.dataDirError(err)
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
 	return usage.Of(h, a.query, time.Now())

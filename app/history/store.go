@@ -768,3 +768,23 @@ func (t *transaction) collect() error {
 
 // Owns reports whether a file of this name is, or was, that of a history.
 func Owns(name string) bool { return strings.HasPrefix(name, fileName) }
+
+// Free returns ErrInUse if another process has the history in a directory open.
+func Free(dir string) error {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	var db *bbolt.DB
+	err := explain(guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: true})
+		return err
+	}))
+	if err == nil {
+		err = guard(db.Close)
+	}
+	if errors.Is(err, ErrInUse) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil // what is wrong with the file, Open says
+}
