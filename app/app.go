@@ -63,6 +63,7 @@ func newApp() *cli.App {
    promflow replay [flags] FILE...    count capture files and print the counts
    promflow check [flags]             say whether that would work here, and what is seen
    promflow top [flags] [URL]         show the top talkers live
+   promflow usage [flags] [URL]       say who received and transmitted how much in a period
    promflow health [flags] [URL]      ask whether promflow answers, as a container's health check does
    promflow version                   print the version, its commit and its date
    promflow completion SHELL          print what completes this command line in bash, zsh or fish`,
@@ -77,7 +78,7 @@ unset.`,
 		ExitErrHandler:        func(*cli.Context, error) {}, // Main exits
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, health, version and completion "+
+				return fmt.Errorf("unknown command %q: promflow takes flags, or one of the commands replay, check, top, usage, health, version and completion "+
 					"(see promflow --help)", ctx.Args().First())
 			}
 			if err := all.resolve(); err != nil {
@@ -85,7 +86,7 @@ unset.`,
 			}
 			return run(ctx.Context, c, c.logger(os.Stderr))
 		},
-		Commands: []*cli.Command{replayCommand(c), checkCommand(c), topCommand(c), healthCommand(c), {
+		Commands: []*cli.Command{replayCommand(c), checkCommand(c), topCommand(c), usageCommand(c), healthCommand(c), {
 			Name:      "version",
 			Usage:     "print the version, its commit and its date",
 			UsageText: "promflow version",

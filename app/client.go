@@ -15,7 +15,6 @@ import (
 	promconfig "github.com/prometheus/common/config"
 
 	"promflow/app/top"
-	"promflow/telemetry/talkers"
 )
 
 // httpConfigFile is the setting of an HTTP client's configuration file.
@@ -57,7 +56,7 @@ func onSameHost(to *http.Request, before []*http.Request) error {
 // defaultPort is that of --metrics-address.
 const defaultPort = "9088"
 
-// oneURL is what top and health take.
+// oneURL is what top, usage and health take.
 const oneURL = "one URL, and flags come before it"
 
 // parseBase parses the address of a promflow: a URL or, without http://, a host with or without a port.
@@ -84,19 +83,18 @@ type remote struct {
 	base      *url.URL
 	isDefault bool // the user gave no URL
 	client    *http.Client
+	timeout   time.Duration // how long an answer may take
+	hint      string        // what to do if nothing answers at the default URL
 }
 
-// askTimeout is how long an answer may take.
-const askTimeout = 5 * time.Second
-
-func (r remote) ask(ctx context.Context, q talkers.Query) (*talkers.Report, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// ask has fetch ask, and explains its error.
+func (r remote) ask(ctx context.Context, fetch func(context.Context, *http.Client, *url.URL) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	report, err := talkers.Fetch(ctx, r.client, r.base, q)
-	if err != nil {
-		return nil, r.explain(err)
+	if err := fetch(ctx, r.client, r.base); err != nil {
+		return r.explain(err)
 	}
-	return report, nil
+	return nil
 }
 
 // explain says why asking failed, and what the user can do.
@@ -120,10 +118,10 @@ func (r remote) explain(err error) error {
 	case errors.As(err, &untrusted):
 		hint = " (--http-config-file can name the certificate authority: tls_config, ca_file)"
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("no answer in %v: %w", askTimeout, err)
+		err = fmt.Errorf("no answer in %v: %w", r.timeout, err)
 	case !dialed || errors.As(err, &lookup): // no hint
 	case r.isDefault:
-		hint = ": name the promflow to ask, as in promflow top http://router:9088, or count here, as in promflow top --interface=eth0"
+		hint = ": " + r.hint
 	default:
 		hint = ": does promflow run there, and serve on that port? By default it is " + defaultPort
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"promflow/app/history"
 	"promflow/app/live"
 	"promflow/app/privilege"
 	"promflow/app/web"
@@ -44,6 +45,8 @@ type config struct {
 	reverseDNS     bool
 	reverseDNSRate int // questions a minute
 	mdns           bool
+
+	kept kept
 
 	exporters     []string // nil: not given
 	addresses     []web.Address
@@ -146,6 +149,17 @@ func (c *config) settings() settings {
 		{category: "Names", name: "mdns", byDefault: "true", parse: boolean(&c.mdns),
 			usage: "ask hosts on the same links for their names, by multicast DNS, if nothing else has one"},
 
+		{category: "History", name: "data-dir", holder: "DIR", text: &c.kept.dir,
+			usage: "keep totals across restarts, and what each address moved by hour, day and month, in this directory; see promflow\nusage"},
+		{category: "History", name: "history-interval", holder: "TIME", byDefault: history.DefaultInterval.String(), parse: duration(&c.kept.interval, time.Second),
+			usage: "time between two writes. What was counted since the last one is lost in a power cut; what ends in order loses\nnothing"},
+		{category: "History", name: "history-retention", holder: "LIST", byDefault: "5m=2d,1h=35d,1d=396d,1mo=0", parse: into(&c.kept.retention, parseRetention),
+			usage: "how long five minutes, hours, days and months are kept; 0 is for ever"},
+		{category: "History", name: "history-size", holder: "SIZE", byDefault: "256MiB", parse: into(&c.kept.size, parseSize),
+			usage: "how much may be in use on disk; the oldest days, hours and minutes go before it is more"},
+		{category: "History", name: "month-starts-on", holder: "DAY", byDefault: "1", parse: number(&c.kept.monthStartsOn, 1, 31),
+			usage: "the day on which a month of the history starts, such as that of a provider; the last one where a month is shorter"},
+
 		{category: "Metrics", name: "exporters", holder: "LIST", otherwise: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: into(&c.exporters, parseExporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. The default is\nOTEL_METRICS_EXPORTER, if set"},
 		{category: "Metrics", name: "metrics-address", holder: "LIST", byDefault: ":9088", parse: into(&c.addresses, web.ParseAddresses), repeats: true,
@@ -155,7 +169,7 @@ func (c *config) settings() settings {
 		{category: "Metrics", name: "web-config-file", holder: "FILE", text: &c.webConfigFile,
 			usage: "TLS and basic authentication, as for every Prometheus exporter:\nhttps://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md"},
 		{category: "Metrics", name: "no-ui", byDefault: "false", parse: boolean(&c.noUI),
-			usage: "serve no live page at /, and nothing for promflow top"},
+			usage: "serve no live page at /, and nothing for promflow top and usage"},
 		{category: "Metrics", name: "enable-lifecycle", byDefault: "false", parse: boolean(&c.lifecycle),
 			usage: "have POST /-/reload do what SIGHUP does"},
 		{category: "Metrics", name: "web-hosts", holder: "LIST", parse: into(&c.webHosts, parseHosts),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,7 +14,9 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric"
 	"golang.org/x/sync/errgroup"
 
+	"promflow/app/history"
 	"promflow/app/live"
+	"promflow/app/usage"
 	"promflow/app/web"
 	"promflow/capture"
 	"promflow/telemetry"
@@ -26,6 +27,12 @@ import (
 
 // flushTimeout is how long the last push may take. The whole program should end within 5 s.
 const flushTimeout = 2500 * time.Millisecond
+
+// How many answers of the API may be given at a time.
+const (
+	maxReports = 64 // one takes up to 0.5 MB
+	maxUsages  = 4  // one takes up to 64 MB
+)
 
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
 // port before it captures: a port in use is an error at the start.
@@ -41,6 +48,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if err := c.web().Check(); err != nil {
 		return err
 	}
+	if err := c.historyIsFree(); err != nil {
+		return err
+	}
 	listener, err := web.Listen(c.web(), log)
 	if err != nil {
 		return err
@@ -53,13 +63,20 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		for _, job := range []func() error{live.Reload, names.reload, c.web().Check, func() error { return c.otlpError(c.otlp.Reread()) }} {
 			reloader.add(job)
 		}
+		var kept *history.History // nil: none
 		read := func() telemetry.Reading {
 			r := monitor.Read()
 			r.Subnets, r.Reload = live.Monitored(), reloader.last.Load()
+			if kept != nil {
+				r.Began, r.History = began(kept), &telemetry.History{Failing: kept.Failing(), LastWrite: kept.LastWrite()}
+			}
 			return r
 		}
 		rates := talkers.New(read)
 		source := telemetry.NewSource(read, c.packets)
+		if kept, err = c.openHistory(monitor.Table, live.Monitored, names, source, log); err != nil {
+			return err
+		}
 		page, err := page.New(source, log)
 		if err != nil {
 			return err
@@ -75,13 +92,21 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		if c.lifecycle {
 			settings.Reload = reloader.reload
 		}
-		server := web.New(settings, listener, page, map[string]http.Handler{talkers.Path: rates, status.Path: status.Handler(read)}, log)
+		server := web.New(settings, listener, page, map[string]web.API{
+			talkers.Path: {Handler: rates, Most: maxReports}, status.Path: {Handler: status.Handler(read), Most: maxReports},
+			usage.Path: {Handler: usage.Handler(kept), Most: maxUsages},
+		}, log)
 		telemetry.New(instance(c, server, log), log, readers...)
 		defer shutdown(readers, log)
+		jobs := []job{live.Run, names.update, rates.Run, reloader.run}
+		if kept != nil {
+			defer kept.Close() // it logs what fails
+			jobs = append(jobs, kept.Run)
+		}
 
 		status := fmt.Sprintf("capturing %s with %s", live.Captured(), live.Backend)
 		all, ctx := errgroup.WithContext(ctx) // an error of one job ends all
-		for _, job := range []job{live.Run, names.update, rates.Run, reloader.run} {
+		for _, job := range jobs {
 			all.Go(func() error { return job(ctx) })
 		}
 		all.Go(func() error { return tellService(ctx, status, func() { live.Read(); live.Statuses() }, log) })
@@ -107,6 +132,9 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	defer func() { err = errors.Join(err, capture.Close()) }()
 	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
+	if err := c.giveDataDir(); err != nil {
+		return err
+	}
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		return err
 	}

@@ -162,11 +162,14 @@ func number(dst *int, least, most int) func(string) error {
 	})
 }
 
-// duration parses a duration of at least least, which is 0 or 1 ns.
+// duration parses a duration of at least least. 1 ns stands for anything but 0.
 func duration(dst *time.Duration, least time.Duration) func(string) error {
 	expected := "expected a time such as 500ms, 15s or 24h"
-	if least == 0 {
+	switch {
+	case least == 0:
 		expected += ", or 0"
+	case least > 1:
+		expected = fmt.Sprintf("expected a time of at least %v, such as 15s or 5m", least)
 	}
 	return into(dst, func(s string) (time.Duration, error) {
 		v, err := time.ParseDuration(s)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
@@ -133,7 +135,8 @@ func (v *viewing) show(ctx context.Context, watched string, ask top.Ask, warning
 
 // there shows what another promflow has counted.
 func (v *viewing) there(ctx context.Context, args []string) (err error) {
-	r := remote{isDefault: len(args) == 0}
+	r := remote{isDefault: len(args) == 0, timeout: topTimeout,
+		hint: "name the promflow to ask, as in promflow top http://router:9088, or count here, as in promflow top --interface=eth0"}
 	address := append(args, "localhost")[0]
 	if r.base, err = parseBase(address); err != nil {
 		return fmt.Errorf("top: %q: %w", address, err)
@@ -141,8 +144,15 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 	if r.client, err = httpClient(v.http, nil); err != nil {
 		return err
 	}
+	ask := func(ctx context.Context, q talkers.Query) (report *talkers.Report, err error) {
+		err = r.ask(ctx, func(ctx context.Context, client *http.Client, base *url.URL) (err error) {
+			report, err = talkers.Fetch(ctx, client, base, q)
+			return err
+		})
+		return report, err
+	}
 	if v.draws() { // print an error of the first question instead of drawing it
-		if _, err := r.ask(ctx, v.query); ctx.Err() != nil {
+		if _, err := ask(ctx, v.query); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("top: %w", err)
@@ -150,8 +160,11 @@ func (v *viewing) there(ctx context.Context, args []string) (err error) {
 	}
 	shown := *r.base
 	shown.User = nil
-	return v.show(ctx, shown.String(), r.ask, nil)
+	return v.show(ctx, shown.String(), ask, nil)
 }
+
+// topTimeout is how long the answer of another promflow may take.
+const topTimeout = 5 * time.Second
 
 // maxWarned is how many warnings are repeated at the end.
 const maxWarned = 20

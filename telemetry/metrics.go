@@ -65,6 +65,10 @@ var definitions = []definition{
 		"Whether the last reload of settings succeeded (1) or failed (0). The start counts as one.", ""},
 	{true, "promflow_config_last_reload_success_timestamp", "s",
 		"When a reload of settings last succeeded, in seconds since 1970.", ""},
+	{true, "promflow_history_up", "",
+		"Whether the history can be written (1) or not (0).", ""},
+	{true, "promflow_history_last_write_timestamp", "s",
+		"When the history was last written, in seconds since 1970; 0 if it never was.", ""},
 	{false, "promflow_export_failures", "{push}",
 		"Pushes to a collector that did not arrive as a whole.", "exporter"},
 	{true, "promflow_export_last_success_timestamp", "s",
@@ -91,6 +95,7 @@ type Source struct {
 	last    time.Time // of the last reading
 	hosts   []host    // of the last reading, in the same order
 	sorted  []int32   // indexes of hosts, in the order of their label values
+	labels  func(Host) []Label
 	exports []*ExportHealth
 }
 
@@ -129,7 +134,7 @@ type infoSet struct {
 // Each collection of each reader calls read once. Calls do not overlap, and the last one is at the provider's shutdown. read and the
 // sequence that it returns must not block.
 func NewSource(read func() Reading, packets bool) *Source {
-	now := time.Now()
+	now := time.Now().Truncate(time.Millisecond)
 	return &Source{read: read, packets: packets, begin: now, last: now}
 }
 
@@ -176,6 +181,18 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		c.observe("promflow_config_last_reload_successful", successful)
 		c.observe("promflow_config_last_reload_success_timestamp", last.Succeeded.Unix())
 	}
+	if h := r.History; h != nil {
+		up := int64(1)
+		if h.Failing {
+			up = 0
+		}
+		written := int64(0)
+		if !h.LastWrite.IsZero() {
+			written = h.LastWrite.Unix()
+		}
+		c.observe("promflow_history_up", up)
+		c.observe("promflow_history_last_write_timestamp", written)
+	}
 	for _, e := range s.exports {
 		c.observe("promflow_export_failures", e.Failures.Load(), e.exporter)
 		c.observe("promflow_export_last_success_timestamp", e.LastSuccess.Load(), e.exporter)
@@ -192,14 +209,15 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 			}
 		}
 	}
-	s.last = c.now
+	s.last = c.now.Truncate(time.Millisecond) // which is how exact a start time is kept
 	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: "promflow"}, Metrics: c.metrics()}}, nil
 }
 
 // observeHosts adds the series of addresses. It returns the number of expired addresses, and the sums of their totals.
 func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredTotals [hostMetrics]int64) {
 	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
-	s.match(hosts, r.Labels)
+	s.match(hosts, r.Labels, r.Began)
+	s.labels = r.Labels
 	exported := hostMetrics
 	if !s.packets {
 		exported = hostMetrics / 2 // the bytes
@@ -267,7 +285,7 @@ func (h *host) infoAttributes(of *Host, info func(netip.Addr) HostInfo) attribut
 // match updates s.hosts to those of a reading. Most addresses are where they were in the last reading, and keep their attributes and
 // order: making these anew takes longer than the rest of a collection. Expired addresses stay, so that their series go on if they
 // return.
-func (s *Source) match(hosts []Host, labels func(Host) []Label) {
+func (s *Source) match(hosts []Host, labels func(Host) []Label, began func(Host) [2]time.Time) {
 	same := 0
 	for same < min(len(s.hosts), len(hosts)) && s.hosts[same].hostKey == hosts[same].key() {
 		same++
@@ -285,6 +303,9 @@ func (s *Source) match(hosts []Host, labels func(Host) []Label) {
 		h, known := moved[now.key()]
 		if !known {
 			h = newHost(now, labels)
+			if began != nil {
+				h.began = began(*now)
+			}
 		}
 		s.hosts = append(s.hosts, h)
 	}
@@ -326,6 +347,22 @@ func (s *Source) Kept() map[attribute.Distinct]bool {
 		kept[s.hosts[i].attributes.Equivalent()] = true
 	}
 	return kept
+}
+
+// Began returns when the totals of a host of the last reading began to be received and transmitted; zero if it has not, or the reading does
+// not have the host. labels and entry are those of the Host.
+func (s *Source) Began(addr netip.Addr, bits int, labels uint64, entry uint32) (began [2]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of := Host{Addr: addr, Bits: bits, Labels: labels, Entry: entry}
+	h := newHost(&of, s.labels)
+	at, _ := slices.BinarySearchFunc(s.sorted, h.order, func(i int32, order string) int { return strings.Compare(s.hosts[i].order, order) })
+	for ; at < len(s.sorted) && s.hosts[s.sorted[at]].order == h.order; at++ {
+		if found := &s.hosts[s.sorted[at]]; found.hostKey == h.hostKey {
+			return found.began
+		}
+	}
+	return began
 }
 
 type point = metricdata.DataPoint[int64]

@@ -49,6 +49,15 @@ type Reading struct {
 	Evicted        int64 // addresses that made room for others: their totals are part of the zero Addr's
 	Subnets        []Subnet
 	Reload         *Reload // nil if settings are read once
+
+	Began   func(Host) [2]time.Time // when totals of an earlier process began to be received and transmitted; nil: there are none
+	History *History                // nil: nothing outlives the process
+}
+
+// History is how the last write of what outlives the process ended, and when one last succeeded.
+type History struct {
+	Failing   bool
+	LastWrite time.Time
 }
 
 // Subnet is a monitored subnet, and its name or, without one, itself.

@@ -59,7 +59,7 @@ func serverOfCounts(t testing.TB, file []byte, webConfigFile string) *web.Server
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := web.New(c, listener, page, map[string]http.Handler{talkers.Path: talkers.New(m.Read)}, log)
+	server := web.New(c, listener, page, map[string]web.API{talkers.Path: {Handler: talkers.New(m.Read), Most: 64}}, log)
 	provider := telemetry.New("", log, page)
 	ended := make(chan error)
 	go func() { ended <- server.Serve() }()

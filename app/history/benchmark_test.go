@@ -99,7 +99,7 @@ func BenchmarkUsage(b *testing.B) {
 	page := bench.db.Info().PageSize
 	used := info.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(page)
 	perPeriod := float64(0)
-	if v, err := bench.view(); err == nil {
+	if v, err := bench.view(Query{}); err == nil {
 		_, sealed := v.tx.Bucket(FiveMinutes.bucket()).Cursor().Last()
 		perPeriod = float64((len(sealed) + page - 1) / page * page)
 		v.close()
@@ -109,7 +109,7 @@ func BenchmarkUsage(b *testing.B) {
 	for _, by := range []By{ByDevice, ByIP, ByNetwork} {
 		b.Run(fmt.Sprintf("24h/by=%d", by), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := bench.Usage(start, bench.now.Add(1), by); err != nil {
+				if _, err := bench.Usage(Query{From: start, To: bench.now.Add(1), By: by, Steps: FiveMinutes}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -114,6 +114,8 @@ func (d *decoder) totals() (t capture.Totals) {
 // volume is bytes that were received and transmitted.
 type volume struct{ receive, transmit int64 }
 
+func (v volume) isZero() bool { return v == volume{} }
+
 func (v *volume) add(more volume) {
 	v.receive += more.receive
 	v.transmit += more.transmit

@@ -56,7 +56,7 @@ func (b *bench) opens(what string, file []byte, totals map[volume]bool) (aside b
 	for r := range resolutions {
 		b.Series(r, 30, "")
 	}
-	b.Usage(start, b.now, ByIP)
+	b.Usage(Query{From: start, To: b.now, By: ByIP})
 	b.move(1, 1)
 	b.now = b.now.Add(5 * time.Minute)
 	b.Write()

@@ -34,7 +34,7 @@ type Config struct {
 
 	Read  func()                    // brings the table up to date; may be nil
 	Info  func(netip.Addr) Info     // what is known of an address now; may be nil, must not block
-	Began func(Series) [2]time.Time // when totals began to be received and transmitted, zero if they have not; nil: at the write before
+	Began func(Series) [2]time.Time // when totals began to be received and transmitted, zero if that is not known yet; nil: at the write before
 
 	Interval      time.Duration              // between writes; 60 s by default
 	Retention     [resolutions]time.Duration // how long periods are kept; 0 is the default, below 0 is for ever
@@ -212,3 +212,6 @@ func (h *History) Close() error {
 	h.closed = true
 	return h.closeFile()
 }
+
+// Calendar returns the periods of the history.
+func (h *History) Calendar() Calendar { return h.calendar }

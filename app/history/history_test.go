@@ -141,19 +141,22 @@ func (b *bench) total() volume {
 // kept returns the sums over all periods of each resolution, with the open ones.
 func (b *bench) kept() (sums [resolutions]volume) {
 	b.t.Helper()
-	v, err := b.view()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer v.close()
+	never := time.Unix(1<<40, 0)
 	for r := range resolutions {
-		if err := v.periods(r, -1<<62, 1<<62, func(_ int64, _ *named, moved volume) {
-			if moved.receive < 0 || moved.transmit < 0 {
-				b.t.Errorf("%v: %+v was moved", r, moved)
-			}
-			sums[r].add(moved)
-		}); err != nil {
+		v, err := b.view(Query{From: never, Steps: r})
+		if err != nil {
 			b.t.Fatal(err)
+		}
+		defer v.close()
+		all, err := v.periods(r, time.Unix(-1<<40, 0), never)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, m := range all {
+			if m.receive < 0 || m.transmit < 0 {
+				b.t.Errorf("%v: %+v was moved", r, m)
+			}
+			sums[r].add(m.volume)
 		}
 	}
 	return sums
@@ -178,7 +181,7 @@ func (b *bench) conservedIn(of ...Resolution) {
 // usage returns what was received, by name.
 func (b *bench) usage(from, to time.Time, by By) map[string]int64 {
 	b.t.Helper()
-	u, err := b.Usage(from, to, by)
+	u, err := b.Usage(Query{From: from, To: to, By: by})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -199,6 +202,12 @@ func (b *bench) usage(from, to time.Time, by By) map[string]int64 {
 		got[name] += row.Receive
 	}
 	return got
+}
+
+// Series returns what of moved in the last n periods.
+func (b *bench) Series(r Resolution, n int, of string) ([]Step, error) {
+	u, err := b.Usage(Query{From: b.calendar.Back(r, b.now, n-1), To: b.now.Add(1), Of: of, Steps: r})
+	return u.Steps, err
 }
 
 func wantUsage(t testing.TB, got, want map[string]int64) {
@@ -510,7 +519,7 @@ func TestSizeIsBounded(t *testing.T) {
 	if b.state.kept[FiveMinutes] == 0 || b.state.dropped[FiveMinutes] == 0 || info.Size() > 3*size || b.Failing() {
 		t.Errorf("the file has %d bytes, %d of them in use, and keeps %d periods", info.Size(), used, b.state.kept)
 	}
-	if u, err := b.Usage(b.now.Add(-time.Hour), b.now, ByIP); err != nil || len(u.Rows) != 1000 {
+	if u, err := b.Usage(Query{From: b.now.Add(-time.Hour), To: b.now, By: ByIP}); err != nil || len(u.Rows) != 1000 {
 		t.Errorf("%d rows of the last hour, %v", len(u.Rows), err)
 	}
 }
@@ -671,7 +680,7 @@ func TestRunWritesAtIntervalsAndBoundaries(t *testing.T) {
 			t.Errorf("the last write was at %v", h.LastWrite())
 		}
 		h.Write() // which does nothing any more
-		if _, err := h.Usage(start, start, ByIP); err == nil {
+		if _, err := h.Usage(Query{From: start, To: start, By: ByIP}); err == nil {
 			t.Error("usage of a closed history")
 		}
 		h, err = Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Zone: time.UTC})
@@ -679,7 +688,7 @@ func TestRunWritesAtIntervalsAndBoundaries(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer h.Close()
-		u, err := h.Usage(start, start.Add(5*time.Minute), ByIP)
+		u, err := h.Usage(Query{From: start, To: start.Add(5 * time.Minute), By: ByIP})
 		if err != nil || len(u.Rows) != 1 || u.Rows[0].Receive != 3 {
 			t.Errorf("the first five minutes have %+v, %v", u.Rows, err)
 		}
@@ -692,7 +701,7 @@ func TestConcurrentUse(t *testing.T) {
 	var all sync.WaitGroup
 	for _, do := range []func(){
 		b.Write,
-		func() { b.Usage(start, start.Add(time.Hour), ByDevice) },
+		func() { b.Usage(Query{From: start, To: start.Add(time.Hour)}) },
 		func() { b.Series(Day, 31, "") },
 		func() { b.Failing(); b.LastWrite(); b.Began(Series{}) },
 		func() { b.move(rand.IntN(10), 1) },

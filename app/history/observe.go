@@ -131,7 +131,7 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 	for i := range parts {
 		sum.Add(parts[i].Totals)
 	}
-	if sum == at.sum && own == at.own && len(parts) == len(at.parts) && at.seen != 0 {
+	if sum == at.sum && own == at.own && len(parts) == len(at.parts) && at.seen != 0 && at.hasBegun() {
 		return
 	}
 	more := volume{sum.ReceiveBytes - at.sum.ReceiveBytes, sum.TransmitBytes - at.sum.TransmitBytes}
@@ -167,13 +167,20 @@ func (h *History) begin(began *[2]int64, s Series, totals capture.Totals, before
 		if n == 0 || began[i] != 0 {
 			continue
 		}
-		began[i] = before.UnixMilli()
-		if h.config.Began != nil {
-			if at := h.config.Began(s)[i]; !at.IsZero() {
-				began[i] = at.UnixMilli()
-			}
-		}
+		if h.config.Began == nil {
+			began[i] = before.UnixMilli()
+		} else if at := h.config.Began(s)[i]; !at.IsZero() {
+			began[i] = at.UnixMilli()
+		} // else it is asked again
 	}
+}
+
+// hasBegun tells whether it is known when all totals of a host began.
+func (h *host) hasBegun() bool {
+	known := func(began [2]int64, t *capture.Totals) bool {
+		return (t.ReceiveBytes == 0 || began[0] != 0) && (t.TransmitBytes == 0 || began[1] != 0)
+	}
+	return known(h.began, &h.own) && !slices.ContainsFunc(h.parts, func(p part) bool { return !known(p.began, &p.Totals) })
 }
 
 // dissolve adds the volumes of a host that is no longer in the table to those of other. Its record goes.

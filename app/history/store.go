@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -190,7 +191,9 @@ func (h *History) openFile() ([]saved, error) {
 
 // openReadOnly opens the file for a process that only reads it.
 func (h *History) openReadOnly() ([]saved, error) {
-	if _, err := os.Stat(h.path); err != nil {
+	if _, err := os.Stat(h.path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no history: %s does not exist", h.path)
+	} else if err != nil {
 		return nil, err
 	}
 	records, s, err := h.openDatabase(true)
@@ -761,4 +764,27 @@ func (t *transaction) collect() error {
 	}
 	t.next.liveWhos = int64(len(h.numbers))
 	return nil
+}
+
+// Owns reports whether a file of this name is, or was, that of a history.
+func Owns(name string) bool { return strings.HasPrefix(name, fileName) }
+
+// Free returns ErrInUse if another process has the history in a directory open.
+func Free(dir string) error {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	var db *bbolt.DB
+	err := explain(guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: true})
+		return err
+	}))
+	if err == nil {
+		err = guard(db.Close)
+	}
+	if errors.Is(err, ErrInUse) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil // what is wrong with the file, Open says
 }

@@ -17,7 +17,7 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "secret") })
-	server := httptest.NewServer(answers(Config{Hosts: []string{"promflow.example.net"}}.routes(secret, map[string]http.Handler{"/api/v1/talkers": secret}), deadline))
+	server := httptest.NewServer(answers(Config{Hosts: []string{"promflow.example.net"}}.routes(secret, map[string]API{"/api/v1/talkers": {secret, 1}}), deadline))
 	defer server.Close()
 	for _, c := range []struct {
 		name, host, site, mode string
@@ -57,7 +57,7 @@ func TestAnswersOnlyItsOwnSite(t *testing.T) {
 func TestReadsOnly(t *testing.T) {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") })
 	for _, noUI := range []bool{false, true} {
-		server := httptest.NewServer(answers(withoutBody(Config{NoUI: noUI}.routes(ok, map[string]http.Handler{"/api/v1/talkers": ok})), deadline))
+		server := httptest.NewServer(answers(withoutBody(Config{NoUI: noUI}.routes(ok, map[string]API{"/api/v1/talkers": {ok, 1}})), deadline))
 		defer server.Close()
 		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "OPTIONS": 405, "TRACE": 405} {
 			for _, path := range []string{"/metrics", "/api/v1/talkers"} {

@@ -64,9 +64,15 @@ type Server struct {
 	routes   http.Handler
 }
 
+// API answers at one path.
+type API struct {
+	http.Handler
+	Most int64 // how many answers it may give at a time
+}
+
 // New returns a server on the listener of Listen, which it will close. metrics is the page for Prometheus, and api has what
 // answers below /api/, by path.
-func New(c Config, listener net.Listener, metrics http.Handler, api map[string]http.Handler, log *slog.Logger) *Server {
+func New(c Config, listener net.Listener, metrics http.Handler, api map[string]API, log *slog.Logger) *Server {
 	s := &Server{
 		http: &http.Server{
 			// These bound clients that send slowly or idle, and answers bounds those that do not read. No timeout bounds a whole
@@ -98,11 +104,10 @@ func (s *Server) follow(h http.Handler) http.Handler {
 // How many answers may be given at a time.
 const (
 	maxAnswers = 256
-	maxReports = 64 // of talkers: one takes up to 0.5 MB
 	maxFiles   = 64 // of the live page: each takes a buffer of 32 KiB
 )
 
-func (c Config) routes(metrics http.Handler, api map[string]http.Handler) http.Handler {
+func (c Config) routes(metrics http.Handler, api map[string]API) http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "OK") }
 	pages := http.NewServeMux()
 	pages.Handle("/metrics", readOnly(metrics))
@@ -110,10 +115,10 @@ func (c Config) routes(metrics http.Handler, api map[string]http.Handler) http.H
 		pages.Handle("/", landing())
 	} else {
 		reports := http.NewServeMux()
-		for path, handler := range api {
-			reports.Handle(path, readOnly(handler))
+		for path, part := range api {
+			reports.Handle(path, bounded(readOnly(part.Handler), part.Most))
 		}
-		pages.Handle("/api/", ownSite(bounded(reports, maxReports), c.Hosts))
+		pages.Handle("/api/", ownSite(reports, c.Hosts))
 		pages.Handle("/", ownSite(bounded(ui.Handler(), maxFiles), c.Hosts))
 	}
 	mux := http.NewServeMux()

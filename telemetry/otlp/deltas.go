@@ -1,7 +1,9 @@
 package otlp
 
 import (
+	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -35,6 +37,14 @@ type received struct {
 
 func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
 	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
+}
+
+// pass takes the totals that a source begins with as received: those are of an earlier process.
+func (d *deltas) pass(source *telemetry.Source) {
+	scopes, _ := source.Produce(context.Background()) // the error is always nil
+	for _, scope := range scopes {
+		d.acknowledge(slices.DeleteFunc(scope.Metrics, func(m metricdata.Metrics) bool { return !telemetry.ByAddress(m.Name) }))
+	}
 }
 
 // of returns metrics with deltas for their counters, without those that have not grown.

@@ -117,6 +117,7 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 	return func(source *telemetry.Source) sdkmetric.Reader {
 		if c.Temporality == Delta {
 			x.deltas = newDeltas(source.Kept)
+			x.deltas.pass(source)
 		}
 		log.Info("pushing to a collector", "protocol", c.Protocol)
 		x.health = source.NewHealth("otlp")

@@ -106,20 +106,20 @@ func (r *Report) decode(body []byte, limit int) error {
 		}
 	}
 	var err error
-	if r.Interfaces, err = decodeList[Interface](lists.Interfaces, maxInterfaces); err != nil {
+	if r.Interfaces, err = DecodeList[Interface](lists.Interfaces, maxInterfaces); err != nil {
 		return fmt.Errorf("interfaces: %w", err)
 	}
-	if r.Monitored, err = decodeList[Subnet](lists.Monitored, maxSubnets); err != nil {
+	if r.Monitored, err = DecodeList[Subnet](lists.Monitored, maxSubnets); err != nil {
 		return fmt.Errorf("monitored_subnets: %w", err)
 	}
-	if r.Talkers, err = decodeList[Talker](lists.Talkers, limit); err != nil {
+	if r.Talkers, err = DecodeList[Talker](lists.Talkers, limit); err != nil {
 		return fmt.Errorf("talkers: %w", err)
 	}
 	return nil
 }
 
-// decodeList decodes a list of at most so many elements.
-func decodeList[T any](text json.RawMessage, limit int) (list []T, err error) {
+// DecodeList decodes a list of at most so many elements.
+func DecodeList[T any](text json.RawMessage, limit int) (list []T, err error) {
 	list = []T{} // an empty list is [] in JSON
 	d := json.NewDecoder(bytes.NewReader(text))
 	switch start, err := d.Token(); {

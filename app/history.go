@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"promflow/app/history"
+	"promflow/capture"
+	"promflow/capture/labels"
+	"promflow/capture/subnets"
+	"promflow/telemetry"
+)
+
+// kept is what is kept of history.
+type kept struct {
+	dir           string // empty: nothing is kept
+	interval      time.Duration
+	retention     [history.Month + 1]time.Duration
+	size          int64
+	monthStartsOn int
+}
+
+// giveDataDir gives the directory of the history to the user that promflow becomes. It makes it if it does not exist. A directory that
+// others may write to, or that has other files, stays as it is.
+func (c *config) giveDataDir() error {
+	dir := c.kept.dir
+	if dir == "" || os.Geteuid() != 0 || c.user.Root() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil // package history says so, and tries again
+	}
+	info, err := os.Stat(dir)
+	if err != nil || !ownedByRoot(info) || info.Mode().Perm()&0o022 != 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	paths := []string{dir}
+	for _, e := range entries {
+		if !history.Owns(e.Name()) || !e.Type().IsRegular() {
+			return nil
+		}
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	for _, path := range paths {
+		if err := os.Lchown(path, c.user.UID, c.user.GID); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return c.dataDirError(err)
+		}
+	}
+	return nil
+}
+
+// historyIsFree returns an error if another process has the history open.
+func (c *config) historyIsFree() error {
+	if c.kept.dir == "" {
+		return nil
+	}
+	return c.dataDirError(history.Free(c.kept.dir))
+}
+
+// dataDirError adds the flag or variable to an error, if any, about the directory.
+func (c *config) dataDirError(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s %q: %w", c.givenBy("data-dir"), c.kept.dir, err)
+	}
+	return err
+}
+
+// openHistory has a table go on from what is kept. It returns nil if nothing is. Call it before anything counts.
+func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.Subnet, names hostNames, source *telemetry.Source, log *slog.Logger) (*history.History, error) {
+	if c.kept.dir == "" {
+		return nil, nil
+	}
+	n := networks{monitored: monitored}
+	bits := func(addr netip.Addr) int { // of the prefix that it stands for
+		if g := table.Grouping(); g != nil && addr.IsValid() {
+			return g.Bits(addr)
+		}
+		return 0
+	}
+	h, err := history.Open(history.Config{
+		Dir: c.kept.dir, Table: table, Interval: c.kept.interval, Retention: c.kept.retention, Size: c.kept.size,
+		MonthStartsOn: c.kept.monthStartsOn, Log: log,
+		Read: func() {
+			n.update()
+			_, _ = source.Produce(context.Background()) // the series of what is new begin
+		},
+		Info: func(addr netip.Addr) history.Info {
+			info := history.Info{Network: n.of(addr)}
+			if names.info != nil && bits(addr) == 0 {
+				known := names.info(addr)
+				info.Hostname, info.MAC = known.Hostname, known.MAC
+			}
+			return info
+		},
+		Began: func(s history.Series) [2]time.Time {
+			return source.Began(s.Addr, bits(s.Addr), uint64(s.Labels), s.Entry)
+		},
+	})
+	return h, c.dataDirError(err)
+}
+
+// began returns when the totals of a host began that was restored.
+func began(h *history.History) func(telemetry.Host) [2]time.Time {
+	return func(of telemetry.Host) [2]time.Time {
+		return h.Began(history.Series{Addr: of.Addr, Labels: labels.Values(of.Labels), Entry: of.Entry})
+	}
+}
+
+// networks knows the networks of addresses. Its methods are safe for concurrent use.
+type networks struct {
+	monitored func() []telemetry.Subnet
+	index     atomic.Pointer[networkIndex]
+}
+
+// networkIndex has the names of subnets.
+type networkIndex struct {
+	of    []telemetry.Subnet
+	names subnets.Longest[string]
+}
+
+// update follows the subnets that are monitored.
+func (n *networks) update() {
+	now := n.monitored()
+	if last := n.index.Load(); last != nil && len(last.of) == len(now) && (len(now) == 0 || &last.of[0] == &now[0]) {
+		return
+	}
+	index := &networkIndex{of: now}
+	for _, s := range now {
+		if prefix, err := netip.ParsePrefix(s.Prefix); err == nil {
+			index.names.Set(prefix, s.Network)
+		}
+	}
+	n.index.Store(index)
+}
+
+func (n *networks) of(addr netip.Addr) (name string) {
+	if index := n.index.Load(); index != nil {
+		name, _ = index.names.Of(addr)
+	}
+	return name
+}
+
+// parseRetention parses how long periods are kept, as in 5m=2d,1h=35d. Others keep their default.
+func parseRetention(s string) (all [history.Month + 1]time.Duration, err error) {
+	for _, element := range elements(s) {
+		name, text, _ := strings.Cut(element, "=")
+		r, known := history.FiveMinutes, false
+		for r <= history.Month && !known {
+			if known = r.String() == strings.TrimSpace(name); !known {
+				r++
+			}
+		}
+		keep, err := parseDays(strings.TrimSpace(text))
+		if !known || err != nil {
+			return all, fmt.Errorf("%q: expected 5m, 1h, 1d or 1mo, and a time such as 2d or 36h, or 0 for ever, as in 5m=2d,1h=35d", element)
+		}
+		if all[r] = keep; keep == 0 {
+			all[r] = -1
+		}
+	}
+	return all, nil
+}
+
+// parseDays parses a number of days such as 35d, or a time such as 36h.
+func parseDays(s string) (time.Duration, error) {
+	if text, ok := strings.CutSuffix(s, "d"); ok {
+		days, err := strconv.ParseUint(text, 10, 16)
+		return time.Duration(days) * 24 * time.Hour, err
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = strconv.ErrRange
+	}
+	return d, err
+}
+
+// parseSize parses a number of bytes, as in 256MiB.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "BKMGTikmgt ")
+	units := map[string]int64{
+		"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+	}
+	unit, known := units[strings.ToUpper(strings.TrimSpace(s[len(digits):]))]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !known || err != nil || n > 1<<50/unit || n*unit < 1<<20 {
+		return 0, errors.New("expected a size of at least 1MiB, such as 256MiB or 2GB")
+	}
+	return n * unit, nil
+}
