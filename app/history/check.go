@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"os"
 )
 
 // checkFile checks how the pages of a bbolt file refer to each other. bbolt itself trusts them: it follows a circle without end, and gives
 // away pages that are in use if the list of free ones is wrong.
-func checkFile(path string) error {
-	f, err := os.Open(path)
+func checkFile(dir fs.FS, name string) error {
+	f, err := dir.Open(name)
 	if err != nil {
 		return err
 	}
@@ -20,7 +21,7 @@ func checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return checkPages(f, info.Size())
+	return checkPages(f.(io.ReaderAt), info.Size())
 }
 
 // The format of bbolt's pages, which have the byte order of the machine (internal/common of go.etcd.io/bbolt).
