@@ -83,7 +83,10 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 			return source.Began(s.Addr, bits(s.Addr), uint64(s.Labels), s.Entry)
 		},
 	})
-	return h, c.dataDirError(err)
+	if err != nil {
+		return nil, c.dataDirError(err)
+	}
+	return h, nil
 }
 
 // began returns when the totals of a host began that was restored.

@@ -77,6 +77,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		if kept, err = c.openHistory(monitor.Table, live.Monitored, names, source, log); err != nil {
 			return err
 		}
+		if kept != nil {
+			_, _ = source.Produce(ctx) // what an earlier process has counted
+		}
 		page, err := page.New(source, log)
 		if err != nil {
 			return err
