@@ -7,13 +7,15 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // given has the names that the user gives in a file. A nil one has none.
 type given struct {
 	addresses map[netip.Addr]string
 	macs      map[string]string
-	prefixes  prefixes[string]
+	prefixes  subnets.Longest[string]
 }
 
 // ofHost returns the name that is given for an address, or else for its MAC.
@@ -32,7 +34,7 @@ func (g *given) ofPrefix(addr netip.Addr) string {
 	if g == nil {
 		return ""
 	}
-	name, _ := g.prefixes.longest(addr)
+	name, _ := g.prefixes.Of(addr)
 	return name
 }
 
@@ -78,7 +80,7 @@ func (g *given) add(line string) error {
 		if _, twice := g.prefixes.values[prefix]; twice {
 			return errTwice
 		}
-		g.prefixes.set(prefix, name)
+		g.prefixes.Set(prefix, name)
 		return nil
 	}
 	if mac := mac(of); mac != "" {

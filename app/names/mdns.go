@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"promflow/capture/subnets"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 type mdns struct {
 	answers *reverse
 	list    func() ([]link, error)
-	links   atomic.Pointer[prefixes[net.Interface]]
+	links   atomic.Pointer[subnets.Longest[net.Interface]]
 	reported
 }
 
@@ -45,7 +47,7 @@ type link struct {
 func newMDNS(list func() ([]link, error), limit int, log *slog.Logger) *mdns {
 	m := &mdns{list: list, answers: newReverse(mdnsPerMinute, limit, log)}
 	m.answers.lookup, m.answers.keepNoName = m.lookup, mdnsKeep
-	m.links.Store(&prefixes[net.Interface]{})
+	m.links.Store(&subnets.Longest[net.Interface]{})
 	return m
 }
 
@@ -55,10 +57,10 @@ func (m *mdns) refresh() {
 	if m.err = err; err != nil {
 		return
 	}
-	var links prefixes[net.Interface]
+	var links subnets.Longest[net.Interface]
 	for _, l := range all {
 		if links.values[l.prefix].Index == 0 { // else it is on several, of which the first is asked
-			links.set(l.prefix, l.device)
+			links.Set(l.prefix, l.device)
 		}
 	}
 	m.links.Store(&links)
@@ -78,7 +80,7 @@ func (m *mdns) name(addr netip.Addr, may bool) string {
 
 // linkOf returns the interface where the host with an address can be asked.
 func (m *mdns) linkOf(addr netip.Addr) (device net.Interface, ok bool) {
-	device, ok = m.links.Load().longest(addr)
+	device, ok = m.links.Load().Of(addr)
 	return device, ok && device.Index != 0
 }
 
@@ -146,7 +148,7 @@ func (m *mdns) isOn(device net.Interface, addr netip.Addr) bool {
 	if addr.IsLinkLocalUnicast() { // for IPv4 the kernel does not tell which link it is
 		return addr.Is4() || addr.Zone() == device.Name
 	}
-	l, ok := m.links.Load().longest(addr)
+	l, ok := m.links.Load().Of(addr)
 	return ok && l.Index == device.Index
 }
 
