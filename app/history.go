@@ -117,7 +117,7 @@ func (n *networks) update() {
 	index := &networkIndex{of: now}
 	for _, s := range now {
 		if prefix, err := netip.ParsePrefix(s.Prefix); err == nil {
-			index.names.Set(prefix, s.Network)
+			index.names.Add(prefix, s.Network)
 		}
 	}
 	n.index.Store(index)

@@ -19,7 +19,7 @@ func BenchmarkOf(b *testing.B) {
 	}
 	onLink := &mdns{answers: newReverse(240, addresses, log)}
 	onLink.links.Store(&subnets.Longest[net.Interface]{})
-	onLink.links.Load().Set(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{Index: 1})
+	onLink.links.Load().Add(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{Index: 1})
 	for name, n := range map[string]*Names{
 		"known":             {reverse: newReverse(240, addresses, log)},
 		"of DNS":            {reverse: newReverse(240, addresses, log)},
@@ -35,7 +35,7 @@ func BenchmarkOf(b *testing.B) {
 				known.hosts = names
 			case "in a given prefix":
 				known.given = &given{}
-				known.given.prefixes.Set(netip.MustParsePrefix("10.0.0.0/8"), "lan")
+				known.given.prefixes.Add(netip.MustParsePrefix("10.0.0.0/8"), "lan")
 			}
 			n.known.Store(known)
 			for b.Loop() {

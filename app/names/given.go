@@ -77,10 +77,9 @@ func (g *given) add(line string) error {
 		if prefix = prefix.Masked(); prefix.IsSingleIP() {
 			return give(g.addresses, prefix.Addr(), name)
 		}
-		if _, twice := g.prefixes.values[prefix]; twice {
+		if !g.prefixes.Add(prefix, name) {
 			return errTwice
 		}
-		g.prefixes.Set(prefix, name)
 		return nil
 	}
 	if mac := mac(of); mac != "" {

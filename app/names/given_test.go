@@ -90,7 +90,7 @@ func FuzzParseGiven(f *testing.F) {
 				t.Errorf("MAC %q", of)
 			}
 		}
-		for prefix, name := range g.prefixes.values {
+		for prefix, name := range g.prefixes.All() {
 			if all = append(all, name); prefix != prefix.Masked() || g.ofPrefix(prefix.Addr()) == "" {
 				t.Errorf("prefix %v", prefix)
 			}

@@ -59,9 +59,7 @@ func (m *mdns) refresh() {
 	}
 	var links subnets.Longest[net.Interface]
 	for _, l := range all {
-		if links.values[l.prefix].Index == 0 { // else it is on several, of which the first is asked
-			links.Set(l.prefix, l.device)
-		}
+		links.Add(l.prefix, l.device) // if it is on several, the first is asked
 	}
 	m.links.Store(&links)
 }

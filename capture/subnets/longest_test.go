@@ -13,7 +13,10 @@ func TestLongest(t *testing.T) {
 	for prefix, name := range map[string]string{
 		"10.0.0.0/8": "all", "10.1.0.0/16": "office", "10.1.2.3/32": "printer", "::/0": "the rest", "fd00::/8": "local", "0.0.0.0/0": "default",
 	} {
-		l.Set(netip.MustParsePrefix(prefix), name)
+		l.Add(netip.MustParsePrefix(prefix), name)
+	}
+	if l.Add(netip.MustParsePrefix("10.0.0.0/8"), "again") {
+		t.Error("a prefix got a second value")
 	}
 	for addr, want := range map[string]string{
 		"10.1.2.3": "printer", "10.1.2.4": "office", "10.2.0.1": "all", "192.0.2.1": "default", "fd00::1": "local", "2001:db8::1": "the rest",
