@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxIPs is how many addresses of a device are listed.
-	maxIPs = 32
+	// MaxIPs is how many addresses of a device are listed at most.
+	MaxIPs = 32
 	// macsAtOnce is how many addresses are asked for their MACs again with each reading. Nearly all have the same as before, and to ask all of
 	// a large table would take longer than the reading. Of 65,536 addresses one that gets another MAC has it after 32 s at most.
 	macsAtOnce = 4096
@@ -130,7 +130,7 @@ type view struct {
 }
 
 func (s *samples) view(q Query) view {
-	if q.By == "device" && s.reading.Info != nil {
+	if q.By == ByDevice && s.reading.Info != nil {
 		d := s.byDevice()
 		return view{s, d.rows, d}
 	}
@@ -155,7 +155,7 @@ func (v view) listed(at int) []int {
 	if len(all) == 1 {
 		return all
 	}
-	return v.samples.view(Query{}).page(all, Query{Sort: "total", Limit: maxIPs})
+	return v.samples.view(Query{}).page(all, Query{Sort: "total", Limit: MaxIPs})
 }
 
 // names returns the hostname and the MAC of a row. If addresses of a device have several names, it has that of the address that moved most,

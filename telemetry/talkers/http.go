@@ -122,7 +122,7 @@ func (r *Report) decode(body []byte, q Query) error {
 	}
 	for i := range r.Talkers {
 		k := &r.Talkers[i]
-		if k.ID == "" && q.By != Groupings[0] {
+		if k.ID == "" && q.By == ByDevice {
 			return errNoDevices
 		}
 		k.ID = cmp.Or(k.ID, k.IP)

@@ -31,8 +31,14 @@ const (
 	maxFilter    = 253 // bytes
 )
 
-// Groupings are what a talker can be: each address, or a device, which is a MAC with all its addresses. What has no MAC stands by itself.
-var Groupings = []string{"ip", "device"}
+// What a talker can be: an address, or a device, which is a MAC with all its addresses. What has no MAC stands by itself.
+const (
+	ByIP     = "ip"
+	ByDevice = "device"
+)
+
+// Groupings are all of these, the default first.
+var Groupings = []string{ByIP, ByDevice}
 
 // Sorts are the orders of talkers: the highest first, or by name.
 var Sorts = []string{"rate", "receive_rate", "transmit_rate", "total", "receive_total", "transmit_total", "ip", "hostname"}
@@ -66,7 +72,7 @@ func ParseQuery(v url.Values) (q Query, err error) {
 
 // canonical returns the same query with defaults and within limits. Queries for the same are equal then.
 func (q Query) canonical() Query {
-	q.By, q.Sort = cmp.Or(q.By, Groupings[0]), cmp.Or(q.Sort, Sorts[0])
+	q.By, q.Sort = cmp.Or(q.By, ByIP), cmp.Or(q.Sort, Sorts[0])
 	q.Filter = strings.ToLower(strings.TrimSpace(q.Filter))
 	q.Limit = min(max(cmp.Or(q.Limit, DefaultLimit), 1), MaxLimit)
 	q.Offset = max(q.Offset, 0)

@@ -571,7 +571,7 @@ func TestDeviceListsTheAddressesThatMovedMost(t *testing.T) {
 		k.Report(Query{})
 		r := after(3*Interval, k, Query{By: "device"})
 		var want IPs
-		for i := 38; len(want) < maxIPs; i -= 2 {
+		for i := 38; len(want) < MaxIPs; i -= 2 {
 			want = append(want, fmt.Sprintf("10.0.0.%d", i), fmt.Sprintf("10.0.0.%d", i+1))
 		}
 		if r.Matching != 1 || r.Talkers[0].IP != "10.0.0.38" || r.Talkers[0].Hostname != "aa" || !slices.Equal(r.Talkers[0].IPs, want) {
@@ -806,7 +806,7 @@ func FuzzReport(f *testing.F) {
 			t.Errorf("%s: got %+v", body, r)
 		}
 		for _, k := range r.Talkers {
-			if len(k.IPs) == 0 || len(k.IPs) > maxIPs {
+			if len(k.IPs) == 0 || len(k.IPs) > MaxIPs {
 				t.Errorf("%s: got %q", body, k.IPs)
 			}
 		}
@@ -887,7 +887,7 @@ func BenchmarkDevices(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/%d/%s", name, size, by), func(b *testing.B) {
 					run(b, &s, next, by)
 					took[by] = float64(b.Elapsed()) / float64(b.N)
-					if by != Groupings[0] {
+					if by == ByDevice {
 						b.ReportMetric(took[by]/took[Groupings[0]], "times")
 					}
 				})
