@@ -149,9 +149,8 @@ func (v view) addresses(at int) []int {
 	return all
 }
 
-// listed returns those of the addresses of a row that moved most, as many as are listed, the first one first.
-func (v view) listed(at int) []int {
-	all := v.addresses(at)
+// listed returns those of the addresses of a row that moved most, as many as are listed, the first one first. It overwrites all.
+func (v view) listed(all []int) []int {
 	if len(all) == 1 {
 		return all
 	}
@@ -167,7 +166,7 @@ func (v view) names(at int) telemetry.HostInfo {
 	}
 	names.MAC = v.of.macs[v.rows[at].mac]
 	if names.Hostname == "" && v.of.next[v.of.first[at]] > 0 {
-		for _, i := range v.listed(at) {
+		for _, i := range v.listed(v.addresses(at)) {
 			if names.Hostname = v.info(&v.talkers[i]).Hostname; names.Hostname != "" {
 				break
 			}

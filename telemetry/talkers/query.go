@@ -118,12 +118,10 @@ func (s *samples) report(q Query) *Report {
 
 // talker returns what is reported of a row.
 func (v view) talker(at int) Talker {
-	k, names, listed := &v.rows[at], v.names(at), v.listed(at)
-	t := Talker{
-		IP: k.ip(), Hostname: names.Hostname, MAC: names.MAC, Traffic: v.traffic(k), History: v.historyOf(v.addresses(at)...),
-		IPs: make(IPs, len(listed)),
-	}
-	t.ID = t.IP
+	k, names, all := &v.rows[at], v.names(at), v.addresses(at)
+	t := Talker{IP: k.ip(), Hostname: names.Hostname, MAC: names.MAC, Traffic: v.traffic(k), History: v.historyOf(all...)}
+	listed := v.listed(all)
+	t.ID, t.IPs = t.IP, make(IPs, len(listed))
 	if v.of != nil {
 		t.ID = cmp.Or(names.MAC, t.IP)
 	}
