@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
-	"os"
 )
 
 // checkFile checks how the pages of a bbolt file refer to each other. bbolt itself trusts them: it follows a circle without end, and gives
@@ -75,7 +74,7 @@ func checkPages(in io.ReaderAt, length int64) error {
 
 // lastMeta returns the meta page of the last transaction, and the size of pages.
 func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
-	size := uint64(os.Getpagesize())
+	var size uint64
 	for offset := uint64(0); offset <= 1<<16; offset = max(2*offset, 512) { // the first meta page may be the damaged one
 		m := make([]byte, metaLength)
 		if _, err := in.ReadAt(m, int64(offset+pageHeader)); err != nil {

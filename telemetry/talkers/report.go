@@ -66,7 +66,7 @@ type IPs []string
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (i *IPs) UnmarshalJSON(text []byte) (err error) {
-	if *i, err = decodeList[string](text, MaxIPs); err != nil {
+	if *i, err = DecodeList[string](text, MaxIPs); err != nil {
 		return fmt.Errorf("ips: %w", err)
 	}
 	return nil
