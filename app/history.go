@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	_ "time/tzdata" // for TZ where the system has no zones, as in a container or on OpenWrt
 
 	"promflow/app/history"
 	"promflow/capture"
@@ -86,6 +87,7 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 	if err != nil {
 		return nil, c.dataDirError(err)
 	}
+	log.Info("history is kept", "directory", c.kept.dir, "zone", time.Now().Format("MST -07:00"))
 	return h, nil
 }
 
@@ -166,12 +168,13 @@ func parseDays(s string) (time.Duration, error) {
 
 // parseSize parses a number of bytes, as in 256MiB.
 func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "BKMGTikmgt ")
+	s = strings.ToUpper(strings.TrimSpace(s))
+	digits := strings.TrimRight(s, "BKMGTI ")
 	units := map[string]int64{
 		"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
 		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	}
-	unit, known := units[strings.ToUpper(strings.TrimSpace(s[len(digits):]))]
+	unit, known := units[strings.TrimSpace(s[len(digits):])]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !known || err != nil || n > 1<<50/unit || n*unit < 1<<20 {
 		return 0, errors.New("expected a size of at least 1MiB, such as 256MiB or 2GB")
