@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+	_ "time/tzdata" // for TZ where the system has no zones, as in a container or on OpenWrt
 
 	"promflow/app/history"
 	"promflow/capture"
@@ -23,52 +22,27 @@ import (
 
 // kept is what is kept of history.
 type kept struct {
-	dir           string // empty: nothing is kept
+	dir           string   // empty: nothing is kept
+	open          *os.Root // dir, if it can be opened
 	interval      time.Duration
 	retention     [history.Month + 1]time.Duration
 	size          int64
 	monthStartsOn int
 }
 
-// giveDataDir gives the directory of the history to the user that promflow becomes. It makes it if it does not exist. A directory that
-// others may write to, or that has other files, stays as it is.
-func (c *config) giveDataDir() error {
-	dir := c.kept.dir
-	if dir == "" || os.Geteuid() != 0 || c.user.Root() {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil // package history says so, and tries again
-	}
-	info, err := os.Stat(dir)
-	if err != nil || !ownedByRoot(info) || info.Mode().Perm()&0o022 != 0 {
-		return nil
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	paths := []string{dir}
-	for _, e := range entries {
-		if !history.Owns(e.Name()) || !e.Type().IsRegular() {
-			return nil
-		}
-		paths = append(paths, filepath.Join(dir, e.Name()))
-	}
-	for _, path := range paths {
-		if err := os.Lchown(path, c.user.UID, c.user.GID); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return c.dataDirError(err)
-		}
-	}
-	return nil
-}
-
-// historyIsFree returns an error if another process has the history open.
-func (c *config) historyIsFree() error {
+// openDataDir opens the directory of the history, and gives it to the user that promflow becomes. It fails if another process has the history
+// open. What else is wrong, package history says, and tries again.
+func (c *config) openDataDir() (err error) {
 	if c.kept.dir == "" {
 		return nil
 	}
-	return c.dataDirError(history.Free(c.kept.dir))
+	if c.kept.open, err = history.OpenDir(c.kept.dir); err != nil {
+		return nil
+	}
+	if os.Geteuid() == 0 && !c.user.Root() {
+		_ = history.Give(c.kept.open, c.user.UID, c.user.GID)
+	}
+	return c.dataDirError(history.InUse(c.kept.open))
 }
 
 // dataDirError adds the flag or variable to an error, if any, about the directory.
@@ -92,7 +66,7 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 		return 0
 	}
 	h, err := history.Open(history.Config{
-		Dir: c.kept.dir, Table: table, Interval: c.kept.interval, Retention: c.kept.retention, Size: c.kept.size,
+		Dir: c.kept.dir, Open: c.kept.open, Table: table, Interval: c.kept.interval, Retention: c.kept.retention, Size: c.kept.size,
 		MonthStartsOn: c.kept.monthStartsOn, Log: log,
 		Read: func() {
 			n.update()
@@ -110,7 +84,11 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 			return source.Began(s.Addr, bits(s.Addr), uint64(s.Labels), s.Entry)
 		},
 	})
-	return h, c.dataDirError(err)
+	if err != nil {
+		return nil, c.dataDirError(err)
+	}
+	log.Info("history is kept", "directory", c.kept.dir, "zone", time.Now().Format("MST -07:00"))
+	return h, nil
 }
 
 // began returns when the totals of a host began that was restored.
@@ -141,7 +119,7 @@ func (n *networks) update() {
 	index := &networkIndex{of: now}
 	for _, s := range now {
 		if prefix, err := netip.ParsePrefix(s.Prefix); err == nil {
-			index.names.Set(prefix, s.Network)
+			index.names.Add(prefix, s.Network)
 		}
 	}
 	n.index.Store(index)
@@ -190,12 +168,13 @@ func parseDays(s string) (time.Duration, error) {
 
 // parseSize parses a number of bytes, as in 256MiB.
 func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "BKMGTikmgt ")
+	s = strings.ToUpper(strings.TrimSpace(s))
+	digits := strings.TrimRight(s, "BKMGTI ")
 	units := map[string]int64{
 		"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
 		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	}
-	unit, known := units[strings.ToUpper(strings.TrimSpace(s[len(digits):]))]
+	unit, known := units[strings.TrimSpace(s[len(digits):])]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !known || err != nil || n > 1<<50/unit || n*unit < 1<<20 {
 		return 0, errors.New("expected a size of at least 1MiB, such as 256MiB or 2GB")

@@ -48,7 +48,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if err := c.web().Check(); err != nil {
 		return err
 	}
-	if err := c.historyIsFree(); err != nil {
+	if err := c.openDataDir(); err != nil {
 		return err
 	}
 	listener, err := web.Listen(c.web(), log)
@@ -76,6 +76,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		source := telemetry.NewSource(read, c.packets)
 		if kept, err = c.openHistory(monitor.Table, live.Monitored, names, source, log); err != nil {
 			return err
+		}
+		if kept != nil {
+			_, _ = source.Produce(ctx) // what an earlier process has counted
 		}
 		page, err := page.New(source, log)
 		if err != nil {
@@ -132,9 +135,6 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	defer func() { err = errors.Join(err, capture.Close()) }()
 	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
-	if err := c.giveDataDir(); err != nil {
-		return err
-	}
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"promflow/app/history"
 	"promflow/capture/subnets"
 	"promflow/capture/watch"
 	"promflow/telemetry/talkers"
@@ -143,6 +144,10 @@ func TestSettings(t *testing.T) {
 		{"", "--host-info --lease-files=/a,/b --reverse-dns=false", func(c *config) { c.hostInfo, c.leaseFiles, c.reverseDNS = true, []string{"/a", "/b"}, false }},
 		{"", "--names-file=/n --reverse-dns-rate=60 --mdns=false", func(c *config) { c.namesFile, c.reverseDNSRate, c.mdns = "/n", 60, false }},
 		{"PROMFLOW_NAMES_FILE=/n", "", func(c *config) { c.namesFile = "/n" }},
+		{"PROMFLOW_DATA_DIR=/d", "--history-interval=10m --history-size=1GiB --history-retention=5m=1d --month-starts-on=15", func(c *config) {
+			c.kept.dir, c.kept.interval, c.kept.size, c.kept.monthStartsOn = "/d", 10*time.Minute, 1<<30, 15
+			c.kept.retention = [history.Month + 1]time.Duration{24 * time.Hour}
+		}},
 		{"", "--lease-files=", func(c *config) { c.leaseFiles = []string{} }},
 		{"", "-promiscuous=false", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlp.Insecure = &no }},

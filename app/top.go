@@ -38,8 +38,10 @@ type viewing struct {
 func (v *viewing) settings() settings {
 	v.count, v.http = -1, httpConfigFile("Connection")
 	return settings{
+		{category: "Top", name: "by", holder: "WHAT", byDefault: talkers.ByIP, text: &v.query.By, choices: talkers.Groupings,
+			usage: "what a row is: ip for an address, or device for all addresses of a MAC, which are known with --host-info"},
 		{category: "Top", name: "sort", holder: "ORDER", byDefault: talkers.Sorts[0], text: &v.query.Sort, choices: talkers.Sorts,
-			usage: "the order of addresses: " + strings.Join(talkers.Sorts, ", ")},
+			usage: "the order of rows: " + strings.Join(talkers.Sorts, ", ")},
 		{category: "Top", name: "reverse", byDefault: "false", parse: boolean(&v.query.Reverse),
 			usage: "reverse the order: the lowest first, and names from Z to A"},
 		{category: "Top", name: "filter", holder: "TEXT", parse: into(&v.query.Filter, parseFilter),
@@ -53,7 +55,7 @@ func (v *viewing) settings() settings {
 		{category: "Text", name: "count", holder: "N", otherwise: "1", parse: number(&v.count, 0, 1<<30),
 			usage: "how many reports to print instead of drawing: the first once there are rates, then one every 2 s; 0 is without end"},
 		{category: "Text", name: "limit", holder: "N", byDefault: strconv.Itoa(talkers.DefaultLimit), parse: number(&v.query.Limit, 1, talkers.MaxLimit),
-			usage: "how many addresses a report has, 1000 at most"},
+			usage: "how many rows a report has, 1000 at most"},
 		v.http,
 	}.withDefaults()
 }

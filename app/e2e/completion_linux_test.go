@@ -70,6 +70,7 @@ func TestShellsComplete(t *testing.T) {
 				{"promflow --log-format=", []string{"text", "json"}},
 				{"promflow --interface lo", []string{"lo"}},
 				{"promflow --packets top --sort=tot", []string{"total"}},
+				{"promflow top --by=", []string{"ip", "device"}},
 				{"promflow completion ", []string{"bash", "zsh", "fish"}},
 				{"promflow replay a", []string{"a file.pcap"}},
 				{"promflow --web-config-file=a", []string{"a file.pcap"}},

@@ -2,12 +2,16 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"promflow/capture/nettest"
+	"promflow/telemetry/talkers"
 )
 
 // withIPv6 turns IPv6 on for a device.
@@ -46,6 +51,107 @@ func TestNameOfALeaseIsForAllAddressesOfTheDevice(t *testing.T) {
 	eventually(t, func() error { return client.Command("ping", "-q", "-c1", "-W1", "fd00:1::fe").Run() })
 	p.called(map[string]string{
 		"10.1.0.50": "laptop 02:00:00:00:00:02", "fd00:1::2": "laptop 02:00:00:00:00:02", "10.1.0.254": " ", "fd00:1::fe": " ",
+	})
+}
+
+// TestTopByDevice has two addresses of a MAC, as the kernel's neighbour table and a file say.
+func TestTopByDevice(t *testing.T) {
+	t.Parallel() // most of the time is for windows to pass
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	withIPv6(here, "a0")
+	for ip, mac := range map[string]string{"10.0.0.1": "02:00:00:00:00:01", "fd00:1::1": "02:00:00:00:00:01", "10.0.0.2": "02:00:00:00:00:02"} {
+		here.IP("neigh", "replace", ip, "lladdr", mac, "dev", "a0", "nud", "permanent")
+	}
+	counting := []string{
+		"--interface=a0", "--monitor-subnets=10.0.0.0/8,fd00:1::/64", "--host-info", "--reverse-dns=false", "--mdns=false", "--lease-files=",
+		"--names-file=" + write(t, "names", "02:00:00:00:00:01 laptop\n"),
+	}
+	p := serve(t, here, counting...)
+	url := "http://" + p.address
+	s := nettest.NewSender(t, there, "a0")
+	send := func() { // so that the order of rows is the same at any time
+		for _, ip := range strings.Fields("fd00:1::1 fd00:1::1 fd00:1::1 10.0.0.1 10.0.0.1 10.0.0.3 10.0.0.3 10.0.0.3 10.0.0.3 10.0.0.2") {
+			to := netip.MustParseAddr("192.0.2.1")
+			if strings.Contains(ip, ":") {
+				to = netip.MustParseAddr("2001:db8::1")
+			}
+			s.Send(nettest.UDP(netip.MustParseAddr(ip), to, 1000))
+		}
+	}
+	send()
+	p.called(map[string]string{
+		"10.0.0.1": "laptop 02:00:00:00:00:01", "fd00:1::1": "laptop 02:00:00:00:00:01", "10.0.0.2": " 02:00:00:00:00:02", "10.0.0.3": " ",
+	})
+	// check finds what is wrong with the devices of a report in JSON, and returns their totals.
+	check := func(body string) (totals map[string]int64, err error) {
+		d := json.NewDecoder(strings.NewReader(body))
+		d.DisallowUnknownFields()
+		var r talkers.Report
+		if err := d.Decode(&r); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, body)
+		}
+		var rows []string
+		totals = map[string]int64{}
+		for _, k := range r.Talkers {
+			rows = append(rows, strings.Join([]string{k.ID, k.IP, strings.Join(k.IPs, "+"), k.Hostname, k.MAC}, " "))
+			totals[k.ID] = k.TransmitTotal
+		}
+		want := []string{
+			"02:00:00:00:00:01 fd00:1::1 fd00:1::1+10.0.0.1 laptop 02:00:00:00:00:01",
+			"10.0.0.3 10.0.0.3 10.0.0.3  ",
+			"02:00:00:00:00:02 10.0.0.2 10.0.0.2  02:00:00:00:00:02",
+		}
+		if !slices.Equal(rows, want) || r.Matching != 3 || r.Addresses != 4 {
+			err = fmt.Errorf("%q, %d of %d addresses, want %q", rows, r.Matching, r.Addresses, want)
+		}
+		return totals, err
+	}
+	eventually(t, func() error {
+		totals, err := check(p.get(talkers.Path + "?by=device&sort=total"))
+		page := hosts(t, p.get("/metrics"))
+		if sum := page["10.0.0.1"].transmitBytes + page["fd00:1::1"].transmitBytes; err == nil && totals["02:00:00:00:00:01"] != int64(sum) {
+			err = fmt.Errorf("the laptop has transmitted %d, and its addresses %v", totals["02:00:00:00:00:01"], sum)
+		}
+		return err
+	})
+	var filtered talkers.Report
+	nettest.Check(t, json.Unmarshal([]byte(p.get(talkers.Path+"?by=device&filter=10.0.0.1")), &filtered))
+	if len(filtered.Talkers) != 1 || filtered.Talkers[0].ID != "02:00:00:00:00:01" {
+		t.Errorf("one of its addresses finds %+v", filtered.Talkers)
+	}
+
+	t.Run("JSON", func(t *testing.T) {
+		t.Parallel()
+		if _, err := check(prints(t, inside(t, here, "top", "--by=device", "--sort=total", "--output=json", url))); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("text", func(t *testing.T) {
+		t.Parallel()
+		out := prints(t, inside(t, here, "top", "--by=device", "--sort=total", url))
+		if !regexp.MustCompile(`(?m)^fd00:1::1 \+1 +laptop .*\n10\.0\.0\.3 .*\n10\.0\.0\.2 +02:00:00:00:00:02 `).MatchString(out) {
+			t.Error(out)
+		}
+	})
+	t.Run("drawn, as it captures", func(t *testing.T) {
+		t.Parallel()
+		term, _ := inTerminal(t, here, 80, 24, append([]string{"top", "--sort=total"}, counting...)...)
+		term.until(has("no monitored address has moved anything"))
+		send()
+		term.until(has("1-4 of 4  by total"))
+		term.typeText("d")
+		term.until(has("1-3 of 3 devices  by total"))
+		term.until(has("fd00:1::1 +1"))
+		term.typeText("/laptop")
+		term.press("Enter")
+		term.until(has("1-1 of 1 devices"))
+		term.press("Escape")
+		term.until(has("1-3 of 3 devices")) // a key right behind Escape would be one with Alt
+		term.typeText("d")
+		term.until(has("1-4 of 4  by total"))
+		term.typeText("q")
+		term.mustBeBack(0, "what was before")
 	})
 }
 

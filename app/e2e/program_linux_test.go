@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -34,10 +36,13 @@ func inside(t *testing.T, ns *nettest.Namespace, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// serve starts the program with a port of the system's choice, and waits until it serves. The test's end kills it.
+// serve starts the program with a port of the system's choice unless args have one, and waits until it serves. The test's end kills it.
 func serve(t *testing.T, ns *nettest.Namespace, args ...string) *program {
 	t.Helper()
-	return start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0"}, args...)...)).listening()
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--metrics-address=") }) {
+		args = append([]string{"--metrics-address=127.0.0.1:0"}, args...)
+	}
+	return start(t, ns, inside(t, ns, args...)).listening()
 }
 
 // programs are a promflow for each backend, by the backend's name.

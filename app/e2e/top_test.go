@@ -22,6 +22,12 @@ func TestTopErrors(t *testing.T) {
 		fmt.Fprint(w, report, `4,"talkers":[`, strings.Repeat("{},", 1_300_000), "{}]}")
 	})
 	mux.HandleFunc("/negative/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, report, "-4}") })
+	mux.HandleFunc("/old/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, report, `4,"talkers":[{"ip":"10.0.0.1"}]}`)
+	})
+	mux.HandleFunc("/ips/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, report, `4,"talkers":[{"id":"a","ips":[`, strings.Repeat(`"",`, 1_300_000), `""]}]}`)
+	})
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	config := write(t, "http.yml", "basic_auth: {username: ali}\ntls: 1\n")
@@ -45,6 +51,9 @@ func TestTopErrors(t *testing.T) {
 		"a configuration for nobody":   {[]string{"--interface", lo, "--http-config-file=" + config}, []string{"--http-config-file", "--interface counts here"}},
 		"subnets for nobody":           {[]string{"--monitor-subnets=10.0.0.0/8", "router"}, []string{"--monitor-subnets", "--interface"}},
 		"a flag of the page":           {[]string{"--metrics-address=:1"}, []string{"-metrics-address", "promflow top --help"}},
+		"a grouping that is none":      {[]string{"--by=mac"}, []string{`--by "mac"`, "ip, device"}},
+		"devices of an old version":    {[]string{"--by=device", server.URL + "/old"}, []string{server.URL + "/old", "an old version"}},
+		"more addresses than can be":   {[]string{"--by=device", server.URL + "/ips"}, []string{"no report of promflow", "ips: expected 32 at most"}},
 		"an order that is none":        {[]string{"--sort=speed"}, []string{`--sort "speed"`, "receive_rate"}},
 		"a filter that is none":        {[]string{"--filter=\xff"}, []string{"--filter", "253 bytes of UTF-8"}},
 		"less than nothing":            {[]string{"--count=-1"}, []string{`--count "-1"`}},

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
+	"io/fs"
 )
 
 // checkFile checks how the pages of a bbolt file refer to each other. bbolt itself trusts them: it follows a circle without end, and gives
 // away pages that are in use if the list of free ones is wrong.
-func checkFile(path string) error {
-	f, err := os.Open(path)
+func checkFile(dir fs.FS, name string) error {
+	f, err := dir.Open(name)
 	if err != nil {
 		return err
 	}
@@ -20,7 +20,7 @@ func checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return checkPages(f, info.Size())
+	return checkPages(f.(io.ReaderAt), info.Size())
 }
 
 // The format of bbolt's pages, which have the byte order of the machine (internal/common of go.etcd.io/bbolt).
@@ -74,7 +74,7 @@ func checkPages(in io.ReaderAt, length int64) error {
 
 // lastMeta returns the meta page of the last transaction, and the size of pages.
 func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
-	size := uint64(os.Getpagesize())
+	var size uint64
 	for offset := uint64(0); offset <= 1<<16; offset = max(2*offset, 512) { // the first meta page may be the damaged one
 		m := make([]byte, metaLength)
 		if _, err := in.ReadAt(m, int64(offset+pageHeader)); err != nil {

@@ -175,7 +175,7 @@ func FuzzCheckPages(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := checkFile(b.path); err != nil {
+	if err := checkFile(os.DirFS(b.config.Dir), fileName); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(small, uint32(0), byte(0))
@@ -191,7 +191,7 @@ func FuzzCheckPages(f *testing.F) {
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkFile(path); err != nil {
+		if err := checkFile(os.DirFS(filepath.Dir(path)), filepath.Base(path)); err != nil {
 			if !errors.Is(err, errDamaged) && !strings.Contains(err.Error(), "EOF") {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ import (
 // Config is the configuration of a history. Zero values of Interval, Retention, Size, Zone and Now stand for defaults.
 type Config struct {
 	Dir   string         // has the file; it is made if it does not exist
+	Open  *os.Root       // Dir, if it is open already; Close closes it
 	Table *capture.Table // nil reads a history that nobody writes meanwhile
 
 	Read  func()                    // brings the table up to date; may be nil
@@ -72,6 +74,7 @@ type History struct {
 	config   Config
 	calendar Calendar
 	path     string
+	dir      *os.Root            // nil: it is not open
 	began    map[Series][2]int64 // of what was restored; it is not changed
 
 	failing   atomic.Bool
@@ -116,7 +119,7 @@ func Open(c Config) (*History, error) {
 			c.Retention[r] = DefaultRetention[r]
 		}
 	}
-	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName)}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), dir: c.Open}
 	h.last = h.config.Now()
 	h.steady = h.last
 	var records []saved
@@ -210,7 +213,11 @@ func (h *History) Close() error {
 		return nil
 	}
 	h.closed = true
-	return h.closeFile()
+	err := h.closeFile()
+	if h.dir != nil {
+		err = errors.Join(err, h.dir.Close())
+	}
+	return err
 }
 
 // Calendar returns the periods of the history.

@@ -447,16 +447,23 @@ func (r *rows) sorted() []Row {
 		}
 		all = append(all, *row)
 	}
-	slices.SortFunc(all, func(a, b Row) int {
-		if a.Other != b.Other {
-			if a.Other {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Or(
-			cmp.Compare(b.Receive+b.Transmit, a.Receive+a.Transmit), cmp.Compare(a.MAC, b.MAC), cmp.Compare(a.Network, b.Network),
-			slices.CompareFunc(a.Addrs, b.Addrs, netip.Prefix.Compare))
-	})
+	slices.SortFunc(all, compareRows)
 	return all
+}
+
+// compareRows puts what moved most first, and other last.
+func compareRows(a, b Row) int {
+	if a.Other != b.Other {
+		if a.Other {
+			return 1
+		}
+		return -1
+	}
+	if c := cmp.Compare(b.Receive+b.Transmit, a.Receive+a.Transmit); c != 0 {
+		return c
+	}
+	if c := cmp.Or(cmp.Compare(a.MAC, b.MAC), cmp.Compare(a.Network, b.Network)); c != 0 {
+		return c
+	}
+	return slices.CompareFunc(a.Addrs, b.Addrs, netip.Prefix.Compare)
 }

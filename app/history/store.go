@@ -14,7 +14,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -23,8 +22,6 @@ import (
 
 	"promflow/capture"
 )
-
-const fileName = "history.db"
 
 // ErrInUse is the error of opening a history that another process has open.
 var ErrInUse = errors.New("another promflow has it open")
@@ -82,21 +79,21 @@ const lockTimeout = time.Second
 
 // openDatabase opens the file, and returns its records and state. Both are empty if the file is new.
 func (h *History) openDatabase(readOnly bool) (records []saved, s state, err error) {
-	_, statErr := os.Lstat(h.path)
+	_, statErr := h.dir.Lstat(fileName)
 	isNew := errors.Is(statErr, fs.ErrNotExist)
 	var db *bbolt.DB
 	err = explain(guard(func() (err error) {
-		db, err = bbolt.Open(h.path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
+		db, err = bbolt.Open(fileName, 0o600, h.options(readOnly))
 		return err
 	}))
 	if err != nil {
 		if isNew && !readOnly && !errors.Is(err, ErrInUse) {
-			os.Remove(h.path) // it may have a part of its first pages, on a disk that is full
+			h.dir.Remove(fileName) // it may have a part of its first pages, on a disk that is full
 		}
 		return nil, s, err
 	}
 	err = explain(guard(func() error {
-		if err := checkFile(h.path); err != nil {
+		if err := checkFile(h.dir.FS(), fileName); err != nil {
 			return err
 		}
 		return db.View(func(tx *bbolt.Tx) (err error) {
@@ -110,6 +107,11 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 	}
 	h.db, h.readOnly = db, readOnly
 	return records, s, nil
+}
+
+// options are those of opening a file in the directory.
+func (h *History) options(readOnly bool) *bbolt.Options {
+	return &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType, OpenFile: h.dir.OpenFile}
 }
 
 // load reads all that is kept of addresses, and the state.
@@ -163,7 +165,7 @@ func load(tx *bbolt.Tx) (records []saved, s state, err error) {
 
 // openFile opens the file at the start, and puts a damaged one aside. If it can only be read, its totals go on.
 func (h *History) openFile() ([]saved, error) {
-	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+	if err := h.useDir(); err != nil {
 		return nil, err
 	}
 	records, s, err := h.openDatabase(false)
@@ -191,7 +193,11 @@ func (h *History) openFile() ([]saved, error) {
 
 // openReadOnly opens the file for a process that only reads it.
 func (h *History) openReadOnly() ([]saved, error) {
-	if _, err := os.Stat(h.path); errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if h.dir, err = os.OpenRoot(h.config.Dir); err == nil {
+		_, err = h.dir.Stat(fileName)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no history: %s does not exist", h.path)
 	} else if err != nil {
 		return nil, err
@@ -234,19 +240,19 @@ func lastNames(tx *bbolt.Tx) (map[netip.Addr]Info, error) {
 func (h *History) putAside(why error) error {
 	h.closeFile()
 	h.damaged.Store(false)
-	name := h.path + ".damaged-" + h.config.Now().UTC().Format("20060102T150405Z")
+	name := fileName + ".damaged-" + h.config.Now().UTC().Format("20060102T150405Z")
 	for n, to := 2, name; ; n, to = n+1, name+"-"+strconv.Itoa(n) {
-		_, err := os.Lstat(to)
+		_, err := h.dir.Lstat(to)
 		if err == nil && n < 1000 {
 			continue
 		}
 		if err == nil {
 			return fmt.Errorf("%w, and there are too many files that were put aside", why)
 		}
-		if err := os.Rename(h.path, to); err != nil {
+		if err := h.dir.Rename(fileName, to); err != nil {
 			return errors.Join(why, err)
 		}
-		h.config.Log.Error("history begins anew: its file cannot be used and was put aside", "error", why, "aside", to)
+		h.config.Log.Error("history begins anew: its file cannot be used and was put aside", "error", why, "aside", filepath.Join(h.config.Dir, to))
 		return nil
 	}
 }
@@ -267,15 +273,15 @@ const compactFrom = 16 << 20
 // compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is.
 func (h *History) compact() {
 	free := int64(h.db.Stats().FreePageN) * int64(h.db.Info().PageSize)
-	info, err := os.Stat(h.path)
+	info, err := h.dir.Stat(fileName)
 	if err != nil || free < compactFrom || free < info.Size()/2 {
 		return
 	}
-	next := h.path + ".new"
-	os.Remove(next)
+	const next = fileName + ".new"
+	h.dir.Remove(next)
 	var db *bbolt.DB
 	err = guard(func() (err error) {
-		db, err = bbolt.Open(next, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		db, err = bbolt.Open(next, 0o600, h.options(false))
 		if err != nil {
 			return err
 		}
@@ -285,27 +291,19 @@ func (h *History) compact() {
 		if err := db.Sync(); err != nil {
 			return err
 		}
-		return os.Rename(next, h.path)
+		return h.dir.Rename(next, fileName)
 	})
 	if err != nil {
 		if db != nil {
 			guard(db.Close)
 		}
-		os.Remove(next)
+		h.dir.Remove(next)
 		h.config.Log.Warn("the history's file stays larger than it must be", "file", h.path, "error", err)
 		return
 	}
-	syncDir(h.config.Dir)
+	h.syncDir()
 	h.closeFile()
 	h.db = db
-}
-
-// syncDir has the names in a directory survive a power cut, where the system can do that.
-func syncDir(dir string) {
-	if d, err := os.Open(filepath.Clean(dir)); err == nil {
-		d.Sync()
-		d.Close()
-	}
 }
 
 // reopen opens the file if it could not be opened or written before.
@@ -315,7 +313,7 @@ func (h *History) reopen() error {
 	}
 	wasRead := h.db != nil
 	h.closeFile()
-	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+	if err := h.useDir(); err != nil {
 		return err
 	}
 	records, s, err := h.openDatabase(false)
@@ -764,27 +762,4 @@ func (t *transaction) collect() error {
 	}
 	t.next.liveWhos = int64(len(h.numbers))
 	return nil
-}
-
-// Owns reports whether a file of this name is, or was, that of a history.
-func Owns(name string) bool { return strings.HasPrefix(name, fileName) }
-
-// Free returns ErrInUse if another process has the history in a directory open.
-func Free(dir string) error {
-	path := filepath.Join(dir, fileName)
-	if _, err := os.Stat(path); err != nil {
-		return nil
-	}
-	var db *bbolt.DB
-	err := explain(guard(func() (err error) {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: true})
-		return err
-	}))
-	if err == nil {
-		err = guard(db.Close)
-	}
-	if errors.Is(err, ErrInUse) {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil // what is wrong with the file, Open says
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // BenchmarkOf is what a reading of a full table costs: of addresses that a file has a name for, and of those that are left to DNS.
@@ -16,8 +18,8 @@ func BenchmarkOf(b *testing.B) {
 		names[host(i)] = Info{"laptop", "02:00:00:00:00:01"}
 	}
 	onLink := &mdns{answers: newReverse(240, addresses, log)}
-	onLink.links.Store(&prefixes[net.Interface]{})
-	onLink.links.Load().set(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{})
+	onLink.links.Store(&subnets.Longest[net.Interface]{})
+	onLink.links.Load().Add(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{Index: 1})
 	for name, n := range map[string]*Names{
 		"known":             {reverse: newReverse(240, addresses, log)},
 		"of DNS":            {reverse: newReverse(240, addresses, log)},
@@ -33,7 +35,7 @@ func BenchmarkOf(b *testing.B) {
 				known.hosts = names
 			case "in a given prefix":
 				known.given = &given{}
-				known.given.prefixes.set(netip.MustParsePrefix("10.0.0.0/8"), "lan")
+				known.given.prefixes.Add(netip.MustParsePrefix("10.0.0.0/8"), "lan")
 			}
 			n.known.Store(known)
 			for b.Loop() {

@@ -7,13 +7,15 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // given has the names that the user gives in a file. A nil one has none.
 type given struct {
 	addresses map[netip.Addr]string
 	macs      map[string]string
-	prefixes  prefixes[string]
+	prefixes  subnets.Longest[string]
 }
 
 // ofHost returns the name that is given for an address, or else for its MAC.
@@ -32,7 +34,7 @@ func (g *given) ofPrefix(addr netip.Addr) string {
 	if g == nil {
 		return ""
 	}
-	name, _ := g.prefixes.longest(addr)
+	name, _ := g.prefixes.Of(addr)
 	return name
 }
 
@@ -63,25 +65,27 @@ func (g *given) add(line string) error {
 	of := strings.Fields(line)[0]
 	name := hostname(strings.TrimSpace(line[len(of):]))
 	if name == "" {
-		return fmt.Errorf("%q: expected an address, a prefix or a MAC, and then a printable name of at most 253 bytes", line)
+		return fmt.Errorf("%.80q: expected an address, a prefix or a MAC, and then a printable name of at most 253 bytes", line)
 	}
 	if addr := address(of); addr.IsValid() {
 		return give(g.addresses, addr, name)
 	}
 	if prefix, err := netip.ParsePrefix(of); err == nil {
-		if prefix = prefix.Masked(); prefix.IsSingleIP() {
-			return give(g.addresses, prefix.Addr().Unmap(), name)
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 		}
-		if _, twice := g.prefixes.values[prefix]; twice {
+		if prefix = prefix.Masked(); prefix.IsSingleIP() {
+			return give(g.addresses, prefix.Addr(), name)
+		}
+		if !g.prefixes.Add(prefix, name) {
 			return errTwice
 		}
-		g.prefixes.set(prefix, name)
 		return nil
 	}
 	if mac := mac(of); mac != "" {
 		return give(g.macs, mac, name)
 	}
-	return fmt.Errorf("%q is not an address, a prefix such as 192.168.1.0/24, or the MAC of a host such as 02:00:00:00:00:01", of)
+	return fmt.Errorf("%.80q is not an address, a prefix such as 192.168.1.0/24, or the MAC of a host such as 02:00:00:00:00:01", of)
 }
 
 var errTwice = errors.New("this has a name already, in a line before")

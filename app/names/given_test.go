@@ -17,6 +17,7 @@ func TestGivenNames(t *testing.T) {
 		"fd00:1::/64 guests\n" +
 		"2:0:0:0:0:AB Living room  TV\n" +
 		"::ffff:10.0.0.9 mapped.\n" +
+		"::ffff:172.16.0.0/108 mapped prefix\n" +
 		"fd00:1::7/128 single"
 	g, err := parseGiven("names", []byte(content))
 	if err != nil {
@@ -32,6 +33,7 @@ func TestGivenNames(t *testing.T) {
 		{"10.0.0.9", "", "mapped", "inside"},
 		{"fd00:1::1", "", "", "guests"},
 		{"fd00:1::7", "", "single", "guests"},
+		{"172.16.1.1", "", "", "mapped prefix"},
 		{"fd00:2::1", "", "", ""},
 	} {
 		addr := netip.MustParseAddr(c.addr)
@@ -55,10 +57,13 @@ func TestWrongNamesFileSaysTheLine(t *testing.T) {
 		"01:00:5e:00:00:01 a\n":                       "names:1: ",
 		"10.0.0.1 \x1b[31mred\n":                      "names:1: ",
 		"10.0.0.1 " + strings.Repeat("a", 254) + "\n": "names:1: ",
+		strings.Repeat("a", 1000):                     "names:1: ",
 		"# a comment\n10.0.0.1 # and no name\n":       "names:2: ",
 	} {
 		if _, err := parseGiven("names", []byte(content)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: the error is %v, want %q", content, err, want)
+		} else if len(err.Error()) > 250 {
+			t.Errorf("%q: the error has %d bytes", content, len(err.Error()))
 		}
 	}
 }
@@ -85,7 +90,7 @@ func FuzzParseGiven(f *testing.F) {
 				t.Errorf("MAC %q", of)
 			}
 		}
-		for prefix, name := range g.prefixes.values {
+		for prefix, name := range g.prefixes.All() {
 			if all = append(all, name); prefix != prefix.Masked() || g.ofPrefix(prefix.Addr()) == "" {
 				t.Errorf("prefix %v", prefix)
 			}

@@ -12,9 +12,9 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,12 +157,12 @@ func (n *Names) Of(addr netip.Addr) Info {
 	default:
 	}
 	known := n.known.Load()
-	info := known.hosts[addr]
+	info, merged := known.hosts[addr]
 	if info.Hostname != "" {
 		return info
 	}
-	if known.given != nil {
-		info.Hostname = cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr))
+	if !merged && known.given != nil {
+		info.Hostname = cmp.Or(known.given.ofHost(addr, ""), known.given.ofPrefix(addr))
 	}
 	asked := true
 	if info.Hostname == "" && n.reverse != nil {
@@ -214,6 +214,12 @@ func (n *Names) Run(ctx context.Context) {
 // refresh reads all sources but DNS. The caller holds mu, or is the only one.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
+	for _, addr := range n.neighbours.moved {
+		n.reverse.renew(addr)
+		if n.mdns != nil {
+			n.mdns.answers.renew(addr)
+		}
+	}
 	changed = n.given.refresh(now) || changed
 	for _, p := range n.places {
 		changed = p.refresh(now) || changed
@@ -238,6 +244,8 @@ func (n *Names) merge(now time.Time) {
 		hosts[addr] = Info{MAC: k.mac}
 	}
 	n.expiry = time.Time{}
+	proxies := map[string]bool{}      // MACs of those that answer for others
+	behind := map[netip.Addr]string{} // the MACs of these others
 	for f := range n.files() {
 		for addr, e := range f.found {
 			if f.outdated(addr) {
@@ -252,6 +260,13 @@ func (n *Names) merge(now time.Time) {
 				}
 			}
 			was := hosts[addr]
+			// A lease of DHCPv6 may have the MAC that the client made its DUID of, which may be that of another interface (RFC 8415, 11).
+			if addr.Is4() && e.mac != "" && was.MAC != "" && e.mac != was.MAC {
+				proxies[was.MAC] = true
+				if _, neighbour := n.neighbours.kept[addr]; neighbour { // else it is that of the better file
+					behind[addr] = cmp.Or(behind[addr], e.mac)
+				}
+			}
 			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {
 				hosts[addr] = info
 			}
@@ -261,10 +276,10 @@ func (n *Names) merge(now time.Time) {
 	if n.given != nil {
 		known.given = n.given.given
 	}
-	known.ofMAC = n.share(hosts, known.given)
+	known.ofMAC = n.share(hosts, known.given, proxies)
 	if known.given != nil {
 		for addr, info := range hosts {
-			if name := cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr)); name != "" {
+			if name := cmp.Or(known.given.ofHost(addr, cmp.Or(behind[addr], info.MAC)), known.given.ofPrefix(addr)); name != "" {
 				hosts[addr] = Info{name, info.MAC}
 			}
 		}
@@ -277,15 +292,16 @@ func (n *Names) merge(now time.Time) {
 const maxOfMAC = 32
 
 // share returns the names that addresses without one have because other addresses of their MACs have them. The best source decides that
-// has a name for an address of the MAC. If it has several, there is none.
-func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]string {
+// has a name for an address of the MAC. If it has several that do not agree, there is none. A proxy gives its MAC to others: the lease of a
+// host behind a repeater has the host's MAC, and the neighbour table that of the repeater.
+func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[string]bool) map[netip.Addr]string {
 	addresses := map[string]int{} // of MACs
 	for _, info := range hosts {
 		addresses[info.MAC]++
 	}
 	names := map[string]string{} // of MACs; empty: there is none for all
 	for mac, many := range addresses {
-		if mac == "" || many > maxOfMAC {
+		if mac == "" || many > maxOfMAC || proxies[mac] {
 			names[mac] = ""
 		}
 	}
@@ -295,27 +311,38 @@ func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]st
 		func(addr netip.Addr, _ Info) string { return n.reverse.known(addr) },
 		func(addr netip.Addr, _ Info) string { return n.mdns.known(addr) },
 	} {
-		found := map[string]string{}
+		found := map[string][]string{}
 		for addr, info := range hosts {
-			if _, better := names[info.MAC]; better {
+			if _, better := names[info.MAC]; better || n.neighbours.several[addr] {
 				continue
 			}
 			if name := of(addr, info); name != "" {
-				if was, several := found[info.MAC]; several && was != name {
-					name = ""
-				}
-				found[info.MAC] = name
+				found[info.MAC] = append(found[info.MAC], name)
 			}
 		}
-		maps.Copy(names, found)
+		for mac, all := range found {
+			names[mac] = common(all)
+		}
 	}
 	shared := map[netip.Addr]string{}
 	for addr, info := range hosts {
-		if name := names[info.MAC]; info.Hostname == "" && name != "" {
+		if name := names[info.MAC]; info.Hostname == "" && name != "" && !n.neighbours.several[addr] {
 			shared[addr] = name
 		}
 	}
 	return shared
+}
+
+// common returns the shortest of several names if the others are it, or begin with it and a dot: DHCP servers write laptop for IPv4 and
+// laptop.lan for IPv6. It returns "" if they do not agree.
+func common(names []string) string {
+	shortest := slices.MinFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	for _, name := range names {
+		if !strings.EqualFold(name[:len(shortest)], shortest) || len(name) > len(shortest) && name[len(shortest)] != '.' {
+			return ""
+		}
+	}
+	return shortest
 }
 
 // logChanges logs each change in what can be read once.

@@ -54,7 +54,7 @@ const warningShown = time.Minute
 // NewModel makes a view without a report.
 func NewModel(o Options) *Model {
 	m := &Model{watched: o.Watched, ascii: o.ASCII, bytes: o.Bytes, query: o.Query, report: &talkers.Report{}}
-	m.query.Sort = cmp.Or(m.query.Sort, talkers.Sorts[0])
+	m.query.By, m.query.Sort = cmp.Or(m.query.By, talkers.ByIP), cmp.Or(m.query.Sort, talkers.Sorts[0])
 	return m
 }
 
@@ -73,7 +73,7 @@ func (m *Model) Query() talkers.Query {
 // Answer shows a report, the answer to q, unless the user has changed the query since.
 func (m *Model) Answer(q talkers.Query, r *talkers.Report) {
 	m.failure = ""
-	if q.Sort != m.query.Sort || q.Reverse != m.query.Reverse || q.Filter != m.query.Filter {
+	if q.By != m.query.By || q.Sort != m.query.Sort || q.Reverse != m.query.Reverse || q.Filter != m.query.Filter {
 		return
 	}
 	if m.paused && !m.waiting() && q == m.answered {
@@ -144,6 +144,8 @@ func (m *Model) Press(k Key) (quit bool) {
 	case "r":
 		m.query.Reverse = !m.query.Reverse
 		m.first = 0
+	case "d":
+		m.switchDevices()
 	case "/":
 		m.editing = true
 	case "p", " ":
@@ -193,6 +195,19 @@ func (m *Model) nextSort(step int) {
 	at := max(slices.Index(sorts, m.query.Sort), 0)
 	m.sortBy(sorts[(at+step+len(sorts))%len(sorts)])
 }
+
+// switchDevices asks for devices instead of addresses, or the other way round. Without names there are no devices.
+func (m *Model) switchDevices() {
+	switch {
+	case m.query.By == talkers.ByDevice:
+		m.query.By, m.first = talkers.ByIP, 0
+	case m.names():
+		m.query.By, m.first = talkers.ByDevice, 0
+	}
+}
+
+// devices tells whether the rows of the report are devices.
+func (m *Model) devices() bool { return m.answered.By == talkers.ByDevice }
 
 // rates tells whether there are rates. The first reading has none.
 func (m *Model) rates() bool { return m.report.WindowSeconds > 0 }
@@ -274,6 +289,9 @@ func (m *Model) nothing() string {
 	case m.waiting():
 		return "waiting for the first report"
 	case m.query.Filter != "":
+		if m.devices() {
+			return "no device matches the filter"
+		}
 		return "no address matches the filter"
 	case m.watched == "":
 		return "no monitored address has moved anything yet (see --monitor-subnets)"
@@ -427,6 +445,9 @@ func (m *Model) captureAlarms() (all []string) {
 			all = append(all, i.Name+" is down or away")
 		}
 	}
+	if m.devices() && !m.names() {
+		all = append(all, "without --host-info no MAC is known, and each address stands by itself")
+	}
 	for _, i := range r.Interfaces {
 		if i.DroppedRate > 0 {
 			all = append(all, fmt.Sprintf("%s: the kernel drops %.3g packets/s, which are not counted", i.Name, i.DroppedRate))
@@ -441,7 +462,7 @@ func (m *Model) captureAlarms() (all []string) {
 // keys says what the keys do.
 var keys = []string{
 	"q quit", "arrows, page keys, j, k scroll", "g, G first, last", "s, S sort by", "1 rate", "2 in", "3 out", "4 total", "5 total in",
-	"6 total out", "7 IP", "8 name", "r reverse", "/ filter (Enter keeps, Escape clears)", "p pause", "u bits or bytes", "? less",
+	"6 total out", "7 IP", "8 name", "r reverse", "d devices", "/ filter (Enter keeps, Escape clears)", "p pause", "u bits or bytes", "? less",
 }
 
 // foot draws what is below the table.
@@ -480,6 +501,9 @@ func (m *Model) status() string {
 	text := fmt.Sprint(n)
 	if page := m.page(); n > 0 && page > 0 {
 		text = fmt.Sprintf("%d-%d of %d", m.first+1, min(m.first+page, n), n)
+	}
+	if m.devices() {
+		text += " devices"
 	}
 	text += "  by " + sortNames[m.query.Sort] + " " + m.arrow()
 	if m.query.Filter != "" {

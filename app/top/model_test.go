@@ -1,6 +1,7 @@
 package top
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,27 @@ func office(names bool) *talkers.Report {
 	return r
 }
 
+// household is a report by device.
+func household() *talkers.Report {
+	r := office(true)
+	r.Matching, r.Talkers = 5, nil
+	add := func(name, mac string, t talkers.Traffic, part float64, ips ...string) {
+		id := mac
+		if id == "" {
+			id = ips[0]
+		}
+		r.Talkers = append(r.Talkers, talkers.Talker{ID: id, IP: ips[0], IPs: ips, Hostname: name, MAC: mac, Traffic: t, Share: part, History: []int64{1, 2}})
+	}
+	many := make([]string, talkers.MaxIPs)
+	many[0] = "192.168.1.254"
+	add("Laptop", "02:00:00:00:00:01", traffic(117_000_000, 40_000, 12_000_000_000, 400_000_000), 0.982, "192.168.1.133", "fd00::1", "fd00::2")
+	add("", "02:00:00:00:00:02", traffic(500_000, 1_250_000, 300_000_000, 500_000_000), 0.0147, "2001:db8:1234:5678:21a:2bff:fe3c:4d5e", "192.168.1.7")
+	add("büro-drucker.mit-einem-langen-namen.example.org", "", traffic(125_000, 250_000, 40_000_000, 87_000_000), 0.003, "192.168.1.9")
+	add("", "02:00:00:00:00:03", traffic(125, 0, 99_950, 0), 0, many...)
+	add("", "", traffic(0, 0, 1, 0), 0, "other")
+	return r
+}
+
 func press(t *testing.T, m *Model, keys ...string) {
 	t.Helper()
 	names := map[string]bool{}
@@ -106,6 +128,12 @@ func TestScreens(t *testing.T) {
 	v4 := office(true)
 	v4.Talkers = append(v4.Talkers[:2:2], v4.Talkers[3:]...)
 	v4.Matching = 5
+	noNames := household()
+	noNames.Names = false
+	byDevice := Options{Watched: "http://router:9088", Query: talkers.Query{By: "device"}}
+	v4Devices := household()
+	v4Devices.Talkers = append(v4Devices.Talkers[:1:1], v4Devices.Talkers[2:]...)
+	v4Devices.Matching = 4
 	lost := errors.New("http://router:9088: connection refused")
 	for name, c := range map[string]struct {
 		o              Options
@@ -125,6 +153,13 @@ func TestScreens(t *testing.T) {
 		"80x1":                   {remote, office(false), 80, 1, nil},
 		"80x24-ascii":            {Options{Watched: "http://router:9088", ASCII: true}, office(true), 80, 24, nil},
 		"110x24-bytes":           {Options{Bytes: true}, office(false), 110, 24, nil},
+		"80x24-devices":          {byDevice, household(), 80, 24, nil},
+		"80x24-devices-of-ipv4":  {byDevice, v4Devices, 80, 24, nil},
+		"160x20-devices":         {byDevice, household(), 160, 20, nil},
+		"60x10-devices":          {byDevice, household(), 60, 10, nil},
+		"40x12-devices":          {byDevice, household(), 40, 12, nil},
+		"80x12-devices-ascii":    {Options{ASCII: true, Query: byDevice.Query}, household(), 80, 12, nil},
+		"80x16-devices-no-names": {byDevice, noNames, 80, 16, nil},
 		"80x24-ill":              {remote, ill, 80, 24, nil},
 		"80x24-unreachable":      {remote, office(false), 80, 24, func(t *testing.T, m *Model) { m.Fail(lost); m.Tick(noon.Add(time.Hour)) }},
 		"80x24-never-reached":    {remote, nil, 80, 24, func(t *testing.T, m *Model) { m.Fail(lost) }},
@@ -157,6 +192,7 @@ func TestText(t *testing.T) {
 	} {
 		golden.Compare(t, name+".txt", Text(o, office(true)))
 	}
+	golden.Compare(t, "text-devices.txt", Text(Options{Query: talkers.Query{By: "device", Sort: "hostname"}}, household()))
 }
 
 func TestKeysChangeTheQuestion(t *testing.T) {
@@ -172,6 +208,9 @@ func TestKeysChangeTheQuestion(t *testing.T) {
 		"around":                    {[]string{"S", "s"}, talkers.Query{Sort: "rate"}},
 		"reverse":                   {[]string{"r"}, talkers.Query{Sort: "rate", Reverse: true}},
 		"reverse and back":          {[]string{"r", "r"}, talkers.Query{Sort: "rate"}},
+		"devices":                   {[]string{"d"}, talkers.Query{By: "device", Sort: "rate"}},
+		"devices and back":          {[]string{"d", "d"}, talkers.Query{Sort: "rate"}},
+		"devices in another order":  {[]string{"r", "/", "a", "Enter", "d", "5"}, talkers.Query{By: "device", Sort: "receive_total", Filter: "a"}},
 		"another order begins anew": {[]string{"r", "7"}, talkers.Query{Sort: "ip"}},
 		"a filter as it is written": {[]string{"/", "q", "1"}, talkers.Query{Sort: "rate", Filter: "q1"}},
 		"that is kept":              {[]string{"/", "a", "b", "Enter", "r"}, talkers.Query{Sort: "rate", Reverse: true, Filter: "ab"}},
@@ -191,6 +230,7 @@ func TestKeysChangeTheQuestion(t *testing.T) {
 				t.Error(err)
 			}
 			got.Limit, got.Offset = 0, 0
+			c.want.By = cmp.Or(c.want.By, "ip")
 			if got != c.want {
 				t.Errorf("asks %+v, want %+v", got, c.want)
 			}
@@ -207,6 +247,38 @@ func TestOrderByNamesNeedsNames(t *testing.T) {
 	press(t, m, "S")
 	if got := m.Query().Sort; got != "ip" {
 		t.Errorf("sorts by %s", got)
+	}
+}
+
+func TestDevicesNeedNames(t *testing.T) {
+	m := shown(Options{}, office(false), 80, 24)
+	press(t, m, "d")
+	if got := m.Query().By; got != "ip" {
+		t.Errorf("asks by %s", got)
+	}
+	m = shown(Options{Query: talkers.Query{By: "device"}}, office(false), 80, 24)
+	press(t, m, "d")
+	if got := m.Query().By; got != "ip" {
+		t.Errorf("asks by %s, and there are no devices", got)
+	}
+}
+
+// Until the devices come, and if they do not, what is on the screen are addresses.
+func TestAddressesStayUntilDevicesCome(t *testing.T) {
+	m := shown(Options{}, office(true), 80, 24)
+	before, old := drawn(m, 80), m.Query()
+	press(t, m, "d")
+	m.Answer(old, household())
+	if got := drawn(m, 80); got != before {
+		t.Errorf("got %s, want %s", got, before)
+	}
+	m.Fail(errors.New("it is of an old version"))
+	if got := drawn(m, 80); !strings.Contains(got, "1-6 of 6  by rate") {
+		t.Error(got)
+	}
+	m.Answer(m.Query(), household())
+	if got := drawn(m, 80); !strings.Contains(got, "1-5 of 5 devices  by rate") || !strings.Contains(got, "192.168.1.133 +2") {
+		t.Error(got)
 	}
 }
 
@@ -490,13 +562,15 @@ func TestLocale(t *testing.T) {
 
 // FuzzView draws any report on any terminal. What is drawn has its place and nothing but text, whoever gave the report.
 func FuzzView(f *testing.F) {
-	for _, r := range []*talkers.Report{office(true), office(false), {}, many(100, talkers.Query{Limit: 100})} {
+	for _, r := range []*talkers.Report{office(true), office(false), household(), {}, many(100, talkers.Query{Limit: 100})} {
 		body, err := json.Marshal(r)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(body, 80, 24, "?s", "eth0 is \x1b[31mdown", false)
 		f.Add(body, 40, 7, "/19", "", true)
+		f.Add(body, 80, 24, "d", "", true)
+		f.Add(body, 13, 9, "d", "", false)
 		f.Add(body, 3, 2, "uGj", "\u202e", false)
 		f.Add(body, 0, 0, "/👩\u200d👩", "x", false)
 	}

@@ -78,10 +78,10 @@ func write(w io.Writer, o Options, r *talkers.Report, first bool) error {
 	return err
 }
 
-// Text writes a report as text: what is watched, the sums of all addresses, what is wrong, an empty line and the table.
+// Text writes a report, the answer to o.Query, as text: what is watched, the sums of all addresses, what is wrong, an empty line and the table.
 func Text(o Options, r *talkers.Report) string {
 	m := NewModel(o)
-	m.report = r
+	m.report, m.answered = r, m.query
 	lines := []string{m.subject() + "  " + r.Time.Local().Format(time.RFC3339), m.totals(math.MaxInt)}
 	for _, alarm := range m.captureAlarms() {
 		lines = append(lines, "! "+alarm)

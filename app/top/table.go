@@ -1,6 +1,8 @@
 package top
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -22,6 +24,7 @@ const (
 	sizeWidth    = 8  // 1.23 GB, and a title
 	shareWidth   = 7  // 100.0 %
 	nameWidth    = 8  // at least
+	deviceWidth  = 17 // of a MAC
 	maxNameWidth = 64
 	sparkWidth   = 11 // at least, for the title
 	maxSpark     = 30 // readings in a minute
@@ -38,13 +41,20 @@ func (m *Model) tableColumns(rows []talkers.Talker, most int) (columns []column,
 	}
 	ip, longestName := ipWidth, nameWidth
 	for i := range rows {
-		ip = max(ip, width(clean(rows[i].IP, m.ascii)))
-		longestName = max(longestName, width(clean(rows[i].Hostname, m.ascii)))
+		ip = max(ip, width(m.address(&rows[i], most)))
+		longestName = max(longestName, width(m.name(&rows[i])))
 	}
 	longestName = min(longestName, maxNameWidth)
 	gap = 1
 	if most >= wide {
 		gap = 2
+	}
+	title, shortestName := "NAME", nameWidth
+	if m.devices() {
+		title, shortestName = "DEVICE", min(longestName, deviceWidth)
+		if room := most - gap - shortestName - 2*(gap+rateWidth); m.report.Names && room >= ipWidth {
+			ip = min(ip, room) // the name tells more
+		}
 	}
 	in, out := rateWidth, rateWidth
 	left := most - ip - 2*(gap+rateWidth)
@@ -67,7 +77,7 @@ func (m *Model) tableColumns(rows []talkers.Talker, most int) (columns []column,
 		left -= gap + width
 		return width
 	}
-	name := take(m.report.Names, nameWidth)
+	name := take(m.report.Names, shortestName)
 	part := take(true, shareWidth)
 	total := min(take(true, sizeWidth+gap+sizeWidth), sizeWidth)
 	history := take(!text, sparkWidth)
@@ -80,8 +90,8 @@ func (m *Model) tableColumns(rows []talkers.Talker, most int) (columns []column,
 	}
 
 	columns = []column{
-		{"IP", ip, false, []string{"ip"}, func(k *talkers.Talker) string { return cutMiddle(clean(k.IP, m.ascii), ip, m.ascii) }},
-		{"NAME", name, false, []string{"hostname"}, func(k *talkers.Talker) string { return clean(k.Hostname, m.ascii) }},
+		{"IP", ip, false, []string{"ip"}, func(k *talkers.Talker) string { return m.address(k, ip) }},
+		{title, name, false, []string{"hostname"}, m.name},
 		{"IN", in, true, []string{"receive_rate", "rate"}, func(k *talkers.Talker) string { return m.rate(k.ReceiveRate) }},
 		{"OUT", out, true, []string{"transmit_rate", "rate"}, func(k *talkers.Talker) string { return m.rate(k.TransmitRate) }},
 		{"TOT IN", total, true, []string{"receive_total", "total"}, func(k *talkers.Talker) string { return size(k.ReceiveTotal) }},
@@ -95,6 +105,27 @@ func (m *Model) tableColumns(rows []talkers.Talker, most int) (columns []column,
 		{"LAST MINUTE", history, false, nil, func(k *talkers.Talker) string { return spark(k.History, history, m.ascii) }},
 	}
 	return slices.DeleteFunc(columns, func(c column) bool { return c.width == 0 }), gap
+}
+
+// address writes the address of a talker in so many columns and, of a device, how many more it has.
+func (m *Model) address(k *talkers.Talker, columns int) string {
+	more := ""
+	if n := len(k.IPs); m.devices() && n > 1 {
+		more = fmt.Sprintf(" +%d", n-1)
+		if n == talkers.MaxIPs { // no more are listed
+			more += ellipsis(m.ascii)
+		}
+	}
+	return cutMiddle(clean(k.IP, m.ascii), columns-width(more), m.ascii) + more
+}
+
+// name writes the hostname of a talker. A device without one has its MAC.
+func (m *Model) name(k *talkers.Talker) string {
+	name := k.Hostname
+	if m.devices() {
+		name = cmp.Or(name, k.MAC)
+	}
+	return clean(name, m.ascii)
 }
 
 // rate writes a rate, if there are any.

@@ -1,6 +1,8 @@
 package subnets
 
 import (
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -11,8 +13,11 @@ type Longest[V any] struct {
 	v4, v6 []int // the lengths that exist, the longest first
 }
 
-// Set gives a masked prefix a value.
-func (l *Longest[V]) Set(prefix netip.Prefix, value V) {
+// Add gives a masked prefix a value. It is false if the prefix has one, which stays.
+func (l *Longest[V]) Add(prefix netip.Prefix, value V) bool {
+	if _, twice := l.values[prefix]; twice {
+		return false
+	}
 	lengths := &l.v6
 	if prefix.Addr().Is4() {
 		lengths = &l.v4
@@ -25,6 +30,7 @@ func (l *Longest[V]) Set(prefix netip.Prefix, value V) {
 		l.values = map[netip.Prefix]V{}
 	}
 	l.values[prefix] = value
+	return true
 }
 
 // Of returns the value of the longest prefix that has addr.
@@ -44,3 +50,6 @@ func (l *Longest[V]) Of(addr netip.Addr) (value V, ok bool) {
 	}
 	return value, false
 }
+
+// All yields the prefixes and their values.
+func (l *Longest[V]) All() iter.Seq2[netip.Prefix, V] { return maps.All(l.values) }

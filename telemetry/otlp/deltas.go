@@ -39,8 +39,11 @@ func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
 	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
 }
 
-// pass takes the totals that a source begins with as received: those are of an earlier process.
+// pass takes the totals that a source has already read as received: those are of an earlier process.
 func (d *deltas) pass(source *telemetry.Source) {
+	if len(d.kept()) == 0 {
+		return
+	}
 	scopes, _ := source.Produce(context.Background()) // the error is always nil
 	for _, scope := range scopes {
 		d.acknowledge(slices.DeleteFunc(scope.Metrics, func(m metricdata.Metrics) bool { return !telemetry.ByAddress(m.Name) }))

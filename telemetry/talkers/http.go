@@ -2,6 +2,7 @@ package talkers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,13 +41,17 @@ func (t *Talkers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // fails only if the client has gone
 }
 
-// Limits of Fetch for a report. MaxLimit talkers take about 0.5 MB.
+// Limits of Fetch for a report. MaxLimit addresses take about 0.6 MB, as many devices with all
+// the addresses that they may list 2 MB.
 const (
 	maxReport     = 4 << 20 // bytes
 	maxInterfaces = 10000
 	maxSubnets    = 10000
 	maxSeconds    = 24 * 60 * 60
 )
+
+// errNoDevices says that a promflow does not know the parameter by, and ignored it.
+var errNoDevices = errors.New("it is of an old version, which tells no devices")
 
 // Fetch gets a Report from the promflow at a base URL, such as http://localhost:9088.
 func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*Report, error) {
@@ -75,7 +80,7 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	case response.StatusCode != http.StatusOK:
 		err = fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body[:min(len(body), 200)])))
 	default:
-		if err = r.decode(body, q.canonical().Limit); err != nil {
+		if err = r.decode(body, q.canonical()); err != nil && !errors.Is(err, errNoDevices) {
 			err = fmt.Errorf("the answer is no report of promflow: %w", err)
 		}
 	}
@@ -85,9 +90,9 @@ func Fetch(ctx context.Context, client *http.Client, base *url.URL, q Query) (*R
 	return r, nil
 }
 
-// decode decodes a report that may have so many talkers. The server may be any: a list is not decoded beyond its limit, since its elements
+// decode decodes a report that answers q. The server may be any: a list is not decoded beyond its limit, since its elements
 // can take a hundred times the memory of their JSON.
-func (r *Report) decode(body []byte, limit int) error {
+func (r *Report) decode(body []byte, q Query) error {
 	lists := struct {
 		*Report
 		Interfaces json.RawMessage `json:"interfaces"` // instead of those of Report
@@ -112,8 +117,18 @@ func (r *Report) decode(body []byte, limit int) error {
 	if r.Monitored, err = DecodeList[Subnet](lists.Monitored, maxSubnets); err != nil {
 		return fmt.Errorf("monitored_subnets: %w", err)
 	}
-	if r.Talkers, err = DecodeList[Talker](lists.Talkers, limit); err != nil {
+	if r.Talkers, err = DecodeList[Talker](lists.Talkers, q.Limit); err != nil {
 		return fmt.Errorf("talkers: %w", err)
+	}
+	for i := range r.Talkers {
+		k := &r.Talkers[i]
+		if k.ID == "" && q.By == ByDevice {
+			return errNoDevices
+		}
+		k.ID = cmp.Or(k.ID, k.IP)
+		if len(k.IPs) == 0 {
+			k.IPs = IPs{k.IP}
+		}
 	}
 	return nil
 }

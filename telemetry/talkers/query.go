@@ -16,6 +16,7 @@ import (
 
 // Query says which talkers a report has, and in which order. The zero Query asks for those with the highest rates.
 type Query struct {
+	By      string // one of Groupings; "" is the first
 	Sort    string // one of Sorts; "" is the first
 	Reverse bool   // the lowest first, names from Z to A
 	Filter  string // a part of IP, hostname or MAC, in either case, or a prefix
@@ -30,10 +31,19 @@ const (
 	maxFilter    = 253 // bytes
 )
 
+// What a talker can be: an address, or a device, which is a MAC with all its addresses. What has no MAC stands by itself.
+const (
+	ByIP     = "ip"
+	ByDevice = "device"
+)
+
+// Groupings are all of these, the default first.
+var Groupings = []string{ByIP, ByDevice}
+
 // Sorts are the orders of talkers: the highest first, or by name.
 var Sorts = []string{"rate", "receive_rate", "transmit_rate", "total", "receive_total", "transmit_total", "ip", "hostname"}
 
-// ParseQuery reads the parameters sort, reverse, filter, limit and offset.
+// ParseQuery reads the parameters by, sort, reverse, filter, limit and offset.
 func ParseQuery(v url.Values) (q Query, err error) {
 	var errs []error
 	expect := func(name string, ok bool, what string) {
@@ -47,7 +57,8 @@ func ParseQuery(v url.Values) (q Query, err error) {
 		expect(name, ok, fmt.Sprintf("a number from %d to %d", least, most))
 		return n
 	}
-	q.Sort, q.Filter = v.Get("sort"), v.Get("filter")
+	q.By, q.Sort, q.Filter = v.Get("by"), v.Get("sort"), v.Get("filter")
+	expect("by", q.By == "" || slices.Contains(Groupings, q.By), "one of "+strings.Join(Groupings, ", "))
 	expect("sort", q.Sort == "" || slices.Contains(Sorts, q.Sort), "one of "+strings.Join(Sorts, ", "))
 	expect("filter", len(q.Filter) <= maxFilter && utf8.ValidString(q.Filter), fmt.Sprintf("at most %d bytes of UTF-8", maxFilter))
 	if text := v.Get("reverse"); text != "" {
@@ -61,7 +72,7 @@ func ParseQuery(v url.Values) (q Query, err error) {
 
 // canonical returns the same query with defaults and within limits. Queries for the same are equal then.
 func (q Query) canonical() Query {
-	q.Sort = cmp.Or(q.Sort, Sorts[0])
+	q.By, q.Sort = cmp.Or(q.By, ByIP), cmp.Or(q.Sort, Sorts[0])
 	q.Filter = strings.ToLower(strings.TrimSpace(q.Filter))
 	q.Limit = min(max(cmp.Or(q.Limit, DefaultLimit), 1), MaxLimit)
 	q.Offset = max(q.Offset, 0)
@@ -72,6 +83,7 @@ func (q Query) canonical() Query {
 func (q Query) Values() url.Values {
 	q = q.canonical()
 	return url.Values{
+		"by":      {q.By},
 		"sort":    {q.Sort},
 		"reverse": {strconv.FormatBool(q.Reverse)},
 		"filter":  {q.Filter},
@@ -95,19 +107,32 @@ func (s *samples) report(q Query) *Report {
 		Monitored:       Monitored(s.reading)[:min(len(s.reading.Subnets), maxSubnets)],
 		Talkers:         []Talker{},
 	}
-	found := s.find(q.Filter)
+	v := s.view(q)
+	found := v.find(q.Filter)
 	r.Matching = len(found)
-	all := s.all.recent().sum()
-	for _, at := range s.page(found, q) {
-		k := &s.talkers[at]
-		info := s.info(k)
-		talker := Talker{IP: k.ip(), Hostname: info.Hostname, MAC: info.MAC, Traffic: s.traffic(k), History: s.historyOf(k)}
-		if all > 0 {
-			talker.Share = float64(k.recent().sum()) / float64(all)
-		}
-		r.Talkers = append(r.Talkers, talker)
+	for _, at := range v.page(found, q) {
+		r.Talkers = append(r.Talkers, v.talker(at))
 	}
 	return r
+}
+
+// talker returns what is reported of a row.
+func (v view) talker(at int) Talker {
+	k, names, all := &v.rows[at], v.names(at), v.addresses(at)
+	t := Talker{IP: k.ip(), Hostname: names.Hostname, MAC: names.MAC, Traffic: v.traffic(k), History: v.historyOf(all...)}
+	listed := v.listed(all)
+	t.ID, t.IPs = t.IP, make(IPs, len(listed))
+	if v.of != nil {
+		t.ID = cmp.Or(names.MAC, t.IP)
+	}
+	t.IPs[0] = t.IP
+	for i := 1; i < len(listed); i++ {
+		t.IPs[i] = v.talkers[listed[i]].ip()
+	}
+	if all := v.all.recent().sum(); all > 0 {
+		t.Share = float64(k.recent().sum()) / float64(all)
+	}
+	return t
 }
 
 func (k *talker) ip() string { return telemetry.Host{Addr: k.addr, Bits: int(k.bits)}.IP() }
@@ -120,12 +145,12 @@ func (s *samples) info(k *talker) telemetry.HostInfo {
 	return s.reading.Info(k.addr)
 }
 
-// find returns the indexes of the talkers that match a filter.
-func (s *samples) find(filter string) []int {
-	found := make([]int, 0, len(s.talkers))
+// find returns the indexes of the rows that match a filter.
+func (v view) find(filter string) []int {
+	found := make([]int, 0, len(v.rows))
 	prefix, _ := netip.ParsePrefix(filter) // or zero, which contains no address
-	for i := range s.talkers {
-		if k := &s.talkers[i]; k.present && (filter == "" || prefix.Contains(k.addr) || s.contains(k, filter)) {
+	for i := range v.rows {
+		if v.rows[i].present && (filter == "" || v.matches(i, filter, prefix)) {
 			found = append(found, i)
 		}
 	}
@@ -141,9 +166,9 @@ func (s *samples) contains(k *talker, text string) bool {
 	return strings.Contains(strings.ToLower(info.Hostname), text) || strings.Contains(info.MAC, text)
 }
 
-// page returns the talkers that a query asks for, in order. It overwrites found.
-func (s *samples) page(found []int, q Query) []int {
-	compare := s.order(q, found)
+// page returns the rows that a query asks for, in order. It overwrites found.
+func (v view) page(found []int, q Query) []int {
+	compare := v.order(q, found)
 	end := q.Offset + q.Limit
 	// To sort a table of many thousands would take most of the time: once there are twice as many as needed, the rest is dropped, and
 	// others must come before the last one that stays.
@@ -162,14 +187,14 @@ func (s *samples) page(found []int, q Query) []int {
 	return first[min(q.Offset, end):end]
 }
 
-// order returns the comparison of two talkers by their indexes. None are equal.
-func (s *samples) order(q Query, found []int) func(a, b int) int {
+// order returns the comparison of two rows by their indexes. None are equal.
+func (v view) order(q Query, found []int) func(a, b int) int {
 	direction := 1
 	if q.Reverse {
 		direction = -1
 	}
 	byAddress := func(a, b int) int {
-		x, y := &s.talkers[a], &s.talkers[b]
+		x, y := &v.rows[a], &v.rows[b]
 		if x.addr.IsValid() != y.addr.IsValid() { // "other" is last
 			return cmp.Compare(b, a)
 		}
@@ -177,11 +202,11 @@ func (s *samples) order(q Query, found []int) func(a, b int) int {
 	}
 	first := byAddress
 	if value := sortValues[q.Sort]; value != nil {
-		first = func(a, b int) int { return cmp.Compare(value(&s.talkers[b]), value(&s.talkers[a])) }
+		first = func(a, b int) int { return cmp.Compare(value(&v.rows[b]), value(&v.rows[a])) }
 	} else if q.Sort == "hostname" {
 		names := make(map[int]string, len(found))
 		for _, at := range found {
-			names[at] = strings.ToLower(s.info(&s.talkers[at]).Hostname)
+			names[at] = strings.ToLower(v.names(at).Hostname)
 		}
 		first = func(a, b int) int {
 			if (names[a] == "") != (names[b] == "") { // those without a name are last in both directions
@@ -194,7 +219,7 @@ func (s *samples) order(q Query, found []int) func(a, b int) int {
 		if order := direction * first(a, b); order != 0 {
 			return order
 		}
-		return cmp.Or(cmp.Compare(s.talkers[b].total.sum(), s.talkers[a].total.sum()), byAddress(a, b), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(v.rows[b].total.sum(), v.rows[a].total.sum()), byAddress(a, b), cmp.Compare(a, b))
 	}
 }
 

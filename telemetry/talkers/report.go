@@ -1,6 +1,7 @@
 package talkers
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -8,7 +9,7 @@ import (
 	"promflow/telemetry"
 )
 
-// Report has the rates and totals of addresses. Bytes are network-layer bytes as on the wire. A packet between two monitored addresses
+// Report has the rates and totals of addresses, or of devices. Bytes are network-layer bytes as on the wire. A packet between two monitored addresses
 // counts as transmitted by one and as received by the other.
 type Report struct {
 	// Time is the time of the reading.
@@ -26,7 +27,7 @@ type Report struct {
 	// Addresses is the number of addresses on the page, AddressesLimit the table's room for addresses.
 	Addresses      int64 `json:"addresses"`
 	AddressesLimit int64 `json:"addresses_limit"`
-	// Matching is how many addresses match the filter. Talkers is a page of these.
+	// Matching is how many addresses, or devices, match the filter. Talkers is a page of these.
 	Matching int `json:"matching"`
 	// Names reports whether addresses have names (--host-info).
 	Names      bool        `json:"names"`
@@ -43,9 +44,14 @@ type Traffic struct {
 	TransmitTotal int64 `json:"transmit_bytes"`
 }
 
-// Talker is an address, a prefix, or "other".
+// Talker is an address, a prefix, or "other"; or a device, which has the sums of its addresses.
 type Talker struct {
-	IP       string `json:"ip"`
+	// ID tells a talker from others: its address or, of a device that has one, the MAC.
+	ID string `json:"id"`
+	// IP is the address; of a device that which moved most in total, both directions together.
+	IP string `json:"ip"`
+	// IPs has the addresses, also IP: of a device those that moved most, the first one first.
+	IPs      IPs    `json:"ips"`
 	Hostname string `json:"hostname"`
 	MAC      string `json:"mac"`
 	Traffic
@@ -53,6 +59,17 @@ type Talker struct {
 	Share float64 `json:"share"`
 	// History has the rates at the last readings, both directions together, the latest one last.
 	History []int64 `json:"history"`
+}
+
+// IPs are some addresses of a talker, at most 32.
+type IPs []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (i *IPs) UnmarshalJSON(text []byte) (err error) {
+	if *i, err = DecodeList[string](text, MaxIPs); err != nil {
+		return fmt.Errorf("ips: %w", err)
+	}
+	return nil
 }
 
 // Interface is the state of the capture on an interface.

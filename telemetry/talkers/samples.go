@@ -19,6 +19,8 @@ type samples struct {
 
 	all     talker   // all addresses together, also expired ones
 	talkers []talker // the first one is ip="other", the rest are in the table's order
+	rates   []rates  // of talkers
+	devices *devices // nil unless somebody asks for them
 
 	reading    telemetry.Reading // the last one, without its hosts
 	interfaces []Interface
@@ -29,11 +31,14 @@ type talker struct {
 	addr    netip.Addr
 	bits    int32
 	entry   uint32
-	present bool // on the page
+	present bool  // on the page
+	mac     int32 // its number in devices
 	total   moved
-	last    [2]moved               // in the intervals
-	rates   [historyPoints]float32 // that of reading n is at n%historyPoints
+	last    [2]moved // in the intervals
 }
+
+// rates are those of a talker at the last readings. That of reading n is at n%historyPoints.
+type rates [historyPoints]float32
 
 // moved is bytes in both directions.
 type moved struct{ receive, transmit int64 }
@@ -50,11 +55,15 @@ func (s *samples) next(k *talker, total, grown moved) {
 		grown = moved{}
 	}
 	k.total, k.last = total, [2]moved{grown, k.last[0]}
-	rate := &k.rates[s.count%historyPoints]
-	*rate = 0
-	if window := s.window().Seconds(); window > 0 {
-		*rate = float32(float64(k.recent().sum()) / window)
+}
+
+// rate returns the current rate of a talker, in bytes a second.
+func (s *samples) rate(k *talker) float32 {
+	window := s.window().Seconds()
+	if window <= 0 {
+		return 0
 	}
+	return float32(float64(k.recent().sum()) / window)
 }
 
 // take adds a reading.
@@ -71,6 +80,7 @@ func (s *samples) take(r telemetry.Reading, now time.Time) {
 		k := &s.talkers[i]
 		grown := totals[i].minus(k.total)
 		s.next(k, totals[i], grown)
+		s.rates[i][s.count%historyPoints] = s.rate(k)
 		addressesGrown = addressesGrown.plus(grown)
 	}
 	allGrown := all.minus(s.all.total)
@@ -78,16 +88,18 @@ func (s *samples) take(r telemetry.Reading, now time.Time) {
 	// The total of "other" also grows when an address is evicted, by what that has ever moved. The total of all does not, so its growth
 	// less that of the addresses is what moved now.
 	s.next(&s.talkers[0], totals[0], allGrown.minus(addressesGrown))
+	s.rates[0][s.count%historyPoints] = s.rate(&s.talkers[0])
 	s.takeInterfaces(r)
 	s.count++
 	r.Hosts, r.Labels = nil, nil
 	s.reading = r
+	s.takeDevices()
 }
 
 // totals makes s.talkers those of a reading, and returns their totals.
 func (s *samples) totals(r telemetry.Reading) []moved {
 	if len(s.talkers) == 0 {
-		s.talkers = []talker{{}}
+		s.talkers, s.rates = []talker{{}}, []rates{{}}
 	}
 	s.talkers[0].present = false
 	totals := make([]moved, 1, max(int(r.Tracked)+1, len(s.talkers)))
@@ -113,18 +125,18 @@ func (s *samples) totals(r telemetry.Reading) []moved {
 			totals = append(totals, of)
 		}
 	}
-	s.talkers = s.talkers[:len(totals)]
+	s.talkers, s.rates = s.talkers[:len(totals)], s.rates[:len(totals)]
 	return totals
 }
 
 // occupy gives a place to an address, which may have it already.
 func (s *samples) occupy(at int, h telemetry.Host) {
 	if at == len(s.talkers) {
-		s.talkers = append(s.talkers, talker{})
+		s.talkers, s.rates = append(s.talkers, talker{}), append(s.rates, rates{})
 	}
 	k := &s.talkers[at]
 	if k.addr != h.Addr || k.entry != h.Entry {
-		*k = talker{addr: h.Addr, bits: int32(h.Bits), entry: h.Entry}
+		*k, s.rates[at] = talker{addr: h.Addr, bits: int32(h.Bits), entry: h.Entry}, rates{}
 	}
 	k.present = !h.Expired
 }
@@ -161,11 +173,17 @@ func (s *samples) traffic(k *talker) Traffic {
 	return t
 }
 
-// historyOf returns the rates of a talker, as far back as there were readings.
-func (s *samples) historyOf(k *talker) []int64 {
-	rates := []int64{}
-	for i := max(1, s.count-historyPoints); i < s.count; i++ { // the first reading has no rates
-		rates = append(rates, int64(math.Round(float64(k.rates[i%historyPoints]))))
+// historyOf returns the rates of some talkers together, as far back as there were readings.
+func (s *samples) historyOf(some ...int) []int64 {
+	var sums [historyPoints]float64
+	for _, at := range some {
+		for i, rate := range s.rates[at] {
+			sums[i] += float64(rate)
+		}
 	}
-	return rates
+	history := []int64{}
+	for i := max(1, s.count-historyPoints); i < s.count; i++ { // the first reading has no rates
+		history = append(history, int64(math.Round(sums[i%historyPoints])))
+	}
+	return history
 }

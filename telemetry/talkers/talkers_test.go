@@ -386,8 +386,254 @@ func TestQuery(t *testing.T) {
 	}
 }
 
+// deviceOf is what a table's info has of an address.
+func deviceOf(name string, n int) telemetry.HostInfo {
+	return telemetry.HostInfo{Hostname: name, MAC: fmt.Sprintf("02:00:00:00:00:%02x", n)}
+}
+
+func TestQueryByDevice(t *testing.T) {
+	prefix := host("10.9.0.0", 3, 0)
+	prefix.Bits = 24
+	expired := host("10.0.0.5", 90_000, 0)
+	expired.Expired = true
+	hosts := []telemetry.Host{
+		host("10.0.0.1", 100, 0), host("fd00::1", 50, 300), // a laptop, more of it by IPv6
+		host("10.0.0.2", 60, 0), host("10.0.0.3", 60, 0), host("fd00::3", 0, 10), // names that differ
+		host("10.0.0.4", 80, 0), expired, // the one that has expired is not on the page
+		host("10.0.0.6", 20, 0), host("10.0.0.7", 5, 0), // no MAC, though they have the same name
+		prefix, host("other", 1000, 0),
+	}
+	info := map[string]telemetry.HostInfo{
+		"10.0.0.1": deviceOf("", 1), "fd00::1": deviceOf("Laptop", 1),
+		"10.0.0.2": deviceOf("", 2), "10.0.0.3": deviceOf("zebra", 2), "fd00::3": deviceOf("ant", 2),
+		"10.0.0.4": deviceOf("", 4), "10.0.0.5": deviceOf("gone", 4),
+		"10.0.0.6": {Hostname: "proxy"}, "10.0.0.7": {Hostname: "proxy"},
+		"10.9.0.0": deviceOf("no prefix", 1),
+	}
+	const (
+		other  = "other other"
+		laptop = "02:00:00:00:00:01 fd00::1,10.0.0.1 Laptop"
+		zebra  = "02:00:00:00:00:02 10.0.0.2,10.0.0.3,fd00::3 zebra"
+		four   = "02:00:00:00:00:04 10.0.0.4"
+		six    = "10.0.0.6 10.0.0.6 proxy"
+		seven  = "10.0.0.7 10.0.0.7 proxy"
+		net    = "10.9.0.0/24 10.9.0.0/24"
+	)
+	all := []string{other, laptop, zebra, four, six, seven, net}
+	tests := map[string]struct {
+		query    string
+		want     []string
+		matching int
+	}{
+		"as it comes":                  {"", all, 7},
+		"the lowest first":             {"reverse=true&limit=2", []string{net, seven}, 7},
+		"by what all receive":          {"sort=receive_rate&limit=3", []string{other, laptop, zebra}, 7},
+		"by what all transmit":         {"sort=transmit_rate&limit=2", []string{laptop, zebra}, 7},
+		"by total":                     {"sort=total&limit=4", all[:4], 7},
+		"by address":                   {"sort=ip", []string{zebra, four, six, seven, net, laptop, other}, 7},
+		"by name":                      {"sort=hostname", []string{laptop, six, seven, zebra, other, four, net}, 7},
+		"others":                       {"limit=2&offset=2", []string{zebra, four}, 7},
+		"beyond the end":               {"offset=7", nil, 7},
+		"with an address":              {"filter=10.0.0.1", []string{laptop}, 1},
+		"in a subnet":                  {"filter=fd00::%2F16", []string{laptop, zebra}, 2},
+		"with its name":                {"filter=lapTOP", []string{laptop}, 1},
+		"with the name of an address":  {"filter=ant", []string{zebra}, 1},
+		"with a MAC":                   {"filter=:00:0", []string{laptop, zebra, four}, 3},
+		"with what only the past has":  {"filter=gone", nil, 0},
+		"with a name that several use": {"filter=proxy", []string{six, seven}, 2},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			watched(t, hosts, func(t *testing.T, of *table, k *Talkers) {
+				of.info = info
+				v, err := url.ParseQuery("by=device&" + test.query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q, err := ParseQuery(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				k.Report(q)
+				r := after(3*Interval, k, q)
+				if got := rows(t, r); !slices.Equal(got, test.want) || r.Matching != test.matching {
+					t.Errorf("%q of %d, want %q of %d", got, r.Matching, test.want, test.matching)
+				}
+			})
+		})
+	}
+	watched(t, hosts, func(t *testing.T, _ *table, k *Talkers) { // without --host-info
+		if r := k.Report(Query{By: "device", Limit: 2}); r.Matching != 10 || r.Talkers[1].ID != r.Talkers[1].IP {
+			t.Errorf("without MACs %d devices, %+v", r.Matching, r.Talkers)
+		}
+	})
+}
+
+// rows returns the talkers of a report by device: ID, IPs and hostname.
+func rows(t *testing.T, r *Report) (all []string) {
+	t.Helper()
+	for _, k := range r.Talkers {
+		if k.IP != k.IPs[0] || k.ID != k.IP && k.ID != k.MAC {
+			t.Errorf("wrong or no ID, IP or IPs: %+v", k)
+		}
+		all = append(all, strings.TrimRight(k.ID+" "+strings.Join(k.IPs, ",")+" "+k.Hostname, " "))
+	}
+	return all
+}
+
+// Whatever moves, comes, goes and gets another MAC, a device has what its addresses have, to the byte.
+func TestDevicesAreSumsOfAddresses(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	watched(t, nil, func(t *testing.T, of *table, k *Talkers) {
+		of.info = map[string]telemetry.HostInfo{}
+		for i := range 200 {
+			of.append(host(fmt.Sprintf("10.0.%d.%d", i/100, i%100), random.Int64N(1000), random.Int64N(1000)), random.Int64N(10))
+		}
+		of.append(host("other", 77, 7), 1)
+		for range 100 {
+			k.change(func() {
+				for range 20 {
+					i := random.IntN(200)
+					h := &of.hosts[i]
+					switch random.IntN(4) {
+					case 0:
+						h.Expired = !h.Expired
+					case 1:
+						of.before[200] = of.before[200].plus(of.before[i])
+						of.before[i] = moved{receive: 5}
+						h.Entry++
+						h.Addr = netip.AddrFrom4([4]byte{10, byte(random.IntN(255)), byte(i), byte(h.Entry)})
+					case 2:
+						of.info[h.Addr.String()] = deviceOf("", random.IntN(60))
+					default:
+						delete(of.info, h.Addr.String())
+					}
+				}
+			})
+			got := after(Interval, k, Query{By: "device", Limit: MaxLimit})
+			all := k.Report(Query{Limit: MaxLimit})
+			if got.Traffic != all.Traffic || got.Addresses != all.Addresses || len(got.Talkers) != got.Matching {
+				t.Fatalf("all together %+v and %d of %d, want %+v", got.Traffic, len(got.Talkers), got.Matching, all.Traffic)
+			}
+			want := map[string]*Talker{}
+			for _, k := range all.Talkers { // the one that moves most comes first
+				id := k.IP
+				if k.MAC != "" {
+					id = k.MAC
+				}
+				sum := want[id]
+				if sum == nil {
+					sum = &Talker{MAC: k.MAC, History: make([]int64, len(k.History))}
+					want[id] = sum
+				}
+				sum.IPs = append(sum.IPs, k.IP)
+				sum.ReceiveTotal += k.ReceiveTotal
+				sum.TransmitTotal += k.TransmitTotal
+				sum.ReceiveRate += k.ReceiveRate
+				sum.TransmitRate += k.TransmitRate
+				sum.Share += k.Share
+				for i := range sum.History {
+					sum.History[i] += k.History[i]
+				}
+			}
+			if len(want) != len(got.Talkers) {
+				t.Fatalf("%d devices, want %d", len(got.Talkers), len(want))
+			}
+			for _, k := range got.Talkers {
+				sum := want[k.ID]
+				if sum == nil {
+					t.Fatalf("%s is no device", k.ID)
+				}
+				slices.Sort(sum.IPs)
+				slices.Sort(k.IPs)
+				n := int64(len(k.IPs))
+				near := func(a, b int64) bool { return max(a-b, b-a) <= n } // each address' rate is rounded
+				if k.ReceiveTotal != sum.ReceiveTotal || k.TransmitTotal != sum.TransmitTotal || k.MAC != sum.MAC || !slices.Equal(k.IPs, sum.IPs) ||
+					!near(k.ReceiveRate, sum.ReceiveRate) || !near(k.TransmitRate, sum.TransmitRate) || !near(int64(1e9*k.Share), int64(1e9*sum.Share)) ||
+					len(k.History) != len(sum.History) || len(k.History) > 0 && !near(k.History[len(k.History)-1], sum.History[len(sum.History)-1]) {
+					t.Fatalf("%+v, want %+v", k, *sum)
+				}
+			}
+		}
+	})
+}
+
+func TestDeviceListsTheAddressesThatMovedMost(t *testing.T) {
+	var hosts []telemetry.Host
+	for i := range 40 {
+		hosts = append(hosts, host(fmt.Sprintf("10.0.0.%d", i), int64(i/2), 0))
+	}
+	watched(t, hosts, func(t *testing.T, of *table, k *Talkers) {
+		of.info = map[string]telemetry.HostInfo{}
+		for i, h := range hosts {
+			of.info[h.Addr.String()] = deviceOf(strings.Repeat("a", 40-i), 1)
+		}
+		k.Report(Query{})
+		r := after(3*Interval, k, Query{By: "device"})
+		var want IPs
+		for i := 38; len(want) < MaxIPs; i -= 2 {
+			want = append(want, fmt.Sprintf("10.0.0.%d", i), fmt.Sprintf("10.0.0.%d", i+1))
+		}
+		if r.Matching != 1 || r.Talkers[0].IP != "10.0.0.38" || r.Talkers[0].Hostname != "aa" || !slices.Equal(r.Talkers[0].IPs, want) {
+			t.Errorf("%d devices, %+v, want %q", r.Matching, r.Talkers[0], want)
+		}
+		if rate := r.Talkers[0].ReceiveRate; rate != 19*20 {
+			t.Errorf("a rate of %d", rate)
+		}
+	})
+}
+
+// In a table with more addresses than are asked for their MACs at once, a MAC changes.
+func TestMACsChangeInALargeTable(t *testing.T) {
+	hosts := many(3*macsAtOnce + 5)
+	watched(t, hosts, func(t *testing.T, of *table, k *Talkers) {
+		of.info = map[string]telemetry.HostInfo{"10.0.0.1": deviceOf("", 1), "10.0.0.2": deviceOf("", 1), "10.0.47.0": deviceOf("", 3)}
+		q := Query{By: "device", Filter: "02:00", Sort: "hostname"}
+		check := func(wait time.Duration, want ...string) {
+			t.Helper()
+			if got := rows(t, after(wait, k, q)); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		check(2*Interval, "02:00:00:00:00:03 10.0.47.0", "02:00:00:00:00:01 10.0.0.2,10.0.0.1")
+		k.change(func() { of.info["10.0.0.2"], of.info["10.0.47.0"] = deviceOf("", 2), deviceOf("", 1) })
+		check(4*Interval, "02:00:00:00:00:01 10.0.47.0,10.0.0.1", "02:00:00:00:00:02 10.0.0.2")
+	})
+}
+
+// What is known of MACs is bounded by the table, and forgotten while nobody asks for devices.
+func TestMACsAreForgotten(t *testing.T) {
+	hosts := []telemetry.Host{host("10.0.0.1", 1, 0), host("10.0.0.2", 2, 0)}
+	watched(t, hosts, func(t *testing.T, of *table, k *Talkers) {
+		of.info = map[string]telemetry.HostInfo{}
+		for i := range 100 {
+			mac := fmt.Sprintf("02:00:00:00:01:%02x", i)
+			k.change(func() {
+				of.info["10.0.0.1"] = telemetry.HostInfo{MAC: mac}
+				if k.samples != nil && len(k.samples.devices.macs) > 10 {
+					t.Errorf("%d MACs are remembered of 2 addresses", len(k.samples.devices.macs))
+				}
+			})
+			if r := after(Interval, k, Query{By: "device", Filter: "02:"}); r.Matching != 1 || r.Talkers[0].ID != mac {
+				t.Errorf("%+v, want %s", r.Talkers, mac)
+			}
+		}
+		after((devicesKept+2)*Interval, k, Query{})
+		k.change(func() {
+			if k.samples == nil || k.samples.devices != nil {
+				t.Error("devices are made for nobody")
+			}
+			of.info["10.0.0.2"] = telemetry.HostInfo{MAC: "02:00:00:00:02:00"}
+		})
+		if r := k.Report(Query{By: "device", Filter: "02:"}); r.Matching != 2 {
+			t.Errorf("%+v", r.Talkers)
+		}
+	})
+}
+
 func TestQueryRefuses(t *testing.T) {
 	for query, want := range map[string]string{
+		"by=mac":                               `by="mac": expected one of ip, device`,
 		"sort=speed":                           `sort="speed": expected one of rate, `,
 		"limit=0":                              `limit="0": expected a number from 1 to 1000`,
 		"limit=1001":                           `limit="1001": expected`,
@@ -408,7 +654,7 @@ func TestQueryRefuses(t *testing.T) {
 }
 
 func FuzzParseQuery(f *testing.F) {
-	f.Add("sort=ip&reverse=true&filter=a&limit=3&offset=7")
+	f.Add("by=device&sort=ip&reverse=true&filter=a&limit=3&offset=7")
 	f.Add("filter=%ff")
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := url.ParseQuery(text)
@@ -433,13 +679,14 @@ func TestPageOfMany(t *testing.T) {
 		s.talkers[i] = talker{addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), present: true,
 			total: moved{receive: rand.Int64N(100)}, last: [2]moved{{receive: rand.Int64N(10)}}}
 	}
+	v := s.view(Query{})
 	for _, sort := range Sorts {
 		for _, page := range []struct{ limit, offset int }{{1, 0}, {50, 0}, {1000, 20}, {50, 9990}, {50, 10_000}} {
 			q := Query{Sort: sort, Limit: page.limit, Offset: page.offset}
-			all := s.find("")
-			slices.SortFunc(all, s.order(q, all))
+			all := v.find("")
+			slices.SortFunc(all, v.order(q, all))
 			want := all[min(page.offset, len(all)):min(page.offset+page.limit, len(all))]
-			if got := s.page(s.find(""), q); !slices.Equal(got, want) {
+			if got := v.page(v.find(""), q); !slices.Equal(got, want) {
 				t.Errorf("%s, %+v: %v, want %v", sort, page, got, want)
 			}
 		}
@@ -483,18 +730,43 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// TestFetchOfOldVersions has servers answer that know neither id nor ips, nor the parameter by.
+func TestFetchOfOldVersions(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":2,"talkers":[{"ip":"10.0.0.1","mac":"02:00:00:00:00:01"}]}`)
+	}))
+	defer server.Close()
+	base, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Fetch(t.Context(), server.Client(), base, Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := r.Talkers[0]; k.ID != "10.0.0.1" || !slices.Equal(k.IPs, []string{"10.0.0.1"}) {
+		t.Errorf("%+v", k)
+	}
+	if _, err := Fetch(t.Context(), server.Client(), base, Query{By: "device"}); err == nil || !strings.Contains(err.Error(), "an old version") {
+		t.Errorf("by device: %v", err)
+	}
+}
+
 // TestFetchBelievesNoServer has servers answer that are none of promflow's, or lie.
 func TestFetchBelievesNoServer(t *testing.T) {
 	const begin = `{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":2,`
 	for body, want := range map[string]string{
-		begin + `"talkers":[` + strings.Repeat("{},", 1_300_000) + `{}]}`:    "talkers: expected 50 at most",
-		begin + `"interfaces":[` + strings.Repeat("{},", 1_300_000) + `{}]}`: "interfaces: expected 10000 at most",
-		begin + `"talkers":{}}`:  "talkers: expected a list",
-		begin + `"talkers":[1]}`: "cannot unmarshal number",
+		begin + `"talkers":[` + strings.Repeat("{},", 1_300_000) + `{}]}`:           "talkers: expected 50 at most",
+		begin + `"interfaces":[` + strings.Repeat("{},", 1_300_000) + `{}]}`:        "interfaces: expected 10000 at most",
+		begin + `"talkers":[{"ips":[` + strings.Repeat(`"",`, 1_300_000) + `""]}]}`: "ips: expected 32 at most",
+		begin + `"talkers":[{"ips":"10.0.0.1"}]}`:                                   "ips: expected a list",
+		begin + `"talkers":[{"ips":[1]}]}`:                                          "cannot unmarshal number",
+		begin + `"talkers":{}}`:                                                     "talkers: expected a list",
+		begin + `"talkers":[1]}`:                                                    "cannot unmarshal number",
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":-4,"interval_seconds":2}`:  "window_seconds is -4",
 		`{"time":"2026-01-01T00:00:00Z","window_seconds":4,"interval_seconds":1e9}`: "interval_seconds is 1e+09",
-		`{"window_seconds":4}`:                               "it has no time",
-		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`: "more than 4194304 bytes",
+		`{"window_seconds":4}`:                                                      "it has no time",
+		strings.Repeat(" ", 9<<20) + begin + `"talkers":[]}`:                        "more than 4194304 bytes",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		base, err := url.Parse(server.URL)
@@ -524,30 +796,32 @@ func FuzzReport(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add([]byte(`{"time":"2026-01-01T00:00:00Z","talkers":[{},{},{}],"interfaces":null}`))
+	f.Add([]byte(`{"time":"2026-01-01T00:00:00Z","talkers":[{"ip":"10.0.0.1"},{"ips":null}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := new(Report)
-		if err := r.decode(body, 2); err != nil {
+		if err := r.decode(body, Query{Limit: 2}.canonical()); err != nil {
 			return
 		}
 		if len(r.Talkers) > 2 || r.WindowSeconds < 0 || r.Time.IsZero() {
 			t.Errorf("%s: got %+v", body, r)
 		}
+		for _, k := range r.Talkers {
+			if len(k.IPs) == 0 || len(k.IPs) > MaxIPs {
+				t.Errorf("%s: got %q", body, k.IPs)
+			}
+		}
 		again, err := json.Marshal(r)
 		if err != nil {
 			t.Skip(err) // such as a year that JSON does not have
 		}
-		if err := new(Report).decode(again, 2); err != nil {
+		if err := new(Report).decode(again, Query{Limit: 2}.canonical()); err != nil {
 			t.Errorf("%s: %v", again, err)
 		}
 	})
 }
 
 func BenchmarkTake(b *testing.B) {
-	hosts := make([]telemetry.Host, 65536)
-	for i := range hosts {
-		hosts[i] = telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), ReceiveBytes: int64(i), TransmitBytes: 1}
-	}
-	of := newTable(hosts...)
+	of := newTable(many(65536)...)
 	r, s := of.read(), samples{}
 	now := time.Now()
 	s.take(r, now)
@@ -563,5 +837,75 @@ func BenchmarkTake(b *testing.B) {
 				s.report(q)
 			}
 		})
+	}
+}
+
+// many returns so many addresses.
+func many(n int) []telemetry.Host {
+	hosts := make([]telemetry.Host, n)
+	for i := range hosts {
+		hosts[i] = telemetry.Host{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), ReceiveBytes: int64(i), TransmitBytes: 1}
+	}
+	return hosts
+}
+
+// BenchmarkDevices compares devices with addresses: readings while somebody asks, and answers. Devices have so many addresses; with 0, no
+// address has a MAC.
+func BenchmarkDevices(b *testing.B) {
+	hosts, random := many(65536), rand.New(rand.NewPCG(1, 2))
+	random.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+	names, passed := map[netip.Addr]telemetry.HostInfo{}, int64(0)
+	r := telemetry.Reading{Tracked: int64(len(hosts)), Info: func(a netip.Addr) telemetry.HostInfo { return names[a] }}
+	r.Hosts = func(yield func(telemetry.Host) bool) {
+		passed++
+		for _, h := range hosts {
+			h.ReceiveBytes *= passed
+			if !yield(h) {
+				return
+			}
+		}
+	}
+	for _, size := range []int{0, 1, 2, 32, len(hosts)} {
+		for i, h := range hosts {
+			names[h.Addr] = telemetry.HostInfo{Hostname: fmt.Sprint("host-", i)}
+			if size > 0 {
+				names[h.Addr] = telemetry.HostInfo{Hostname: fmt.Sprint("host-", i/size), MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", i/size>>8, i/size&0xff)}
+			}
+		}
+		compare := func(name string, run func(b *testing.B, s *samples, next func(), by string)) {
+			took := map[string]float64{}
+			for _, by := range Groupings {
+				s, now := samples{}, time.Now()
+				next := func() {
+					now = now.Add(Interval)
+					s.take(r, now)
+				}
+				for range 3 {
+					next()
+					s.view(Query{By: by})
+				}
+				b.Run(fmt.Sprintf("%s/%d/%s", name, size, by), func(b *testing.B) {
+					run(b, &s, next, by)
+					took[by] = float64(b.Elapsed()) / float64(b.N)
+					if by == ByDevice {
+						b.ReportMetric(took[by]/took[Groupings[0]], "times")
+					}
+				})
+			}
+		}
+		compare("reading", func(b *testing.B, s *samples, next func(), by string) {
+			for b.Loop() {
+				s.view(Query{By: by})
+				next()
+			}
+		})
+		for name, q := range map[string]Query{"first 50": {}, "first 1000": {Limit: MaxLimit}, "by name": {Sort: "hostname"}, "filter": {Filter: "10.0.1"}} {
+			compare(name, func(b *testing.B, s *samples, _ func(), by string) {
+				q.By = by
+				for b.Loop() {
+					s.report(q)
+				}
+			})
+		}
 	}
 }

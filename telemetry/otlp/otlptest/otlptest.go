@@ -41,6 +41,7 @@ type Receiver struct {
 	deltas bool
 	values map[string]int64
 	ends   map[string]uint64 // of the series' last interval
+	starts map[string]uint64
 	times  map[uint64]bool   // of all points
 	seen   Seen
 }
@@ -110,7 +111,7 @@ func (r *Receiver) serve(t testing.TB, l net.Listener, config *tls.Config, handl
 }
 
 func newReceiver(l net.Listener) *Receiver {
-	return &Receiver{Addr: l.Addr().String(), values: map[string]int64{}, ends: map[string]uint64{}, times: map[uint64]bool{}}
+	return &Receiver{Addr: l.Addr().String(), values: map[string]int64{}, ends: map[string]uint64{}, times: map[uint64]bool{}, starts: map[string]uint64{}}
 }
 
 // Judge lets judge decide about each message, whose numbers begin at 1 again: how many of its points are rejected, as a partial success,
@@ -133,6 +134,13 @@ func (r *Receiver) Values() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.values)
+}
+
+// Starts returns when the last point of each series began, in nanoseconds since 1970.
+func (r *Receiver) Starts() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.starts)
 }
 
 // Take returns the same as Values, and forgets it.
@@ -217,7 +225,7 @@ func (r *Receiver) add(m *metrics.Metric, rejected int) int {
 		if i < rejected {
 			continue
 		}
-		r.values[key] = p.GetAsInt()
+		r.values[key], r.starts[key] = p.GetAsInt(), p.StartTimeUnixNano
 	}
 	return rejected
 }

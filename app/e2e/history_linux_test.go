@@ -1,0 +1,532 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"promflow/app/live"
+	"promflow/app/usage"
+	"promflow/capture/nettest"
+	"promflow/telemetry/otlp/otlptest"
+)
+
+var kills = flag.Int("kills", 8, "how often TestKilledWithHistory kills promflow")
+
+// household is a home whose addresses, 192.168.0.1 to 192.168.0.N, talk with somebody outside.
+type household struct {
+	sender *nettest.Sender
+	here   *nettest.Namespace
+	frames [][]byte
+	totals map[string]counts
+}
+
+func newHousehold(t *testing.T, hosts int) *household {
+	t.Helper()
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	h := &household{sender: nettest.NewSender(t, there, "there"), here: here, totals: map[string]counts{}}
+	outside := netip.MustParseAddr("203.0.113.1")
+	for i := range hosts {
+		ip := netip.AddrFrom4([4]byte{192, 168, byte((i + 1) >> 8), byte(i + 1)})
+		h.frames = append(h.frames, nettest.UDP(ip, outside, 100+i%1000), nettest.UDP(outside, ip, 1000+i%400))
+	}
+	return h
+}
+
+// send sends one packet from and one to each address.
+func (h *household) send() {
+	h.sender.Send(h.frames...)
+	for i := range len(h.frames) / 2 {
+		ip := netip.AddrFrom4([4]byte{192, 168, byte((i + 1) >> 8), byte(i + 1)}).String()
+		c := h.totals[ip]
+		c.transmitBytes += int64(100 + i%1000)
+		c.receiveBytes += int64(1000 + i%400)
+		h.totals[ip] = c
+	}
+}
+
+// serve starts a promflow that keeps history in dir.
+func (h *household) serve(t *testing.T, dir string, args ...string) *program {
+	t.Helper()
+	return serve(t, h.here, append([]string{"--interface=here", "--monitor-subnets=lan=192.168.0.0/16", "--data-dir=" + dir}, args...)...)
+}
+
+// counted waits until a page has what was sent.
+func (h *household) counted(t *testing.T, p *program) {
+	t.Helper()
+	eventually(t, func() error { return same(hosts(t, p.get("/metrics")), h.totals) })
+}
+
+// usage asks for a usage.
+func (p *program) usage(query string) usage.Answer {
+	p.t.Helper()
+	var a usage.Answer
+	if err := json.Unmarshal([]byte(p.get("/api/v1/usage?"+query)), &a); err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+// conserves fails the test unless rows and steps of an answer have what was sent.
+func (h *household) conserves(t *testing.T, a usage.Answer) {
+	t.Helper()
+	got := map[string]counts{}
+	var steps, rows counts
+	for _, r := range a.Rows {
+		got[r.ID] = counts{receiveBytes: r.ReceiveBytes, transmitBytes: r.TransmitBytes}
+		rows.receiveBytes += r.ReceiveBytes
+		rows.transmitBytes += r.TransmitBytes
+	}
+	for _, s := range a.Steps {
+		steps.receiveBytes += s.ReceiveBytes
+		steps.transmitBytes += s.TransmitBytes
+	}
+	if err := same(got, h.totals); err != nil {
+		t.Error(err)
+	}
+	if sums := (counts{receiveBytes: a.ReceiveBytes, transmitBytes: a.TransmitBytes}); sums != rows || sums != steps {
+		t.Errorf("the answer has %+v, its rows %+v, its steps %+v", sums, rows, steps)
+	}
+}
+
+// written waits until the history was written after an instant.
+func (p *program) written(after time.Time) {
+	p.t.Helper()
+	eventually(p.t, func() error {
+		if last := sample(p.t, p.get("/metrics"), "promflow_history_last_write_timestamp_seconds"); last <= float64(after.Unix()) {
+			return fmt.Errorf("it was last written at %v", last)
+		}
+		return nil
+	})
+}
+
+// TestTotalsOutliveTheProgram ends promflow and starts it again: pages, pushes and the history go on.
+func TestTotalsOutliveTheProgram(t *testing.T) {
+	t.Parallel()
+	for _, backend := range live.Backends() {
+		t.Run(backend, func(t *testing.T) {
+			h, dir := newHousehold(t, 20), filepath.Join(t.TempDir(), "data")
+			r, deltas := collector(t, h.here, "127.0.0.1:0"), collector(t, h.here, "127.0.0.1:0")
+			deltas.ExpectDeltas()
+			serve := func(to *otlptest.Receiver, temporality string) *program {
+				return h.serve(t, dir, "--capture="+backend, "--otlp-endpoint="+to.Addr, "--otlp-interval=200ms", "--otlp-temporality="+temporality)
+			}
+			p := serve(r, "cumulative")
+			h.send()
+			h.counted(t, p)
+			p.terminate()
+			starts := r.Starts()
+
+			p = serve(r, "cumulative")
+			h.counted(t, p)
+			h.send()
+			h.counted(t, p)
+			h.conserves(t, p.usage("period=today&by=ip"))
+			p.terminate()
+			now := r.Starts()
+			for series, start := range starts {
+				if strings.Contains(series, "_bytes ip=") && now[series] != start {
+					t.Errorf("%s began at %d, and after a restart at %d", series, start, now[series])
+				}
+			}
+
+			p = serve(deltas, "delta")
+			h.send()
+			h.counted(t, p)
+			p.terminate()
+			var pushed int64
+			for series, v := range deltas.Values() {
+				if strings.HasPrefix(series, "promflow_receive_bytes ip=192.168.0.1") && len(series) == len("promflow_receive_bytes ip=192.168.0.1") {
+					pushed = v
+				}
+			}
+			if pushed != 1000 {
+				t.Errorf("192.168.0.1 received %d bytes by deltas, want 1000: what an earlier process had pushed came again, or too little", pushed)
+			}
+			info, err := os.Stat(filepath.Join(dir, "history.db"))
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the file has %v, %v", info.Mode(), err)
+			}
+			if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("the directory has %v, %v", info.Mode(), err)
+			}
+		})
+	}
+}
+
+// TestKilledWithHistory kills promflow again and again under traffic. No total goes back below what a page had an interval before, and none
+// goes back while a promflow runs. In the end the sums over periods are the totals.
+func TestKilledWithHistory(t *testing.T) {
+	t.Parallel()
+	tables := map[string][]string{"room for all": nil, "full": {"--max-ips=40"}}
+	for _, backend := range live.Backends() {
+		for name, args := range tables {
+			t.Run(backend+" "+name, func(t *testing.T) {
+				t.Parallel()
+				killWithHistory(t, max(*kills/len(live.Backends())/len(tables), 2), append([]string{"--capture=" + backend}, args...))
+			})
+		}
+	}
+}
+
+func killWithHistory(t *testing.T, kills int, args []string) {
+	const interval, slack = time.Second, 500 * time.Millisecond
+	h, dir := newHousehold(t, 50), filepath.Join(t.TempDir(), "data")
+	ctx, stop := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for tick := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			h.send()
+		}
+	})
+	defer func() { stop(); sending.Wait() }()
+	type page struct {
+		at     time.Time
+		totals map[string]counts
+	}
+	least := page{totals: map[string]counts{}} // what must not be lost
+	shown := 0
+	for round := range kills {
+		p := h.serve(t, dir, append([]string{"--history-interval=" + interval.String()}, args...)...)
+		pages := []page{least}
+		for moment := time.Now().Add(time.Duration(rand.Int64N(int64(3 * time.Second)))); ; time.Sleep(50 * time.Millisecond) {
+			now := page{time.Now(), hosts(t, p.get("/metrics"))}
+			for ip, was := range pages[len(pages)-1].totals {
+				if got := now.totals[ip]; got.receiveBytes < was.receiveBytes || got.transmitBytes < was.transmitBytes {
+					t.Fatalf("round %d: %s had %+v, and has %+v now", round, ip, was, got)
+				}
+			}
+			pages = append(pages, now)
+			if time.Now().After(moment) {
+				break
+			}
+		}
+		p.cmd.Process.Kill()
+		killed := time.Now()
+		<-p.ended
+		if log := p.log.String(); strings.Contains(log, "level=ERROR") {
+			t.Fatalf("round %d: %s", round, log)
+		}
+		for _, each := range pages[1:] {
+			if each.at.Before(killed.Add(-interval - slack)) {
+				least = each
+				shown++
+			}
+		}
+	}
+	stop()
+	sending.Wait()
+	if shown == 0 && kills > 10 {
+		t.Error("no program ran for long enough: the test shows nothing")
+	}
+	p := h.serve(t, dir, args...)
+	h.send()
+	got := hosts(t, p.get("/metrics"))
+	a := p.usage("period=31d&by=ip")
+	for _, r := range a.Rows {
+		if c := got[r.ID]; c.receiveBytes != r.ReceiveBytes || c.transmitBytes != r.TransmitBytes {
+			t.Errorf("%s has %+v on the page, and %d and %d in periods", r.ID, c, r.ReceiveBytes, r.TransmitBytes)
+		}
+	}
+	if len(a.Rows) != len(got) || len(got) < 41 {
+		t.Errorf("%d addresses have a usage, and %d are on the page", len(a.Rows), len(got))
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("the directory has %v, %v: a file was put aside", files, err)
+	}
+}
+
+// TestPrometheusAcrossARestart has a real Prometheus look at totals that go on.
+func TestPrometheusAcrossARestart(t *testing.T) {
+	t.Parallel()
+	nettest.Need(t, "prometheus")
+	h, dir := newHousehold(t, 3), filepath.Join(t.TempDir(), "data")
+	serve := func() *program {
+		return serve(t, h.here, "--metrics-address=127.0.0.1:9088", "--interface=here", "--monitor-subnets=192.168.0.0/16", "--data-dir="+dir, "--history-interval=1s")
+	}
+	p := serve()
+	prometheus := startPrometheus(t, h.here, `
+global: {scrape_interval: 200ms}
+scrape_configs: [{job_name: promflow, static_configs: [{targets: ["127.0.0.1:9088"]}]}]
+`)
+	const total = `sum(promflow_receive_bytes_total)`
+	scraped := func(want float64) {
+		t.Helper()
+		eventually(t, func() error {
+			if got := prometheus.query(t, p, total, "")[""]; got != want {
+				return fmt.Errorf("Prometheus has %v, want %v", got, want)
+			}
+			return nil
+		})
+	}
+	begin := time.Now()
+	const once = 1000 + 1001 + 1002
+	h.send()
+	scraped(once)
+	for n := 1; n <= 4; n++ {
+		switch n % 2 {
+		case 0: // nothing is lost even so: all was written
+			p.written(time.Now())
+			p.cmd.Process.Kill()
+			<-p.ended
+		default:
+			p.terminate()
+		}
+		p = serve()
+		h.send()
+		scraped(float64(once * (n + 1)))
+	}
+	seconds := int(time.Since(begin).Seconds()) + 1
+	for query, want := range map[string]float64{
+		fmt.Sprintf(`sum(resets(promflow_receive_bytes_total[%ds]))`, seconds):                                                                         0,
+		fmt.Sprintf(`sum(max_over_time(promflow_receive_bytes_total[%ds])) - sum(min_over_time(promflow_receive_bytes_total[%ds]))`, seconds, seconds): 4 * once,
+	} {
+		if got := prometheus.query(t, p, query, "")[""]; got != want {
+			t.Errorf("%s is %v, want %v", query, got, want)
+		}
+	}
+	// increase extrapolates to the ends of its range, where there are no samples.
+	increase := fmt.Sprintf(`sum(increase(promflow_receive_bytes_total[%ds]))`, seconds)
+	if got := prometheus.query(t, p, increase, "")[""]; got < 3.9*once || got > 4.6*once {
+		t.Errorf("%s is %v, want %v or a little more", increase, got, 4*once)
+	}
+}
+
+// TestHistoryOnADiskThatFails fills a disk, and makes it read-only: counting goes on, and so does the history once it can.
+func TestHistoryOnADiskThatFails(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name         string
+		busy         bool // it can happen while the file is open
+		fail, repair func(t *testing.T, mount string)
+	}{
+		{"full", true, func(t *testing.T, mount string) {
+			f, err := os.Create(filepath.Join(mount, "fill"))
+			nettest.Check(t, err)
+			defer f.Close()
+			for block := make([]byte, 4096); err == nil; {
+				_, err = f.Write(block)
+			}
+		}, func(t *testing.T, mount string) { nettest.Check(t, os.Remove(filepath.Join(mount, "fill"))) }},
+		{"read-only", false,
+			func(t *testing.T, mount string) { reconfigure(t, mount, "ro") },
+			func(t *testing.T, mount string) { reconfigure(t, mount, "rw") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, mount := newHousehold(t, 300), t.TempDir()
+			nettest.Check(t, syscall.Mount("promflow", mount, "tmpfs", 0, "size=4m"))
+			t.Cleanup(func() { syscall.Unmount(mount, 0) })
+			dir := filepath.Join(mount, "data")
+			up := func(p *program) float64 { return sample(t, p.get("/metrics"), "promflow_history_up") }
+
+			p := h.serve(t, dir, "--history-interval=1s")
+			h.send()
+			h.counted(t, p)
+			p.written(time.Now())
+			if c.busy { // while promflow runs
+				c.fail(t, mount)
+				eventually(t, func() error {
+					h.send()
+					if v := up(p); v != 0 {
+						return fmt.Errorf("promflow_history_up is %v", v)
+					}
+					return nil
+				})
+				h.counted(t, p)
+				time.Sleep(2500 * time.Millisecond)
+				if n := strings.Count(p.log.String(), "level=ERROR"); n != 1 {
+					t.Errorf("the log has %d errors, want one:\n%s", n, p.log)
+				}
+				p.terminate()
+			} else {
+				p.terminate()
+				c.fail(t, mount)
+			}
+
+			// At the start: what was written last goes on.
+			p = h.serve(t, dir, "--history-interval=1s")
+			if n := strings.Count(p.log.String(), "level=ERROR"); !c.busy && n != 1 {
+				t.Errorf("the log has %d errors, want one:\n%s", n, p.log)
+			}
+			before := hosts(t, p.get("/metrics"))
+			h.totals = before
+			if len(before) != 300 {
+				t.Errorf("%d addresses go on", len(before))
+			}
+			h.send()
+			h.counted(t, p)
+			c.repair(t, mount)
+			eventually(t, func() error {
+				h.send()
+				if v := up(p); v != 1 {
+					return fmt.Errorf("promflow_history_up is %v", v)
+				}
+				return nil
+			})
+			h.counted(t, p)
+			h.conserves(t, p.usage("period=today&by=ip"))
+			p.terminate()
+			p = h.serve(t, dir)
+			h.counted(t, p)
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+				t.Errorf("the directory has %v, %v: a file was put aside", files, err)
+			}
+		})
+	}
+}
+
+// reconfigure sets a flag of a file system: mount(2) would set it of this namespace's mount only.
+func reconfigure(t *testing.T, mount, flag string) {
+	t.Helper()
+	fd, err := unix.Fspick(unix.AT_FDCWD, mount, 0)
+	nettest.Check(t, err)
+	defer unix.Close(fd)
+	nettest.Check(t, unix.FsconfigSetFlag(fd, flag))
+	nettest.Check(t, unix.FsconfigReconfigure(fd))
+}
+
+// TestHistoryRefuses has what is wrong with a directory.
+func TestHistoryRefuses(t *testing.T) {
+	t.Parallel()
+	h, dir := newHousehold(t, 3), filepath.Join(t.TempDir(), "data")
+	p := h.serve(t, dir)
+	h.send()
+	h.counted(t, p)
+
+	const used = "another promflow has it open"
+	if line, _ := fails(t, inside(t, h.here, "--interface=here", "--metrics-address=127.0.0.1:0", "--data-dir="+dir)); !strings.Contains(line, used) {
+		t.Error("a second promflow says", line)
+	}
+	if line, _ := fails(t, promflow(t, "usage", "--data-dir="+dir)); !strings.Contains(line, used+": ask it by its URL") {
+		t.Error("usage says", line)
+	}
+	p.terminate()
+
+	path := filepath.Join(dir, "history.db")
+	content, err := os.ReadFile(path)
+	nettest.Check(t, err)
+	damaged := bytes.Clone(content)
+	for i := range damaged[:4096*3] {
+		damaged[i] ^= 0x55
+	}
+	nettest.Check(t, os.WriteFile(path, damaged, 0o600))
+	p = h.serve(t, dir)
+	if log := p.log.String(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, "was put aside") {
+		t.Errorf("the log has %s", log)
+	}
+	if got := hosts(t, p.get("/metrics")); len(got) != 0 {
+		t.Errorf("a damaged file gives %v", got)
+	}
+	aside, err := filepath.Glob(path + ".damaged-*")
+	if err != nil || len(aside) != 1 {
+		t.Fatalf("put aside are %v, %v", aside, err)
+	}
+	if kept, err := os.ReadFile(aside[0]); err != nil || !bytes.Equal(kept, damaged) {
+		t.Errorf("what was put aside is not what was there: %v", err)
+	}
+	h.totals = map[string]counts{}
+	h.send()
+	h.counted(t, p)
+	p.terminate()
+	p = h.serve(t, dir)
+	h.counted(t, p)
+}
+
+// TestUsage asks for the usage in all forms.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	h, dir := newHousehold(t, 30), filepath.Join(t.TempDir(), "data")
+	p := h.serve(t, dir)
+	h.send()
+	h.counted(t, p)
+	var received, transmitted int64
+	for _, c := range h.totals {
+		received += c.receiveBytes
+		transmitted += c.transmitBytes
+	}
+	url := "http://" + p.address
+	output := func(args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		cmd := inside(t, h.here, append([]string{"usage"}, args...)...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := runWithin(cmd); err != nil {
+			t.Fatalf("%v: %s", err, &errs)
+		}
+		return out.String()
+	}
+	forms := func(from ...string) {
+		t.Helper()
+		var a usage.Answer
+		if err := json.Unmarshal([]byte(output(append([]string{"--output=json", "--by=ip"}, from...)...)), &a); err != nil {
+			t.Fatal(err)
+		}
+		h.conserves(t, a)
+		records, err := csv.NewReader(strings.NewReader(output(append([]string{"--output=csv"}, from...)...))).ReadAll()
+		if err != nil || len(records) != 31 {
+			t.Fatalf("%d records, %v", len(records), err)
+		}
+		var sum int64
+		for _, r := range records[1:] {
+			n, err := strconv.ParseInt(r[5], 10, 64)
+			nettest.Check(t, err)
+			sum += n
+		}
+		if sum != received {
+			t.Errorf("CSV has %d received bytes, want %d", sum, received)
+		}
+		text := output(append([]string{"--limit=2", "--sort=transmit"}, from...)...)
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		if len(lines) != 6 || !strings.HasPrefix(lines[2], "DEVICE") || !strings.HasPrefix(lines[3], "192.168.0.30 ") ||
+			!strings.HasPrefix(lines[5], "TOTAL of 30, also those not shown ") {
+			t.Errorf("it printed\n%s", text)
+		}
+	}
+	forms(url)
+	if text := output("--by=network", "--period=today", url); !strings.Contains(text, "\nlan ") {
+		t.Errorf("networks are\n%s", text)
+	}
+	if text := output("--by=ip", "--of=192.168.0.7", "--output=csv", "--period=24h", url); strings.Count(text, "\n") != 2 {
+		t.Errorf("one address is\n%s", text)
+	}
+	for _, period := range []string{"today", "week", "month", "24h", "31d", "12mo", time.Now().Format(time.DateOnly), time.Now().Format("2006-01"),
+		time.Now().Add(-time.Hour).Format("2006-01-02T15:04") + ".."} {
+		if a := p.usage("period=" + period + "&by=network"); a.ReceiveBytes != received || a.TransmitBytes != transmitted {
+			t.Errorf("%s has %d and %d, want %d and %d", period, a.ReceiveBytes, a.TransmitBytes, received, transmitted)
+		}
+	}
+	for _, period := range []string{"yesterday", "last-month", "2025-01-01..2025-02-01"} {
+		if a := p.usage("period=" + period); a.ReceiveBytes != 0 || len(a.Rows) != 0 {
+			t.Errorf("%s has %+v", period, a.Rows)
+		}
+	}
+	if _, err := p.try("/api/v1/usage?period=tomorrow&by=mac"); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("wrong parameters give %v", err)
+	}
+	p.terminate()
+	forms("--data-dir=" + dir)
+
+	p = serve(t, h.here, "--interface=here")
+	if line, _ := fails(t, inside(t, h.here, "usage", "http://"+p.address)); !strings.Contains(line, "start promflow with --data-dir=DIR") {
+		t.Error("without a history usage says", line)
+	}
+	if line, _ := fails(t, promflow(t, "usage", "--data-dir="+t.TempDir())); !strings.Contains(line, "there is no history") {
+		t.Error("without a file usage says", line)
+	}
+}
