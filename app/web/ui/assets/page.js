@@ -96,8 +96,8 @@ function showThat({ report, view }) {
   if (left) arrive();
 }
 
-// show shows a report of rates.
-export function show(report, of_ = view) {
+// show shows a report of rates, and the view that it answers.
+export function show(report, to = view) {
   const units = setting("units");
   const known = report.window_seconds > 0;
   document.title = "promflow";
@@ -107,14 +107,14 @@ export function show(report, of_ = view) {
   putQuantity(of("transmit-total"), total(report.transmit_bytes));
   overview.show(report, units);
   put(of("talkers-title"), "Top talkers");
-  table.show(report, units, rowsOf(of_), linkTo({ ...of_, view: "24h" }));
+  table.show(report, units, rowsOf(to), linkTo({ ...to, view: "24h" }));
   showInterfaces(report.interfaces);
   showMonitored(report.monitored_subnets);
   const addresses = `${count(report.addresses)} addresses`;
-  const filtered = isFiltered(of_);
-  const devices = rowsOf(of_) === "device";
-  const found = devices ? counted(report.matching, of_) : `${count(report.matching)} of ${addresses}`;
-  showCounts(of_, filtered ? found : devices ? `${found}, ${addresses}` : addresses, report.talkers.length, report.matching);
+  const filtered = isFiltered(to);
+  const devices = rowsOf(to) === "device";
+  const found = devices ? counted(report.matching, to) : `${count(report.matching)} of ${addresses}`;
+  showCounts(to, filtered ? found : devices ? `${found}, ${addresses}` : addresses, report.talkers.length, report.matching);
   if (known) put(of("window"), `Rates are means over the last ${count(report.window_seconds)} s.`);
 }
 
@@ -179,7 +179,7 @@ function showTime() {
 
 // linkTo gives the beginning of links to one device or address of a span. Its id is to follow.
 function linkTo(view) {
-  return `${fragment(anew(view))}&of=`;
+  return `${fragment(anew({ ...view, of: "" }))}&of=`;
 }
 
 // change asks for something else. Back leads to what is left.
