@@ -162,6 +162,15 @@ func (r *record) sum() capture.Totals {
 	return sum
 }
 
+// earliest returns when the totals began with those of series.
+func (r *record) earliest() [2]int64 {
+	began := r.began
+	for i := range r.series {
+		began = earlier(began, r.series[i].began)
+	}
+	return began
+}
+
 func (r *record) append(b []byte) []byte {
 	b = appendTotals(b, &r.own)
 	for _, n := range []int64{r.seen, r.began[0], r.began[1]} {

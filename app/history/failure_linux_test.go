@@ -2,6 +2,7 @@ package history
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,6 +78,32 @@ func TestFullDisk(t *testing.T) {
 	remount(t, b.config.Dir, 0, "64m")
 	b.recovers(t)
 	b.conserved()
+}
+
+// TestFileThatMustNotGrow has a limit for the length of files, as a quota is: bbolt's error is but a text then.
+func TestFileThatMustNotGrow(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(capture.DefaultLimit, 0))
+	b.move(1, 100)
+	b.Write()
+	for i := range capture.DefaultLimit {
+		b.move(i, 1)
+	}
+	// The limit is that of the test's own log, too.
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var was unix.Rlimit
+	nettest.Check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &was))
+	nettest.Check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 4 << 20, Max: was.Max}))
+	b.fails(t, "too large")
+	b.conserved()
+	nettest.Check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &was))
+	b.recovers(t)
+	b.conserved()
+	if left, _ := filepath.Glob(b.path + ".*"); len(left) > 0 {
+		t.Errorf("put aside were %v", left)
+	}
 }
 
 func TestDiskThatIsFullAtTheStart(t *testing.T) {

@@ -79,9 +79,10 @@ type History struct {
 	damaged   atomic.Bool  // the file must be put aside
 
 	mu       sync.Mutex
-	db       *bbolt.DB // nil while it cannot be opened
-	readOnly bool      // it can only be read
-	loaded   bool      // state and hosts are those of the file, or later
+	db       *bbolt.DB                                    // nil while it cannot be opened
+	transact func(*bbolt.DB, func(*bbolt.Tx) error) error // as bbolt does it
+	readOnly bool                                         // it can only be read
+	loaded   bool                                         // state and hosts are those of the file, or later
 	closed   bool
 	state    state
 	hosts    []host // in the order of the table's
@@ -105,9 +106,11 @@ func Open(c Config) (*History, error) {
 	if c.Zone == nil {
 		c.Zone = time.Local
 	}
-	if c.Now == nil {
-		c.Now = time.Now
+	clock := c.Now
+	if clock == nil {
+		clock = time.Now
 	}
+	c.Now = func() time.Time { return clock().Round(0) } // the monotonic clock would hide that the clock was set
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -116,7 +119,7 @@ func Open(c Config) (*History, error) {
 			c.Retention[r] = DefaultRetention[r]
 		}
 	}
-	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName)}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), transact: (*bbolt.DB).Update}
 	h.last = h.config.Now()
 	h.steady = h.last
 	var records []saved
@@ -132,6 +135,9 @@ func Open(c Config) (*History, error) {
 		return nil, err
 	}
 	h.restore(records)
+	if err == nil {
+		err = h.catchUp(h.last)
+	}
 	if err != nil {
 		h.fails(err)
 	} else {
@@ -140,15 +146,21 @@ func Open(c Config) (*History, error) {
 	return h, nil
 }
 
-// Run writes at each interval, and when a period of five minutes ends, until ctx ends. Close does the last write.
+// look is how often Run looks at the clock: a timer stands still while the system is suspended, and does not know that the clock was set.
+const look = 5 * time.Second
+
+// Run writes at each interval, when a period of five minutes ends, and when the clock was set back, until ctx ends. Close does the last write.
 func (h *History) Run(ctx context.Context) error {
 	for {
 		now := h.config.Now()
-		wait := min(h.config.Interval, h.calendar.End(FiveMinutes, now).Sub(now)+time.Millisecond)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
+		until := now.Add(min(h.config.Interval, h.calendar.End(FiveMinutes, now).Sub(now)+time.Millisecond))
+		for last := now; now.Before(until) && !now.Before(last); now = h.config.Now() {
+			last = now
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(min(look, until.Sub(now))):
+			}
 		}
 		h.Write()
 	}

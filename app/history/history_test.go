@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -705,4 +708,198 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	all.Wait()
 	b.conserved()
+}
+
+func TestWhatMovesAfterTheStartIsNotPartOfPeriodsThatEndedBefore(t *testing.T) {
+	b := newBench(t, Config{})
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "lan"}
+	b.move(1, 100)
+	b.pass(5 * time.Minute)
+	b.move(1, 10)
+	b.Close()
+	ended := b.now
+	b.now = b.now.Add(3 * time.Hour)
+	clear(b.info) // nothing is known at the start
+	b.open()
+	b.conserved()
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "lan"}
+	b.move(1, 1)
+	b.now = b.now.Add(time.Minute)
+	b.Write()
+	wantUsage(t, b.usage(start, ended.Add(5*time.Minute), ByIP), map[string]int64{"10.0.0.1 laptop": 110})
+	wantUsage(t, b.usage(ended.Add(5*time.Minute), b.now, ByIP), map[string]int64{"10.0.0.1 laptop": 1})
+	b.conserved()
+}
+
+// TestDiskThatFailsWhenAllIsWritten has writes fail that the file has nevertheless, at the end of periods.
+func TestDiskThatFailsWhenAllIsWritten(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(3, time.Millisecond))
+	b.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error {
+		return cmp.Or(db.Update(do), error(syscall.EIO))
+	}
+	for i := range 20 {
+		b.move(i%5, int64(i))
+		b.now = b.now.Add(20 * time.Minute)
+		b.Write()
+		if !b.Failing() {
+			t.Error("it does not say that it fails")
+		}
+		b.conserved()
+		time.Sleep(10 * time.Millisecond) // the table has its own time
+	}
+	b.transact = (*bbolt.DB).Update
+	b.move(1, 1)
+	b.Write()
+	if b.Failing() || strings.Count(b.log.String(), "\n") != 2 {
+		t.Errorf("the log has %q", &b.log)
+	}
+	for range 2 {
+		b.conserved()
+		b.log.Reset()
+		b.kill()
+		b.open()
+		if b.log.Len() > 0 {
+			t.Errorf("the log has %q", &b.log)
+		}
+	}
+}
+
+// TestMemoryWhileNothingCanBeWritten has addresses come and go meanwhile.
+func TestMemoryWhileNothingCanBeWritten(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(5, time.Millisecond))
+	for i := range 5 {
+		b.move(i, 1)
+	}
+	b.Write()
+	b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+	for i := range 50 {
+		time.Sleep(10 * time.Millisecond) // the table has its own time
+		b.move(i, 1)
+		b.Write()
+	}
+	if s := b.table.Snapshot(); s.Evicted < 6 || len(b.gone) > 5 {
+		t.Errorf("%d were evicted, %d are to be deleted", s.Evicted, len(b.gone))
+	}
+	b.transact = (*bbolt.DB).Update
+	b.Write()
+	b.conserved()
+	b.kill()
+	b.log.Reset()
+	b.open()
+	b.conserved()
+	if b.log.Len() > 0 {
+		t.Errorf("the log has %q", &b.log)
+	}
+}
+
+func TestClockThatWasWrongForLong(t *testing.T) {
+	b := newBench(t, Config{Retention: [resolutions]time.Duration{time.Hour, -1, -1, -1}})
+	b.move(1, 100)
+	b.pass(10 * time.Minute)
+	b.now = b.now.AddDate(10, 0, 0)
+	for range 3 * 12 {
+		b.move(1, 1)
+		b.pass(5 * time.Minute)
+	}
+	if b.state.dropped[FiveMinutes] < b.now.Add(-2*time.Hour).Unix() {
+		t.Fatal("nothing was deleted: the test shows nothing")
+	}
+	b.now = start.Add(15 * time.Minute)
+	b.pass(5 * time.Minute)
+	right := b.now
+	b.move(1, 10)
+	b.pass(5 * time.Minute)
+	b.move(1, 1)
+	wantUsage(t, b.usage(right, right.Add(5*time.Minute), ByIP), map[string]int64{"10.0.0.1": 10})
+	b.conservedIn(Hour, Day, Month)
+}
+
+// TestClockIsThatOfTheWall: the monotonic one, which times have too, would hide that the clock was set.
+func TestClockIsThatOfTheWall(t *testing.T) {
+	h, err := Open(Config{Dir: t.TempDir(), Table: capture.NewTable(1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.Write()
+	for _, at := range []time.Time{h.last, h.steady, h.config.Now()} {
+		if strings.Contains(at.String(), "m=") {
+			t.Errorf("%v has a monotonic part", at)
+		}
+	}
+}
+
+// TestStartTimesOfTotalsThatAreAddedUp has totals that are part of others after a restart.
+func TestStartTimesOfTotalsThatAreAddedUp(t *testing.T) {
+	set, err := labels.Parse("protocol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewGroupedTable(10, 0, labels.New(set, labels.HostBits{}, false), 100))
+	values, _ := b.table.Grouping().Values([]labels.Text{{Label: labels.Protocol, Value: "tcp"}})
+	for i := range 3 {
+		b.counter.Lock()
+		b.counter.AddSeries(addr4(1+i), values, capture.Totals{ReceiveBytes: 5, TransmitBytes: 5})
+		b.counter.Unlock()
+		b.now = b.now.Add(time.Minute)
+		b.Write()
+	}
+	began := func(of Series, want time.Time) {
+		t.Helper()
+		if got := b.Began(of); !got[0].Equal(want) || !got[1].Equal(want) {
+			t.Errorf("%v began at %v, want %v", of.Addr, got, want)
+		}
+	}
+	b.Close()
+	b.now = b.now.Add(time.Hour)
+	b.openWith(capture.NewTable(10, 0)) // without labels
+	began(Series{Addr: addr4(1)}, start)
+	began(Series{Addr: addr4(2)}, start.Add(time.Minute))
+	b.Close()
+	b.now = b.now.Add(time.Hour)
+	b.openWith(capture.NewTable(1, 0)) // there is room for one
+	began(Series{}, start)
+	began(Series{Addr: addr4(3)}, start.Add(2*time.Minute))
+	b.Close()
+	b.openWith(capture.NewGroupedTable(10, 0, labels.New(0, labels.HostBits{V4: 8}, false), 10))
+	began(Series{Addr: addr4(0)}, start.Add(2*time.Minute))
+	began(Series{}, start)
+	b.restart()
+	began(Series{Addr: addr4(0)}, start.Add(2*time.Minute))
+	b.conserved()
+}
+
+// TestRunLooksAtTheClock has the clock set while Run waits, as a system that is suspended finds it.
+func TestRunLooksAtTheClock(t *testing.T) {
+	for _, by := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var set atomic.Int64
+			var reads []time.Duration
+			h, err := Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Zone: time.UTC,
+				Now:  func() time.Time { return time.Now().Add(time.Duration(set.Load())) },
+				Read: func() { reads = append(reads, time.Since(start)) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			defer cancel()
+			time.AfterFunc(11*time.Second, func() { set.Store(int64(by)) })
+			if err := h.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			if len(reads) != 1 || reads[0] > 11*time.Second+look {
+				t.Errorf("the clock was set by %v, and it was read after %v", by, reads)
+			}
+		})
+	}
 }

@@ -18,6 +18,7 @@ type host struct {
 	number   uint32 // of known
 	known    Info
 	changed  bool           // its record must be written
+	stored   bool           // the file has a record of it
 	own, sum capture.Totals // at the last reading; sum is with series
 	seen     int64
 	began    [2]int64
@@ -182,7 +183,9 @@ func (h *History) dissolve(at *host) {
 		open := &h.state.open[r]
 		h.other.move(r, open, at.movedIn(r, open))
 	}
-	h.gone = append(h.gone, addressKey(at.addr, at.bits))
+	if at.stored {
+		h.gone = append(h.gone, addressKey(at.addr, at.bits))
+	}
 }
 
 // updateOther sets other to what the table has. evicted is what was known of hosts that are part of it now: that was moved before.
@@ -265,7 +268,10 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 		key := prefixOf(at.addr, at.bits)
 		if r := known[key]; r != nil {
 			at.moved, at.in, at.began = r.moved, r.in, r.began
-			at.seen = r.seen
+			at.seen, at.stored = r.seen, true
+			if at.own != r.own { // it has what its series had, or an address that is the same now
+				at.began = r.earliest()
+			}
 			at.changed = r.own != at.own || len(r.series) != len(at.parts) || r.sum() != at.sum
 			h.adoptSeries(&at, r)
 			delete(known, key)
@@ -285,11 +291,37 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 			h.other = at
 		}
 	}
-	for _, r := range known {
-		at := host{addr: r.addr, bits: r.bits, moved: r.moved, in: r.in}
-		h.dissolve(&at)
-		h.other.changed = true
+	if len(known) == 0 {
+		return
 	}
+	at := make(map[netip.Prefix]*host, len(h.hosts))
+	for i := range h.hosts {
+		at[prefixOf(h.hosts[i].addr, h.hosts[i].bits)] = &h.hosts[i]
+	}
+	for _, r := range known {
+		gone := host{addr: r.addr, bits: r.bits, moved: r.moved, in: r.in, stored: true}
+		h.dissolve(&gone)
+		h.other.changed = true
+		to := &h.other
+		if bits := h.bits(r.addr); bits > 0 && (r.bits == 0 || r.bits > bits) {
+			if prefix, err := r.addr.Prefix(bits); err == nil && at[prefix] != nil {
+				to = at[prefix] // its prefix has its totals
+			}
+		}
+		to.began = earlier(to.began, r.earliest())
+		h.began[Series{to.addr, rest, to.entry}] = to.began
+		to.changed = true
+	}
+}
+
+// earlier returns when each of two totals began that are one now.
+func earlier(a, b [2]int64) [2]int64 {
+	for i, at := range b {
+		if a[i] == 0 || at != 0 && at < a[i] {
+			a[i] = at
+		}
+	}
+	return a
 }
 
 // adoptSeries sets when the series of a host began that was restored.

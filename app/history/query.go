@@ -182,6 +182,9 @@ func (h *History) view() (*view, error) {
 		return err
 	}))
 	if err != nil {
+		if errors.Is(err, errDamaged) {
+			h.damaged.Store(true) // the next write puts the file aside
+		}
 		return nil, err
 	}
 	return v, nil

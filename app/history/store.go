@@ -14,7 +14,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -61,19 +60,16 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-// explain tells apart why the file cannot be used: it is in use, the system does not let us, or it is damaged.
+// explain tells apart why the file cannot be used: it is in use, it is damaged, or the system does not let us. Of the latter, bbolt keeps the
+// text only.
 func explain(err error) error {
-	var number syscall.Errno
-	var path *fs.PathError
 	switch {
-	case err == nil, errors.Is(err, errDamaged), errors.Is(err, errNewer):
-		return err
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return ErrInUse
-	case errors.As(err, &number), errors.As(err, &path):
-		return err
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	return fmt.Errorf("%w: %w", errDamaged, err)
+	return err
 }
 
 // lockTimeout is how long another process may still have the file open: one that is ending.
@@ -89,8 +85,14 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 		return err
 	}))
 	if err != nil {
-		if isNew && !readOnly && !errors.Is(err, ErrInUse) {
+		switch {
+		case errors.Is(err, ErrInUse):
+		case isNew && !readOnly:
 			os.Remove(h.path) // it may have a part of its first pages, on a disk that is full
+		default:
+			if why := checkFile(h.path); errors.Is(why, errDamaged) {
+				err = why
+			}
 		}
 		return nil, s, err
 	}
@@ -106,6 +108,9 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 	if err != nil {
 		guard(db.Close)
 		return nil, s, err
+	}
+	if isNew {
+		syncDir(h.config.Dir)
 	}
 	h.db, h.readOnly = db, readOnly
 	return records, s, nil
@@ -243,19 +248,30 @@ func (h *History) putAside(why error) error {
 		if err := os.Rename(h.path, to); err != nil {
 			return errors.Join(why, err)
 		}
+		syncDir(h.config.Dir)
 		h.config.Log.Error("history begins anew: its file cannot be used and was put aside", "error", why, "aside", to)
 		return nil
 	}
 }
 
-// closeFile closes the file, if it is open.
+// closeFile closes the file, if it is open. One that is damaged stays open if bbolt does not return: when it fails, it may keep its locks.
 func (h *History) closeFile() error {
 	if h.db == nil {
 		return nil
 	}
 	db := h.db
 	h.db = nil
-	return guard(db.Close)
+	closed := make(chan error, 1)
+	go func() { closed <- guard(db.Close) }()
+	if !h.damaged.Load() {
+		return <-closed
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(lockTimeout):
+		return errDamaged
+	}
 }
 
 // compactFrom is how many bytes of the file must be free, and more than are in use, for it to be copied at the start.
@@ -327,7 +343,7 @@ func (h *History) reopen() error {
 		}
 		return err
 	}
-	if !h.loaded || s.numbers == 0 {
+	if !h.loaded || s != h.state { // it is another file
 		h.join(records, s)
 	}
 	return nil
@@ -359,7 +375,7 @@ func (h *History) join(records []saved, s state) {
 	h.state.kept, h.state.dropped, h.state.lastWho, h.state.liveWhos = s.kept, s.dropped, s.lastWho, s.liveWhos
 	h.loaded = true
 	for i := range h.hosts {
-		h.hosts[i].changed = true
+		h.hosts[i].changed, h.hosts[i].stored = true, false
 	}
 	h.other.changed = h.other.changed || h.other.seen != 0
 	h.forgetNumbers()
@@ -392,11 +408,12 @@ func (h *History) write(now time.Time) error {
 	if err := h.reopen(); err != nil {
 		return err
 	}
-	err := h.writeChanges(now)
-	if errors.Is(err, errDamaged) || h.damaged.Load() {
-		if err == nil {
-			err = errDamaged
-		}
+	err := errDamaged
+	if !h.damaged.Load() {
+		err = h.writeChanges(now)
+	}
+	if errors.Is(err, errDamaged) {
+		h.damaged.Store(true)
 		if err := h.putAside(err); err != nil {
 			return err
 		}
@@ -407,6 +424,35 @@ func (h *History) write(now time.Time) error {
 		err = h.writeChanges(now)
 	}
 	return err
+}
+
+// catchUp closes the periods that ended while there was no process: what is moved from now on is not part of them. Nobody knows names yet
+// but the file.
+func (h *History) catchUp(now time.Time) error {
+	if !h.due(now) {
+		return nil
+	}
+	info := h.config.Info
+	defer func() { h.config.Info = info }()
+	names := map[netip.Addr]Info{}
+	err := explain(guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
+	}))
+	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
+	if errors.Is(err, errDamaged) {
+		h.damaged.Store(true)
+	}
+	return h.write(now)
+}
+
+// due tells whether periods have ended.
+func (h *History) due(now time.Time) bool {
+	for r, open := range h.state.open {
+		if h.calendar.Start(Resolution(r), now).Unix() != open.start {
+			return true
+		}
+	}
+	return len(h.late) > 0
 }
 
 // writeChanges writes in one transaction. If it fails, all is as before.
@@ -420,31 +466,49 @@ func (h *History) writeChanges(now time.Time) error {
 	if h.other.changed {
 		changed = append(changed, &h.other)
 	}
-	due := len(h.late) > 0
-	for r, open := range h.state.open {
-		due = due || h.calendar.Start(Resolution(r), now).Unix() != open.start
-	}
+	due := h.due(now)
 	if !due && len(changed) == 0 && len(h.gone) == 0 {
 		return nil
 	}
 	// In the order of the file, pages are written faster.
 	slices.SortFunc(changed, func(a, b *host) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.bits, b.bits)) })
-	next := h.state
+	next, complete := h.state, false
 	err := explain(guard(func() error {
-		return h.db.Update(func(tx *bbolt.Tx) error {
+		return h.transact(h.db, func(tx *bbolt.Tx) error {
 			t := transaction{Tx: tx, h: h, next: &next, now: now}
-			return t.write(changed, due)
+			err := t.write(changed, due)
+			complete = err == nil
+			return err
 		})
 	}))
-	if err != nil {
+	if errors.Is(err, bbolterrors.ErrInvalidMapping) {
+		h.closeFile() // there was no memory for a larger file: it can be opened again
+	}
+	if err != nil && !(complete && h.isState(&next)) {
 		h.forgetNumbers()
 		return err
 	}
 	h.state, h.gone, h.late = next, nil, nil
 	for _, at := range changed {
-		at.changed = false
+		at.changed, at.stored = false, true
 	}
-	return nil
+	return err
+}
+
+// isState tells whether the file has this state. If the disk fails when a transaction is all but done, the file has it nevertheless.
+func (h *History) isState(s *state) (is bool) {
+	if h.db == nil {
+		return false
+	}
+	guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) error {
+			if b := tx.Bucket(stateBucket); b != nil {
+				is = bytes.Equal(b.Get(stateBucket), seal(stateBucket, 200, s.append))
+			}
+			return nil
+		})
+	})
+	return is
 }
 
 // transaction is one write.
@@ -514,6 +578,9 @@ func (t *transaction) recordOf(at *host) record {
 // closePeriods closes the periods that have ended, and opens the next ones. Then it deletes what is kept for long enough.
 func (t *transaction) closePeriods() error {
 	h := t.h
+	for r, dropped := range t.next.dropped { // if the clock was in the future, what it dropped there is no gap before now
+		t.next.dropped[r] = min(dropped, t.now.Unix())
+	}
 	for i := range h.late {
 		l := &h.late[i]
 		if err := t.closePeriod(l.resolution, l.openPeriod, l.items, l.other); err != nil {
@@ -638,7 +705,7 @@ func (t *transaction) number(at *host) (uint32, error) {
 }
 
 // calm is how long the clock must not have been set before periods are deleted for their age.
-const calm = 10 * time.Minute
+const calm = time.Hour
 
 // expire deletes the periods that ended before the retention.
 func (t *transaction) expire() error {
