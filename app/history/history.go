@@ -85,10 +85,11 @@ type History struct {
 	loaded   bool                                         // state and hosts are those of the file, or later
 	closed   bool
 	state    state
+	filed    state  // that of the file
 	hosts    []host // in the order of the table's
 	other    host
 	gone     [][]byte          // keys of records that are no longer in the table
-	late     []latePeriod      // to be closed by the next write
+	late     []latePeriod      // which the next write closes
 	numbers  map[uint64]uint32 // of each who in the file, by its hash; nil: not known
 
 	last, steady time.Time // when the table was last read, and when the clock was last set
@@ -140,6 +141,7 @@ func Open(c Config) (*History, error) {
 	}
 	if err != nil {
 		h.fails(err)
+		h.keepEnded(h.last)
 	} else {
 		h.lastWrite.Store(h.state.saved)
 	}
@@ -177,6 +179,7 @@ func (h *History) Write() {
 	h.observe(now)
 	if err := h.write(now); err != nil {
 		h.fails(err)
+		h.keepEnded(now)
 		return
 	}
 	h.lastWrite.Store(now.Unix())

@@ -12,11 +12,8 @@ import (
 
 // host is what is known of an address in the table. It is the same one as long as it has its entry.
 type host struct {
-	addr     netip.Addr
-	bits     int
+	subject
 	entry    uint32
-	number   uint32 // of known
-	known    Info
 	changed  bool           // its record must be written
 	stored   bool           // the file has a record of it
 	own, sum capture.Totals // at the last reading; sum is with series
@@ -26,6 +23,14 @@ type host struct {
 
 	moved [resolutions]volume
 	in    [resolutions]uint64
+}
+
+// subject is what volumes are of.
+type subject struct {
+	addr   netip.Addr
+	bits   int
+	number uint32 // of the subject with known, in the file; 0 if it is to be searched
+	known  Info
 }
 
 // part is a series of a host.
@@ -84,7 +89,7 @@ func (h *History) observe(now time.Time) {
 				evicted.Add(at.sum)
 				h.dissolve(at)
 			}
-			*at = host{addr: is.Addr, bits: h.bits(is.Addr), entry: is.Entry}
+			*at = host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry}
 		}
 		h.update(at, is.Totals, parts[i], before, now.Add(-s.Idle(is)))
 	}
@@ -261,7 +266,7 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 	}
 	for i := range s.Hosts {
 		is := &s.Hosts[i]
-		at := host{addr: is.Addr, bits: h.bits(is.Addr), entry: is.Entry, own: is.Totals, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
+		at := host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry, own: is.Totals, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
 		for j := range at.parts {
 			at.sum.Add(at.parts[j].Totals)
 		}
@@ -299,7 +304,7 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 		at[prefixOf(h.hosts[i].addr, h.hosts[i].bits)] = &h.hosts[i]
 	}
 	for _, r := range known {
-		gone := host{addr: r.addr, bits: r.bits, moved: r.moved, in: r.in, stored: true}
+		gone := host{subject: subject{addr: r.addr, bits: r.bits}, moved: r.moved, in: r.in, stored: true}
 		h.dissolve(&gone)
 		h.other.changed = true
 		to := &h.other
@@ -356,7 +361,7 @@ func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 func (h *History) take(records []saved) {
 	for i := range records {
 		r := &records[i]
-		at := host{addr: r.addr, bits: r.bits, own: r.own, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
+		at := host{subject: subject{addr: r.addr, bits: r.bits}, own: r.own, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
 		} else {

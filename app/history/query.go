@@ -129,6 +129,7 @@ type view struct {
 	state state
 	moved [resolutions][]ofHost // in the open periods
 	other [resolutions]volume
+	late  []latePeriod
 	whos  map[uint32]*named
 }
 
@@ -155,7 +156,7 @@ func (h *History) view() (*view, error) {
 	if h.config.Table != nil {
 		h.observe(v.now)
 	}
-	v.state = h.state
+	v.state, v.late = h.state, slices.Clone(h.late)
 	for i := range h.hosts {
 		at := &h.hosts[i]
 		var w *named
@@ -165,11 +166,7 @@ func (h *History) view() (*view, error) {
 				continue
 			}
 			if w == nil {
-				w = &named{who: who{addr: at.addr, bits: at.bits}}
-				if h.config.Info != nil {
-					info := h.config.Info(at.addr)
-					w.mac, w.hostname, w.network = info.MAC, info.Hostname, info.Network
-				}
+				w = h.named(at.addr, at.bits)
 			}
 			v.moved[r] = append(v.moved[r], ofHost{w, moved})
 		}
@@ -188,6 +185,16 @@ func (h *History) view() (*view, error) {
 		return nil, err
 	}
 	return v, nil
+}
+
+// named returns an address with what is known of it now.
+func (h *History) named(addr netip.Addr, bits int) *named {
+	w := &named{who: who{addr: addr, bits: bits}}
+	if h.config.Info != nil {
+		info := h.config.Info(addr)
+		w.mac, w.hostname, w.network = info.MAC, info.Hostname, info.Network
+	}
+	return w
 }
 
 func (v *view) close() { guard(v.tx.Rollback) }
@@ -238,6 +245,16 @@ func (v *view) periods(r Resolution, from, to int64, each func(start int64, w *n
 	}))
 	if errors.Is(err, errDamaged) {
 		v.h.damaged.Store(true) // the next write puts the file aside
+	}
+	for i := range v.late {
+		if l := &v.late[i]; err == nil && l.resolution == r && l.start >= from && l.start < to {
+			for _, of := range l.items {
+				each(l.start, v.h.named(of.addr, of.bits), of.volume)
+			}
+			if l.other != (volume{}) {
+				each(l.start, nil, l.other)
+			}
+		}
 	}
 	open := v.state.open[r].start
 	if err != nil || open < from || open >= to {

@@ -186,10 +186,10 @@ func (h *History) openFile() ([]saved, error) {
 		if records, s, err = h.openDatabase(true); err != nil {
 			return nil, why
 		}
-		h.state = s
+		h.state, h.filed = s, s
 		return records, why
 	}
-	h.state = s
+	h.state, h.filed = s, s
 	return records, err
 }
 
@@ -343,7 +343,7 @@ func (h *History) reopen() error {
 		}
 		return err
 	}
-	if !h.loaded || s != h.state { // it is another file
+	if !h.loaded || s != h.filed { // it is another file
 		h.join(records, s)
 	}
 	return nil
@@ -351,27 +351,29 @@ func (h *History) reopen() error {
 
 // join goes on with what the process has counted in a file that was not opened at the start. The totals of the file end, its volumes stay.
 func (h *History) join(records []saved, s state) {
-	h.late = nil
+	h.late = slices.DeleteFunc(h.late, func(l latePeriod) bool { return l.filed }) // of a file that was put aside
 	for r := range resolutions {
 		if s.open[r].number == 0 {
 			continue
 		}
-		late := latePeriod{resolution: r, openPeriod: s.open[r]}
+		late := latePeriod{resolution: r, openPeriod: s.open[r], filed: true}
 		for i := range records {
 			each := &records[i]
-			at := &host{addr: each.addr, bits: each.bits, moved: each.moved, in: each.in}
+			at := host{moved: each.moved, in: each.in}
 			if v := at.movedIn(r, &s.open[r]); !each.addr.IsValid() {
 				late.other.add(v)
 			} else if v != (volume{}) {
-				late.items = append(late.items, item{at, v})
+				late.items = append(late.items, item{&subject{addr: each.addr, bits: each.bits}, v})
 			}
 		}
+		late.other.add(fold(&late.items, item.moved))
 		h.late = append(h.late, late)
 	}
 	h.gone = nil
 	for i := range records {
 		h.gone = append(h.gone, addressKey(records[i].addr, records[i].bits))
 	}
+	h.filed = s
 	h.state.kept, h.state.dropped, h.state.lastWho, h.state.liveWhos = s.kept, s.dropped, s.lastWho, s.liveWhos
 	h.loaded = true
 	for i := range h.hosts {
@@ -387,20 +389,67 @@ func (h *History) forgetNumbers() {
 	for i := range h.hosts {
 		h.hosts[i].number = 0
 	}
+	for i := range h.late {
+		for _, of := range h.late[i].items {
+			of.number = 0
+		}
+	}
 }
 
-// latePeriod is an open period of a file that was not opened at the start.
+// latePeriod is a period that has ended and could not be written, or the one that was open in a file that was not opened at the start.
 type latePeriod struct {
 	resolution Resolution
 	openPeriod
 	items []item
 	other volume
+	filed bool // it is the one of a file
 }
 
-// item is what a host moved in a period.
+// item is what a subject moved in a period.
 type item struct {
-	host *host
+	*subject
 	volume
+}
+
+func (i item) moved() volume { return i.volume }
+
+// maxLate is how many periods are kept in memory while they cannot be written. What is moved after them is part of the last one.
+var maxLate = [resolutions]int{FiveMinutes: 12, Hour: 24, Day: 7, Month: 1}
+
+// keepEnded keeps the periods that have ended, if they cannot be written, and opens the next ones.
+func (h *History) keepEnded(now time.Time) {
+	var late [resolutions]int
+	for i := range h.late {
+		if !h.late[i].filed {
+			late[h.late[i].resolution]++
+		}
+	}
+	for r := range resolutions {
+		open := &h.state.open[r]
+		if h.calendar.Start(r, now).Unix() == open.start || late[r] == maxLate[r] {
+			continue
+		}
+		items, other := h.movedIn(r)
+		other.add(fold(&items, item.moved))
+		for i := range items { // the host's entry may be that of another address soon
+			items[i].subject = &subject{addr: items[i].addr, bits: items[i].bits}
+		}
+		if len(items) > 0 || other != (volume{}) {
+			h.late = append(h.late, latePeriod{resolution: r, openPeriod: *open, items: slices.Clone(items), other: other})
+		}
+		*open = h.periodOf(r, now, &h.state)
+	}
+}
+
+// movedIn returns what was moved in the open period of a resolution.
+func (h *History) movedIn(r Resolution) (items []item, other volume) {
+	open := &h.state.open[r]
+	for i := range h.hosts {
+		if v := h.hosts[i].movedIn(r, open); v != (volume{}) {
+			items = append(items, item{&h.hosts[i].subject, v})
+		}
+	}
+	return items, h.other.movedIn(r, open)
 }
 
 // write writes what has changed since the last write. If the file is damaged, it begins another one.
@@ -488,7 +537,7 @@ func (h *History) writeChanges(now time.Time) error {
 		h.forgetNumbers()
 		return err
 	}
-	h.state, h.gone, h.late = next, nil, nil
+	h.state, h.filed, h.gone, h.late = next, next, nil, nil
 	for _, at := range changed {
 		at.changed, at.stored = false, true
 	}
@@ -592,13 +641,8 @@ func (t *transaction) closePeriods() error {
 		if h.calendar.Start(r, t.now).Unix() == open.start {
 			continue
 		}
-		var items []item
-		for i := range h.hosts {
-			if v := h.hosts[i].movedIn(r, &open); v != (volume{}) {
-				items = append(items, item{&h.hosts[i], v})
-			}
-		}
-		if err := t.closePeriod(r, open, items, h.other.movedIn(r, &open)); err != nil {
+		items, other := h.movedIn(r)
+		if err := t.closePeriod(r, open, items, other); err != nil {
 			return err
 		}
 		t.next.open[r] = h.periodOf(r, t.now, t.next)
@@ -614,13 +658,13 @@ func (t *transaction) closePeriods() error {
 
 // closePeriod adds volumes to those of a period.
 func (t *transaction) closePeriod(r Resolution, of openPeriod, items []item, other volume) error {
-	other.add(fold(&items, func(i item) volume { return i.volume }))
+	other.add(fold(&items, item.moved))
 	if len(items) == 0 && other == (volume{}) {
 		return nil
 	}
 	v := volumes{length: max(of.end-of.start, 0), other: other}
 	for _, i := range items {
-		number, err := t.number(i.host)
+		number, err := t.number(i.subject)
 		if err != nil {
 			return err
 		}
@@ -656,8 +700,8 @@ func hashOf(b []byte) uint64 {
 	return f.Sum64()
 }
 
-// number returns the number of what a host is known as.
-func (t *transaction) number(at *host) (uint32, error) {
+// number returns the number of what a subject is known as.
+func (t *transaction) number(at *subject) (uint32, error) {
 	h := t.h
 	var info Info
 	if h.config.Info != nil {
