@@ -364,7 +364,28 @@ func TestUsageByDeviceAndNetwork(t *testing.T) {
 	}
 }
 
-// TestSumsAreConserved has clocks set, zones and months change, addresses come and go, restarts and kills, at random.
+// moveIn has the ith address move bytes with some labels, if the table has them.
+func (b *bench) moveIn(i int, bytes int64) {
+	addr, g := addr4(i), b.table.Grouping()
+	if g == nil {
+		b.move(i, bytes)
+		return
+	}
+	if bits := g.Bits(addr); bits > 0 {
+		prefix, _ := addr.Prefix(bits)
+		addr = prefix.Addr()
+	}
+	of := g.Rest()
+	if g.Labels() != 0 {
+		of, _ = g.Values([]labels.Text{{Label: labels.Protocol, Value: []string{"tcp", "udp", "other"}[i%3]}})
+	}
+	b.counter.Lock()
+	defer b.counter.Unlock()
+	b.counter.AddSeries(addr, of, capture.Totals{ReceiveBytes: bytes, TransmitBytes: 1})
+}
+
+// TestSumsAreConserved has clocks set, zones and months change, addresses come and go, labels and prefixes change, disks fail, restarts and
+// kills, at random.
 func TestSumsAreConserved(t *testing.T) {
 	zones := []*time.Location{time.UTC, zone(t, "Europe/Berlin"), zone(t, "Australia/Lord_Howe"), zone(t, "America/Los_Angeles")}
 	rounds := 20
@@ -376,13 +397,29 @@ func TestSumsAreConserved(t *testing.T) {
 		b := newBench(t, Config{Retention: [resolutions]time.Duration{-1, -1, -1, -1}})
 		b.Close()
 		table := func() *capture.Table {
-			return capture.NewTable(5+random.IntN(20), time.Millisecond*time.Duration(random.IntN(2)))
+			limit, after := 5+random.IntN(20), time.Millisecond*time.Duration(random.IntN(2))
+			switch random.IntN(4) {
+			case 0:
+				return capture.NewGroupedTable(limit, after, labels.New(0, labels.HostBits{V4: random.IntN(8)}, false), 0)
+			case 1:
+				set := labels.Set(0).With(labels.Protocol)
+				return capture.NewGroupedTable(limit, after, labels.New(set, labels.HostBits{V4: random.IntN(8)}, false), 5+random.IntN(20))
+			}
+			return capture.NewTable(limit, after)
+		}
+		works := func() {
+			b.transact = (*bbolt.DB).Update
+			b.Write()
+			if b.Failing() {
+				t.Fatalf("the log has %s", &b.log)
+			}
+			b.log.Reset()
 		}
 		b.now = time.Date(2026, 3, 27+random.IntN(4), 0, 0, 0, 0, time.UTC)
 		b.openWith(table())
 		for range 300 {
 			for range random.IntN(10) {
-				b.move(random.IntN(40), random.Int64N(1<<uint(1+random.IntN(40))))
+				b.moveIn(random.IntN(40), random.Int64N(1<<uint(1+random.IntN(40))))
 			}
 			switch random.IntN(20) {
 			case 0:
@@ -390,6 +427,7 @@ func TestSumsAreConserved(t *testing.T) {
 			case 1:
 				b.now = b.now.Add(-time.Duration(random.Int64N(int64(100 * time.Hour))))
 			case 2:
+				works()
 				before := b.total()
 				if err := b.Close(); err != nil {
 					t.Fatal(err)
@@ -401,9 +439,9 @@ func TestSumsAreConserved(t *testing.T) {
 					t.Fatalf("%+v after the restart, %+v before", got, before)
 				}
 			case 3:
-				b.Write()
+				works()
 				before := b.total()
-				b.move(1, 1) // which is lost
+				b.moveIn(1, 1) // which is lost
 				b.kill()
 				b.openWith(table())
 				if got := b.total(); got != before {
@@ -411,14 +449,18 @@ func TestSumsAreConserved(t *testing.T) {
 				}
 			case 4:
 				time.Sleep(10 * time.Millisecond) // the table has its own time, in tenths of a second
+			case 5:
+				b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+			case 6:
+				b.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error { return cmp.Or(db.Update(do), error(syscall.EIO)) }
+			case 7:
+				works()
 			default:
 				b.pass(time.Duration(random.Int64N(int64(10 * time.Minute))))
 			}
 			b.conserved()
 		}
-		if b.log.Len() > 0 {
-			t.Fatalf("the log has %s", &b.log)
-		}
+		works()
 		b.Close()
 	}
 }
