@@ -14,9 +14,11 @@ package history
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,7 +74,8 @@ type History struct {
 	config   Config
 	calendar Calendar
 	path     string
-	began    map[Series][2]int64 // of what was restored; it is not changed
+	began    []beginning // of what was restored, in order; it is not changed
+	seed     maphash.Seed
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970
@@ -120,7 +123,7 @@ func Open(c Config) (*History, error) {
 			c.Retention[r] = DefaultRetention[r]
 		}
 	}
-	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), transact: (*bbolt.DB).Update}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), transact: (*bbolt.DB).Update, seed: maphash.MakeSeed()}
 	h.last = h.config.Now()
 	h.steady = h.last
 	var records []saved
@@ -208,7 +211,11 @@ func (h *History) LastWrite() time.Time {
 
 // Began returns when totals that were restored began to be received and transmitted, zero for others.
 func (h *History) Began(s Series) (began [2]time.Time) {
-	for i, ms := range h.began[s] {
+	at, ok := slices.BinarySearchFunc(h.began, s, beginning.compare)
+	if !ok {
+		return began
+	}
+	for i, ms := range h.began[at].began {
 		if ms != 0 {
 			began[i] = time.UnixMilli(ms)
 		}

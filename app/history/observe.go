@@ -10,19 +10,19 @@ import (
 	"promflow/capture/labels"
 )
 
-// host is what is known of an address in the table. It is the same one as long as it has its entry.
+// host is what is known of an address in the table. It is the same one as long as it has its entry. There may be a million.
 type host struct {
 	subject
-	entry    uint32
-	changed  bool           // its record must be written
-	stored   bool           // the file has a record of it
-	own, sum capture.Totals // at the last reading; sum is with series
-	seen     int64
-	began    [2]int64
-	parts    []part
+	entry   uint32
+	changed bool           // its record must be written
+	stored  bool           // the file has a record of it
+	sum     capture.Totals // at the last reading, with series
+	seen    int64
+	began   [2]int64
+	parts   []part
 
 	moved [resolutions]volume
-	in    [resolutions]uint64
+	in    [resolutions]uint32
 }
 
 // subject is what volumes are of.
@@ -30,7 +30,7 @@ type subject struct {
 	addr   netip.Addr
 	bits   int
 	number uint32 // of the subject with known, in the file; 0 if it is to be searched
-	known  Info
+	known  uint64 // a hash of its Info
 }
 
 // part is a series of a host.
@@ -39,6 +39,16 @@ type part struct {
 	entry  uint32
 	began  [2]int64
 	capture.Totals
+}
+
+// own returns the totals of a host that no series has.
+func (h *host) own() capture.Totals {
+	own := h.sum
+	for i := range h.parts {
+		p := &h.parts[i].Totals
+		own.Add(capture.Totals{ReceiveBytes: -p.ReceiveBytes, TransmitBytes: -p.TransmitBytes, ReceivePackets: -p.ReceivePackets, TransmitPackets: -p.TransmitPackets})
+	}
+	return own
 }
 
 // movedIn returns what a host has moved in an open period.
@@ -72,6 +82,7 @@ func (h *History) observe(now time.Time) {
 	h.openPeriods(now)
 	s := h.config.Table.Snapshot()
 	parts := partsOf(&s)
+	h.hosts = slices.Grow(h.hosts, max(len(s.Hosts)-len(h.hosts), 0))
 	var evicted capture.Totals // which the table has in other now, and had elsewhere
 	var other capture.Totals
 	for i := range s.Hosts {
@@ -137,7 +148,7 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 	for i := range parts {
 		sum.Add(parts[i].Totals)
 	}
-	if sum == at.sum && own == at.own && len(parts) == len(at.parts) && at.seen != 0 {
+	if sum == at.sum && own == at.own() && len(parts) == len(at.parts) && at.seen != 0 {
 		return
 	}
 	more := volume{sum.ReceiveBytes - at.sum.ReceiveBytes, sum.TransmitBytes - at.sum.TransmitBytes}
@@ -156,12 +167,8 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 		}
 		h.begin(&p.began, Series{at.addr, p.values, p.entry}, p.Totals, before)
 	}
-	at.own, at.sum, at.parts, at.seen, at.changed = own, sum, parts, max(seen.Unix(), 1), true
-	var rest labels.Values
-	if g := h.config.Table.Grouping(); g != nil {
-		rest = g.Rest()
-	}
-	h.begin(&at.began, Series{at.addr, rest, at.entry}, own, before)
+	at.sum, at.parts, at.seen, at.changed = sum, parts, max(seen.Unix(), 1), true
+	h.begin(&at.began, Series{at.addr, h.rest(), at.entry}, own, before)
 }
 
 // begin sets when totals began, if they have.
@@ -197,7 +204,6 @@ func (h *History) dissolve(at *host) {
 func (h *History) updateOther(now, evicted capture.Totals, before, seen time.Time) {
 	known := &h.other
 	known.sum.Add(evicted)
-	known.own = known.sum
 	if evicted != (capture.Totals{}) {
 		known.changed = true
 	}
@@ -258,15 +264,10 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 	h.openPeriods(now)
 	h.hosts, h.other = make([]host, 0, len(s.Hosts)), host{}
 	parts := partsOf(s)
-	h.began = make(map[Series][2]int64, len(s.Hosts))
-	table := h.config.Table
-	var rest labels.Values
-	if g := table.Grouping(); g != nil {
-		rest = g.Rest()
-	}
+	rest := h.rest()
 	for i := range s.Hosts {
 		is := &s.Hosts[i]
-		at := host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry, own: is.Totals, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
+		at := host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
 		for j := range at.parts {
 			at.sum.Add(at.parts[j].Totals)
 		}
@@ -274,21 +275,19 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 		if r := known[key]; r != nil {
 			at.moved, at.in, at.began = r.moved, r.in, r.began
 			at.seen, at.stored = r.seen, true
-			if at.own != r.own { // it has what its series had, or an address that is the same now
+			if is.Totals != r.own { // it has what its series had, or an address that is the same now
 				at.began = r.earliest()
 			}
-			at.changed = r.own != at.own || len(r.series) != len(at.parts) || r.sum() != at.sum
+			at.changed = r.own != is.Totals || len(r.series) != len(at.parts) || r.sum() != at.sum
 			h.adoptSeries(&at, r)
 			delete(known, key)
 		} else {
 			at.changed = true
 		}
-		h.begin(&at.began, Series{at.addr, rest, at.entry}, at.own, now)
-		h.began[Series{at.addr, rest, at.entry}] = at.began
+		h.begin(&at.began, Series{at.addr, rest, at.entry}, is.Totals, now)
 		for j := range at.parts {
 			p := &at.parts[j]
 			h.begin(&p.began, Series{at.addr, p.values, p.entry}, p.Totals, now)
-			h.began[Series{at.addr, p.values, p.entry}] = p.began
 		}
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
@@ -296,9 +295,14 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 			h.other = at
 		}
 	}
-	if len(known) == 0 {
-		return
+	if len(known) > 0 {
+		h.addUp(known)
 	}
+	h.began = h.beginnings()
+}
+
+// addUp has what was known of addresses that are not in the table be part of other, or of their prefix.
+func (h *History) addUp(known map[netip.Prefix]*saved) {
 	at := make(map[netip.Prefix]*host, len(h.hosts))
 	for i := range h.hosts {
 		at[prefixOf(h.hosts[i].addr, h.hosts[i].bits)] = &h.hosts[i]
@@ -314,9 +318,45 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 			}
 		}
 		to.began = earlier(to.began, r.earliest())
-		h.began[Series{to.addr, rest, to.entry}] = to.began
 		to.changed = true
 	}
+}
+
+// beginnings returns when all totals began, in the order of their series.
+func (h *History) beginnings() []beginning {
+	rest := h.rest()
+	all := make([]beginning, 0, len(h.hosts)+1)
+	add := func(at *host) {
+		all = append(all, beginning{Series{at.addr, rest, at.entry}, at.began})
+		for i := range at.parts {
+			p := &at.parts[i]
+			all = append(all, beginning{Series{at.addr, p.values, p.entry}, p.began})
+		}
+	}
+	for i := range h.hosts {
+		add(&h.hosts[i])
+	}
+	add(&h.other)
+	slices.SortFunc(all, func(a, b beginning) int { return a.compare(b.Series) })
+	return all
+}
+
+// beginning is when totals began, in milliseconds since 1970; 0 if they have not.
+type beginning struct {
+	Series
+	began [2]int64
+}
+
+func (b beginning) compare(of Series) int {
+	return cmp.Or(b.Addr.Compare(of.Addr), cmp.Compare(b.Labels, of.Labels), cmp.Compare(b.Entry, of.Entry))
+}
+
+// rest returns the labels of an address's own totals.
+func (h *History) rest() labels.Values {
+	if g := h.config.Table.Grouping(); g != nil {
+		return g.Rest()
+	}
+	return 0
 }
 
 // earlier returns when each of two totals began that are one now.
@@ -361,7 +401,7 @@ func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 func (h *History) take(records []saved) {
 	for i := range records {
 		r := &records[i]
-		at := host{subject: subject{addr: r.addr, bits: r.bits}, own: r.own, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
+		at := host{subject: subject{addr: r.addr, bits: r.bits}, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
 		} else {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"hash/maphash"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -611,7 +612,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 
 // recordOf returns what is kept of a host.
 func (t *transaction) recordOf(at *host) record {
-	r := record{own: at.own, seen: at.seen, began: at.began}
+	r := record{own: at.own(), seen: at.seen, began: at.began}
 	for i := range resolutions {
 		if v := at.movedIn(i, &t.next.open[i]); v != (volume{}) {
 			r.moved[i], r.in[i] = v, t.next.open[i].number
@@ -707,7 +708,8 @@ func (t *transaction) number(at *subject) (uint32, error) {
 	if h.config.Info != nil {
 		info = h.config.Info(at.addr)
 	}
-	if at.number != 0 && at.known == info {
+	known := maphash.Comparable(h.seed, info)
+	if at.number != 0 && at.known == known {
 		return at.number, nil
 	}
 	bucket := t.Bucket(whoBucket)
@@ -744,7 +746,7 @@ func (t *transaction) number(at *subject) (uint32, error) {
 		}
 		h.numbers[hash] = number
 	}
-	at.number, at.known = number, info
+	at.number, at.known = number, known
 	return number, nil
 }
 
