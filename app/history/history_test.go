@@ -612,6 +612,13 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 }
 
 func TestFileThatIsMostlyFreeIsCopied(t *testing.T) {
+	t.Run("", testFileThatIsMostlyFreeIsCopied)
+	defer func(as bool) { renamesOpenFiles = as }(renamesOpenFiles)
+	renamesOpenFiles = false
+	t.Run("after it was closed", testFileThatIsMostlyFreeIsCopied)
+}
+
+func testFileThatIsMostlyFreeIsCopied(t *testing.T) {
 	b := newBench(t, Config{})
 	b.move(1, 5)
 	b.pass(5 * time.Minute)
@@ -636,6 +643,18 @@ func TestFileThatIsMostlyFreeIsCopied(t *testing.T) {
 		}
 	}
 	db.Close()
+	link := filepath.Join(t.TempDir(), "data", fileName)
+	if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o700), os.Symlink(b.path, link)); err == nil {
+		dir := b.config.Dir
+		b.config.Dir = filepath.Dir(link)
+		b.open()
+		b.conserved()
+		b.kill()
+		if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+			t.Errorf("a link became %v, %v", info.Mode(), err)
+		}
+		b.config.Dir = dir
+	}
 	b.open()
 	info, err := os.Stat(b.path)
 	if err != nil || info.Size() > 1<<20 || info.Mode().Perm() != 0o600 {

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -278,11 +279,15 @@ func (h *History) closeFile() error {
 // compactFrom is how many bytes of the file must be free, and more than are in use, for it to be copied at the start.
 const compactFrom = 16 << 20
 
-// compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is.
+// renamesOpenFiles tells whether the system renames files that are open.
+var renamesOpenFiles = runtime.GOOS != "windows"
+
+// compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is, as one does that is
+// elsewhere and has a link here.
 func (h *History) compact() {
 	free := int64(h.db.Stats().FreePageN) * int64(h.db.Info().PageSize)
-	info, err := os.Stat(h.path)
-	if err != nil || free < compactFrom || free < info.Size()/2 {
+	info, err := os.Lstat(h.path)
+	if err != nil || !info.Mode().IsRegular() || free < compactFrom || free < info.Size()/2 {
 		return
 	}
 	next := h.path + ".new"
@@ -296,11 +301,21 @@ func (h *History) compact() {
 		if err := bbolt.Compact(db, h.db, 1<<20); err != nil {
 			return err
 		}
-		if err := db.Sync(); err != nil {
+		if err := db.Sync(); err != nil || !renamesOpenFiles {
 			return err
 		}
 		return os.Rename(next, h.path)
 	})
+	if err == nil && !renamesOpenFiles { // nobody has it open for a moment
+		err = errors.Join(guard(db.Close), h.closeFile())
+		db = nil
+		if err == nil {
+			err = os.Rename(next, h.path)
+		}
+		if _, _, openErr := h.openDatabase(false); openErr != nil {
+			err = errors.Join(err, openErr) // the next write tries again
+		}
+	}
 	if err != nil {
 		if db != nil {
 			guard(db.Close)
@@ -310,8 +325,10 @@ func (h *History) compact() {
 		return
 	}
 	syncDir(h.config.Dir)
-	h.closeFile()
-	h.db = db
+	if db != nil {
+		h.closeFile()
+		h.db = db
+	}
 }
 
 // syncDir has the names in a directory survive a power cut, where the system can do that.
