@@ -154,12 +154,21 @@ func Open(c Config) (*History, error) {
 // look is how often Run looks at the clock: a timer stands still while the system is suspended, and does not know that the clock was set.
 const look = 5 * time.Second
 
-// Run writes at each interval, when a period of five minutes ends, and when the clock was set back, until ctx ends. Close does the last write.
+// Run writes in each interval, when a period of five minutes ends, and when the clock was set back, until ctx ends. Close does the last write.
+//
+// A write is done when the interval after the last reading ends: it begins earlier by twice the time that the last one took.
 func (h *History) Run(ctx context.Context) error {
+	read, took := h.config.Now(), time.Second/2
 	for {
+		until := read.Add(max(h.config.Interval-2*took, h.config.Interval/2))
+		if end := h.calendar.End(FiveMinutes, read).Add(time.Millisecond); end.Before(until) {
+			until = end
+		}
 		now := h.config.Now()
-		until := now.Add(min(h.config.Interval, h.calendar.End(FiveMinutes, now).Sub(now)+time.Millisecond))
-		for last := now; now.Before(until) && !now.Before(last); now = h.config.Now() {
+		if rest := now.Add(took); took > h.config.Interval/4 && until.Before(rest) { // a disk so slow has others to serve
+			until = rest
+		}
+		for last := read; now.Before(until) && !now.Before(last); now = h.config.Now() {
 			last = now
 			select {
 			case <-ctx.Done():
@@ -167,7 +176,13 @@ func (h *History) Run(ctx context.Context) error {
 			case <-time.After(min(look, until.Sub(now))):
 			}
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		read = now
+		began := time.Now()
 		h.Write()
+		took = time.Since(began)
 	}
 }
 

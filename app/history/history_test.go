@@ -724,12 +724,12 @@ func TestRunWritesAtIntervalsAndBoundaries(t *testing.T) {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-		minutes := []time.Duration{2, 4, 5, 7, 8}
-		for i := range minutes {
-			minutes[i] *= time.Minute
+		seconds := []time.Duration{119, 239, 300, 420, 480}
+		for i := range seconds {
+			seconds[i] *= time.Second
 		}
-		if !slices.Equal(reads, minutes) {
-			t.Errorf("it was read after %v, want %v", reads, minutes)
+		if !slices.Equal(reads, seconds) {
+			t.Errorf("it was read after %v, want %v", reads, seconds)
 		}
 		if !h.LastWrite().Equal(start.Add(8 * time.Minute)) {
 			t.Errorf("the last write was at %v", h.LastWrite())
@@ -934,6 +934,44 @@ func TestStartTimesOfTotalsThatAreAddedUp(t *testing.T) {
 	b.restart()
 	began(Series{Addr: addr4(0)}, start.Add(2*time.Minute))
 	b.conserved()
+}
+
+// TestWritesAreDoneWithinTheInterval has a slow disk: what was on a page an interval ago is in the file.
+func TestWritesAreDoneWithinTheInterval(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var reads, writes []time.Time
+		h, err := Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Interval: time.Minute, Zone: time.UTC})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		h.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error {
+			time.Sleep(10 * time.Second)
+			defer func() { writes = append(writes, time.Now()) }()
+			return db.Update(do)
+		}
+		counter := capture.NewCounter(h.config.Table)
+		h.config.Read = func() {
+			reads = append(reads, time.Now())
+			counter.Lock()
+			defer counter.Unlock()
+			counter.Add(addr4(1), capture.Totals{ReceiveBytes: 1})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+		defer cancel()
+		if err := h.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if len(writes) < 20 {
+			t.Errorf("there were %d writes", len(writes))
+		}
+		for i := 2; i < len(writes); i++ { // after the first one it is known how long it takes
+			if between := writes[i].Sub(reads[i-1]); between > time.Minute {
+				t.Errorf("write %d was done %v after the reading before", i, between)
+			}
+		}
+	})
 }
 
 // TestRunLooksAtTheClock has the clock set while Run waits, as a system that is suspended finds it.
