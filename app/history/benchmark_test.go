@@ -200,10 +200,12 @@ func TestThirteenMonths(t *testing.T) {
 		}
 	}
 	b.state.liveWhos = -collectFrom // names are searched for that no period has
-	write()
-	collects := writes[len(writes)-1]
-	b.now = b.now.Add(5 * time.Minute)
-	write()
+	var collects time.Duration
+	for range 40 {
+		b.now = b.now.Add(5 * time.Minute)
+		write()
+		collects = max(collects, writes[len(writes)-1])
+	}
 	kept := b.state.kept
 	want := [resolutions]int64{2 * 288, 35 * 24, 396, 15}
 	for r := range resolutions {
@@ -220,6 +222,6 @@ func TestThirteenMonths(t *testing.T) {
 	used := info.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(b.db.Info().PageSize)
 	memory := heap() - before
 	slices.Sort(writes)
-	t.Logf("%.1f MB, %.1f MB of them in use; %.1f MB of memory; a write took %v, %v at most, and %v with the search for names",
+	t.Logf("%.1f MB, %.1f MB of them in use; %.1f MB of memory; a write took %v, %v at most, and %v at most with the search for names",
 		float64(info.Size())/1e6, float64(used)/1e6, float64(memory)/1e6, writes[len(writes)/2], writes[len(writes)-1], collects)
 }

@@ -93,6 +93,7 @@ type History struct {
 	other    host
 	gone     [][]byte          // keys of records that are no longer in the table
 	late     []latePeriod      // which the next write closes
+	search   *search           // nil: names are not searched for
 	numbers  map[uint64]uint32 // of each who in the file, by its hash; nil: not known
 
 	last, steady time.Time // when the table was last read, and when the clock was last set

@@ -403,7 +403,7 @@ func (h *History) join(records []saved, s state) {
 
 // forgetNumbers has the numbers of names read from the file again.
 func (h *History) forgetNumbers() {
-	h.numbers = nil
+	h.numbers, h.search = nil, nil
 	for i := range h.hosts {
 		h.hosts[i].number = 0
 	}
@@ -727,6 +727,7 @@ func (t *transaction) number(at *subject) (uint32, error) {
 	}
 	known := maphash.Comparable(h.seed, info)
 	if at.number != 0 && at.known == known {
+		h.search.mark(at.number)
 		return at.number, nil
 	}
 	bucket := t.Bucket(whoBucket)
@@ -764,6 +765,7 @@ func (t *transaction) number(at *subject) (uint32, error) {
 		h.numbers[hash] = number
 	}
 	at.number, at.known = number, known
+	h.search.mark(number)
 	return number, nil
 }
 
@@ -855,40 +857,91 @@ func (t *transaction) shrink() error {
 	return nil
 }
 
-// collectFrom is how many names can be without use before they are searched for.
-const collectFrom = 1 << 16
+// collectFrom is how many names can be without use before they are searched for. A write reads collectPeriods and deletes collectNames at
+// most, so that it does not take long.
+const (
+	collectFrom    = 1 << 16
+	collectPeriods = 64
+	collectNames   = 1 << 13
+)
 
-// collect deletes the names that no period has any more.
+// search is for the names that no period has any more. It goes on from write to write.
+type search struct {
+	used       []uint64 // a bit for each number that there was at the begin
+	resolution Resolution
+	next       []byte // the key of the first period that was not read
+}
+
+// mark remembers that a number is used.
+func (s *search) mark(number uint32) {
+	if s != nil && int(number/64) < len(s.used) {
+		s.used[number/64] |= 1 << (number % 64)
+	}
+}
+
+func (s *search) marked(number uint32) bool {
+	return int(number/64) >= len(s.used) || s.used[number/64]>>(number%64)&1 != 0
+}
+
+// read marks what the next periods have, and returns whether these were the last.
+func (s *search) read(t *transaction) (bool, error) {
+	left := collectPeriods
+	for ; s.resolution < resolutions; s.resolution, s.next = s.resolution+1, nil {
+		c := t.Bucket(s.resolution.bucket()).Cursor()
+		for key, sealed := c.Seek(s.next); key != nil; key, sealed = c.Next() {
+			if left == 0 {
+				s.next = bytes.Clone(key)
+				return false, nil
+			}
+			left--
+			v, err := readVolumes(key, sealed)
+			if err != nil {
+				return false, err
+			}
+			for _, e := range v.of {
+				s.mark(e.who)
+			}
+		}
+	}
+	return true, nil
+}
+
+// collect deletes names that no period has any more.
 func (t *transaction) collect() error {
 	h := t.h
-	if h.numbers == nil || int64(len(h.numbers)) < 2*t.next.liveWhos+collectFrom {
+	if h.numbers == nil {
 		return nil
 	}
-	used := map[uint32]bool{}
-	for r := range resolutions {
-		err := t.Bucket(r.bucket()).ForEach(func(key, sealed []byte) error {
-			v, err := readVolumes(key, sealed)
-			for _, e := range v.of {
-				used[e.who] = true
-			}
-			return err
-		})
-		if err != nil {
-			return err
+	if h.search == nil {
+		if int64(len(h.numbers)) < 2*t.next.liveWhos+collectFrom {
+			return nil
+		}
+		h.search = &search{used: make([]uint64, t.next.lastWho/64+1)}
+	}
+	if complete, err := h.search.read(t); err != nil || !complete {
+		return err
+	}
+	var unused []uint64 // hashes
+	for hash, number := range h.numbers {
+		if len(unused) < collectNames && !h.search.marked(number) {
+			unused = append(unused, hash)
 		}
 	}
-	bucket := t.Bucket(whoBucket)
-	for hash, number := range h.numbers {
-		if !used[number] {
-			if err := bucket.Delete(whoKey(number)); err != nil {
-				return err
-			}
-			delete(h.numbers, hash)
+	// In the order of the file, they are deleted faster.
+	slices.SortFunc(unused, func(a, b uint64) int { return cmp.Compare(h.numbers[a], h.numbers[b]) })
+	for _, hash := range unused {
+		if err := t.Bucket(whoBucket).Delete(whoKey(h.numbers[hash])); err != nil {
+			return err
 		}
+		delete(h.numbers, hash)
 	}
 	for i := range h.hosts {
-		h.hosts[i].number = 0
+		if at := &h.hosts[i]; !h.search.marked(at.number) {
+			at.number = 0
+		}
 	}
-	t.next.liveWhos = int64(len(h.numbers))
+	if len(unused) < collectNames {
+		t.next.liveWhos, h.search = int64(len(h.numbers)), nil
+	}
 	return nil
 }
