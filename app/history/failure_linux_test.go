@@ -194,6 +194,19 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	})
 }
 
+// TestFileThatCannotBeRead has a directory of its name, which is not put aside.
+func TestFileThatCannotBeRead(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	nettest.Check(t, os.Remove(b.path))
+	nettest.Check(t, os.Mkdir(b.path, 0o700))
+	b.open()
+	b.fails(t, "is a directory")
+	nettest.Check(t, os.Remove(b.path))
+	b.recovers(t)
+	b.conserved()
+}
+
 // TestFileThatAppearsLater has a directory of another history mounted after the start: its volumes stay, its totals end.
 func TestFileThatAppearsLater(t *testing.T) {
 	b := newBench(t, Config{})

@@ -9,6 +9,9 @@
 // its zone is changed, the period that was open is closed as the one that it was, and that of the new time is opened, or goes on.
 //
 // The table evicts addresses, and their totals are part of other then. So are their volumes in the periods that are open.
+//
+// While the file cannot be written, counting goes on, and periods that end stay in memory. A process that is killed then loses what it has
+// counted since the last write, from totals and periods alike.
 package history
 
 import (
