@@ -75,7 +75,6 @@ func checkPages(in io.ReaderAt, length int64) error {
 
 // lastMeta returns the meta page of the last transaction, and the size of pages.
 func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
-	size := uint64(os.Getpagesize())
 	var failed error
 	for offset := uint64(0); offset <= 1<<16; offset = max(2*offset, 512) { // the first meta page may be the damaged one
 		m := make([]byte, metaLength)
@@ -90,7 +89,7 @@ func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
 		if native.Uint32(m) != magic || native.Uint64(m[56:]) != sum.Sum64() {
 			continue
 		}
-		size = uint64(native.Uint32(m[8:]))
+		size := uint64(native.Uint32(m[8:]))
 		if offset != 0 && offset != size || size < 512 || size > 1<<16 {
 			continue
 		}
