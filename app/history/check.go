@@ -2,6 +2,7 @@ package history
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -74,10 +75,13 @@ func checkPages(in io.ReaderAt, length int64) error {
 
 // lastMeta returns the meta page of the last transaction, and the size of pages.
 func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
-	var size uint64
+	var failed error
 	for offset := uint64(0); offset <= 1<<16; offset = max(2*offset, 512) { // the first meta page may be the damaged one
 		m := make([]byte, metaLength)
 		if _, err := in.ReadAt(m, int64(offset+pageHeader)); err != nil {
+			if !errors.Is(err, io.EOF) {
+				failed = err
+			}
 			continue
 		}
 		sum := fnv.New64a()
@@ -85,13 +89,16 @@ func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
 		if native.Uint32(m) != magic || native.Uint64(m[56:]) != sum.Sum64() {
 			continue
 		}
-		size = uint64(native.Uint32(m[8:]))
+		size := uint64(native.Uint32(m[8:]))
 		if offset != 0 && offset != size || size < 512 || size > 1<<16 {
 			continue
 		}
 		if last == nil || native.Uint64(m[48:]) > native.Uint64(last[48:]) {
 			last, pageSize = m, size
 		}
+	}
+	if last == nil && failed != nil { // nobody knows what it has
+		return nil, 0, failed
 	}
 	if last == nil {
 		return nil, 0, damage("it has no head")

@@ -144,6 +144,46 @@ func TestFileOfANewerVersionIsPutAside(t *testing.T) {
 	}
 }
 
+// TestFileThatIsCutOffWhileItIsOpen has what is left of the file end anywhere, also where bbolt does not get over it.
+func TestFileThatIsCutOffWhileItIsOpen(t *testing.T) {
+	b, file, _ := sample(t)
+	for _, length := range []int{0, os.Getpagesize(), len(file) / 2} {
+		for _, query := range []bool{false, true} {
+			if err := os.WriteFile(b.path, file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.open()
+			if err := os.Truncate(b.path, int64(length)); err != nil {
+				t.Fatal(err)
+			}
+			if query {
+				b.Usage(Query{From: start, To: b.now, By: ByIP})
+			}
+			for i := range 300 {
+				b.move(i, 1)
+			}
+			b.now = b.now.Add(5 * time.Minute)
+			b.Write()
+			if b.Failing() {
+				t.Errorf("cut off at %d: %s", length, &b.log)
+			}
+			want := b.total()
+			b.restart()
+			if got := b.total(); got != want {
+				t.Errorf("cut off at %d: %+v after a restart, %+v before", length, got, want)
+			}
+			b.Close()
+			left, _ := filepath.Glob(b.path + ".damaged-*")
+			if len(left) != 1 {
+				t.Errorf("cut off at %d: %d files were put aside", length, len(left))
+			}
+			for _, name := range left {
+				os.Remove(name)
+			}
+		}
+	}
+}
+
 // FuzzCheckPages checks any bytes: bbolt must open and read all that has no error, and must not fail in another way than by an error.
 func FuzzCheckPages(f *testing.F) {
 	b, _, _ := sample(f)
