@@ -163,7 +163,7 @@ func (p *pages) branch(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
@@ -190,7 +190,7 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
