@@ -163,7 +163,7 @@ func (p *pages) branch(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
@@ -190,7 +190,7 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
@@ -202,6 +202,8 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 			err = p.tree(native.Uint64(value), depth+1)
 		case len(value) < bucketHeader+pageHeader || native.Uint16(value[bucketHeader+8:]) != leafPage || depth > maxDepth:
 			return damage("a bucket has no page")
+		case native.Uint64(value[bucketHeader:]) != 0 || native.Uint32(value[bucketHeader+12:]) != 0: // bbolt would free the one that it says it is
+			return damage("the page in a bucket says that it is page %d", native.Uint64(value[bucketHeader:]))
 		default: // its page is in the value
 			err = p.leaf(value[bucketHeader:], native.Uint16(value[bucketHeader+10:]), depth+1)
 		}

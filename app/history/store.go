@@ -66,7 +66,8 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return ErrInUse
-	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch),
+		errors.Is(err, bbolterrors.ErrIncompatibleValue): // it is no bucket
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return err
