@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -171,4 +172,19 @@ func TestRestoredTotalsAreConserved(t *testing.T) {
 			saved = save(table)
 		}
 	})
+}
+
+// BenchmarkRestore restores a full table, which is locked meanwhile.
+func BenchmarkRestore(b *testing.B) {
+	for _, n := range []int{DefaultLimit, 1_000_000} {
+		saved := make([]Saved, n)
+		for i := range saved {
+			saved[i] = Saved{Addr: addr4(i), Totals: Totals{ReceiveBytes: 1}, Idle: time.Duration(i) * time.Millisecond}
+		}
+		b.Run(fmt.Sprintf("addresses=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				NewTable(n, 0).Restore(saved)
+			}
+		})
+	}
 }

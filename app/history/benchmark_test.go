@@ -1,9 +1,12 @@
 package history
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -131,4 +134,94 @@ func BenchmarkOpen(b *testing.B) {
 		b.StartTimer()
 		bench.open()
 	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkMemory says how much memory a history keeps for each address that has moved something and has a name, apart from the table: when
+// all were counted, and when all were restored.
+func BenchmarkMemory(b *testing.B) {
+	for _, n := range []int{capture.DefaultLimit, 1_000_000} {
+		b.Run(fmt.Sprintf("addresses=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				bench, random := newBusyBench(b, n), rand.New(rand.NewPCG(1, 2))
+				bench.busy(n, random)
+				before := heap()
+				for range 2 {
+					bench.now = bench.now.Add(5 * time.Minute)
+					bench.Write()
+				}
+				b.ReportMetric(float64(heap()-before)/float64(n), "B/address")
+				bench.Close()
+				bench.open()
+				with := heap()
+				bench.History.hosts, bench.History.began, bench.History.numbers = nil, nil, nil
+				b.ReportMetric(float64(with-heap())/float64(n), "restored-B/address")
+			}
+		})
+	}
+}
+
+var addresses = flag.Int("addresses", 100, "how many addresses TestThirteenMonths has")
+
+// TestThirteenMonths has addresses move something in each period that is kept after so long. Most of the year passes by days, as only the last
+// weeks are kept by hours.
+func TestThirteenMonths(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a while")
+	}
+	b, random := newBench(t, Config{Interval: day}), rand.New(rand.NewPCG(1, 2))
+	b.Close()
+	b.openWith(capture.NewTable(*addresses, 0))
+	for i := range *addresses {
+		b.info[addr4(i)] = Info{fmt.Sprint("host-", i), fmt.Sprintf("02:00:00:%02x:%02x:%02x", i>>16, i>>8&0xff, i&0xff), "lan"}
+	}
+	var writes []time.Duration
+	write := func() {
+		b.busy(*addresses, random)
+		begin := time.Now()
+		b.Write()
+		writes = append(writes, time.Since(begin))
+	}
+	before := heap()
+	for _, step := range []struct {
+		length time.Duration
+		n      int
+	}{{day, 400}, {time.Hour, 36 * 24}, {5 * time.Minute, 3 * 288}} {
+		for range step.n {
+			b.now = b.now.Add(step.length)
+			write()
+		}
+	}
+	b.state.liveWhos = -collectFrom // names are searched for that no period has
+	var collects time.Duration
+	for range 40 {
+		b.now = b.now.Add(5 * time.Minute)
+		write()
+		collects = max(collects, writes[len(writes)-1])
+	}
+	kept := b.state.kept
+	want := [resolutions]int64{2 * 288, 35 * 24, 396, 15}
+	for r := range resolutions {
+		if kept[r] < want[r]-1 || kept[r] > want[r]+1 {
+			t.Errorf("%v: %d periods are kept, want %d", r, kept[r], want[r])
+		}
+	}
+	b.conservedIn(Month)
+	info, err := os.Stat(b.path)
+	if err != nil || info.Size() > DefaultSize+32<<20 || b.Failing() {
+		t.Errorf("the file has %d bytes, %v: %s", info.Size(), err, &b.log)
+	}
+	stats := b.db.Stats()
+	used := info.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(b.db.Info().PageSize)
+	memory := heap() - before
+	slices.Sort(writes)
+	t.Logf("%.1f MB, %.1f MB of them in use; %.1f MB of memory; a write took %v, %v at most, and %v at most with the search for names",
+		float64(info.Size())/1e6, float64(used)/1e6, float64(memory)/1e6, writes[len(writes)/2], writes[len(writes)-1], collects)
 }

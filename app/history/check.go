@@ -2,6 +2,7 @@ package history
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -74,10 +75,13 @@ func checkPages(in io.ReaderAt, length int64) error {
 
 // lastMeta returns the meta page of the last transaction, and the size of pages.
 func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
-	var size uint64
+	var failed error
 	for offset := uint64(0); offset <= 1<<16; offset = max(2*offset, 512) { // the first meta page may be the damaged one
 		m := make([]byte, metaLength)
 		if _, err := in.ReadAt(m, int64(offset+pageHeader)); err != nil {
+			if !errors.Is(err, io.EOF) {
+				failed = err
+			}
 			continue
 		}
 		sum := fnv.New64a()
@@ -85,13 +89,16 @@ func lastMeta(in io.ReaderAt) (last []byte, pageSize uint64, err error) {
 		if native.Uint32(m) != magic || native.Uint64(m[56:]) != sum.Sum64() {
 			continue
 		}
-		size = uint64(native.Uint32(m[8:]))
+		size := uint64(native.Uint32(m[8:]))
 		if offset != 0 && offset != size || size < 512 || size > 1<<16 {
 			continue
 		}
 		if last == nil || native.Uint64(m[48:]) > native.Uint64(last[48:]) {
 			last, pageSize = m, size
 		}
+	}
+	if last == nil && failed != nil { // nobody knows what it has
+		return nil, 0, failed
 	}
 	if last == nil {
 		return nil, 0, damage("it has no head")
@@ -156,7 +163,7 @@ func (p *pages) branch(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
@@ -183,7 +190,7 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 && string(key) <= string(last) {
+		if string(key) <= string(last) { // none is empty
 			return damage("keys are not in order")
 		}
 		last = key
@@ -195,6 +202,8 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 			err = p.tree(native.Uint64(value), depth+1)
 		case len(value) < bucketHeader+pageHeader || native.Uint16(value[bucketHeader+8:]) != leafPage || depth > maxDepth:
 			return damage("a bucket has no page")
+		case native.Uint64(value[bucketHeader:]) != 0 || native.Uint32(value[bucketHeader+12:]) != 0: // bbolt would free the one that it says it is
+			return damage("the page in a bucket says that it is page %d", native.Uint64(value[bucketHeader:]))
 		default: // its page is in the value
 			err = p.leaf(value[bucketHeader:], native.Uint16(value[bucketHeader+10:]), depth+1)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -60,6 +61,16 @@ func (d *decoder) count() int64 {
 		return 0
 	}
 	return int64(n)
+}
+
+// number returns a number that has 32 bits.
+func (d *decoder) number() uint32 {
+	n := d.unsigned()
+	if n > math.MaxUint32 {
+		d.failed = true
+		return 0
+	}
+	return uint32(n)
 }
 
 func (d *decoder) signed() int64 {
@@ -145,7 +156,7 @@ type record struct {
 	series []recordSeries
 
 	moved [resolutions]volume // in the open periods
-	in    [resolutions]uint64 // the number of the open period that moved is of
+	in    [resolutions]uint32 // the number of the open period that moved is of
 }
 
 // recordSeries is what is kept of a series.
@@ -164,13 +175,22 @@ func (r *record) sum() capture.Totals {
 	return sum
 }
 
+// earliest returns when the totals began with those of series.
+func (r *record) earliest() [2]int64 {
+	began := r.began
+	for i := range r.series {
+		began = earlier(began, r.series[i].began)
+	}
+	return began
+}
+
 func (r *record) append(b []byte) []byte {
 	b = appendTotals(b, &r.own)
 	for _, n := range []int64{r.seen, r.began[0], r.began[1]} {
 		b = binary.AppendVarint(b, n)
 	}
 	for i, n := range r.in {
-		if b = binary.AppendUvarint(b, n); n > 0 {
+		if b = binary.AppendUvarint(b, uint64(n)); n > 0 {
 			b = appendCounts(b, r.moved[i].receive, r.moved[i].transmit)
 		}
 	}
@@ -192,7 +212,7 @@ func parseRecord(b []byte) (r record, err error) {
 	r.own = d.totals()
 	r.seen, r.began[0], r.began[1] = d.signed(), d.signed(), d.signed()
 	for i := range r.in {
-		if r.in[i] = d.unsigned(); r.in[i] > 0 {
+		if r.in[i] = d.number(); r.in[i] > 0 {
 			r.moved[i] = d.volume()
 		}
 	}
@@ -339,7 +359,7 @@ type state struct {
 	sum     capture.Totals // over all records
 	records int64
 
-	numbers uint64 // of open periods so far
+	numbers uint32 // of open periods so far
 	open    [resolutions]openPeriod
 	kept    [resolutions]int64 // how many periods
 	dropped [resolutions]int64 // when the last period ended that is no longer kept; 0 if all are
@@ -350,7 +370,7 @@ type state struct {
 // openPeriod is a period that has not ended. Its volumes are in the records.
 type openPeriod struct {
 	start, end int64 // seconds since 1970
-	number     uint64
+	number     uint32
 }
 
 func (s *state) append(b []byte) []byte {
@@ -358,12 +378,12 @@ func (s *state) append(b []byte) []byte {
 	b = binary.AppendVarint(b, s.saved)
 	b = appendTotals(b, &s.sum)
 	b = appendCounts(b, s.records, s.lastWho, s.liveWhos)
-	b = binary.AppendUvarint(b, s.numbers)
+	b = binary.AppendUvarint(b, uint64(s.numbers))
 	for r, o := range s.open {
 		for _, n := range []int64{o.start, o.end, s.dropped[r]} {
 			b = binary.AppendVarint(b, n)
 		}
-		b = binary.AppendUvarint(appendCounts(b, s.kept[r]), o.number)
+		b = binary.AppendUvarint(appendCounts(b, s.kept[r]), uint64(o.number))
 	}
 	return b
 }
@@ -375,10 +395,10 @@ func parseState(b []byte) (s state, err error) {
 	}
 	s.saved, s.sum = d.signed(), d.totals()
 	s.records, s.lastWho, s.liveWhos = d.count(), d.count(), d.count()
-	s.numbers = d.unsigned()
+	s.numbers = d.number()
 	for r := range s.open {
 		s.open[r].start, s.open[r].end, s.dropped[r] = d.signed(), d.signed(), d.signed()
-		s.kept[r], s.open[r].number = d.count(), d.unsigned()
+		s.kept[r], s.open[r].number = d.count(), d.number()
 	}
 	return s, d.end("state")
 }

@@ -144,6 +144,90 @@ func TestFileOfANewerVersionIsPutAside(t *testing.T) {
 	}
 }
 
+// TestFileThatIsCutOffWhileItIsOpen has what is left of the file end anywhere, also where bbolt does not get over it.
+func TestFileThatIsCutOffWhileItIsOpen(t *testing.T) {
+	b, file, _ := sample(t)
+	for _, length := range []int{0, os.Getpagesize(), len(file) / 2} {
+		for _, query := range []bool{false, true} {
+			if err := os.WriteFile(b.path, file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.open()
+			if err := os.Truncate(b.path, int64(length)); err != nil {
+				t.Fatal(err)
+			}
+			if query {
+				b.Usage(Query{From: start, To: b.now, By: ByIP})
+			}
+			for i := range 300 {
+				b.move(i, 1)
+			}
+			b.now = b.now.Add(5 * time.Minute)
+			b.Write()
+			if b.Failing() {
+				t.Errorf("cut off at %d: %s", length, &b.log)
+			}
+			want := b.total()
+			b.restart()
+			if got := b.total(); got != want {
+				t.Errorf("cut off at %d: %+v after a restart, %+v before", length, got, want)
+			}
+			b.Close()
+			left, _ := filepath.Glob(b.path + ".damaged-*")
+			if len(left) != 1 {
+				t.Errorf("cut off at %d: %d files were put aside", length, len(left))
+			}
+			for _, name := range left {
+				os.Remove(name)
+			}
+		}
+	}
+}
+
+// TestValueInPlaceOfABucketIsDamage has one that is not missed until it is written.
+func TestValueInPlaceOfABucketIsDamage(t *testing.T) {
+	b := newBench(t, Config{})
+	b.move(1, 100)
+	b.Write()
+	b.Close()
+	if err := os.Remove(b.path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(b.path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket(whoBucket); return err }); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	file, err := os.ReadFile(b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	changed := 0
+	for at := 2 * page; at+pageHeader+leafElement < len(file); at += page {
+		if native.Uint16(file[at+8:]) == leafPage && native.Uint32(file[at+pageHeader:]) == bucketFlag {
+			native.PutUint32(file[at+pageHeader:], 0)
+			changed++
+		}
+	}
+	if changed == 0 {
+		t.Fatal("there is no bucket")
+	}
+	if err := os.WriteFile(b.path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	b.move(1, 1)
+	b.Write()
+	if left, _ := filepath.Glob(b.path + ".damaged-*"); len(left) != 1 || b.Failing() {
+		t.Errorf("put aside were %v: %s", left, &b.log)
+	}
+	b.conserved()
+}
+
 // FuzzCheckPages checks any bytes: bbolt must open and read all that has no error, and must not fail in another way than by an error.
 func FuzzCheckPages(f *testing.F) {
 	b, _, _ := sample(f)
@@ -181,6 +265,10 @@ func FuzzCheckPages(f *testing.F) {
 	f.Add(small, uint32(0), byte(0))
 	f.Add(small, uint32(3*1024+8), byte(1))
 	f.Add(small, uint32(5*1024+24), byte(3))
+	f.Add(small, uint32(0x13dd), byte(3)) // the number of a page that is in a bucket
+	for i := range 32 {                   // flags of what may be a bucket
+		f.Add(small, uint32(i*1024+16), byte(1))
+	}
 	path := filepath.Join(f.TempDir(), "fuzz.db")
 	f.Fuzz(func(t *testing.T, file []byte, at uint32, flip byte) {
 		if len(file) == 0 || len(file) > 1<<20 {
@@ -204,6 +292,9 @@ func FuzzCheckPages(f *testing.F) {
 		defer db.Close()
 		if err := db.Update(func(tx *bbolt.Tx) error {
 			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+				if b == nil { // a value that is in no bucket
+					return nil
+				}
 				if err := b.ForEach(func(k, v []byte) error { return nil }); err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,13 +71,81 @@ func TestFullDisk(t *testing.T) {
 		b.move(i, 1)
 	}
 	b.fails(t, "no space left")
-	if got := b.usage(start, b.now.Add(1), ByIP); got["10.0.0.1"] != 104 || len(got) != 10_000 {
+	if got := b.usage(start, b.now.Add(1), ByIP); got["10.0.0.1"] != 104 || len(got) != maxAddresses+1 {
 		t.Errorf("%d addresses, and 10.0.0.1 with %d", len(got), got["10.0.0.1"])
 	}
 	b.conserved()
 	remount(t, b.config.Dir, 0, "64m")
 	b.recovers(t)
 	b.conserved()
+}
+
+// TestPeriodsThatEndWhileTheDiskIsFull has what is moved meanwhile stay in its period, until there are too many.
+func TestPeriodsThatEndWhileTheDiskIsFull(t *testing.T) {
+	b := newBench(t, Config{Dir: mount(t, "256k")})
+	b.Close()
+	b.openWith(capture.NewTable(20_000, 0))
+	b.move(1, 100)
+	b.Write()
+	for i := range 10_000 {
+		b.move(i, 1)
+	}
+	b.pass(20 * time.Minute)
+	full := b.now
+	b.move(2, 10)
+	b.pass(10 * time.Minute)
+	b.move(3, 10)
+	b.pass(40 * time.Minute)
+	b.move(4, 1000)
+	b.pass(3 * time.Hour)
+	b.conserved()
+	if !b.Failing() || len(b.late) == 0 {
+		t.Fatalf("%d periods are in memory: %s", len(b.late), &b.log)
+	}
+	usage := func() {
+		t.Helper()
+		b.conserved()
+		wantUsage(t, b.usage(full, full.Add(5*time.Minute), ByIP), map[string]int64{"10.0.0.2": 10})
+		wantUsage(t, b.usage(full.Add(10*time.Minute), full.Add(15*time.Minute), ByIP), map[string]int64{"10.0.0.3": 10})
+		hours, err := b.Series(Hour, 5, "10.0.0.4")
+		if err != nil || hours[1].Receive != 1000 {
+			t.Errorf("hours are %+v, %v", hours, err)
+		}
+	}
+	usage()
+	remount(t, b.config.Dir, 0, "64m")
+	b.log.Reset()
+	b.recovers(t)
+	usage()
+	if len(b.late) > 0 {
+		t.Errorf("%d periods are in memory", len(b.late))
+	}
+}
+
+// TestFileThatMustNotGrow has a limit for the length of files, as a quota is: bbolt's error is but a text then.
+func TestFileThatMustNotGrow(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(capture.DefaultLimit, 0))
+	b.move(1, 100)
+	b.Write()
+	for i := range capture.DefaultLimit {
+		b.move(i, 1)
+	}
+	// The limit is that of the test's own log, too.
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var was unix.Rlimit
+	nettest.Check(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &was))
+	nettest.Check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 4 << 20, Max: was.Max}))
+	b.fails(t, "too large")
+	b.conserved()
+	nettest.Check(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &was))
+	b.recovers(t)
+	b.conserved()
+	if left, _ := filepath.Glob(b.path + ".*"); len(left) > 0 {
+		t.Errorf("put aside were %v", left)
+	}
 }
 
 func TestDiskThatIsFullAtTheStart(t *testing.T) {
@@ -123,6 +192,19 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		b.recovers(t)
 		b.conserved()
 	})
+}
+
+// TestFileThatCannotBeRead has a directory of its name, which is not put aside.
+func TestFileThatCannotBeRead(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	nettest.Check(t, os.Remove(b.path))
+	nettest.Check(t, os.Mkdir(b.path, 0o700))
+	b.open()
+	b.fails(t, "is a directory")
+	nettest.Check(t, os.Remove(b.path))
+	b.recovers(t)
+	b.conserved()
 }
 
 // TestFileThatAppearsLater has a directory of another history mounted after the start: its volumes stay, its totals end.

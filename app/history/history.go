@@ -9,15 +9,20 @@
 // its zone is changed, the period that was open is closed as the one that it was, and that of the new time is opened, or goes on.
 //
 // The table evicts addresses, and their totals are part of other then. So are their volumes in the periods that are open.
+//
+// While the file cannot be written, counting goes on, and periods that end stay in memory. A process that is killed then loses what it has
+// counted since the last write, from totals and periods alike.
 package history
 
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,23 +79,27 @@ type History struct {
 	config   Config
 	calendar Calendar
 	path     string
-	dir      *os.Root            // nil: it is not open
-	began    map[Series][2]int64 // of what was restored; it is not changed
+	dir      *os.Root    // nil: it is not open
+	began    []beginning // of what was restored, in order; it is not changed
+	seed     maphash.Seed
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970
 	damaged   atomic.Bool  // the file must be put aside
 
 	mu       sync.Mutex
-	db       *bbolt.DB // nil while it cannot be opened
-	readOnly bool      // it can only be read
-	loaded   bool      // state and hosts are those of the file, or later
+	db       *bbolt.DB                                    // nil while it cannot be opened
+	transact func(*bbolt.DB, func(*bbolt.Tx) error) error // as bbolt does it
+	readOnly bool                                         // it can only be read
+	loaded   bool                                         // state and hosts are those of the file, or later
 	closed   bool
 	state    state
+	filed    state  // that of the file
 	hosts    []host // in the order of the table's
 	other    host
 	gone     [][]byte          // keys of records that are no longer in the table
-	late     []latePeriod      // to be closed by the next write
+	late     []latePeriod      // which the next write closes
+	search   *search           // nil: names are not searched for
 	numbers  map[uint64]uint32 // of each who in the file, by its hash; nil: not known
 
 	last, steady time.Time // when the table was last read, and when the clock was last set
@@ -108,9 +117,11 @@ func Open(c Config) (*History, error) {
 	if c.Zone == nil {
 		c.Zone = time.Local
 	}
-	if c.Now == nil {
-		c.Now = time.Now
+	clock := c.Now
+	if clock == nil {
+		clock = time.Now
 	}
+	c.Now = func() time.Time { return clock().Round(0) } // the monotonic clock would hide that the clock was set
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -119,7 +130,7 @@ func Open(c Config) (*History, error) {
 			c.Retention[r] = DefaultRetention[r]
 		}
 	}
-	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), dir: c.Open}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), dir: c.Open, transact: (*bbolt.DB).Update, seed: maphash.MakeSeed()}
 	h.last = h.config.Now()
 	h.steady = h.last
 	var records []saved
@@ -135,25 +146,50 @@ func Open(c Config) (*History, error) {
 		return nil, err
 	}
 	h.restore(records)
+	if err == nil {
+		err = h.catchUp(h.last)
+	}
 	if err != nil {
 		h.fails(err)
+		h.keepEnded(h.last)
 	} else {
 		h.lastWrite.Store(h.state.saved)
 	}
 	return h, nil
 }
 
-// Run writes at each interval, and when a period of five minutes ends, until ctx ends. Close does the last write.
+// look is how often Run looks at the clock: a timer stands still while the system is suspended, and does not know that the clock was set.
+const look = 5 * time.Second
+
+// Run writes in each interval, when a period of five minutes ends, and when the clock was set back, until ctx ends. Close does the last write.
+//
+// A write is done when the interval after the last reading ends: it begins earlier by twice the time that the last one took.
 func (h *History) Run(ctx context.Context) error {
+	read, took := h.config.Now(), time.Second/2
 	for {
-		now := h.config.Now()
-		wait := min(h.config.Interval, h.calendar.End(FiveMinutes, now).Sub(now)+time.Millisecond)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
+		until := read.Add(max(h.config.Interval-2*took, h.config.Interval/2))
+		if end := h.calendar.End(FiveMinutes, read).Add(time.Millisecond); end.Before(until) {
+			until = end
 		}
+		now := h.config.Now()
+		if rest := now.Add(took); took > h.config.Interval/4 && until.Before(rest) { // a disk so slow has others to serve
+			until = rest
+		}
+		for last := read; now.Before(until) && !now.Before(last); now = h.config.Now() {
+			last = now
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(min(look, until.Sub(now))):
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		read = now
+		began := time.Now()
 		h.Write()
+		took = time.Since(began)
 	}
 }
 
@@ -168,6 +204,7 @@ func (h *History) Write() {
 	h.observe(now)
 	if err := h.write(now); err != nil {
 		h.fails(err)
+		h.keepEnded(now)
 		return
 	}
 	h.lastWrite.Store(now.Unix())
@@ -196,7 +233,11 @@ func (h *History) LastWrite() time.Time {
 
 // Began returns when totals that were restored began to be received and transmitted, zero for others.
 func (h *History) Began(s Series) (began [2]time.Time) {
-	for i, ms := range h.began[s] {
+	at, ok := slices.BinarySearchFunc(h.began, s, beginning.compare)
+	if !ok {
+		return began
+	}
+	for i, ms := range h.began[at].began {
 		if ms != 0 {
 			began[i] = time.UnixMilli(ms)
 		}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -370,7 +373,28 @@ func TestUsageByDeviceAndNetwork(t *testing.T) {
 	}
 }
 
-// TestSumsAreConserved has clocks set, zones and months change, addresses come and go, restarts and kills, at random.
+// moveIn has the ith address move bytes with some labels, if the table has them.
+func (b *bench) moveIn(i int, bytes int64) {
+	addr, g := addr4(i), b.table.Grouping()
+	if g == nil {
+		b.move(i, bytes)
+		return
+	}
+	if bits := g.Bits(addr); bits > 0 {
+		prefix, _ := addr.Prefix(bits)
+		addr = prefix.Addr()
+	}
+	of := g.Rest()
+	if g.Labels() != 0 {
+		of, _ = g.Values([]labels.Text{{Label: labels.Protocol, Value: []string{"tcp", "udp", "other"}[i%3]}})
+	}
+	b.counter.Lock()
+	defer b.counter.Unlock()
+	b.counter.AddSeries(addr, of, capture.Totals{ReceiveBytes: bytes, TransmitBytes: 1})
+}
+
+// TestSumsAreConserved has clocks set, zones and months change, addresses come and go, labels and prefixes change, disks fail, restarts and
+// kills, at random.
 func TestSumsAreConserved(t *testing.T) {
 	zones := []*time.Location{time.UTC, zone(t, "Europe/Berlin"), zone(t, "Australia/Lord_Howe"), zone(t, "America/Los_Angeles")}
 	rounds := 20
@@ -382,13 +406,29 @@ func TestSumsAreConserved(t *testing.T) {
 		b := newBench(t, Config{Retention: [resolutions]time.Duration{-1, -1, -1, -1}})
 		b.Close()
 		table := func() *capture.Table {
-			return capture.NewTable(5+random.IntN(20), time.Millisecond*time.Duration(random.IntN(2)))
+			limit, after := 5+random.IntN(20), time.Millisecond*time.Duration(random.IntN(2))
+			switch random.IntN(4) {
+			case 0:
+				return capture.NewGroupedTable(limit, after, labels.New(0, labels.HostBits{V4: random.IntN(8)}, false), 0)
+			case 1:
+				set := labels.Set(0).With(labels.Protocol)
+				return capture.NewGroupedTable(limit, after, labels.New(set, labels.HostBits{V4: random.IntN(8)}, false), 5+random.IntN(20))
+			}
+			return capture.NewTable(limit, after)
+		}
+		works := func() {
+			b.transact = (*bbolt.DB).Update
+			b.Write()
+			if b.Failing() {
+				t.Fatalf("the log has %s", &b.log)
+			}
+			b.log.Reset()
 		}
 		b.now = time.Date(2026, 3, 27+random.IntN(4), 0, 0, 0, 0, time.UTC)
 		b.openWith(table())
 		for range 300 {
 			for range random.IntN(10) {
-				b.move(random.IntN(40), random.Int64N(1<<uint(1+random.IntN(40))))
+				b.moveIn(random.IntN(40), random.Int64N(1<<uint(1+random.IntN(40))))
 			}
 			switch random.IntN(20) {
 			case 0:
@@ -396,6 +436,7 @@ func TestSumsAreConserved(t *testing.T) {
 			case 1:
 				b.now = b.now.Add(-time.Duration(random.Int64N(int64(100 * time.Hour))))
 			case 2:
+				works()
 				before := b.total()
 				if err := b.Close(); err != nil {
 					t.Fatal(err)
@@ -407,9 +448,9 @@ func TestSumsAreConserved(t *testing.T) {
 					t.Fatalf("%+v after the restart, %+v before", got, before)
 				}
 			case 3:
-				b.Write()
+				works()
 				before := b.total()
-				b.move(1, 1) // which is lost
+				b.moveIn(1, 1) // which is lost
 				b.kill()
 				b.openWith(table())
 				if got := b.total(); got != before {
@@ -417,14 +458,18 @@ func TestSumsAreConserved(t *testing.T) {
 				}
 			case 4:
 				time.Sleep(10 * time.Millisecond) // the table has its own time, in tenths of a second
+			case 5:
+				b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+			case 6:
+				b.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error { return cmp.Or(db.Update(do), error(syscall.EIO)) }
+			case 7:
+				works()
 			default:
 				b.pass(time.Duration(random.Int64N(int64(10 * time.Minute))))
 			}
 			b.conserved()
 		}
-		if b.log.Len() > 0 {
-			t.Fatalf("the log has %s", &b.log)
-		}
+		works()
 		b.Close()
 	}
 }
@@ -576,6 +621,13 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 }
 
 func TestFileThatIsMostlyFreeIsCopied(t *testing.T) {
+	t.Run("", testFileThatIsMostlyFreeIsCopied)
+	defer func(as bool) { renamesOpenFiles = as }(renamesOpenFiles)
+	renamesOpenFiles = false
+	t.Run("after it was closed", testFileThatIsMostlyFreeIsCopied)
+}
+
+func testFileThatIsMostlyFreeIsCopied(t *testing.T) {
 	b := newBench(t, Config{})
 	b.move(1, 5)
 	b.pass(5 * time.Minute)
@@ -600,6 +652,19 @@ func TestFileThatIsMostlyFreeIsCopied(t *testing.T) {
 		}
 	}
 	db.Close()
+	elsewhere := filepath.Join(b.config.Dir, "elsewhere")
+	if err := errors.Join(os.Rename(b.path, elsewhere), os.Symlink("elsewhere", b.path)); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	b.conserved()
+	b.kill()
+	if info, err := os.Lstat(b.path); err != nil || info.Mode().IsRegular() {
+		t.Errorf("a link became %v, %v", info.Mode(), err)
+	}
+	if err := os.Rename(elsewhere, b.path); err != nil {
+		t.Fatal(err)
+	}
 	b.open()
 	info, err := os.Stat(b.path)
 	if err != nil || info.Size() > 1<<20 || info.Mode().Perm() != 0o600 {
@@ -669,12 +734,12 @@ func TestRunWritesAtIntervalsAndBoundaries(t *testing.T) {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-		minutes := []time.Duration{2, 4, 5, 7, 8}
-		for i := range minutes {
-			minutes[i] *= time.Minute
+		seconds := []time.Duration{119, 239, 300, 420, 480}
+		for i := range seconds {
+			seconds[i] *= time.Second
 		}
-		if !slices.Equal(reads, minutes) {
-			t.Errorf("it was read after %v, want %v", reads, minutes)
+		if !slices.Equal(reads, seconds) {
+			t.Errorf("it was read after %v, want %v", reads, seconds)
 		}
 		if !h.LastWrite().Equal(start.Add(8 * time.Minute)) {
 			t.Errorf("the last write was at %v", h.LastWrite())
@@ -714,4 +779,236 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	all.Wait()
 	b.conserved()
+}
+
+func TestWhatMovesAfterTheStartIsNotPartOfPeriodsThatEndedBefore(t *testing.T) {
+	b := newBench(t, Config{})
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "lan"}
+	b.move(1, 100)
+	b.pass(5 * time.Minute)
+	b.move(1, 10)
+	b.Close()
+	ended := b.now
+	b.now = b.now.Add(3 * time.Hour)
+	clear(b.info) // nothing is known at the start
+	b.open()
+	b.conserved()
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "lan"}
+	b.move(1, 1)
+	b.now = b.now.Add(time.Minute)
+	b.Write()
+	wantUsage(t, b.usage(start, ended.Add(5*time.Minute), ByIP), map[string]int64{"10.0.0.1 laptop": 110})
+	wantUsage(t, b.usage(ended.Add(5*time.Minute), b.now, ByIP), map[string]int64{"10.0.0.1 laptop": 1})
+	b.conserved()
+}
+
+// TestDiskThatFailsWhenAllIsWritten has writes fail that the file has nevertheless, at the end of periods.
+func TestDiskThatFailsWhenAllIsWritten(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(3, time.Millisecond))
+	b.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error {
+		return cmp.Or(db.Update(do), error(syscall.EIO))
+	}
+	for i := range 20 {
+		b.move(i%5, int64(i))
+		b.now = b.now.Add(20 * time.Minute)
+		b.Write()
+		if !b.Failing() {
+			t.Error("it does not say that it fails")
+		}
+		b.conserved()
+		time.Sleep(10 * time.Millisecond) // the table has its own time
+	}
+	b.transact = (*bbolt.DB).Update
+	b.move(1, 1)
+	b.Write()
+	if b.Failing() || strings.Count(b.log.String(), "\n") != 2 {
+		t.Errorf("the log has %q", &b.log)
+	}
+	for range 2 {
+		b.conserved()
+		b.log.Reset()
+		b.kill()
+		b.open()
+		if b.log.Len() > 0 {
+			t.Errorf("the log has %q", &b.log)
+		}
+	}
+}
+
+// TestMemoryWhileNothingCanBeWritten has addresses come and go meanwhile.
+func TestMemoryWhileNothingCanBeWritten(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewTable(5, time.Millisecond))
+	for i := range 5 {
+		b.move(i, 1)
+	}
+	b.Write()
+	b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+	for i := range 50 {
+		time.Sleep(10 * time.Millisecond) // the table has its own time
+		b.move(i, 1)
+		b.Write()
+	}
+	if s := b.table.Snapshot(); s.Evicted < 6 || len(b.gone) > 5 {
+		t.Errorf("%d were evicted, %d are to be deleted", s.Evicted, len(b.gone))
+	}
+	b.transact = (*bbolt.DB).Update
+	b.Write()
+	b.conserved()
+	b.kill()
+	b.log.Reset()
+	b.open()
+	b.conserved()
+	if b.log.Len() > 0 {
+		t.Errorf("the log has %q", &b.log)
+	}
+}
+
+func TestClockThatWasWrongForLong(t *testing.T) {
+	b := newBench(t, Config{Retention: [resolutions]time.Duration{time.Hour, -1, -1, -1}})
+	b.move(1, 100)
+	b.pass(10 * time.Minute)
+	b.now = b.now.AddDate(10, 0, 0)
+	for range 3 * 12 {
+		b.move(1, 1)
+		b.pass(5 * time.Minute)
+	}
+	if b.state.dropped[FiveMinutes] < b.now.Add(-2*time.Hour).Unix() {
+		t.Fatal("nothing was deleted: the test shows nothing")
+	}
+	b.now = start.Add(15 * time.Minute)
+	b.pass(5 * time.Minute)
+	right := b.now
+	b.move(1, 10)
+	b.pass(5 * time.Minute)
+	b.move(1, 1)
+	wantUsage(t, b.usage(right, right.Add(5*time.Minute), ByIP), map[string]int64{"10.0.0.1": 10})
+	b.conservedIn(Hour, Day, Month)
+}
+
+// TestClockIsThatOfTheWall: the monotonic one, which times have too, would hide that the clock was set.
+func TestClockIsThatOfTheWall(t *testing.T) {
+	h, err := Open(Config{Dir: t.TempDir(), Table: capture.NewTable(1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.Write()
+	for _, at := range []time.Time{h.last, h.steady, h.config.Now()} {
+		if strings.Contains(at.String(), "m=") {
+			t.Errorf("%v has a monotonic part", at)
+		}
+	}
+}
+
+// TestStartTimesOfTotalsThatAreAddedUp has totals that are part of others after a restart.
+func TestStartTimesOfTotalsThatAreAddedUp(t *testing.T) {
+	set, err := labels.Parse("protocol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, Config{})
+	b.Close()
+	b.openWith(capture.NewGroupedTable(10, 0, labels.New(set, labels.HostBits{}, false), 100))
+	values, _ := b.table.Grouping().Values([]labels.Text{{Label: labels.Protocol, Value: "tcp"}})
+	for i := range 3 {
+		b.counter.Lock()
+		b.counter.AddSeries(addr4(1+i), values, capture.Totals{ReceiveBytes: 5, TransmitBytes: 5})
+		b.counter.Unlock()
+		b.now = b.now.Add(time.Minute)
+		b.Write()
+	}
+	began := func(of Series, want time.Time) {
+		t.Helper()
+		if got := b.Began(of); !got[0].Equal(want) || !got[1].Equal(want) {
+			t.Errorf("%v began at %v, want %v", of.Addr, got, want)
+		}
+	}
+	b.Close()
+	b.now = b.now.Add(time.Hour)
+	b.openWith(capture.NewTable(10, 0)) // without labels
+	began(Series{Addr: addr4(1)}, start)
+	began(Series{Addr: addr4(2)}, start.Add(time.Minute))
+	b.Close()
+	b.now = b.now.Add(time.Hour)
+	b.openWith(capture.NewTable(1, 0)) // there is room for one
+	began(Series{}, start)
+	began(Series{Addr: addr4(3)}, start.Add(2*time.Minute))
+	b.Close()
+	b.openWith(capture.NewGroupedTable(10, 0, labels.New(0, labels.HostBits{V4: 8}, false), 10))
+	began(Series{Addr: addr4(0)}, start.Add(2*time.Minute))
+	began(Series{}, start)
+	b.restart()
+	began(Series{Addr: addr4(0)}, start.Add(2*time.Minute))
+	b.conserved()
+}
+
+// TestWritesAreDoneWithinTheInterval has a slow disk: what was on a page an interval ago is in the file.
+func TestWritesAreDoneWithinTheInterval(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var reads, writes []time.Time
+		h, err := Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Interval: time.Minute, Zone: time.UTC})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		h.transact = func(db *bbolt.DB, do func(*bbolt.Tx) error) error {
+			time.Sleep(10 * time.Second)
+			defer func() { writes = append(writes, time.Now()) }()
+			return db.Update(do)
+		}
+		counter := capture.NewCounter(h.config.Table)
+		h.config.Read = func() {
+			reads = append(reads, time.Now())
+			counter.Lock()
+			defer counter.Unlock()
+			counter.Add(addr4(1), capture.Totals{ReceiveBytes: 1})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+		defer cancel()
+		if err := h.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if len(writes) < 20 {
+			t.Errorf("there were %d writes", len(writes))
+		}
+		for i := 2; i < len(writes); i++ { // after the first one it is known how long it takes
+			if between := writes[i].Sub(reads[i-1]); between > time.Minute {
+				t.Errorf("write %d was done %v after the reading before", i, between)
+			}
+		}
+	})
+}
+
+// TestRunLooksAtTheClock has the clock set while Run waits, as a system that is suspended finds it.
+func TestRunLooksAtTheClock(t *testing.T) {
+	for _, by := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var set atomic.Int64
+			var reads []time.Duration
+			h, err := Open(Config{Dir: dir, Table: capture.NewTable(10, 0), Zone: time.UTC,
+				Now:  func() time.Time { return time.Now().Add(time.Duration(set.Load())) },
+				Read: func() { reads = append(reads, time.Since(start)) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			defer cancel()
+			time.AfterFunc(11*time.Second, func() { set.Store(int64(by)) })
+			if err := h.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			if len(reads) != 1 || reads[0] > 11*time.Second+look {
+				t.Errorf("the clock was set by %v, and it was read after %v", by, reads)
+			}
+		})
+	}
 }

@@ -28,11 +28,14 @@ func TestMain(m *testing.M) {
 // killTable is the table of the process that is killed: addresses come and go.
 func killTable() *capture.Table { return capture.NewTable(300, time.Millisecond) }
 
+// keepHours has periods of five minutes deleted, and no others, while processes are killed.
+var keepHours = [resolutions]time.Duration{Hour: -1, Day: -1, Month: -1}
+
 // write writes a history until it is killed. It says on stdout which totals it is about to write, and which it has written.
 func write(dir string) {
 	now := time.Now()
 	table := killTable()
-	h, err := Open(Config{Dir: dir, Table: table, Now: func() time.Time { return now }})
+	h, err := Open(Config{Dir: dir, Table: table, Retention: keepHours, Now: func() time.Time { return now }})
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -63,7 +66,7 @@ func write(dir string) {
 
 // TestKilledAtAnyMoment kills a process that writes, again and again. What is found then is what was last written, or what was about to be.
 func TestKilledAtAnyMoment(t *testing.T) {
-	b := newBench(t, Config{Dir: filepath.Join(t.TempDir(), "data")})
+	b := newBench(t, Config{Dir: filepath.Join(t.TempDir(), "data"), Retention: keepHours})
 	b.Close()
 	var reached int
 	var last volume // what was found
@@ -110,7 +113,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			}
 		}
 		last = got
-		b.conserved()
+		b.conservedIn(Hour, Day, Month)
 		b.kill()
 	}
 	if reached < *kills/4 {

@@ -10,21 +10,27 @@ import (
 	"promflow/capture/labels"
 )
 
-// host is what is known of an address in the table. It is the same one as long as it has its entry.
+// host is what is known of an address in the table. It is the same one as long as it has its entry. There may be a million.
 type host struct {
-	addr     netip.Addr
-	bits     int
-	entry    uint32
-	number   uint32 // of known
-	known    Info
-	changed  bool           // its record must be written
-	own, sum capture.Totals // at the last reading; sum is with series
-	seen     int64
-	began    [2]int64
-	parts    []part
+	subject
+	entry   uint32
+	changed bool           // its record must be written
+	stored  bool           // the file has a record of it
+	sum     capture.Totals // at the last reading, with series
+	seen    int64
+	began   [2]int64
+	parts   []part
 
 	moved [resolutions]volume
-	in    [resolutions]uint64
+	in    [resolutions]uint32
+}
+
+// subject is what volumes are of.
+type subject struct {
+	addr   netip.Addr
+	bits   int
+	number uint32 // of the subject with known, in the file; 0 if it is to be searched
+	known  uint64 // a hash of its Info
 }
 
 // part is a series of a host.
@@ -33,6 +39,16 @@ type part struct {
 	entry  uint32
 	began  [2]int64
 	capture.Totals
+}
+
+// own returns the totals of a host that no series has.
+func (h *host) own() capture.Totals {
+	own := h.sum
+	for i := range h.parts {
+		p := &h.parts[i].Totals
+		own.Add(capture.Totals{ReceiveBytes: -p.ReceiveBytes, TransmitBytes: -p.TransmitBytes, ReceivePackets: -p.ReceivePackets, TransmitPackets: -p.TransmitPackets})
+	}
+	return own
 }
 
 // movedIn returns what a host has moved in an open period.
@@ -66,6 +82,7 @@ func (h *History) observe(now time.Time) {
 	h.openPeriods(now)
 	s := h.config.Table.Snapshot()
 	parts := partsOf(&s)
+	h.hosts = slices.Grow(h.hosts, max(len(s.Hosts)-len(h.hosts), 0))
 	var evicted capture.Totals // which the table has in other now, and had elsewhere
 	var other capture.Totals
 	for i := range s.Hosts {
@@ -83,7 +100,7 @@ func (h *History) observe(now time.Time) {
 				evicted.Add(at.sum)
 				h.dissolve(at)
 			}
-			*at = host{addr: is.Addr, bits: h.bits(is.Addr), entry: is.Entry}
+			*at = host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry}
 		}
 		h.update(at, is.Totals, parts[i], before, now.Add(-s.Idle(is)))
 	}
@@ -131,7 +148,7 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 	for i := range parts {
 		sum.Add(parts[i].Totals)
 	}
-	if sum == at.sum && own == at.own && len(parts) == len(at.parts) && at.seen != 0 && at.hasBegun() {
+	if sum == at.sum && own == at.own() && len(parts) == len(at.parts) && at.seen != 0 && at.hasBegun() {
 		return
 	}
 	more := volume{sum.ReceiveBytes - at.sum.ReceiveBytes, sum.TransmitBytes - at.sum.TransmitBytes}
@@ -150,12 +167,8 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 		}
 		h.begin(&p.began, Series{at.addr, p.values, p.entry}, p.Totals, before)
 	}
-	at.own, at.sum, at.parts, at.seen, at.changed = own, sum, parts, max(seen.Unix(), 1), true
-	var rest labels.Values
-	if g := h.config.Table.Grouping(); g != nil {
-		rest = g.Rest()
-	}
-	h.begin(&at.began, Series{at.addr, rest, at.entry}, own, before)
+	at.sum, at.parts, at.seen, at.changed = sum, parts, max(seen.Unix(), 1), true
+	h.begin(&at.began, Series{at.addr, h.rest(), at.entry}, own, before)
 }
 
 // begin sets when totals began, if they have.
@@ -180,7 +193,8 @@ func (h *host) hasBegun() bool {
 	known := func(began [2]int64, t *capture.Totals) bool {
 		return (t.ReceiveBytes == 0 || began[0] != 0) && (t.TransmitBytes == 0 || began[1] != 0)
 	}
-	return known(h.began, &h.own) && !slices.ContainsFunc(h.parts, func(p part) bool { return !known(p.began, &p.Totals) })
+	own := h.own()
+	return known(h.began, &own) && !slices.ContainsFunc(h.parts, func(p part) bool { return !known(p.began, &p.Totals) })
 }
 
 // dissolve adds the volumes of a host that is no longer in the table to those of other. Its record goes.
@@ -189,14 +203,15 @@ func (h *History) dissolve(at *host) {
 		open := &h.state.open[r]
 		h.other.move(r, open, at.movedIn(r, open))
 	}
-	h.gone = append(h.gone, addressKey(at.addr, at.bits))
+	if at.stored {
+		h.gone = append(h.gone, addressKey(at.addr, at.bits))
+	}
 }
 
 // updateOther sets other to what the table has. evicted is what was known of hosts that are part of it now: that was moved before.
 func (h *History) updateOther(now, evicted capture.Totals, before, seen time.Time) {
 	known := &h.other
 	known.sum.Add(evicted)
-	known.own = known.sum
 	if evicted != (capture.Totals{}) {
 		known.changed = true
 	}
@@ -257,34 +272,30 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 	h.openPeriods(now)
 	h.hosts, h.other = make([]host, 0, len(s.Hosts)), host{}
 	parts := partsOf(s)
-	h.began = make(map[Series][2]int64, len(s.Hosts))
-	table := h.config.Table
-	var rest labels.Values
-	if g := table.Grouping(); g != nil {
-		rest = g.Rest()
-	}
+	rest := h.rest()
 	for i := range s.Hosts {
 		is := &s.Hosts[i]
-		at := host{addr: is.Addr, bits: h.bits(is.Addr), entry: is.Entry, own: is.Totals, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
+		at := host{subject: subject{addr: is.Addr, bits: h.bits(is.Addr)}, entry: is.Entry, sum: is.Totals, parts: parts[i], seen: max(now.Add(-s.Idle(is)).Unix(), 1)}
 		for j := range at.parts {
 			at.sum.Add(at.parts[j].Totals)
 		}
 		key := prefixOf(at.addr, at.bits)
 		if r := known[key]; r != nil {
 			at.moved, at.in, at.began = r.moved, r.in, r.began
-			at.seen = r.seen
-			at.changed = r.own != at.own || len(r.series) != len(at.parts) || r.sum() != at.sum
+			at.seen, at.stored = r.seen, true
+			if is.Totals != r.own { // it has what its series had, or an address that is the same now
+				at.began = r.earliest()
+			}
+			at.changed = r.own != is.Totals || len(r.series) != len(at.parts) || r.sum() != at.sum
 			h.adoptSeries(&at, r)
 			delete(known, key)
 		} else {
 			at.changed = true
 		}
-		h.begin(&at.began, Series{at.addr, rest, at.entry}, at.own, now)
-		h.began[Series{at.addr, rest, at.entry}] = at.began
+		h.begin(&at.began, Series{at.addr, rest, at.entry}, is.Totals, now)
 		for j := range at.parts {
 			p := &at.parts[j]
 			h.begin(&p.began, Series{at.addr, p.values, p.entry}, p.Totals, now)
-			h.began[Series{at.addr, p.values, p.entry}] = p.began
 		}
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
@@ -292,11 +303,78 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 			h.other = at
 		}
 	}
-	for _, r := range known {
-		at := host{addr: r.addr, bits: r.bits, moved: r.moved, in: r.in}
-		h.dissolve(&at)
-		h.other.changed = true
+	if len(known) > 0 {
+		h.addUp(known)
 	}
+	h.began = h.beginnings()
+}
+
+// addUp has what was known of addresses that are not in the table be part of other, or of their prefix.
+func (h *History) addUp(known map[netip.Prefix]*saved) {
+	at := make(map[netip.Prefix]*host, len(h.hosts))
+	for i := range h.hosts {
+		at[prefixOf(h.hosts[i].addr, h.hosts[i].bits)] = &h.hosts[i]
+	}
+	for _, r := range known {
+		gone := host{subject: subject{addr: r.addr, bits: r.bits}, moved: r.moved, in: r.in, stored: true}
+		h.dissolve(&gone)
+		h.other.changed = true
+		to := &h.other
+		if bits := h.bits(r.addr); bits > 0 && (r.bits == 0 || r.bits > bits) {
+			if prefix, err := r.addr.Prefix(bits); err == nil && at[prefix] != nil {
+				to = at[prefix] // its prefix has its totals
+			}
+		}
+		to.began = earlier(to.began, r.earliest())
+		to.changed = true
+	}
+}
+
+// beginnings returns when all totals began, in the order of their series.
+func (h *History) beginnings() []beginning {
+	rest := h.rest()
+	all := make([]beginning, 0, len(h.hosts)+1)
+	add := func(at *host) {
+		all = append(all, beginning{Series{at.addr, rest, at.entry}, at.began})
+		for i := range at.parts {
+			p := &at.parts[i]
+			all = append(all, beginning{Series{at.addr, p.values, p.entry}, p.began})
+		}
+	}
+	for i := range h.hosts {
+		add(&h.hosts[i])
+	}
+	add(&h.other)
+	slices.SortFunc(all, func(a, b beginning) int { return a.compare(b.Series) })
+	return all
+}
+
+// beginning is when totals began, in milliseconds since 1970; 0 if they have not.
+type beginning struct {
+	Series
+	began [2]int64
+}
+
+func (b beginning) compare(of Series) int {
+	return cmp.Or(b.Addr.Compare(of.Addr), cmp.Compare(b.Labels, of.Labels), cmp.Compare(b.Entry, of.Entry))
+}
+
+// rest returns the labels of an address's own totals.
+func (h *History) rest() labels.Values {
+	if g := h.config.Table.Grouping(); g != nil {
+		return g.Rest()
+	}
+	return 0
+}
+
+// earlier returns when each of two totals began that are one now.
+func earlier(a, b [2]int64) [2]int64 {
+	for i, at := range b {
+		if a[i] == 0 || at != 0 && at < a[i] {
+			a[i] = at
+		}
+	}
+	return a
 }
 
 // adoptSeries sets when the series of a host began that was restored.
@@ -331,7 +409,7 @@ func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 func (h *History) take(records []saved) {
 	for i := range records {
 		r := &records[i]
-		at := host{addr: r.addr, bits: r.bits, own: r.own, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
+		at := host{subject: subject{addr: r.addr, bits: r.bits}, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
 		} else {

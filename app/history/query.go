@@ -173,6 +173,7 @@ type view struct {
 	since, from time.Time  // when the history and the span begin
 	rows, steps Resolution // of the answer
 	open        [resolutions][]moved
+	late        []latePeriod
 	whos        map[uint32]*who
 }
 
@@ -194,12 +195,15 @@ func (h *History) view(q Query) (*view, error) {
 	if h.config.Table != nil {
 		h.observe(v.now)
 	}
-	v.state = h.state
+	v.state, v.late = h.state, slices.Clone(h.late)
 	err := explain(guard(func() (err error) {
 		v.tx, err = h.db.Begin(false)
 		return err
 	}))
 	if err != nil {
+		if errors.Is(err, errDamaged) {
+			h.damaged.Store(true) // the next write puts the file aside
+		}
 		return nil, err
 	}
 	if v.since, err = v.begin(); err != nil {
@@ -225,7 +229,7 @@ func (h *History) view(q Query) (*view, error) {
 				continue
 			}
 			if w == nil {
-				w = h.whoOf(at)
+				w = h.whoOf(&at.subject)
 			}
 			v.open[r] = append(v.open[r], moved{h.state.open[r].start, w, volume})
 		}
@@ -246,11 +250,11 @@ func (v *view) resolutions() int {
 	return 2
 }
 
-// whoOf returns what a host is known as now.
-func (h *History) whoOf(at *host) *who {
-	w := &who{addr: at.addr, bits: at.bits}
+// whoOf returns what an address is known as now.
+func (h *History) whoOf(of *subject) *who {
+	w := &who{addr: of.addr, bits: of.bits}
 	if h.config.Info != nil {
-		info := h.config.Info(at.addr)
+		info := h.config.Info(of.addr)
 		w.mac, w.hostname, w.network = info.MAC, info.Hostname, info.Network
 	}
 	return w
@@ -340,10 +344,24 @@ func (v *view) periods(r Resolution, from, to time.Time) (all []moved, err error
 	if errors.Is(err, errDamaged) {
 		v.h.damaged.Store(true) // the next write puts the file aside
 	}
-	if start := v.state.open[r].start; start >= from.Unix() && start < to.Unix() {
+	if err != nil {
+		return nil, err
+	}
+	inSpan := func(start int64) bool { return start >= from.Unix() && start < to.Unix() }
+	for i := range v.late {
+		if l := &v.late[i]; l.resolution == r && inSpan(l.start) {
+			for _, of := range l.items {
+				all = append(all, moved{l.start, v.h.whoOf(of.subject), of.volume})
+			}
+			if !l.other.isZero() {
+				all = append(all, moved{l.start, nil, l.other})
+			}
+		}
+	}
+	if inSpan(v.state.open[r].start) {
 		all = append(all, v.open[r]...)
 	}
-	return all, err
+	return all, nil
 }
 
 // lastKnown has, for addresses, what they were last known as with a MAC. Before promflow learns a MAC, an address moves bytes already.

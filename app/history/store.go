@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"hash/maphash"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -59,19 +60,17 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-// explain tells apart why the file cannot be used: it is in use, the system does not let us, or it is damaged.
+// explain tells apart why the file cannot be used: it is in use, it is damaged, or the system does not let us. Of the latter, bbolt keeps the
+// text only.
 func explain(err error) error {
-	var number syscall.Errno
-	var path *fs.PathError
 	switch {
-	case err == nil, errors.Is(err, errDamaged), errors.Is(err, errNewer):
-		return err
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return ErrInUse
-	case errors.As(err, &number), errors.As(err, &path):
-		return err
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch),
+		errors.Is(err, bbolterrors.ErrIncompatibleValue): // it is no bucket
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	return fmt.Errorf("%w: %w", errDamaged, err)
+	return err
 }
 
 // lockTimeout is how long another process may still have the file open: one that is ending.
@@ -87,8 +86,14 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 		return err
 	}))
 	if err != nil {
-		if isNew && !readOnly && !errors.Is(err, ErrInUse) {
+		switch {
+		case errors.Is(err, ErrInUse):
+		case isNew && !readOnly:
 			h.dir.Remove(fileName) // it may have a part of its first pages, on a disk that is full
+		default:
+			if why := checkFile(h.dir.FS(), fileName); errors.Is(why, errDamaged) {
+				err = why
+			}
 		}
 		return nil, s, err
 	}
@@ -104,6 +109,9 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 	if err != nil {
 		guard(db.Close)
 		return nil, s, err
+	}
+	if isNew {
+		h.syncDir()
 	}
 	h.db, h.readOnly = db, readOnly
 	return records, s, nil
@@ -184,10 +192,10 @@ func (h *History) openFile() ([]saved, error) {
 		if records, s, err = h.openDatabase(true); err != nil {
 			return nil, why
 		}
-		h.state = s
+		h.state, h.filed = s, s
 		return records, why
 	}
-	h.state = s
+	h.state, h.filed = s, s
 	return records, err
 }
 
@@ -252,29 +260,44 @@ func (h *History) putAside(why error) error {
 		if err := h.dir.Rename(fileName, to); err != nil {
 			return errors.Join(why, err)
 		}
+		h.syncDir()
 		h.config.Log.Error("history begins anew: its file cannot be used and was put aside", "error", why, "aside", filepath.Join(h.config.Dir, to))
 		return nil
 	}
 }
 
-// closeFile closes the file, if it is open.
+// closeFile closes the file, if it is open. One that is damaged stays open if bbolt does not return: when it fails, it may keep its locks.
 func (h *History) closeFile() error {
 	if h.db == nil {
 		return nil
 	}
 	db := h.db
 	h.db = nil
-	return guard(db.Close)
+	closed := make(chan error, 1)
+	go func() { closed <- guard(db.Close) }()
+	if !h.damaged.Load() {
+		return <-closed
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(lockTimeout):
+		return errDamaged
+	}
 }
 
 // compactFrom is how many bytes of the file must be free, and more than are in use, for it to be copied at the start.
 const compactFrom = 16 << 20
 
-// compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is.
+// renamesOpenFiles tells whether the system renames files that are open.
+var renamesOpenFiles = runtime.GOOS != "windows"
+
+// compact copies the file, if most of it is free: bbolt never makes it smaller. If that fails, the file stays as it is, as one does that is
+// elsewhere and has a link here.
 func (h *History) compact() {
 	free := int64(h.db.Stats().FreePageN) * int64(h.db.Info().PageSize)
-	info, err := h.dir.Stat(fileName)
-	if err != nil || free < compactFrom || free < info.Size()/2 {
+	info, err := h.dir.Lstat(fileName)
+	if err != nil || !info.Mode().IsRegular() || free < compactFrom || free < info.Size()/2 {
 		return
 	}
 	const next = fileName + ".new"
@@ -288,11 +311,21 @@ func (h *History) compact() {
 		if err := bbolt.Compact(db, h.db, 1<<20); err != nil {
 			return err
 		}
-		if err := db.Sync(); err != nil {
+		if err := db.Sync(); err != nil || !renamesOpenFiles {
 			return err
 		}
 		return h.dir.Rename(next, fileName)
 	})
+	if err == nil && !renamesOpenFiles { // nobody has it open for a moment
+		err = errors.Join(guard(db.Close), h.closeFile())
+		db = nil
+		if err == nil {
+			err = h.dir.Rename(next, fileName)
+		}
+		if _, _, openErr := h.openDatabase(false); openErr != nil {
+			err = errors.Join(err, openErr) // the next write tries again
+		}
+	}
 	if err != nil {
 		if db != nil {
 			guard(db.Close)
@@ -302,8 +335,10 @@ func (h *History) compact() {
 		return
 	}
 	h.syncDir()
-	h.closeFile()
-	h.db = db
+	if db != nil {
+		h.closeFile()
+		h.db = db
+	}
 }
 
 // reopen opens the file if it could not be opened or written before.
@@ -328,7 +363,7 @@ func (h *History) reopen() error {
 		}
 		return err
 	}
-	if !h.loaded || s.numbers == 0 {
+	if !h.loaded || s != h.filed { // it is another file
 		h.join(records, s)
 	}
 	return nil
@@ -336,31 +371,33 @@ func (h *History) reopen() error {
 
 // join goes on with what the process has counted in a file that was not opened at the start. The totals of the file end, its volumes stay.
 func (h *History) join(records []saved, s state) {
-	h.late = nil
+	h.late = slices.DeleteFunc(h.late, func(l latePeriod) bool { return l.filed }) // of a file that was put aside
 	for r := range resolutions {
 		if s.open[r].number == 0 {
 			continue
 		}
-		late := latePeriod{resolution: r, openPeriod: s.open[r]}
+		late := latePeriod{resolution: r, openPeriod: s.open[r], filed: true}
 		for i := range records {
 			each := &records[i]
-			at := &host{addr: each.addr, bits: each.bits, moved: each.moved, in: each.in}
+			at := host{moved: each.moved, in: each.in}
 			if v := at.movedIn(r, &s.open[r]); !each.addr.IsValid() {
 				late.other.add(v)
 			} else if v != (volume{}) {
-				late.items = append(late.items, item{at, v})
+				late.items = append(late.items, item{&subject{addr: each.addr, bits: each.bits}, v})
 			}
 		}
+		late.other.add(fold(&late.items, item.moved))
 		h.late = append(h.late, late)
 	}
 	h.gone = nil
 	for i := range records {
 		h.gone = append(h.gone, addressKey(records[i].addr, records[i].bits))
 	}
+	h.filed = s
 	h.state.kept, h.state.dropped, h.state.lastWho, h.state.liveWhos = s.kept, s.dropped, s.lastWho, s.liveWhos
 	h.loaded = true
 	for i := range h.hosts {
-		h.hosts[i].changed = true
+		h.hosts[i].changed, h.hosts[i].stored = true, false
 	}
 	h.other.changed = h.other.changed || h.other.seen != 0
 	h.forgetNumbers()
@@ -368,24 +405,71 @@ func (h *History) join(records []saved, s state) {
 
 // forgetNumbers has the numbers of names read from the file again.
 func (h *History) forgetNumbers() {
-	h.numbers = nil
+	h.numbers, h.search = nil, nil
 	for i := range h.hosts {
 		h.hosts[i].number = 0
 	}
+	for i := range h.late {
+		for _, of := range h.late[i].items {
+			of.number = 0
+		}
+	}
 }
 
-// latePeriod is an open period of a file that was not opened at the start.
+// latePeriod is a period that has ended and could not be written, or the one that was open in a file that was not opened at the start.
 type latePeriod struct {
 	resolution Resolution
 	openPeriod
 	items []item
 	other volume
+	filed bool // it is the one of a file
 }
 
-// item is what a host moved in a period.
+// item is what a subject moved in a period.
 type item struct {
-	host *host
+	*subject
 	volume
+}
+
+func (i item) moved() volume { return i.volume }
+
+// maxLate is how many periods are kept in memory while they cannot be written. What is moved after them is part of the last one.
+var maxLate = [resolutions]int{FiveMinutes: 12, Hour: 24, Day: 7, Month: 1}
+
+// keepEnded keeps the periods that have ended, if they cannot be written, and opens the next ones.
+func (h *History) keepEnded(now time.Time) {
+	var late [resolutions]int
+	for i := range h.late {
+		if !h.late[i].filed {
+			late[h.late[i].resolution]++
+		}
+	}
+	for r := range resolutions {
+		open := &h.state.open[r]
+		if h.calendar.Start(r, now).Unix() == open.start || late[r] == maxLate[r] {
+			continue
+		}
+		items, other := h.movedIn(r)
+		other.add(fold(&items, item.moved))
+		for i := range items { // the host's entry may be that of another address soon
+			items[i].subject = &subject{addr: items[i].addr, bits: items[i].bits}
+		}
+		if len(items) > 0 || other != (volume{}) {
+			h.late = append(h.late, latePeriod{resolution: r, openPeriod: *open, items: slices.Clone(items), other: other})
+		}
+		*open = h.periodOf(r, now, &h.state)
+	}
+}
+
+// movedIn returns what was moved in the open period of a resolution.
+func (h *History) movedIn(r Resolution) (items []item, other volume) {
+	open := &h.state.open[r]
+	for i := range h.hosts {
+		if v := h.hosts[i].movedIn(r, open); v != (volume{}) {
+			items = append(items, item{&h.hosts[i].subject, v})
+		}
+	}
+	return items, h.other.movedIn(r, open)
 }
 
 // write writes what has changed since the last write. If the file is damaged, it begins another one.
@@ -393,11 +477,12 @@ func (h *History) write(now time.Time) error {
 	if err := h.reopen(); err != nil {
 		return err
 	}
-	err := h.writeChanges(now)
-	if errors.Is(err, errDamaged) || h.damaged.Load() {
-		if err == nil {
-			err = errDamaged
-		}
+	err := errDamaged
+	if !h.damaged.Load() {
+		err = h.writeChanges(now)
+	}
+	if errors.Is(err, errDamaged) {
+		h.damaged.Store(true)
 		if err := h.putAside(err); err != nil {
 			return err
 		}
@@ -408,6 +493,35 @@ func (h *History) write(now time.Time) error {
 		err = h.writeChanges(now)
 	}
 	return err
+}
+
+// catchUp closes the periods that ended while there was no process: what is moved from now on is not part of them. Nobody knows names yet
+// but the file.
+func (h *History) catchUp(now time.Time) error {
+	if !h.due(now) {
+		return nil
+	}
+	info := h.config.Info
+	defer func() { h.config.Info = info }()
+	names := map[netip.Addr]Info{}
+	err := explain(guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
+	}))
+	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
+	if errors.Is(err, errDamaged) {
+		h.damaged.Store(true)
+	}
+	return h.write(now)
+}
+
+// due tells whether periods have ended.
+func (h *History) due(now time.Time) bool {
+	for r, open := range h.state.open {
+		if h.calendar.Start(Resolution(r), now).Unix() != open.start {
+			return true
+		}
+	}
+	return len(h.late) > 0
 }
 
 // writeChanges writes in one transaction. If it fails, all is as before.
@@ -421,31 +535,49 @@ func (h *History) writeChanges(now time.Time) error {
 	if h.other.changed {
 		changed = append(changed, &h.other)
 	}
-	due := len(h.late) > 0
-	for r, open := range h.state.open {
-		due = due || h.calendar.Start(Resolution(r), now).Unix() != open.start
-	}
+	due := h.due(now)
 	if !due && len(changed) == 0 && len(h.gone) == 0 {
 		return nil
 	}
 	// In the order of the file, pages are written faster.
 	slices.SortFunc(changed, func(a, b *host) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.bits, b.bits)) })
-	next := h.state
+	next, complete := h.state, false
 	err := explain(guard(func() error {
-		return h.db.Update(func(tx *bbolt.Tx) error {
+		return h.transact(h.db, func(tx *bbolt.Tx) error {
 			t := transaction{Tx: tx, h: h, next: &next, now: now}
-			return t.write(changed, due)
+			err := t.write(changed, due)
+			complete = err == nil
+			return err
 		})
 	}))
-	if err != nil {
+	if errors.Is(err, bbolterrors.ErrInvalidMapping) {
+		h.closeFile() // there was no memory for a larger file: it can be opened again
+	}
+	if err != nil && !(complete && h.isState(&next)) {
 		h.forgetNumbers()
 		return err
 	}
-	h.state, h.gone, h.late = next, nil, nil
+	h.state, h.filed, h.gone, h.late = next, next, nil, nil
 	for _, at := range changed {
-		at.changed = false
+		at.changed, at.stored = false, true
 	}
-	return nil
+	return err
+}
+
+// isState tells whether the file has this state. If the disk fails when a transaction is all but done, the file has it nevertheless.
+func (h *History) isState(s *state) (is bool) {
+	if h.db == nil {
+		return false
+	}
+	guard(func() error {
+		return h.db.View(func(tx *bbolt.Tx) error {
+			if b := tx.Bucket(stateBucket); b != nil {
+				is = bytes.Equal(b.Get(stateBucket), seal(stateBucket, 200, s.append))
+			}
+			return nil
+		})
+	})
+	return is
 }
 
 // transaction is one write.
@@ -499,7 +631,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 
 // recordOf returns what is kept of a host.
 func (t *transaction) recordOf(at *host) record {
-	r := record{own: at.own, seen: at.seen, began: at.began}
+	r := record{own: at.own(), seen: at.seen, began: at.began}
 	for i := range resolutions {
 		if v := at.movedIn(i, &t.next.open[i]); v != (volume{}) {
 			r.moved[i], r.in[i] = v, t.next.open[i].number
@@ -515,6 +647,9 @@ func (t *transaction) recordOf(at *host) record {
 // closePeriods closes the periods that have ended, and opens the next ones. Then it deletes what is kept for long enough.
 func (t *transaction) closePeriods() error {
 	h := t.h
+	for r, dropped := range t.next.dropped { // if the clock was in the future, what it dropped there is no gap before now
+		t.next.dropped[r] = min(dropped, t.now.Unix())
+	}
 	for i := range h.late {
 		l := &h.late[i]
 		if err := t.closePeriod(l.resolution, l.openPeriod, l.items, l.other); err != nil {
@@ -526,13 +661,8 @@ func (t *transaction) closePeriods() error {
 		if h.calendar.Start(r, t.now).Unix() == open.start {
 			continue
 		}
-		var items []item
-		for i := range h.hosts {
-			if v := h.hosts[i].movedIn(r, &open); v != (volume{}) {
-				items = append(items, item{&h.hosts[i], v})
-			}
-		}
-		if err := t.closePeriod(r, open, items, h.other.movedIn(r, &open)); err != nil {
+		items, other := h.movedIn(r)
+		if err := t.closePeriod(r, open, items, other); err != nil {
 			return err
 		}
 		t.next.open[r] = h.periodOf(r, t.now, t.next)
@@ -548,13 +678,13 @@ func (t *transaction) closePeriods() error {
 
 // closePeriod adds volumes to those of a period.
 func (t *transaction) closePeriod(r Resolution, of openPeriod, items []item, other volume) error {
-	other.add(fold(&items, func(i item) volume { return i.volume }))
+	other.add(fold(&items, item.moved))
 	if len(items) == 0 && other == (volume{}) {
 		return nil
 	}
 	v := volumes{length: max(of.end-of.start, 0), other: other}
 	for _, i := range items {
-		number, err := t.number(i.host)
+		number, err := t.number(i.subject)
 		if err != nil {
 			return err
 		}
@@ -590,14 +720,16 @@ func hashOf(b []byte) uint64 {
 	return f.Sum64()
 }
 
-// number returns the number of what a host is known as.
-func (t *transaction) number(at *host) (uint32, error) {
+// number returns the number of what a subject is known as.
+func (t *transaction) number(at *subject) (uint32, error) {
 	h := t.h
 	var info Info
 	if h.config.Info != nil {
 		info = h.config.Info(at.addr)
 	}
-	if at.number != 0 && at.known == info {
+	known := maphash.Comparable(h.seed, info)
+	if at.number != 0 && at.known == known {
+		h.search.mark(at.number)
 		return at.number, nil
 	}
 	bucket := t.Bucket(whoBucket)
@@ -634,12 +766,13 @@ func (t *transaction) number(at *host) (uint32, error) {
 		}
 		h.numbers[hash] = number
 	}
-	at.number, at.known = number, info
+	at.number, at.known = number, known
+	h.search.mark(number)
 	return number, nil
 }
 
 // calm is how long the clock must not have been set before periods are deleted for their age.
-const calm = 10 * time.Minute
+const calm = time.Hour
 
 // expire deletes the periods that ended before the retention.
 func (t *transaction) expire() error {
@@ -726,40 +859,91 @@ func (t *transaction) shrink() error {
 	return nil
 }
 
-// collectFrom is how many names can be without use before they are searched for.
-const collectFrom = 1 << 16
+// collectFrom is how many names can be without use before they are searched for. A write reads collectPeriods and deletes collectNames at
+// most, so that it does not take long.
+const (
+	collectFrom    = 1 << 16
+	collectPeriods = 64
+	collectNames   = 1 << 13
+)
 
-// collect deletes the names that no period has any more.
+// search is for the names that no period has any more. It goes on from write to write.
+type search struct {
+	used       []uint64 // a bit for each number that there was at the begin
+	resolution Resolution
+	next       []byte // the key of the first period that was not read
+}
+
+// mark remembers that a number is used.
+func (s *search) mark(number uint32) {
+	if s != nil && int(number/64) < len(s.used) {
+		s.used[number/64] |= 1 << (number % 64)
+	}
+}
+
+func (s *search) marked(number uint32) bool {
+	return int(number/64) >= len(s.used) || s.used[number/64]>>(number%64)&1 != 0
+}
+
+// read marks what the next periods have, and returns whether these were the last.
+func (s *search) read(t *transaction) (bool, error) {
+	left := collectPeriods
+	for ; s.resolution < resolutions; s.resolution, s.next = s.resolution+1, nil {
+		c := t.Bucket(s.resolution.bucket()).Cursor()
+		for key, sealed := c.Seek(s.next); key != nil; key, sealed = c.Next() {
+			if left == 0 {
+				s.next = bytes.Clone(key)
+				return false, nil
+			}
+			left--
+			v, err := readVolumes(key, sealed)
+			if err != nil {
+				return false, err
+			}
+			for _, e := range v.of {
+				s.mark(e.who)
+			}
+		}
+	}
+	return true, nil
+}
+
+// collect deletes names that no period has any more.
 func (t *transaction) collect() error {
 	h := t.h
-	if h.numbers == nil || int64(len(h.numbers)) < 2*t.next.liveWhos+collectFrom {
+	if h.numbers == nil {
 		return nil
 	}
-	used := map[uint32]bool{}
-	for r := range resolutions {
-		err := t.Bucket(r.bucket()).ForEach(func(key, sealed []byte) error {
-			v, err := readVolumes(key, sealed)
-			for _, e := range v.of {
-				used[e.who] = true
-			}
-			return err
-		})
-		if err != nil {
-			return err
+	if h.search == nil {
+		if int64(len(h.numbers)) < 2*t.next.liveWhos+collectFrom {
+			return nil
+		}
+		h.search = &search{used: make([]uint64, t.next.lastWho/64+1)}
+	}
+	if complete, err := h.search.read(t); err != nil || !complete {
+		return err
+	}
+	var unused []uint64 // hashes
+	for hash, number := range h.numbers {
+		if len(unused) < collectNames && !h.search.marked(number) {
+			unused = append(unused, hash)
 		}
 	}
-	bucket := t.Bucket(whoBucket)
-	for hash, number := range h.numbers {
-		if !used[number] {
-			if err := bucket.Delete(whoKey(number)); err != nil {
-				return err
-			}
-			delete(h.numbers, hash)
+	// In the order of the file, they are deleted faster.
+	slices.SortFunc(unused, func(a, b uint64) int { return cmp.Compare(h.numbers[a], h.numbers[b]) })
+	for _, hash := range unused {
+		if err := t.Bucket(whoBucket).Delete(whoKey(h.numbers[hash])); err != nil {
+			return err
 		}
+		delete(h.numbers, hash)
 	}
 	for i := range h.hosts {
-		h.hosts[i].number = 0
+		if at := &h.hosts[i]; !h.search.marked(at.number) {
+			at.number = 0
+		}
 	}
-	t.next.liveWhos = int64(len(h.numbers))
+	if len(unused) < collectNames {
+		t.next.liveWhos, h.search = int64(len(h.numbers)), nil
+	}
 	return nil
 }
