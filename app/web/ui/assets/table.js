@@ -72,7 +72,7 @@ class Table {
     const gone = new Set(this.#rows.keys());
     let at = this.#body.firstElementChild;
     for (const each of all) {
-      const id = each.id ?? each.ip;
+      const id = each.id || each.ip;
       gone.delete(id);
       const row = this.#row(id);
       if (row.element === at) at = at.nextElementSibling;
