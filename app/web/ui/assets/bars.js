@@ -110,8 +110,9 @@ export class Bars {
   #describe(step) {
     const words = (of) => {
       const all = this.#steps.map((s) => s[of]);
+      const sum = all.reduce((sum, v) => sum + v, 0);
       const most = Math.max(...all);
-      return `${text(total(all.reduce((sum, v) => sum + v, 0)))} in all, at most ${text(total(most))} (${this.#steps[all.indexOf(most)].long})`;
+      return `${text(total(sum))} in all, at most ${text(total(most))} (${this.#steps[all.indexOf(most)].long})`;
     };
     const some = this.#steps.some((s) => s.receive + s.transmit > 0);
     this.#at.setAttribute(

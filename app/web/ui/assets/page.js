@@ -159,8 +159,10 @@ function showCounts(view, text, rows, matching) {
   of("previous").hidden = offset === 0;
   of("nothing").hidden = rows > 0;
   const one = rowsOf(view) === "device" ? "device" : "address";
-  const nobody = isLive(view) ? "Nobody has moved anything yet." : "Nobody moved anything in this time.";
-  put(of("nothing"), isFiltered(view) ? `No ${one} matches “${view.filter.trim()}”.` : matching > 0 ? "The list ends before this." : nobody);
+  let why = isLive(view) ? "Nobody has moved anything yet." : "Nobody moved anything in this time.";
+  if (matching > 0) why = "The list ends before this.";
+  else if (isFiltered(view)) why = `No ${one} matches “${view.filter.trim()}”.`;
+  put(of("nothing"), why);
 }
 
 function showMissing(missing) {
@@ -219,7 +221,7 @@ function arrive() {
   const from = left;
   left = undefined;
   const at = document.activeElement;
-  if (at !== document.body && !at.closest("table, #back, .more")) return;
+  if (at !== document.body && at.checkVisibility() && !at.closest("table, .more, #span-title")) return; // is somewhere else by now
   const { view } = shown;
   if (view.of && view.of !== from.of) of("span-title").focus();
   else if (from.of && !view.of) (isLive(view) ? table : span).focus(from.of);

@@ -188,7 +188,14 @@ export class Usage extends Table {
   }
 
   make(of) {
-    return { network: of("network"), receive: of("receive"), transmit: of("transmit"), total: of("total"), bar: of("bar"), percent: of("percent") };
+    return {
+      network: of("network"),
+      receive: of("receive"),
+      transmit: of("transmit"),
+      total: of("total"),
+      bar: of("bar"),
+      percent: of("percent"),
+    };
   }
 
   fill(row, { network, receive_bytes: receive, transmit_bytes: transmit }) {
