@@ -82,6 +82,9 @@ func (a *archive) addImage(of stamp, architecture string, program []byte) (v1.De
 		{path: "etc/ssl/certs/"},
 		{path: "etc/ssl/certs/ca-certificates.crt", content: certificates},
 		{path: "promflow", content: program, executable: true},
+		{path: "var/"},
+		{path: "var/lib/"},
+		{path: "var/lib/promflow/", private: true}, // a volume that is first mounted there is as it is
 	}, of)
 	if err != nil {
 		return v1.Descriptor{}, "", err
@@ -152,9 +155,10 @@ type file struct {
 	path       string
 	content    []byte
 	executable bool // and may capture
+	private    bool // promflow's alone
 }
 
-// pack makes a tar archive that has nothing of the machine in it. All is root's.
+// pack makes a tar archive that has nothing of the machine in it. What is not private is root's.
 func pack(files []file, of stamp) ([]byte, error) {
 	var packed bytes.Buffer
 	w := tar.NewWriter(&packed)
@@ -165,6 +169,9 @@ func pack(files []file, of stamp) ([]byte, error) {
 		}
 		if f.executable {
 			h.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": permitted(capNetRaw, capBPF)}
+		}
+		if f.private {
+			h.Mode, h.Uid, h.Gid = 0o700, user, user
 		}
 		if err := w.WriteHeader(h); err != nil {
 			return nil, err

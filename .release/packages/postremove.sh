@@ -9,3 +9,7 @@ remove | purge | 0)
 	fi
 	;;
 esac
+# The history: systemd has made the directory for the service, and the symbolic link to it. rpm does not purge.
+if [ "$1" = purge ]; then
+	rm -rf /var/lib/private/promflow /var/lib/promflow
+fi

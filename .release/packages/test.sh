@@ -86,6 +86,7 @@ grep -q '; 0 errors, 0 warnings' "$scratch/output" || fail "rpmlint has somethin
 
 echo "--- A clean machine"
 wait $debootstrap || fail "debootstrap: $(tail -n 5 "$scratch/debootstrap")"
+echo "127.0.0.1 localhost" >"$root/etc/hosts" # as Debian's installer has it
 # What its user does in the editor.
 cat >"$root/usr/local/bin/editor" <<'END'
 #!/bin/sh
@@ -123,6 +124,7 @@ commands() {
 
 ping_it() { ip netns exec $peer ping -q -c 5 -i 0.01 -s 1000 10.9.0.1 >/dev/null; }
 page() { on_it curl -sf http://localhost:9088/metrics; }
+total() { page | sed -n 's/^promflow_receive_bytes_total{ip="10.9.0.1"} //p'; }
 captures() { page | grep -q "^promflow_capture_up{backend=\"$1\",interface=\"eth0\"} 1$"; }
 has_counted() { page | grep -q "^promflow_receive_bytes_total{ip=\"10.9.0.1\"} $1$"; }
 
@@ -130,10 +132,16 @@ has_counted() { page | grep -q "^promflow_receive_bytes_total{ip=\"10.9.0.1\"} $
 counts() {
 	local before
 	within 20 captures "$1" || fail "$1 does not capture"
-	before=$(page | sed -n 's/^promflow_receive_bytes_total{ip="10.9.0.1"} //p')
+	before=$(total)
 	ping_it
 	within 10 has_counted $((${before:-0} + 5140)) || fail "it does not count 5140 bytes on top of ${before:-0}: $(page | grep ^promflow_)"
 	echo "    $1 counts to the byte"
+}
+
+# goes_on TOTAL waits until it captures, with a total as it was before.
+goes_on() {
+	within 20 captures ebpf || fail "ebpf does not capture"
+	[ "$(total)" = "$1" ] || fail "the total was $1, and is $(total)"
 }
 
 # running gives the process, as this machine counts it.
@@ -200,6 +208,36 @@ with() {
 	on_it systemctl restart promflow
 }
 
+echo "--- The history"
+kept=$root/var/lib/private/promflow
+uid=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' <<<"$status")
+[ "$(stat --format='%a %u' "$kept" "$kept/history.db")" = "700 $uid"$'\n'"600 $uid" ] || fail "it is not the service's alone: $(ls -la "$kept")"
+before=$(total)
+on_it systemctl restart promflow
+goes_on "$before"
+counts ebpf
+before=$(total)
+usage() { on_it promflow usage --by=ip --period=24h --output=csv "$@"; }
+says() { usage "$@" | tee "$scratch/output" | grep -q "^10\.9\.0\.1,.*,$before,[0-9]*$" || fail "the total is $before, and usage says $(cat "$scratch/output")"; }
+says
+echo PROMFLOW_DATA_DIR= >>"$root/etc/default/promflow"
+on_it systemctl restart promflow
+goes_on ""
+if usage 2>"$scratch/errors"; then fail "what is turned off answers"; fi
+on_it systemctl stop promflow
+sed -i '$d' "$root/etc/default/promflow"
+says --data-dir=/var/lib/promflow
+echo "    goes on, can be asked and turned off"
+# On another disk.
+on_it mount -t tmpfs tmpfs /var/lib/private/promflow
+on_it systemctl start promflow
+counts ebpf
+on_it systemctl stop promflow
+on_it test -s /var/lib/private/promflow/history.db || fail "it is not on the other disk"
+on_it umount /var/lib/private/promflow
+on_it systemctl start promflow
+goes_on "$before"
+
 echo "--- Without CAP_BPF"
 with CapabilityBoundingSet=~CAP_BPF AmbientCapabilities=~CAP_BPF
 counts afpacket
@@ -231,6 +269,7 @@ with
 on_it systemctl stop promflow
 on_it systemctl start promflow.socket
 counts ebpf # the first scrape starts it
+before=$(total)
 on_it systemctl stop promflow.socket promflow
 
 edited() { grep -qx PROMFLOW_MONITOR_SUBNETS=10.9.0.0/24 "$root/etc/default/promflow"; }
@@ -238,18 +277,21 @@ edited() { grep -qx PROMFLOW_MONITOR_SUBNETS=10.9.0.0/24 "$root/etc/default/prom
 echo "--- dpkg"
 on_it apt-get -qq remove promflow >"$scratch/output"
 edited || fail "the file that was edited is gone"
+[ -s "$kept/history.db" ] || fail "the history is gone"
 mkdir "$root/root/older"
 cp "$scratch"/older/* "$root/root/older/"
 cp "$scratch/release/$package.rpm" "$root/root/"
 on_it dpkg --install older/"$package".deb >"$scratch/output"
 edited || fail "the file that was edited is another"
 on_it systemctl enable --quiet --now promflow.socket promflow.service || fail "it does not start"
+goes_on "$before"
 counts ebpf
-before=$(running)
+before=$(total) older=$(running)
 on_it apt-get -qq install ./"$package".deb >"$scratch/output"
 edited || fail "the file that was edited is another"
+goes_on "$before"
 counts ebpf
-[ "$(running)" != "$before" ] || fail "the older version still runs"
+[ "$(running)" != "$older" ] || fail "the older version still runs"
 on_it apt-get -qq purge promflow >"$scratch/output"
 leaves_nothing
 echo "    upgraded, and gone without a trace"
@@ -260,12 +302,15 @@ in_rpm --install older/"$package".rpm
 on_it editor /etc/default/promflow
 on_it systemctl enable --quiet --now promflow.service || fail "it does not start"
 counts ebpf
-before=$(running)
+before=$(total) older=$(running)
 in_rpm --upgrade "$package.rpm"
 edited || fail "the file that was edited is another"
+goes_on "$before"
 counts ebpf
-[ "$(running)" != "$before" ] || fail "the older version still runs"
+[ "$(running)" != "$older" ] || fail "the older version still runs"
 in_rpm --erase promflow
+[ -s "$kept/history.db" ] || fail "the history is gone"
+on_it rm -r /var/lib/promflow /var/lib/private/promflow
 rm -f "$root/etc/default/promflow.rpmsave" # which rpm keeps of a file that was edited
 leaves_nothing
 echo "    upgraded, and gone without a trace"
