@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -37,9 +38,12 @@ type config struct {
 	hostBits  labels.HostBits
 	maxSeries int // 0: derived from maxIPs
 
-	hostInfo   bool
-	leaseFiles []string // nil: not given
-	reverseDNS bool
+	hostInfo       bool
+	namesFile      string
+	leaseFiles     []string // nil: not given
+	reverseDNS     bool
+	reverseDNSRate int // questions a minute
+	mdns           bool
 
 	exporters     []string // nil: not given
 	addresses     []web.Address
@@ -131,10 +135,16 @@ func (c *config) settings() settings {
 
 		{category: "Names", name: "host-info", byDefault: "false", parse: boolean(&c.hostInfo),
 			usage: "add hostnames and MAC addresses, as promflow_host_info, to be joined by ip"},
+		{category: "Names", name: "names-file", holder: "FILE", text: &c.namesFile,
+			usage: "names of your own, which win over all others: in each line an address, a prefix or a MAC, and a name"},
 		{category: "Names", name: "lease-files", holder: "LIST", otherwise: "the well-known ones that exist", parse: into(&c.leaseFiles, parseFiles),
-			usage: "where DHCP servers keep hostnames and MACs: lease files of dnsmasq, Kea and ISC dhcpd, separated by commas;\nan empty list reads none"},
+			usage: "where DHCP servers keep hostnames and MACs: lease files of dnsmasq, Kea, ISC dhcpd and systemd-networkd, separated\nby commas, or globs of such; an empty list reads none"},
 		{category: "Names", name: "reverse-dns", byDefault: "true", parse: boolean(&c.reverseDNS),
 			usage: "ask this machine's resolver for hostnames that no file has"},
+		{category: "Names", name: "reverse-dns-rate", holder: "N", byDefault: "240", parse: number(&c.reverseDNSRate, 1, 299),
+			usage: "how many questions a minute the resolver gets"},
+		{category: "Names", name: "mdns", byDefault: "true", parse: boolean(&c.mdns),
+			usage: "ask hosts on the same links for their names, by multicast DNS, if nothing else has one"},
 
 		{category: "Metrics", name: "exporters", holder: "LIST", otherwise: "prometheus, and otlp where there is an endpoint", choices: append(exporterNames(), "none"), parse: into(&c.exporters, parseExporters),
 			usage: "where metrics go: " + strings.Join(exporterNames(), ", ") + " (standard output), or none. The default is\nOTEL_METRICS_EXPORTER, if set"},
@@ -203,7 +213,16 @@ func elements(list string) []string {
 	return all
 }
 
-func parseFiles(s string) ([]string, error) { return elements(s), nil }
+// parseFiles parses a list of files and globs.
+func parseFiles(s string) ([]string, error) {
+	files := elements(s)
+	for _, file := range files {
+		if _, err := filepath.Match(file, ""); err != nil {
+			return nil, fmt.Errorf("%q is neither a file nor a glob such as /tmp/hosts/odhcpd.hosts.*", file)
+		}
+	}
+	return files, nil
+}
 
 func parseHosts(s string) (hosts []string, err error) {
 	for _, name := range elements(s) {

@@ -2,10 +2,10 @@ package app
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/netip"
-	"strings"
 
 	"promflow/app/names"
 	"promflow/telemetry"
@@ -22,27 +22,37 @@ type hostNames struct {
 func openNames(c *config, log *slog.Logger) (hostNames, error) {
 	if !c.hostInfo {
 		const noEffect = "a setting has no effect without --host-info"
-		if c.leaseFiles != nil {
-			log.Warn(noEffect, c.givenBy("lease-files"), c.leaseFiles)
-		}
-		if c.isGiven("reverse-dns") {
-			log.Warn(noEffect, c.givenBy("reverse-dns"), c.reverseDNS)
+		for _, each := range []struct {
+			name  string
+			value any
+		}{
+			{"names-file", c.namesFile}, {"lease-files", c.leaseFiles}, {"reverse-dns", c.reverseDNS}, {"reverse-dns-rate", c.reverseDNSRate},
+			{"mdns", c.mdns},
+		} {
+			if c.isGiven(each.name) {
+				log.Warn(noEffect, c.givenBy(each.name), each.value)
+			}
 		}
 		return hostNames{update: func(context.Context) error { return nil }, reload: func() error { return nil }}, nil
 	}
-	wrong := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return unreadable(fmt.Errorf("%s %q: %w", c.givenBy("lease-files"), strings.Join(c.leaseFiles, ","), err))
-	}
-	n, err := names.Open(names.Config{LeaseFiles: c.leaseFiles, ReverseDNS: c.reverseDNS, Limit: c.maxIPs, Log: log})
+	n, err := names.Open(names.Config{
+		LeaseFiles: c.leaseFiles, LeaseFilesFrom: c.givenBy("lease-files"), NamesFile: c.namesFile, NamesFileFrom: c.givenBy("names-file"),
+		ReverseDNS: c.reverseDNS, ReverseDNSRate: c.reverseDNSRate, MDNS: c.mdns, Limit: c.maxIPs, Log: log,
+	})
 	if err != nil {
-		return hostNames{}, wrong(err)
+		return hostNames{}, explainNames(err)
 	}
 	return hostNames{
 		info:   func(addr netip.Addr) telemetry.HostInfo { return telemetry.HostInfo(n.Of(addr)) },
 		update: func(ctx context.Context) error { n.Run(ctx); return nil },
-		reload: func() error { return wrong(n.Reload()) },
+		reload: func() error { return explainNames(n.Reload()) },
 	}, nil
+}
+
+// explainNames explains an error, if any, of files with names.
+func explainNames(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return unreadable(err)
+	}
+	return err
 }

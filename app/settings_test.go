@@ -141,6 +141,8 @@ func TestSettings(t *testing.T) {
 		{"PROMFLOW_PROMISCUOUS=false", "", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_PROMISCUOUS=false", "--promiscuous", func(*config) {}},
 		{"", "--host-info --lease-files=/a,/b --reverse-dns=false", func(c *config) { c.hostInfo, c.leaseFiles, c.reverseDNS = true, []string{"/a", "/b"}, false }},
+		{"", "--names-file=/n --reverse-dns-rate=60 --mdns=false", func(c *config) { c.namesFile, c.reverseDNSRate, c.mdns = "/n", 60, false }},
+		{"PROMFLOW_NAMES_FILE=/n", "", func(c *config) { c.namesFile = "/n" }},
 		{"", "--lease-files=", func(c *config) { c.leaseFiles = []string{} }},
 		{"", "-promiscuous=false", func(c *config) { c.promiscuous = false }},
 		{"PROMFLOW_OTLP_INSECURE=false", "", func(c *config) { c.otlp.Insecure = &no }},

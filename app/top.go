@@ -70,7 +70,8 @@ func topCommand(c *config) *cli.Command {
 	v := new(viewing)
 	own := v.settings()
 	capture := c.all.named("interface", "wait-interface", "capture", "promiscuous", "monitor-subnets", "exclude-subnets", "max-ips",
-		"expire-after", "aggregate", "aggregate6", "host-info", "lease-files", "reverse-dns", "user")
+		"expire-after", "aggregate", "aggregate6", "host-info", "names-file", "lease-files", "reverse-dns",
+		"reverse-dns-rate", "mdns", "user")
 	return &cli.Command{
 		Name:      "top",
 		Usage:     "show the top talkers live",

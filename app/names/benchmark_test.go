@@ -1,6 +1,7 @@
 package names
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -10,14 +11,31 @@ import (
 func BenchmarkOf(b *testing.B) {
 	const addresses = 1 << 16
 	log, _ := logged()
-	known := map[netip.Addr]Info{}
+	names := map[netip.Addr]Info{}
 	for i := range addresses {
-		known[host(i)] = Info{"laptop", "02:00:00:00:00:01"}
+		names[host(i)] = Info{"laptop", "02:00:00:00:00:01"}
 	}
-	for name, known := range map[string]map[netip.Addr]Info{"known": known, "of DNS": {}} {
+	onLink := &mdns{answers: newReverse(240, addresses, log)}
+	onLink.links.Store(&prefixes[net.Interface]{})
+	onLink.links.Load().set(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{})
+	for name, n := range map[string]*Names{
+		"known":             {reverse: newReverse(240, addresses, log)},
+		"of DNS":            {reverse: newReverse(240, addresses, log)},
+		"of DNS, on-link":   {reverse: newReverse(240, addresses, log), mdns: onLink},
+		"of multicast DNS":  {mdns: onLink},
+		"in a given prefix": {reverse: newReverse(240, addresses, log)},
+	} {
 		b.Run(name, func(b *testing.B) {
-			n := &Names{wake: make(chan struct{}, 1), reverse: newReverse(nil, addresses, log)}
-			n.known.Store(&known)
+			n.wake = make(chan struct{}, 1)
+			known := &view{}
+			switch name {
+			case "known":
+				known.hosts = names
+			case "in a given prefix":
+				known.given = &given{}
+				known.given.prefixes.set(netip.MustParsePrefix("10.0.0.0/8"), "lan")
+			}
+			n.known.Store(known)
 			for b.Loop() {
 				for i := range addresses {
 					n.Of(host(i))

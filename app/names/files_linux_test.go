@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,13 +64,15 @@ func TestWhichNeighboursAreBelieved(t *testing.T) {
 // Any user can write to /tmp, where OpenWrt has its leases.
 func TestLeaseFilesInTmpAreOfOpenWrt(t *testing.T) {
 	release := filepath.Join(t.TempDir(), "openwrt_release")
-	if of := leaseFilesOf(release); slices.Contains(of, "/tmp/dhcp.leases") {
+	if of := leaseFilesOf(release); slices.ContainsFunc(of, func(path string) bool { return strings.HasPrefix(path, "/tmp/") }) {
 		t.Errorf("elsewhere there are %v", of)
 	}
 	if err := os.WriteFile(release, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if of := leaseFilesOf(release); !slices.Contains(of, "/tmp/dhcp.leases") {
-		t.Errorf("there are %v", of)
+	for _, want := range []string{"/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/hosts/odhcpd.hosts.*"} {
+		if of := leaseFilesOf(release); !slices.Contains(of, want) {
+			t.Errorf("there are %v, want %s", of, want)
+		}
 	}
 }

@@ -46,11 +46,14 @@ func newSources(t *testing.T, leases ...string) *sources {
 	s := &sources{t: t, folder: t.TempDir()}
 	log, b := logged()
 	s.log = b
-	s.Names = &Names{log: log, wake: make(chan struct{}, 1), files: []*file{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}
+	s.Names = &Names{
+		log: log, wake: make(chan struct{}, 1),
+		places: []*place{{files: []*file{{path: s.path("hosts"), parse: parseHosts, optional: true, limit: 1000}}}},
+	}
 	s.Names.neighbours = newNeighbours(func() ([]neighbour, error) { s.dumps.Add(1); return s.neighbours, nil }, 1000)
-	s.known.Store(&map[netip.Addr]Info{})
+	s.known.Store(&view{})
 	for _, name := range leases {
-		s.Names.files = append(s.Names.files, leaseFile(s.path(name), false, 1000)...)
+		s.places = append(s.places, newPlace(s.path(name), false, 1000))
 	}
 	return s
 }
@@ -91,7 +94,7 @@ func TestWhoIsBelieved(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	s := newSources(t, "first", "second")
 	look := func(later time.Duration) { now = now.Add(later); s.look(now) }
-	s.reverse = newReverse(nil, 1000, s.Names.log)
+	s.reverse = newReverse(240, 1000, s.Names.log)
 	s.reverse.name(laptop)
 	s.reverse.store(laptop, []string{"dns."}, nil)
 	look(time.Second)
@@ -121,7 +124,7 @@ func TestWhoIsBelieved(t *testing.T) {
 
 func TestLeaseWithoutNameLeavesItToDNS(t *testing.T) {
 	s := newSources(t, "leases")
-	s.reverse = newReverse(nil, 1000, s.Names.log)
+	s.reverse = newReverse(240, 1000, s.Names.log)
 	s.write("leases", "0 02:00:00:00:00:01 192.168.1.133 * *\n0 02:00:00:00:00:02 192.168.1.134 printer *\n", time.Now())
 	s.look(time.Now())
 	s.want(laptop, Info{"", "02:00:00:00:00:01"})
@@ -279,7 +282,7 @@ func TestFilesHaveBounds(t *testing.T) {
 	s.look(time.Now())
 	s.wantLogged(1, "is larger than 64 MiB")
 	s.wantLogged(1, "a file has more addresses than are kept")
-	if n := len(*s.known.Load()); n != 1000 {
+	if n := len(s.known.Load().hosts); n != 1000 {
 		t.Errorf("%d are known, want 1000", n)
 	}
 }
@@ -344,5 +347,34 @@ func TestNeighboursAreRemembered(t *testing.T) {
 	}
 	if got := strings.Count(b.String(), "no netlink here"); got != 1 {
 		t.Errorf("logged %d times, want once: %s", got, b)
+	}
+}
+
+// TestFilesOfAGlobComeAndGo has files for interfaces, and one that is being written.
+func TestFilesOfAGlobComeAndGo(t *testing.T) {
+	now := time.Unix(1600000000, 0)
+	s := newSources(t, "odhcpd.hosts.*", "networkd-*")
+	s.look(now)
+	s.write("odhcpd.hosts.lan", "192.168.1.133 laptop.lan laptop\n", now)
+	s.write(".odhcpd.hosts.guest", "192.168.1.134 pri", now)
+	s.write("networkd-eth0", networkdOf(`{"ClientId":[1,2,0,0,0,0,3],"Address":[192,168,1,135],"Hostname":"third","ExpirationRealtimeUSec":1700000000000000}`), now)
+	s.look(now)
+	s.want(laptop, Info{Hostname: "laptop.lan"})
+	s.want(printer, Info{})
+	s.want(netip.MustParseAddr("192.168.1.135"), Info{"third", "02:00:00:00:00:03"})
+	s.write("odhcpd.hosts.guest", "192.168.1.134 printer\n", now)
+	s.look(now.Add(5 * time.Second))
+	s.want(printer, Info{Hostname: "printer"})
+	for _, name := range []string{"odhcpd.hosts.lan", "networkd-eth0"} {
+		if err := os.Remove(s.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.look(now.Add(10 * time.Second))
+	s.want(laptop, Info{})
+	s.want(printer, Info{Hostname: "printer"})
+	s.want(netip.MustParseAddr("192.168.1.135"), Info{})
+	if s.log.Len() > 0 {
+		t.Errorf("logged %s", s.log)
 	}
 }

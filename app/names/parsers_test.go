@@ -115,7 +115,7 @@ func stringKeys(found map[netip.Addr]entry) map[string]entry {
 func TestHostnames(t *testing.T) {
 	long := strings.Repeat("a", 253)
 	for s, want := range map[string]string{
-		"laptop": "laptop", "laptop.lan.": "laptop.lan", "": "", ".": "", "Büro": "Büro", "a b": "a b", long: long, long + ".": long, long + "a": "",
+		"laptop": "laptop", "laptop.lan.": "laptop.lan", "": "", ".": "", "a..": "a", "Büro": "Büro", "a b": "a b", long: long, long + ".": long, long + "a": "",
 		"a\x00b": "", "a\nb": "", "a\x1b[31m": "", "\xff": "", "a\u202eb": "", "a\u2028b": "", "a\u00a0b": "",
 	} {
 		if got := hostname(s); got != want {
@@ -149,6 +149,11 @@ func TestFormatIsToldByContent(t *testing.T) {
 		"# see dhcpd.leases(5)\n\nserver-duid \"\\000\";\n": "dhcpd",
 		"lease 192.168.1.133 {\n}\n":                        "dhcpd",
 		"authoring-byte-order little-endian;\n":             "dhcpd",
+		networkdLeases:                                      "networkd",
+		networkdOf(""):                                      "networkd",
+		"{\"Leases\":[]}\n":                                 "networkd",
+		"{\"x\":[]}\n":                                      "none",
+		networkdLeases[:100]:                                "none",
 		"nonsense\n":                                        "none",
 		"\x7fELF\x00\x00\n":                                 "none",
 		"1 2 3 4\n":                                         "none",
@@ -160,7 +165,8 @@ func TestFormatIsToldByContent(t *testing.T) {
 			parse   parser
 		}{
 			"hosts": {"10.9.9.9 a\n", parseHosts}, "dnsmasq": {"0 * 10.9.9.9 a *\n", parseDnsmasq}, "dhcpd": {"lease 10.9.9.9 { client-hostname a; }", parseDhcpd},
-			"kea": {keaHeader4 + "\n10.9.9.9,,,1,1,,,,a,0,,\n", parseKea},
+			"networkd": {networkdOf(`{"Address":[10,9,9,9],"Hostname":"a","ExpirationRealtimeUSec":1}`), parseNetworkd},
+			"kea":      {keaHeader4 + "\n10.9.9.9,,,1,1,,,,a,0,,\n", parseKea},
 		} {
 			if parse != nil && len(gathered(parse, of.content)) == 1 && len(gathered(of.parse, of.content)) == 1 {
 				got = name

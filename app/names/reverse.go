@@ -19,10 +19,9 @@ import (
 
 // How many questions the resolver gets, and how long an answer holds.
 const (
-	lookupsPerSecond = 20
-	lookupsAtOnce    = 8
-	lookupsQueued    = 512
-	lookupTimeout    = 12 * time.Second // Go tries the second server after 5 s (resolv.conf(5))
+	lookupsAtOnce = 8
+	lookupsQueued = 512
+	lookupTimeout = 12 * time.Second // Go tries the second server after 5 s (resolv.conf(5))
 
 	keepName    = time.Hour
 	keepNoName  = 15 * time.Minute
@@ -33,63 +32,110 @@ const (
 	// with a pause after each, until a server answers.
 	silentAfter = 16
 	silentPause = 5 * time.Second
+
+	// After refusedAfter addresses in a row for which a server said REFUSED, SERVFAIL or the like, it has had enough of promflow's questions,
+	// or cannot answer any. Then it gets none for a while, and after that one at a time: each further failure doubles the time.
+	refusedAfter    = 8
+	minRefusedPause = time.Minute
+	maxRefusedPause = 30 * time.Minute
 )
 
 // errFailed says that a name server was there, and failed to answer, as with SERVFAIL.
 var errFailed = errors.New("the name server cannot answer")
 
+// errOnce ends a lookup: a server has responded, and gets no second question.
+var errOnce = errors.New("a server has responded already")
+
 // lookupBy returns a function that asks this machine's resolver for the names of an address. It uses Go's own resolver, because a lookup by
 // the C library cannot be cancelled. Go's resolver heeds deadlines, but not cancellation, so its connections are closed when the context
 // ends.
-func lookupBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(context.Context, string) ([]string, error) {
+//
+// Go's resolver asks all servers twice until one has an answer, also if they refuse to give one. Here the first response ends that, so that a
+// lookup is one question unless packets get lost. The caller has waited for the limiter; each further question does so, too.
+func lookupBy(dial func(ctx context.Context, network, address string) (net.Conn, error), limiter *rate.Limiter) func(context.Context, string) ([]string, error) {
 	return func(ctx context.Context, addr string) ([]string, error) {
-		var heard atomic.Bool // a server has responded: errors of package net do not tell SERVFAIL from a closed port
+		var said response // errors of package net do not tell SERVFAIL from a closed port
+		var again bool
 		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if said.heard.Load() && !said.truncated.Swap(false) { // what is truncated is asked for again by TCP
+				return nil, errOnce
+			}
+			if again {
+				if err := limiter.Wait(ctx); err != nil {
+					return nil, err
+				}
+			}
+			again = true
 			c, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
 			context.AfterFunc(ctx, func() { c.Close() })
 			if udp, ok := c.(*net.UDPConn); ok {
-				return heardConn{udp, &heard}, nil
+				return udpHeard{udp, &said}, nil
 			}
-			return c, nil
+			return tcpHeard{c, &said}, nil
 		}}
 		names, err := resolver.LookupAddr(ctx, addr)
-		if err != nil && heard.Load() {
+		if err != nil && said.heard.Load() {
 			err = fmt.Errorf("%w: %w", errFailed, err)
 		}
 		return names, err
 	}
 }
 
-// heardConn is a connection to a server that notes when the server responds.
-type heardConn struct {
+// response is what is known of a server's response.
+type response struct{ heard, truncated atomic.Bool }
+
+// udpHeard is a connection to a server that notes the server's response. For package net it is a [net.PacketConn].
+type udpHeard struct {
 	*net.UDPConn
-	heard *atomic.Bool
+	said *response
 }
 
-func (c heardConn) Read(b []byte) (int, error) {
+func (c udpHeard) Read(b []byte) (int, error) {
 	n, err := c.UDPConn.Read(b)
 	if err == nil {
-		c.heard.Store(true)
+		c.said.truncated.Store(n > 2 && b[2]&2 != 0) // RFC 1035, 4.1.1
+		c.said.heard.Store(true)
 	}
 	return n, err
 }
 
-// reverse looks up the hostnames of addresses in DNS, and remembers them.
+// tcpHeard is the same for TCP.
+type tcpHeard struct {
+	net.Conn
+	said *response
+}
+
+func (c tcpHeard) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil {
+		c.said.heard.Store(true)
+	}
+	return n, err
+}
+
+// reverse looks up the hostnames of addresses in DNS, and remembers them. A nil one knows none.
 type reverse struct {
-	lookup  func(ctx context.Context, addr string) ([]string, error)
-	limit   int // of addresses
-	log     *slog.Logger
-	limiter *rate.Limiter
-	queue   chan netip.Addr
+	lookup     func(ctx context.Context, addr string) ([]string, error)
+	limit      int // of addresses
+	keepNoName time.Duration
+	log        *slog.Logger
+	limiter    *rate.Limiter // of questions
+	queue      chan netip.Addr
 
 	mu         sync.Mutex
 	answers    map[netip.Addr]*list.Element // elements of recent
 	recent     *list.List                   // of *answer; the most recently used is in front
 	unanswered int                          // lookups since the last answer
 	toldSilent bool                         // the log has been told that no server answers
+	news       uint64                       // how often a name has changed
+
+	refused     map[netip.Addr]bool // those that a server failed to answer for since the last answer
+	pause       time.Duration       // how long the server gets no question; 0: it may be asked
+	pauseUntil  time.Time
+	toldRefused bool // the log has been told that the server refuses
 }
 
 // answer is what is known of an address.
@@ -101,20 +147,44 @@ type answer struct {
 	queued   bool
 }
 
-func newReverse(lookup func(context.Context, string) ([]string, error), limit int, log *slog.Logger) *reverse {
+// newReverse returns a reverse for so many questions a minute and so many addresses. Its lookup is to be set.
+func newReverse(perMinute, limit int, log *slog.Logger) *reverse {
 	return &reverse{
-		lookup: lookup, limit: limit, log: log,
-		limiter: rate.NewLimiter(lookupsPerSecond, 1), queue: make(chan netip.Addr, lookupsQueued),
-		answers: map[netip.Addr]*list.Element{}, recent: list.New(),
+		limit: limit, keepNoName: keepNoName, log: log,
+		limiter: rate.NewLimiter(rate.Limit(perMinute)/60, 1), queue: make(chan netip.Addr, lookupsQueued),
+		answers: map[netip.Addr]*list.Element{}, recent: list.New(), refused: map[netip.Addr]bool{},
 	}
 }
 
+// known returns the last known name.
+func (r *reverse) known(addr netip.Addr) string {
+	if r == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, known := r.answers[addr]; known {
+		return e.Value.(*answer).name
+	}
+	return ""
+}
+
+// changes counts the names that came, changed or went.
+func (r *reverse) changes() uint64 {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.news
+}
+
 // name returns the last known name, and queues addr for a lookup if the answer is too old. If the queue is full, the next reading tries
-// again.
-func (r *reverse) name(addr netip.Addr) string {
+// again. It tells whether a server was asked, or is left alone at present: if not, a name may come.
+func (r *reverse) name(addr netip.Addr) (name string, asked bool) {
 	// No server knows multicast, link-local, unspecified and broadcast addresses.
 	if !addr.IsGlobalUnicast() && !addr.IsLoopback() {
-		return ""
+		return "", true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +193,10 @@ func (r *reverse) name(addr netip.Addr) string {
 		r.recent.MoveToFront(e)
 	} else {
 		if r.recent.Len() >= r.limit {
-			delete(r.answers, r.recent.Remove(r.recent.Back()).(*answer).addr)
+			last := r.recent.Remove(r.recent.Back()).(*answer)
+			if delete(r.answers, last.addr); last.name != "" {
+				r.news++
+			}
 		}
 		e = r.recent.PushFront(&answer{addr: addr})
 		r.answers[addr] = e
@@ -138,7 +211,7 @@ func (r *reverse) name(addr netip.Addr) string {
 		default:
 		}
 	}
-	return a.name
+	return a.name, !a.until.IsZero() || r.unanswered >= silentAfter || r.pause > 0
 }
 
 // run looks up queued addresses until ctx ends.
@@ -152,6 +225,14 @@ func (r *reverse) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case addr = <-r.queue:
+		}
+		if pause, refused := r.refuses(); refused {
+			lookups.Wait()
+			if !sleep(ctx, pause) || r.limiter.Wait(ctx) != nil {
+				return
+			}
+			r.ask(ctx, addr)
+			continue
 		}
 		if r.silent() {
 			lookups.Wait()
@@ -183,6 +264,40 @@ func (r *reverse) silent() bool {
 	return silent
 }
 
+// refuses tells whether a server refuses to answer, and how long it gets no question. It logs each change of that.
+func (r *reverse) refuses() (pause time.Duration, refused bool) {
+	r.mu.Lock()
+	refused = r.pause > 0
+	pause = time.Until(r.pauseUntil)
+	news := refused != r.toldRefused
+	r.toldRefused = refused
+	r.mu.Unlock() // before logging, as in silent
+	switch {
+	case news && refused:
+		r.log.Warn("the resolver refuses to answer, or cannot: promflow asks it for no hostnames for a while (see --reverse-dns-rate)",
+			"pause", minRefusedPause, "at most", maxRefusedPause)
+	case news:
+		r.log.Info("the resolver answers again")
+	}
+	return pause, refused
+}
+
+// heed notes what an answer or failure for addr says about the server. The caller holds mu.
+func (r *reverse) heed(addr netip.Addr, failed bool, now time.Time) {
+	if !failed {
+		clear(r.refused)
+		r.pause = 0
+		return
+	}
+	if len(r.refused) < refusedAfter {
+		r.refused[addr] = true
+	}
+	if len(r.refused) == refusedAfter && !now.Before(r.pauseUntil) { // else the question was older than the pause
+		r.pause = min(max(2*r.pause, minRefusedPause), maxRefusedPause)
+		r.pauseUntil = now.Add(r.pause)
+	}
+}
+
 // ask looks addr up.
 func (r *reverse) ask(ctx context.Context, addr netip.Addr) {
 	limited, cancel := context.WithTimeout(ctx, lookupTimeout)
@@ -202,11 +317,16 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	notFound := (*net.DNSError)(nil)
 	answered := len(names) > 0 || err == nil || errors.As(err, &notFound) && notFound.IsNotFound
 
+	now := time.Now()
+	failed := !answered && errors.Is(err, errFailed)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	silent := r.unanswered >= silentAfter
-	if r.unanswered++; answered || errors.Is(err, errFailed) { // many zones in the internet fail; the resolver is there
+	if r.unanswered++; answered || failed { // the resolver is there
 		r.unanswered = 0
+	}
+	if answered || failed {
+		r.heed(addr, failed, now)
 	}
 	e, known := r.answers[addr]
 	if !known {
@@ -214,7 +334,7 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	}
 	a := e.Value.(*answer)
 	a.queued = false
-	now := time.Now()
+	was := a.name
 	switch {
 	case !answered:
 		a.until = now.Add(keepFailure << min(a.failures, maxDoubled))
@@ -222,11 +342,14 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 			a.failures++
 		}
 	case len(names) == 0:
-		a.name, a.until, a.failures = "", now.Add(keepNoName), 0
+		a.name, a.until, a.failures = "", now.Add(r.keepNoName), 0
 	default:
 		if !slices.Contains(names, a.name) { // servers change the order of several names
 			a.name = slices.Min(names)
 		}
 		a.until, a.failures = now.Add(keepName), 0
+	}
+	if a.name != was {
+		r.news++
 	}
 }

@@ -2,18 +2,27 @@ package names
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 )
+
+// lookupsPerSecond is the rate of tests.
+const lookupsPerSecond = 20
 
 // server is a resolver of the test's, with what it was asked and when.
 type server struct {
@@ -73,7 +82,8 @@ func asking(t *testing.T, most int, f func(r *reverse, s *server)) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _ := logged()
 		s := &server{answer: named}
-		r := newReverse(s.lookup, most, log)
+		r := newReverse(60*lookupsPerSecond, most, log)
+		r.lookup = s.lookup
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { r.run(ctx); close(ended) }()
@@ -98,7 +108,7 @@ func TestAnswersHoldForATime(t *testing.T) {
 			if got, _ := s.take(); len(got) != asked {
 				t.Errorf("%s: asked %v, want %d", name, got, asked)
 			}
-			if got := r.name(laptop); got != want {
+			if got := r.known(laptop); got != want {
 				t.Errorf("%s: is %q, want %q", name, got, want)
 			}
 		}
@@ -144,7 +154,7 @@ func TestRateIsLimited(t *testing.T) {
 		if slices.Sort(asked); len(asked) != len(slices.Compact(slices.Clone(asked))) || len(asked) < 1700 {
 			t.Errorf("asked %d questions about %d addresses", len(asked), len(slices.Compact(asked)))
 		}
-		if got := r.name(host(1999)); got != "host-10-0-7-207" {
+		if got := r.known(host(1999)); got != "host-10-0-7-207" {
 			t.Errorf("the last one is %q", got)
 		}
 	})
@@ -198,7 +208,7 @@ func TestDeadServerIsAskedSeldom(t *testing.T) {
 			r.name(host(0))
 			time.Sleep(15 * time.Second)
 		}
-		if got := r.name(host(0)); got != "host-10-0-0-0" {
+		if got := r.known(host(0)); got != "host-10-0-0-0" {
 			t.Errorf("is %q", got)
 		}
 	})
@@ -219,7 +229,7 @@ func (l whileLogging) Handle(context.Context, slog.Record) error {
 
 // TestNobodyWaitsForTheLog has one that takes its time, as a pipe does that nobody reads.
 func TestNobodyWaitsForTheLog(t *testing.T) {
-	r := newReverse(nil, 10, nil)
+	r := newReverse(240, 10, nil)
 	logged := 0
 	r.log = slog.New(whileLogging{slog.DiscardHandler, func() {
 		logged++
@@ -232,16 +242,80 @@ func TestNobodyWaitsForTheLog(t *testing.T) {
 		r.unanswered = unanswered
 		r.silent()
 	}
-	if logged != 2 {
-		t.Errorf("logged %d times, want 2", logged)
+	for _, pause := range []time.Duration{minRefusedPause, 0} {
+		r.pause = pause
+		r.refuses()
 	}
+	if logged != 4 {
+		t.Errorf("logged %d times, want 4", logged)
+	}
+}
+
+// failing is a server that is there, and answers nothing.
+func failing(context.Context, string) ([]string, error) {
+	return nil, fmt.Errorf("%w: %w", errFailed, &net.DNSError{IsTemporary: true})
+}
+
+// TestServerThatRefusesIsLeftAlone has one that refuses all, and then answers again.
+func TestServerThatRefusesIsLeftAlone(t *testing.T) {
+	asking(t, 1000, func(r *reverse, s *server) {
+		log, logged := logged()
+		r.log = log
+		s.answers(failing)
+		for i := range 300 {
+			r.name(host(i))
+		}
+		for i, step := range []struct {
+			wait        time.Duration
+			least, most int // questions
+		}{
+			{59 * time.Second, refusedAfter, refusedAfter + lookupsAtOnce},
+			{2 * time.Second, 1, 1}, {118 * time.Second, 0, 0}, {2 * time.Second, 1, 1}, {4 * time.Minute, 1, 1}, {8 * time.Minute, 1, 1},
+			{16 * time.Minute, 1, 1}, {30 * time.Minute, 1, 1}, {30 * time.Minute, 1, 1},
+		} {
+			time.Sleep(step.wait)
+			if asked, _ := s.take(); len(asked) < step.least || len(asked) > step.most {
+				t.Errorf("step %d: asked %d questions, want %d to %d", i, len(asked), step.least, step.most)
+			}
+		}
+		if n := strings.Count(logged.String(), "the resolver refuses to answer"); n != 1 || strings.Contains(logged.String(), "answers again") {
+			t.Errorf("warned %d times: %s", n, logged)
+		}
+		if _, asked := r.name(host(299)); !asked {
+			t.Error("others wait for an answer that will not come soon")
+		}
+		s.answers(named)
+		time.Sleep(maxRefusedPause + 2*300/lookupsPerSecond*time.Second)
+		if got := r.known(host(299)); got != "host-10-0-1-43" {
+			t.Errorf("the last one is %q once it answers", got)
+		}
+		if n := strings.Count(logged.String(), "the resolver answers again"); n != 1 {
+			t.Errorf("told %d times: %s", n, logged)
+		}
+	})
+}
+
+// TestAddressThatFailsDoesNotBlameTheServer asks about few addresses again and again.
+func TestAddressThatFailsDoesNotBlameTheServer(t *testing.T) {
+	asking(t, 10, func(r *reverse, s *server) {
+		s.answers(failing)
+		for range 1000 {
+			for i := range refusedAfter - 1 {
+				r.name(host(i))
+			}
+			time.Sleep(time.Minute)
+		}
+		if _, refused := r.refuses(); refused {
+			t.Errorf("the server is left alone")
+		}
+	})
 }
 
 // TestZonesThatFailDoNotSlowOthersDown has a server that is there, and can tell nothing of most addresses.
 func TestZonesThatFailDoNotSlowOthersDown(t *testing.T) {
 	asking(t, 1000, func(r *reverse, s *server) {
 		s.answers(func(ctx context.Context, addr string) ([]string, error) {
-			if addr == host(499).String() {
+			if i := netip.MustParseAddr(addr).As4()[3]; addr == host(499).String() || i%(refusedAfter/2) == 0 {
 				return named(ctx, addr)
 			}
 			return nil, fmt.Errorf("%w: %w", errFailed, &net.DNSError{IsTemporary: true})
@@ -250,7 +324,7 @@ func TestZonesThatFailDoNotSlowOthersDown(t *testing.T) {
 			r.name(host(i))
 		}
 		time.Sleep(30 * time.Second)
-		if got := r.name(host(499)); got != "host-10-0-1-243" {
+		if got := r.known(host(499)); got != "host-10-0-1-243" {
 			t.Errorf("the last one is %q", got)
 		}
 	})
@@ -268,7 +342,7 @@ func TestCacheIsBounded(t *testing.T) {
 			t.Errorf("%d and %d are kept, want 10", len(r.answers), r.recent.Len())
 		}
 		for _, i := range []int{0, 99, 91} {
-			if r.name(host(i)) == "" {
+			if r.known(host(i)) == "" {
 				t.Errorf("no name for %v, which was wanted last", host(i))
 			}
 		}
@@ -287,34 +361,118 @@ func TestGroupsAndLinksAreNotAskedAbout(t *testing.T) {
 	})
 }
 
-// TestServerIsHeard has a name server that fails, and then none.
-func TestServerIsHeard(t *testing.T) {
-	fails, err := net.ListenPacket("udp", "127.0.0.1:0")
+// udpServer answers questions with what respond makes of them, until the test ends. It counts them. dial connects to it.
+func udpServer(t *testing.T, respond func(question []byte) []byte) (asked *atomic.Int64, dial func(context.Context, string, string) (net.Conn, error)) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	asked = new(atomic.Int64)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for b := make([]byte, 512); ; {
-			n, from, err := fails.ReadFrom(b)
+			n, from, err := server.ReadFrom(b)
 			if err != nil {
 				return
 			}
-			b[2], b[3] = b[2]|0x80, 0x82 // an answer, recursion available, SERVFAIL (RFC 1035, 4.1.1)
-			fails.WriteTo(b[:n], from)
+			asked.Add(1)
+			server.WriteTo(respond(b[:n]), from)
 		}
 	}()
-	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, fails.LocalAddr().String())
+	t.Cleanup(func() { server.Close(); <-ended })
+	return asked, func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server.LocalAddr().String())
 	}
-	for _, want := range []bool{true, false} {
-		_, err := lookupBy(dial)(t.Context(), "192.0.2.1")
-		if err == nil || errors.Is(err, errFailed) != want {
-			t.Errorf("the error is %v; is a server heard? %v", err, want)
+}
+
+// withCode makes an answer, recursion available, of a question (RFC 1035, 4.1.1).
+func withCode(code byte) func([]byte) []byte {
+	return func(b []byte) []byte {
+		b[2], b[3] = b[2]|0x80, 0x80|code
+		return b
+	}
+}
+
+// TestLookupIsOneQuestion has name servers that fail and refuse, and one that answers.
+func TestLookupIsOneQuestion(t *testing.T) {
+	for name, c := range map[string]struct {
+		code   byte
+		failed bool
+	}{
+		"SERVFAIL": {2, true}, "no such name": {3, false}, "not implemented": {4, true}, "REFUSED": {5, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, dial := udpServer(t, withCode(c.code))
+			_, err := lookupBy(dial, rate.NewLimiter(rate.Inf, 1))(t.Context(), "192.0.2.1")
+			notFound := (*net.DNSError)(nil)
+			if err == nil || errors.As(err, &notFound) && notFound.IsNotFound == c.failed {
+				t.Errorf("the error is %v", err)
+			}
+			if c.failed && !errors.Is(err, errFailed) {
+				t.Errorf("the error is %v, want that a server has failed", err)
+			}
+			if n := asked.Load(); n != 1 {
+				t.Errorf("asked %d questions, want 1", n)
+			}
+		})
+	}
+}
+
+// TestClosedPortIsNoServer has nobody at the server's address.
+func TestClosedPortIsNoServer(t *testing.T) {
+	dial := func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	if _, err := lookupBy(dial, rate.NewLimiter(rate.Inf, 1))(t.Context(), "192.0.2.1"); err == nil || errors.Is(err, errFailed) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestFurtherQuestionsKeepTheRate has no server, which Go's resolver tries again.
+func TestFurtherQuestionsKeepTheRate(t *testing.T) {
+	limiter := rate.NewLimiter(rate.Every(time.Hour), 1)
+	limiter.Allow() // which the caller waits for
+	tried := 0
+	dial := func(context.Context, string, string) (net.Conn, error) { tried++; return nil, syscall.ECONNREFUSED }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := lookupBy(dial, limiter)(ctx, "192.0.2.1"); err == nil || tried != 1 {
+		t.Errorf("tried %d times, want 1; the error is %v", tried, err)
+	}
+}
+
+// TestTruncatedAnswersAreAskedForByTCP has a server whose answer has no room in a datagram.
+func TestTruncatedAnswersAreAskedForByTCP(t *testing.T) {
+	asked, dial := udpServer(t, func(b []byte) []byte {
+		b = withCode(0)(b)
+		b[2] |= 2
+		return b
+	})
+	var byTCP atomic.Int64
+	var served sync.WaitGroup
+	defer served.Wait()
+	_, err := lookupBy(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if network == "udp" {
+			return dial(ctx, network, address)
 		}
-		fails.Close()
-		<-ended
+		byTCP.Add(1)
+		here, there := net.Pipe()
+		served.Go(func() {
+			defer there.Close()
+			var length [2]byte
+			if _, err := io.ReadFull(there, length[:]); err != nil {
+				return
+			}
+			question := make([]byte, binary.BigEndian.Uint16(length[:]))
+			if _, err := io.ReadFull(there, question); err != nil {
+				return
+			}
+			there.Write(append(length[:], withCode(3)(question)...))
+		})
+		return here, nil
+	}, rate.NewLimiter(rate.Inf, 1))(t.Context(), "192.0.2.1")
+	notFound := (*net.DNSError)(nil)
+	if !errors.As(err, &notFound) || !notFound.IsNotFound || asked.Load() != 1 || byTCP.Load() != 1 {
+		t.Errorf("asked %d questions by UDP and %d by TCP, want 1 each; the error is %v", asked.Load(), byTCP.Load(), err)
 	}
 }
 
@@ -331,7 +489,7 @@ func TestResolverStopsWhenTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
-		_, err := lookupBy(dial)(ctx, "192.0.2.1")
+		_, err := lookupBy(dial, rate.NewLimiter(rate.Inf, 1))(ctx, "192.0.2.1")
 		ended <- err
 	}()
 	if _, _, err := silent.ReadFrom(make([]byte, 512)); err != nil { // the question

@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// hostname returns a name without the dot at its end, or "" if it cannot be shown: DNS servers and DHCP clients choose names as they
+// hostname returns a name without dots at its end, or "" if it cannot be shown: DNS servers and DHCP clients choose names as they
 // like. The longest name in DNS has 253 bytes (RFC 1035, 2.3.4, as text).
 func hostname(s string) string {
-	s = strings.TrimSuffix(s, ".")
+	s = strings.TrimRight(s, ".")
 	if len(s) > 253 || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return ""
 	}

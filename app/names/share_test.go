@@ -1,0 +1,93 @@
+package names
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// TestNamesOfAMAC has addresses of one device, of which some have names.
+func TestNamesOfAMAC(t *testing.T) {
+	const (
+		ours  = "02:00:00:00:00:02"
+		other = "02:00:00:00:00:03"
+		lease = "0 02:00:00:00:00:02 192.168.1.133 laptop *\n"
+	)
+	six, seven := netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:1::7")
+	both := []neighbour{{six, ours, 0}, {seven, ours, 0}}
+	many := []neighbour{{laptop, ours, 0}}
+	for i := range maxOfMAC {
+		many = append(many, neighbour{host(i), ours, 0})
+	}
+	for _, c := range []struct {
+		name          string
+		neighbours    []neighbour
+		hosts, leases string
+		given         string
+		dns, mdns     map[netip.Addr]string
+		want          map[netip.Addr]Info
+	}{
+		{"of a lease", both, "", lease, "", nil, nil, map[netip.Addr]Info{laptop: {"laptop", ours}, six: {"laptop", ours}, seven: {"laptop", ours}}},
+		{"of hosts", append(both, neighbour{laptop, ours, 0}), "192.168.1.133 desk\n", "", "", nil, nil, map[netip.Addr]Info{six: {"desk", ours}}},
+		{"another MAC", []neighbour{{six, other, 0}}, "", lease, "", nil, nil, map[netip.Addr]Info{six: {"", other}}},
+		{"a name of its own", both, "fd00:1::2 own\n192.168.1.133 laptop\n", lease, "", nil, nil,
+			map[netip.Addr]Info{six: {"own", ours}, laptop: {"laptop", ours}, seven: {"", ours}}},
+		{"several that agree", both, "fd00:1::2 laptop\n", lease, "", nil, nil, map[netip.Addr]Info{seven: {"laptop", ours}}},
+		{"a router's", append(both, neighbour{printer, ours, 0}), "", lease + "0 02:00:00:00:00:02 192.168.1.135 third *\n", "", nil, nil,
+			map[netip.Addr]Info{six: {"", ours}, printer: {"", ours}, laptop: {"laptop", ours}}},
+		{"a router's that answers for others", many, "192.168.1.133 router\n", "", "", nil, nil, map[netip.Addr]Info{laptop: {"router", ours}, host(0): {"", ours}}},
+		{"many", many[1:], "10.0.0.0 server\n", "", "", nil, nil, map[netip.Addr]Info{host(1): {"server", ours}}},
+		{"of DNS", both, "", "", "", map[netip.Addr]string{six: "six.lan"}, nil, map[netip.Addr]Info{six: {"six.lan", ours}, seven: {"six.lan", ours}}},
+		{"DNS does not agree", append(both, neighbour{printer, ours, 0}), "", "", "", map[netip.Addr]string{six: "six.lan", seven: "seven.lan"}, nil,
+			map[netip.Addr]Info{six: {"six.lan", ours}, printer: {"", ours}}},
+		{"a file is better than DNS", both, "", lease, "", map[netip.Addr]string{six: "six.lan"}, nil,
+			map[netip.Addr]Info{six: {"six.lan", ours}, seven: {"laptop", ours}}},
+		{"DNS is better than multicast DNS", both, "", "", "", map[netip.Addr]string{six: "six.lan"}, map[netip.Addr]string{laptop: "laptop.local"},
+			map[netip.Addr]Info{seven: {"six.lan", ours}}},
+		{"of multicast DNS", both, "", "", "", nil, map[netip.Addr]string{six: "laptop.local"}, map[netip.Addr]Info{seven: {"laptop.local", ours}}},
+		{"given to an address", both, "", lease, "192.168.1.133 mine\n", nil, nil, map[netip.Addr]Info{six: {"mine", ours}, laptop: {"mine", ours}}},
+		{"given to a prefix", both, "", lease, "192.168.1.0/24 lan\n", nil, nil, map[netip.Addr]Info{six: {"laptop", ours}, laptop: {"lan", ours}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Now()
+			s := newSources(t, "leases")
+			s.neighbours = c.neighbours
+			s.write("hosts", c.hosts, now)
+			s.write("leases", c.leases, now)
+			s.Names.given = &givenFile{file: file{path: s.path("names")}}
+			s.write("names", c.given, now)
+			s.reverse = newReverse(240, 1000, s.Names.log)
+			s.mdns = newMDNS(func() ([]link, error) { return nil, nil }, 1000, s.Names.log)
+			for addr, name := range c.dns {
+				s.reverse.name(addr)
+				s.reverse.store(addr, []string{name}, nil)
+			}
+			for addr, name := range c.mdns {
+				s.mdns.answers.name(addr)
+				s.mdns.answers.store(addr, []string{name}, nil)
+			}
+			s.look(now)
+			for addr, want := range c.want {
+				s.want(addr, want)
+			}
+		})
+	}
+}
+
+// TestNameOfAMACFollowsItsSource has a name of DNS that comes after everything else, and a lease that ends.
+func TestNameOfAMACFollowsItsSource(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	six := netip.MustParseAddr("fd00:1::2")
+	s := newSources(t, "leases")
+	s.reverse = newReverse(240, 1000, s.Names.log)
+	s.neighbours = []neighbour{{six, "02:00:00:00:00:02", 0}, {laptop, "02:00:00:00:00:02", 0}}
+	s.write("leases", "1700000060 02:00:00:00:00:02 192.168.1.133 laptop *\n", now)
+	s.look(now)
+	s.want(six, Info{"laptop", "02:00:00:00:00:02"})
+	s.look(now.Add(time.Minute))
+	s.want(six, Info{"", "02:00:00:00:00:02"})
+	s.reverse.name(laptop)
+	s.reverse.store(laptop, []string{"laptop.lan."}, nil)
+	s.look(now.Add(65 * time.Second))
+	s.want(six, Info{"laptop.lan", "02:00:00:00:00:02"})
+}
