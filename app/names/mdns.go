@@ -63,10 +63,10 @@ func (m *mdns) refresh() {
 	m.links.Store(&links)
 }
 
-// name returns the last known name, and asks for a newer one if it may.
-func (m *mdns) name(addr netip.Addr, ask bool) string {
-	if m == nil || !ask {
-		return m.known(addr)
+// name returns the last known name, and asks for a newer one. If there is none, it asks only if it may.
+func (m *mdns) name(addr netip.Addr, may bool) string {
+	if m == nil || !may && m.known(addr) == "" {
+		return ""
 	}
 	if _, onLink := m.links.Load().longest(addr); !onLink {
 		return ""

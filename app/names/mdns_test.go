@@ -170,6 +170,39 @@ func TestWhoIsAskedByMulticast(t *testing.T) {
 	})
 }
 
+// TestMulticastNamesAreAskedForAgain has an address with a MAC. Its name is that of its MAC, too, which must not keep it for ever.
+func TestMulticastNamesAreAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const mac = "02:00:00:00:00:02"
+		s := newSources(t)
+		lan := link{netip.MustParsePrefix("192.168.1.0/24"), net.Interface{Index: 7}}
+		s.mdns = newMDNS(func() ([]link, error) { return []link{lan}, nil }, 1000, s.Names.log)
+		server := &server{answer: named}
+		s.mdns.answers.lookup = server.lookup
+		s.neighbours = []neighbour{{laptop, mac, 0}}
+		s.look(time.Now())
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Run(ctx); close(ended) }()
+		wait := func(d time.Duration) {
+			for range d / time.Minute {
+				s.Of(laptop)
+				time.Sleep(time.Minute)
+			}
+		}
+		wait(30 * time.Minute)
+		s.want(laptop, Info{"host-192-168-1-133", mac})
+		server.answers(nobody)
+		wait(mdnsKeep)
+		s.want(laptop, Info{"", mac})
+		if asked, _ := server.take(); len(asked) != 2 {
+			t.Errorf("asked %v, want two questions", asked)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestLinksThatHaveOthers(t *testing.T) {
 	lan := net.Interface{Index: 7, Flags: net.FlagUp | net.FlagMulticast}
 	for _, c := range []struct {
