@@ -214,6 +214,12 @@ func (n *Names) Run(ctx context.Context) {
 // refresh reads all sources but DNS. The caller holds mu, or is the only one.
 func (n *Names) refresh(now time.Time) {
 	changed := n.neighbours.refresh(now)
+	for _, addr := range n.neighbours.moved {
+		n.reverse.renew(addr)
+		if n.mdns != nil {
+			n.mdns.answers.renew(addr)
+		}
+	}
 	changed = n.given.refresh(now) || changed
 	for _, p := range n.places {
 		changed = p.refresh(now) || changed
@@ -238,6 +244,7 @@ func (n *Names) merge(now time.Time) {
 		hosts[addr] = Info{MAC: k.mac}
 	}
 	n.expiry = time.Time{}
+	proxies := map[string]bool{} // MACs of those that answer for others
 	for f := range n.files() {
 		for addr, e := range f.found {
 			if f.outdated(addr) {
@@ -252,6 +259,9 @@ func (n *Names) merge(now time.Time) {
 				}
 			}
 			was := hosts[addr]
+			if e.mac != "" && was.MAC != "" && e.mac != was.MAC {
+				proxies[was.MAC] = true
+			}
 			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {
 				hosts[addr] = info
 			}
@@ -261,7 +271,7 @@ func (n *Names) merge(now time.Time) {
 	if n.given != nil {
 		known.given = n.given.given
 	}
-	known.ofMAC = n.share(hosts, known.given)
+	known.ofMAC = n.share(hosts, known.given, proxies)
 	if known.given != nil {
 		for addr, info := range hosts {
 			if name := cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr)); name != "" {
@@ -277,15 +287,16 @@ func (n *Names) merge(now time.Time) {
 const maxOfMAC = 32
 
 // share returns the names that addresses without one have because other addresses of their MACs have them. The best source decides that
-// has a name for an address of the MAC. If it has several, there is none.
-func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]string {
+// has a name for an address of the MAC. If it has several, there is none. A proxy gives its MAC to others: the lease of a host behind a
+// repeater has the host's MAC, and the neighbour table that of the repeater.
+func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[string]bool) map[netip.Addr]string {
 	addresses := map[string]int{} // of MACs
 	for _, info := range hosts {
 		addresses[info.MAC]++
 	}
 	names := map[string]string{} // of MACs; empty: there is none for all
 	for mac, many := range addresses {
-		if mac == "" || many > maxOfMAC {
+		if mac == "" || many > maxOfMAC || proxies[mac] {
 			names[mac] = ""
 		}
 	}
@@ -297,7 +308,7 @@ func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]st
 	} {
 		found := map[string]string{}
 		for addr, info := range hosts {
-			if _, better := names[info.MAC]; better {
+			if _, better := names[info.MAC]; better || n.neighbours.several[addr] {
 				continue
 			}
 			if name := of(addr, info); name != "" {
@@ -311,7 +322,7 @@ func (n *Names) share(hosts map[netip.Addr]Info, given *given) map[netip.Addr]st
 	}
 	shared := map[netip.Addr]string{}
 	for addr, info := range hosts {
-		if name := names[info.MAC]; info.Hostname == "" && name != "" {
+		if name := names[info.MAC]; info.Hostname == "" && name != "" && !n.neighbours.several[addr] {
 			shared[addr] = name
 		}
 	}

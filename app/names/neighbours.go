@@ -20,9 +20,11 @@ type neighbour struct {
 
 // neighbours remembers what the kernel's neighbour table (ARP, NDP) has, or had recently.
 type neighbours struct {
-	list  func() ([]neighbour, error)
-	limit int // of addresses
-	kept  map[netip.Addr]keptMAC
+	list    func() ([]neighbour, error)
+	limit   int // of addresses
+	kept    map[netip.Addr]keptMAC
+	moved   []netip.Addr        // have another MAC since the last refresh
+	several map[netip.Addr]bool // link-local addresses that several hosts have, on links of their own
 	reported
 }
 
@@ -39,18 +41,28 @@ func newNeighbours(list func() ([]neighbour, error), limit int) *neighbours {
 func (n *neighbours) refresh(now time.Time) (changed bool) {
 	var all []neighbour
 	all, n.err = n.list()
+	n.moved = nil
+	several := map[netip.Addr]bool{}
 	slices.SortStableFunc(all, func(a, b neighbour) int { return cmp.Compare(a.rank, b.rank) })
 	for _, each := range all {
 		was, known := n.kept[each.addr]
 		if !known && len(n.kept) >= n.limit && !n.forgetOldest(now) {
 			continue
 		}
-		if known && was.seen.Equal(now) {
-			continue // an entry of lower rank came before
+		if known && was.seen.Equal(now) { // an entry of lower rank came before
+			if was.mac != each.mac && each.addr.IsLinkLocalUnicast() {
+				several[each.addr] = true
+			}
+			continue
+		}
+		if known && was.mac != each.mac {
+			n.moved = append(n.moved, each.addr)
 		}
 		n.kept[each.addr] = keptMAC{each.mac, now}
 		changed = changed || was.mac != each.mac
 	}
+	changed = changed || !maps.Equal(several, n.several)
+	n.several = several
 	before := len(n.kept)
 	maps.DeleteFunc(n.kept, func(_ netip.Addr, k keptMAC) bool { return now.Sub(k.seen) > keepNeighbours })
 	return changed || len(n.kept) < before

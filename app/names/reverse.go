@@ -169,6 +169,21 @@ func (r *reverse) known(addr netip.Addr) string {
 	return ""
 }
 
+// renew has addr looked up again when it is asked for, because another host may have it now. Until then it keeps its name.
+func (r *reverse) renew(addr netip.Addr) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, known := r.answers[addr]; known {
+		a := e.Value.(*answer)
+		if now := time.Now(); now.Before(a.until) {
+			a.until = now
+		}
+	}
+}
+
 // changes counts the names that came, changed or went.
 func (r *reverse) changes() uint64 {
 	if r == nil {

@@ -1,8 +1,11 @@
 package names
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -13,7 +16,7 @@ func TestNamesOfAMAC(t *testing.T) {
 		other = "02:00:00:00:00:03"
 		lease = "0 02:00:00:00:00:02 192.168.1.133 laptop *\n"
 	)
-	six, seven := netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:1::7")
+	six, seven, local := netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:1::7"), netip.MustParseAddr("fe80::1")
 	both := []neighbour{{six, ours, 0}, {seven, ours, 0}}
 	many := []neighbour{{laptop, ours, 0}}
 	for i := range maxOfMAC {
@@ -37,6 +40,11 @@ func TestNamesOfAMAC(t *testing.T) {
 			map[netip.Addr]Info{six: {"", ours}, printer: {"", ours}, laptop: {"laptop", ours}}},
 		{"a router's that answers for others", many, "192.168.1.133 router\n", "", "", nil, nil, map[netip.Addr]Info{laptop: {"router", ours}, host(0): {"", ours}}},
 		{"many", many[1:], "10.0.0.0 server\n", "", "", nil, nil, map[netip.Addr]Info{host(1): {"server", ours}}},
+		{"a repeater's, which gives its MAC to those behind it", append(both, neighbour{laptop, ours, 0}), "",
+			"0 02:00:00:00:00:03 192.168.1.133 laptop *\n", "", nil, nil, map[netip.Addr]Info{laptop: {"laptop", ours}, six: {"", ours}, seven: {"", ours}}},
+		{"a link-local address of one host", []neighbour{{local, ours, 0}}, "", lease, "", nil, nil, map[netip.Addr]Info{local: {"laptop", ours}}},
+		{"a link-local address of two hosts on two links", []neighbour{{local, ours, 1}, {local, other, 2}}, "", lease, "", nil, nil,
+			map[netip.Addr]Info{local: {"", ours}, laptop: {"laptop", ours}}},
 		{"of DNS", both, "", "", "", map[netip.Addr]string{six: "six.lan"}, nil, map[netip.Addr]Info{six: {"six.lan", ours}, seven: {"six.lan", ours}}},
 		{"DNS does not agree", append(both, neighbour{printer, ours, 0}), "", "", "", map[netip.Addr]string{six: "six.lan", seven: "seven.lan"}, nil,
 			map[netip.Addr]Info{six: {"six.lan", ours}, printer: {"", ours}}},
@@ -90,4 +98,45 @@ func TestNameOfAMACFollowsItsSource(t *testing.T) {
 	s.reverse.store(laptop, []string{"laptop.lan."}, nil)
 	s.look(now.Add(65 * time.Second))
 	s.want(six, Info{"laptop.lan", "02:00:00:00:00:02"})
+}
+
+// TestAddressOfAnotherHostIsAskedAboutAgain has an address that goes to another host while the answer of the first one holds.
+func TestAddressOfAnotherHostIsAskedAboutAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSources(t)
+		dns, multicast := &server{answer: nobody}, &server{answer: named}
+		s.reverse = newReverse(240, 1000, s.Names.log)
+		s.reverse.lookup = dns.lookup
+		lan := link{netip.MustParsePrefix("192.168.1.0/24"), net.Interface{Index: 7}}
+		s.mdns = newMDNS(func() ([]link, error) { return []link{lan}, nil }, 1000, s.Names.log)
+		s.mdns.answers.lookup = multicast.lookup
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Run(ctx); close(ended) }()
+		read := func() {
+			for range 6 {
+				s.Of(laptop)
+				time.Sleep(refreshInterval)
+			}
+		}
+		want := func(mac, name string, each int) {
+			t.Helper()
+			read()
+			s.want(laptop, Info{name, mac})
+			for _, server := range []*server{dns, multicast} {
+				if asked, _ := server.take(); len(asked) != each {
+					t.Errorf("asked %v, want %d questions", asked, each)
+				}
+			}
+		}
+		s.neighbours = []neighbour{{laptop, "02:00:00:00:00:02", 0}}
+		want("02:00:00:00:00:02", "host-192-168-1-133", 1)
+		want("02:00:00:00:00:02", "host-192-168-1-133", 0)
+		multicast.answers(nobody)
+		s.neighbours = []neighbour{{laptop, "02:00:00:00:00:03", 0}}
+		want("02:00:00:00:00:03", "", 1)
+		want("02:00:00:00:00:03", "", 0)
+		cancel()
+		<-ended
+	})
 }
