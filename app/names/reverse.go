@@ -33,8 +33,8 @@ const (
 	silentAfter = 16
 	silentPause = 5 * time.Second
 
-	// After refusedAfter addresses in a row for which a server said REFUSED, SERVFAIL or the like, it has had enough of promflow's questions,
-	// or cannot answer any. Then it gets none for a while, and after that one at a time: each further failure doubles the time.
+	// After refusedAfter addresses in a row for which a server said REFUSED, SERVFAIL or the like, and also one that had an answer before, it
+	// has had enough of promflow's questions, or cannot answer any. Then it gets none for a while, and after that one at a time: each further failure doubles the time.
 	refusedAfter    = 8
 	minRefusedPause = time.Minute
 	maxRefusedPause = 30 * time.Minute
@@ -133,6 +133,7 @@ type reverse struct {
 	news       uint64                       // how often a name has changed
 
 	refused     map[netip.Addr]bool // those that a server failed to answer for since the last answer
+	good        netip.Addr          // the last one that had an answer, if it has not failed since
 	pause       time.Duration       // how long the server gets no question; 0: it may be asked
 	pauseUntil  time.Time
 	toldRefused bool // the log has been told that the server refuses
@@ -241,23 +242,28 @@ func (r *reverse) run(ctx context.Context) {
 			return
 		case addr = <-r.queue:
 		}
-		if pause, refused := r.refuses(); refused {
-			lookups.Wait()
-			if !sleep(ctx, pause) || r.limiter.Wait(ctx) != nil {
+		if r.doubtful().IsValid() {
+			lookups.Wait() // which may have an answer
+			if r.limiter.Wait(ctx) != nil {
 				return
 			}
-			r.ask(ctx, addr)
-			continue
-		}
-		if r.silent() {
-			lookups.Wait()
-			if r.ask(ctx, addr); r.silent() && !sleep(ctx, silentPause) {
-				return
+			if good := r.doubtful(); good.IsValid() {
+				r.ask(ctx, good)
 			}
-			continue
 		}
-		if r.limiter.Wait(ctx) != nil {
+		pause, refused := r.refuses()
+		silent := !refused && r.silent()
+		if refused || silent {
+			lookups.Wait()
+		}
+		if refused && !sleep(ctx, pause) || r.limiter.Wait(ctx) != nil {
 			return
+		}
+		if refused || silent {
+			if r.ask(ctx, addr); silent && r.silent() && !sleep(ctx, silentPause) {
+				return
+			}
+			continue
 		}
 		lookups.Go(func() error { r.ask(ctx, addr); return nil })
 	}
@@ -297,17 +303,28 @@ func (r *reverse) refuses() (pause time.Duration, refused bool) {
 	return pause, refused
 }
 
+// doubtful returns an address that had an answer before, if many others have failed since. If that fails, too, it is the server's fault,
+// and else that of the zones of the others: many a provider delegates the zone of its customers' addresses to nobody.
+func (r *reverse) doubtful() netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.refused) < refusedAfter {
+		return netip.Addr{}
+	}
+	return r.good
+}
+
 // heed notes what an answer or failure for addr says about the server. The caller holds mu.
 func (r *reverse) heed(addr netip.Addr, failed bool, now time.Time) {
 	if !failed {
 		clear(r.refused)
-		r.pause = 0
+		r.pause, r.good = 0, addr
 		return
 	}
 	if len(r.refused) < refusedAfter {
 		r.refused[addr] = true
 	}
-	if len(r.refused) == refusedAfter && !now.Before(r.pauseUntil) { // else the question was older than the pause
+	if len(r.refused) == refusedAfter && !r.good.IsValid() && !now.Before(r.pauseUntil) { // else the question was older than the pause
 		r.pause = min(max(2*r.pause, minRefusedPause), maxRefusedPause)
 		r.pauseUntil = now.Add(r.pause)
 	}
@@ -339,6 +356,9 @@ func (r *reverse) store(addr netip.Addr, names []string, err error) {
 	silent := r.unanswered >= silentAfter
 	if r.unanswered++; answered || failed { // the resolver is there
 		r.unanswered = 0
+	}
+	if !answered && addr == r.good {
+		r.good = netip.Addr{}
 	}
 	if answered || failed {
 		r.heed(addr, failed, now)

@@ -330,6 +330,62 @@ func TestZonesThatFailDoNotSlowOthersDown(t *testing.T) {
 	})
 }
 
+// TestZoneThatFailsIsNotTheServer has many addresses in a row that a server can tell nothing of, after one that it knows.
+func TestZoneThatFailsIsNotTheServer(t *testing.T) {
+	asking(t, 1000, func(r *reverse, s *server) {
+		log, logged := logged()
+		r.log = log
+		s.answers(func(ctx context.Context, addr string) ([]string, error) {
+			if strings.HasPrefix(addr, "10.") {
+				return failing(ctx, addr)
+			}
+			return named(ctx, addr)
+		})
+		r.name(laptop)
+		for i := range 200 {
+			r.name(host(i))
+		}
+		r.name(printer)
+		time.Sleep(200/lookupsPerSecond*time.Second + 5*time.Second)
+		if got := r.known(printer); got != "host-192-168-1-134" {
+			t.Errorf("the last one is %q", got)
+		}
+		if asked, _ := s.take(); len(asked) > 202+200/refusedAfter {
+			t.Errorf("asked %d questions", len(asked))
+		}
+		if logged.Len() > 0 {
+			t.Errorf("logged %s", logged)
+		}
+
+		s.answers(failing)
+		for i := range 200 {
+			r.name(host(300 + i))
+		}
+		time.Sleep(59 * time.Second)
+		if asked, _ := s.take(); len(asked) > refusedAfter+lookupsAtOnce+1 {
+			t.Errorf("asked %d questions of a server that refuses all", len(asked))
+		}
+		if n := strings.Count(logged.String(), "the resolver refuses to answer"); n != 1 {
+			t.Errorf("warned %d times: %s", n, logged)
+		}
+	})
+}
+
+// TestDeadServerIsNotAskedBeyondTheRate has a rate that is lower than that of questions to a server that may be dead.
+func TestDeadServerIsNotAskedBeyondTheRate(t *testing.T) {
+	asking(t, 100, func(r *reverse, s *server) {
+		r.limiter.SetLimit(rate.Every(time.Minute))
+		s.answers(dead)
+		for i := range 100 {
+			r.name(host(i))
+		}
+		time.Sleep(time.Hour)
+		if asked, _ := s.take(); len(asked) < 59 || len(asked) > 61 {
+			t.Errorf("asked %d questions in an hour, want 60", len(asked))
+		}
+	})
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	asking(t, 10, func(r *reverse, s *server) {
 		for i := range 100 {
