@@ -259,7 +259,8 @@ func (n *Names) merge(now time.Time) {
 				}
 			}
 			was := hosts[addr]
-			if e.mac != "" && was.MAC != "" && e.mac != was.MAC {
+			// A lease of DHCPv6 may have the MAC that the client made its DUID of, which may be that of another interface (RFC 8415, 11).
+			if addr.Is4() && e.mac != "" && was.MAC != "" && e.mac != was.MAC {
 				proxies[was.MAC] = true
 			}
 			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {

@@ -42,6 +42,8 @@ func TestNamesOfAMAC(t *testing.T) {
 		{"many", many[1:], "10.0.0.0 server\n", "", "", nil, nil, map[netip.Addr]Info{host(1): {"server", ours}}},
 		{"a repeater's, which gives its MAC to those behind it", append(both, neighbour{laptop, ours, 0}), "",
 			"0 02:00:00:00:00:03 192.168.1.133 laptop *\n", "", nil, nil, map[netip.Addr]Info{laptop: {"laptop", ours}, six: {"", ours}, seven: {"", ours}}},
+		{"of a lease of DHCPv6, with the MAC of another interface", both, "", "0 02:00:00:00:00:03 fd00:1::2 laptop *\n", "", nil, nil,
+			map[netip.Addr]Info{six: {"laptop", ours}, seven: {"laptop", ours}}},
 		{"a link-local address of one host", []neighbour{{local, ours, 0}}, "", lease, "", nil, nil, map[netip.Addr]Info{local: {"laptop", ours}}},
 		{"a link-local address of two hosts on two links", []neighbour{{local, ours, 1}, {local, other, 2}}, "", lease, "", nil, nil,
 			map[netip.Addr]Info{local: {"", ours}, laptop: {"laptop", ours}}},
