@@ -17,7 +17,7 @@ func BenchmarkOf(b *testing.B) {
 	}
 	onLink := &mdns{answers: newReverse(240, addresses, log)}
 	onLink.links.Store(&prefixes[net.Interface]{})
-	onLink.links.Load().set(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{})
+	onLink.links.Load().set(netip.MustParsePrefix("10.0.0.0/8"), net.Interface{Index: 1})
 	for name, n := range map[string]*Names{
 		"known":             {reverse: newReverse(240, addresses, log)},
 		"of DNS":            {reverse: newReverse(240, addresses, log)},

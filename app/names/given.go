@@ -69,8 +69,11 @@ func (g *given) add(line string) error {
 		return give(g.addresses, addr, name)
 	}
 	if prefix, err := netip.ParsePrefix(of); err == nil {
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+		}
 		if prefix = prefix.Masked(); prefix.IsSingleIP() {
-			return give(g.addresses, prefix.Addr().Unmap(), name)
+			return give(g.addresses, prefix.Addr(), name)
 		}
 		if _, twice := g.prefixes.values[prefix]; twice {
 			return errTwice

@@ -17,6 +17,7 @@ func TestGivenNames(t *testing.T) {
 		"fd00:1::/64 guests\n" +
 		"2:0:0:0:0:AB Living room  TV\n" +
 		"::ffff:10.0.0.9 mapped.\n" +
+		"::ffff:172.16.0.0/108 mapped prefix\n" +
 		"fd00:1::7/128 single"
 	g, err := parseGiven("names", []byte(content))
 	if err != nil {
@@ -32,6 +33,7 @@ func TestGivenNames(t *testing.T) {
 		{"10.0.0.9", "", "mapped", "inside"},
 		{"fd00:1::1", "", "", "guests"},
 		{"fd00:1::7", "", "single", "guests"},
+		{"172.16.1.1", "", "", "mapped prefix"},
 		{"fd00:2::1", "", "", ""},
 	} {
 		addr := netip.MustParseAddr(c.addr)

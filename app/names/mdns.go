@@ -35,7 +35,8 @@ type mdns struct {
 	reported
 }
 
-// link is a prefix that is on-link on an interface.
+// link is a prefix that is on-link on an interface. The zero interface is for a link where nobody is asked, which may be in the prefix of
+// another link: questions about a VPN are none of the LAN's business.
 type link struct {
 	prefix netip.Prefix
 	device net.Interface
@@ -56,7 +57,7 @@ func (m *mdns) refresh() {
 	}
 	var links prefixes[net.Interface]
 	for _, l := range all {
-		if _, twice := links.values[l.prefix]; !twice {
+		if links.values[l.prefix].Index == 0 { // else it is on several, of which the first is asked
 			links.set(l.prefix, l.device)
 		}
 	}
@@ -68,11 +69,17 @@ func (m *mdns) name(addr netip.Addr, may bool) string {
 	if m == nil || !may && m.known(addr) == "" {
 		return ""
 	}
-	if _, onLink := m.links.Load().longest(addr); !onLink {
+	if _, onLink := m.linkOf(addr); !onLink {
 		return ""
 	}
 	name, _ := m.answers.name(addr)
 	return name
+}
+
+// linkOf returns the interface where the host with an address can be asked.
+func (m *mdns) linkOf(addr netip.Addr) (device net.Interface, ok bool) {
+	device, ok = m.links.Load().longest(addr)
+	return device, ok && device.Index != 0
 }
 
 func (m *mdns) known(addr netip.Addr) string {
@@ -90,7 +97,7 @@ func (m *mdns) lookup(ctx context.Context, text string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	device, onLink := m.links.Load().longest(addr)
+	device, onLink := m.linkOf(addr)
 	var name string
 	if onLink {
 		if name, err = m.ask(ctx, addr, device); err == nil {
@@ -136,8 +143,8 @@ func (m *mdns) ask(ctx context.Context, addr netip.Addr, device net.Interface) (
 
 // isOn tells whether an address is on-link on an interface. A reply from elsewhere does not count (RFC 6762, 11).
 func (m *mdns) isOn(device net.Interface, addr netip.Addr) bool {
-	if addr.IsLinkLocalUnicast() {
-		return true
+	if addr.IsLinkLocalUnicast() { // for IPv4 the kernel does not tell which link it is
+		return addr.Is4() || addr.Zone() == device.Name
 	}
 	l, ok := m.links.Load().longest(addr)
 	return ok && l.Index == device.Index
@@ -235,18 +242,21 @@ func isOf(name dnsmessage.Name, kind dnsmessage.Type, class dnsmessage.Class, qu
 	return strings.EqualFold(name.String(), question.Name.String()) && kind == question.Type && class&^(1<<15) == question.Class
 }
 
-// appendLink adds the prefix of an interface's address, unless nobody else can be there.
+// appendLink adds the prefix of an interface's address, without the interface if nobody is to be asked there.
 func appendLink(all []link, device net.Interface, subnet *net.IPNet) []link {
 	const wanted, unwanted = net.FlagUp | net.FlagMulticast, net.FlagLoopback | net.FlagPointToPoint
 	addr, ok := netip.AddrFromSlice(subnet.IP)
 	bits, _ := subnet.Mask.Size()
 	addr = addr.Unmap()
-	if device.Flags&wanted != wanted || device.Flags&unwanted != 0 || !ok || addr.IsLinkLocalUnicast() || bits == 0 || bits >= addr.BitLen() {
+	if !ok || addr.IsLinkLocalUnicast() || bits == 0 || bits >= addr.BitLen() || device.Flags&net.FlagUp == 0 {
 		return all
 	}
 	prefix, err := addr.Prefix(bits)
 	if err != nil {
 		return all
+	}
+	if device.Flags&wanted != wanted || device.Flags&unwanted != 0 {
+		device = net.Interface{}
 	}
 	return append(all, link{prefix, device})
 }

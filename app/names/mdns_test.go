@@ -216,9 +216,9 @@ func TestLinksThatHaveOthers(t *testing.T) {
 		{"alone", "192.168.1.7/32", lan.Flags, ""},
 		{"everything", "192.168.1.7/0", lan.Flags, ""},
 		{"down", "192.168.1.7/24", net.FlagMulticast, ""},
-		{"without multicast", "192.168.1.7/24", net.FlagUp, ""},
-		{"loopback", "127.0.0.1/8", lan.Flags | net.FlagLoopback, ""},
-		{"a tunnel", "10.8.0.1/24", lan.Flags | net.FlagPointToPoint, ""},
+		{"without multicast", "192.168.1.7/24", net.FlagUp, "not 192.168.1.0/24"},
+		{"loopback", "127.0.0.1/8", lan.Flags | net.FlagLoopback, "not 127.0.0.0/8"},
+		{"a tunnel", "10.8.0.1/24", lan.Flags | net.FlagPointToPoint, "not 10.8.0.0/24"},
 	} {
 		ip, subnet, err := net.ParseCIDR(c.address)
 		if err != nil {
@@ -226,10 +226,42 @@ func TestLinksThatHaveOthers(t *testing.T) {
 		}
 		got := ""
 		for _, l := range appendLink(nil, net.Interface{Index: 7, Flags: c.flags}, &net.IPNet{IP: ip, Mask: subnet.Mask}) {
-			got = l.prefix.String()
+			if got = l.prefix.String(); l.device.Index == 0 {
+				got = "not " + got
+			}
 		}
 		if got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestWhereIsAskedByMulticast has a tunnel whose prefix is in that of the LAN, and a LAN on two interfaces.
+func TestWhereIsAskedByMulticast(t *testing.T) {
+	log, _ := logged()
+	lan, guests := net.Interface{Index: 7, Name: "lan"}, net.Interface{Index: 8, Name: "guests"}
+	m := newMDNS(func() ([]link, error) {
+		return []link{
+			{netip.MustParsePrefix("10.0.0.0/8"), lan}, {netip.MustParsePrefix("10.8.0.0/24"), net.Interface{}},
+			{netip.MustParsePrefix("10.9.0.0/24"), guests}, {netip.MustParsePrefix("10.9.0.0/24"), lan},
+		}, nil
+	}, 1000, log)
+	m.refresh()
+	for addr, want := range map[string]string{"10.0.0.1": "lan", "10.8.0.1": "", "10.9.0.1": "guests", "192.168.1.1": ""} {
+		device, ok := m.linkOf(netip.MustParseAddr(addr))
+		if device.Name != want || ok != (want != "") {
+			t.Errorf("%s is on %q, %v, want %q", addr, device.Name, ok, want)
+		}
+		m.name(netip.MustParseAddr(addr), true)
+	}
+	if n := len(m.answers.queue); n != 2 {
+		t.Errorf("asks about %d addresses, want 2", n)
+	}
+	for from, want := range map[string]bool{
+		"10.0.0.1": true, "10.9.0.1": false, "10.8.0.1": false, "192.168.1.1": false, "169.254.1.1": true, "fe80::1%lan": true, "fe80::1%guests": false,
+	} {
+		if got := m.isOn(lan, netip.MustParseAddr(from)); got != want {
+			t.Errorf("a reply of %s counts: %v, want %v", from, got, want)
 		}
 	}
 }
@@ -240,7 +272,7 @@ func TestListLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if slices.ContainsFunc(all, func(l link) bool { return l.prefix != l.prefix.Masked() || l.device.Index == 0 }) {
+	if slices.ContainsFunc(all, func(l link) bool { return l.prefix != l.prefix.Masked() }) {
 		t.Errorf("%v", all)
 	}
 }
