@@ -63,7 +63,7 @@ func (g *given) add(line string) error {
 	of := strings.Fields(line)[0]
 	name := hostname(strings.TrimSpace(line[len(of):]))
 	if name == "" {
-		return fmt.Errorf("%q: expected an address, a prefix or a MAC, and then a printable name of at most 253 bytes", line)
+		return fmt.Errorf("%.80q: expected an address, a prefix or a MAC, and then a printable name of at most 253 bytes", line)
 	}
 	if addr := address(of); addr.IsValid() {
 		return give(g.addresses, addr, name)
@@ -84,7 +84,7 @@ func (g *given) add(line string) error {
 	if mac := mac(of); mac != "" {
 		return give(g.macs, mac, name)
 	}
-	return fmt.Errorf("%q is not an address, a prefix such as 192.168.1.0/24, or the MAC of a host such as 02:00:00:00:00:01", of)
+	return fmt.Errorf("%.80q is not an address, a prefix such as 192.168.1.0/24, or the MAC of a host such as 02:00:00:00:00:01", of)
 }
 
 var errTwice = errors.New("this has a name already, in a line before")

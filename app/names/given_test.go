@@ -57,10 +57,13 @@ func TestWrongNamesFileSaysTheLine(t *testing.T) {
 		"01:00:5e:00:00:01 a\n":                       "names:1: ",
 		"10.0.0.1 \x1b[31mred\n":                      "names:1: ",
 		"10.0.0.1 " + strings.Repeat("a", 254) + "\n": "names:1: ",
+		strings.Repeat("a", 1000):                     "names:1: ",
 		"# a comment\n10.0.0.1 # and no name\n":       "names:2: ",
 	} {
 		if _, err := parseGiven("names", []byte(content)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: the error is %v, want %q", content, err, want)
+		} else if len(err.Error()) > 250 {
+			t.Errorf("%q: the error has %d bytes", content, len(err.Error()))
 		}
 	}
 }

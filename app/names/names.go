@@ -12,9 +12,9 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -288,7 +288,7 @@ func (n *Names) merge(now time.Time) {
 const maxOfMAC = 32
 
 // share returns the names that addresses without one have because other addresses of their MACs have them. The best source decides that
-// has a name for an address of the MAC. If it has several, there is none. A proxy gives its MAC to others: the lease of a host behind a
+// has a name for an address of the MAC. If it has several that do not agree, there is none. A proxy gives its MAC to others: the lease of a host behind a
 // repeater has the host's MAC, and the neighbour table that of the repeater.
 func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[string]bool) map[netip.Addr]string {
 	addresses := map[string]int{} // of MACs
@@ -307,19 +307,18 @@ func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[strin
 		func(addr netip.Addr, _ Info) string { return n.reverse.known(addr) },
 		func(addr netip.Addr, _ Info) string { return n.mdns.known(addr) },
 	} {
-		found := map[string]string{}
+		found := map[string][]string{}
 		for addr, info := range hosts {
 			if _, better := names[info.MAC]; better || n.neighbours.several[addr] {
 				continue
 			}
 			if name := of(addr, info); name != "" {
-				if was, several := found[info.MAC]; several && was != name {
-					name = ""
-				}
-				found[info.MAC] = name
+				found[info.MAC] = append(found[info.MAC], name)
 			}
 		}
-		maps.Copy(names, found)
+		for mac, all := range found {
+			names[mac] = common(all)
+		}
 	}
 	shared := map[netip.Addr]string{}
 	for addr, info := range hosts {
@@ -328,6 +327,18 @@ func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[strin
 		}
 	}
 	return shared
+}
+
+// common returns the shortest of several names if the others are it, or begin with it and a dot: DHCP servers write laptop for IPv4 and
+// laptop.lan for IPv6. It returns "" if they do not agree.
+func common(names []string) string {
+	shortest := slices.MinFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	for _, name := range names {
+		if !strings.EqualFold(name[:len(shortest)], shortest) || len(name) > len(shortest) && name[len(shortest)] != '.' {
+			return ""
+		}
+	}
+	return shortest
 }
 
 // logChanges logs each change in what can be read once.

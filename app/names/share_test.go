@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,8 @@ func TestNamesOfAMAC(t *testing.T) {
 		{"a name of its own", both, "fd00:1::2 own\n192.168.1.133 laptop\n", lease, "", nil, nil,
 			map[netip.Addr]Info{six: {"own", ours}, laptop: {"laptop", ours}, seven: {"", ours}}},
 		{"several that agree", both, "fd00:1::2 laptop\n", lease, "", nil, nil, map[netip.Addr]Info{seven: {"laptop", ours}}},
+		{"with a domain and without, as on OpenWrt", both, "fd00:1::2 laptop.lan laptop\n", lease, "", nil, nil,
+			map[netip.Addr]Info{six: {"laptop.lan", ours}, laptop: {"laptop", ours}, seven: {"laptop", ours}}},
 		{"a router's", append(both, neighbour{printer, ours, 0}), "", lease + "0 02:00:00:00:00:02 192.168.1.135 third *\n", "", nil, nil,
 			map[netip.Addr]Info{six: {"", ours}, printer: {"", ours}, laptop: {"laptop", ours}}},
 		{"a router's that answers for others", many, "192.168.1.133 router\n", "", "", nil, nil, map[netip.Addr]Info{laptop: {"router", ours}, host(0): {"", ours}}},
@@ -81,6 +84,22 @@ func TestNamesOfAMAC(t *testing.T) {
 				s.want(addr, want)
 			}
 		})
+	}
+}
+
+func TestNamesThatAgree(t *testing.T) {
+	for _, c := range []struct{ names, want string }{
+		{"laptop", "laptop"}, {"laptop laptop", "laptop"}, {"laptop Laptop", "Laptop"}, {"laptop.lan laptop", "laptop"},
+		{"laptop.lan laptop.home", ""}, {"laptop.lan laptop laptop.home", "laptop"}, {"laptop laptop2", ""}, {"laptop2.lan laptop", ""},
+		{"laptop printer", ""}, {"lan laptop.lan", ""},
+	} {
+		names := strings.Fields(c.names)
+		for range names { // in any order
+			if got := common(names); got != c.want {
+				t.Errorf("%v: %q, want %q", names, got, c.want)
+			}
+			names = append(names[1:], names[0])
+		}
 	}
 }
 
