@@ -157,12 +157,12 @@ func (n *Names) Of(addr netip.Addr) Info {
 	default:
 	}
 	known := n.known.Load()
-	info := known.hosts[addr]
+	info, merged := known.hosts[addr]
 	if info.Hostname != "" {
 		return info
 	}
-	if known.given != nil {
-		info.Hostname = cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr))
+	if !merged && known.given != nil {
+		info.Hostname = cmp.Or(known.given.ofHost(addr, ""), known.given.ofPrefix(addr))
 	}
 	asked := true
 	if info.Hostname == "" && n.reverse != nil {
@@ -244,7 +244,8 @@ func (n *Names) merge(now time.Time) {
 		hosts[addr] = Info{MAC: k.mac}
 	}
 	n.expiry = time.Time{}
-	proxies := map[string]bool{} // MACs of those that answer for others
+	proxies := map[string]bool{}      // MACs of those that answer for others
+	behind := map[netip.Addr]string{} // the MACs of these others
 	for f := range n.files() {
 		for addr, e := range f.found {
 			if f.outdated(addr) {
@@ -262,6 +263,9 @@ func (n *Names) merge(now time.Time) {
 			// A lease of DHCPv6 may have the MAC that the client made its DUID of, which may be that of another interface (RFC 8415, 11).
 			if addr.Is4() && e.mac != "" && was.MAC != "" && e.mac != was.MAC {
 				proxies[was.MAC] = true
+				if _, neighbour := n.neighbours.kept[addr]; neighbour { // else it is that of the better file
+					behind[addr] = cmp.Or(behind[addr], e.mac)
+				}
 			}
 			if info := (Info{cmp.Or(was.Hostname, e.hostname), cmp.Or(was.MAC, e.mac)}); info != (Info{}) {
 				hosts[addr] = info
@@ -275,7 +279,7 @@ func (n *Names) merge(now time.Time) {
 	known.ofMAC = n.share(hosts, known.given, proxies)
 	if known.given != nil {
 		for addr, info := range hosts {
-			if name := cmp.Or(known.given.ofHost(addr, info.MAC), known.given.ofPrefix(addr)); name != "" {
+			if name := cmp.Or(known.given.ofHost(addr, cmp.Or(behind[addr], info.MAC)), known.given.ofPrefix(addr)); name != "" {
 				hosts[addr] = Info{name, info.MAC}
 			}
 		}
@@ -288,8 +292,8 @@ func (n *Names) merge(now time.Time) {
 const maxOfMAC = 32
 
 // share returns the names that addresses without one have because other addresses of their MACs have them. The best source decides that
-// has a name for an address of the MAC. If it has several that do not agree, there is none. A proxy gives its MAC to others: the lease of a host behind a
-// repeater has the host's MAC, and the neighbour table that of the repeater.
+// has a name for an address of the MAC. If it has several that do not agree, there is none. A proxy gives its MAC to others: the lease of a
+// host behind a repeater has the host's MAC, and the neighbour table that of the repeater.
 func (n *Names) share(hosts map[netip.Addr]Info, given *given, proxies map[string]bool) map[netip.Addr]string {
 	addresses := map[string]int{} // of MACs
 	for _, info := range hosts {

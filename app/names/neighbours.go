@@ -61,8 +61,10 @@ func (n *neighbours) refresh(now time.Time) (changed bool) {
 		n.kept[each.addr] = keptMAC{each.mac, now}
 		changed = changed || was.mac != each.mac
 	}
-	changed = changed || !maps.Equal(several, n.several)
-	n.several = several
+	if n.err == nil {
+		changed = changed || !maps.Equal(several, n.several)
+		n.several = several
+	}
 	before := len(n.kept)
 	maps.DeleteFunc(n.kept, func(_ netip.Addr, k keptMAC) bool { return now.Sub(k.seen) > keepNeighbours })
 	return changed || len(n.kept) < before

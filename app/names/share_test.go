@@ -47,6 +47,11 @@ func TestNamesOfAMAC(t *testing.T) {
 			"0 02:00:00:00:00:03 192.168.1.133 laptop *\n", "", nil, nil, map[netip.Addr]Info{laptop: {"laptop", ours}, six: {"", ours}, seven: {"", ours}}},
 		{"of a lease of DHCPv6, with the MAC of another interface", both, "", "0 02:00:00:00:00:03 fd00:1::2 laptop *\n", "", nil, nil,
 			map[netip.Addr]Info{six: {"laptop", ours}, seven: {"laptop", ours}}},
+		{"given to a repeater", append(both, neighbour{laptop, ours, 0}, neighbour{printer, ours, 0}), "",
+			"0 02:00:00:00:00:03 192.168.1.133 laptop *\n0 02:00:00:00:00:04 192.168.1.134 * *\n", "02:00:00:00:00:02 repeater\n02:00:00:00:00:04 printer\n", nil, nil,
+			map[netip.Addr]Info{laptop: {"laptop", ours}, printer: {"printer", ours}, six: {"repeater", ours}}},
+		{"given to a repeater, behind which a host has no name", []neighbour{{laptop, ours, 0}}, "", "0 02:00:00:00:00:03 192.168.1.133 * *\n",
+			"02:00:00:00:00:02 repeater\n", nil, nil, map[netip.Addr]Info{laptop: {"", ours}}},
 		{"a link-local address of one host", []neighbour{{local, ours, 0}}, "", lease, "", nil, nil, map[netip.Addr]Info{local: {"laptop", ours}}},
 		{"a link-local address of two hosts on two links", []neighbour{{local, ours, 1}, {local, other, 2}}, "", lease, "", nil, nil,
 			map[netip.Addr]Info{local: {"", ours}, laptop: {"laptop", ours}}},
@@ -85,6 +90,23 @@ func TestNamesOfAMAC(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFilesThatDoNotAgree has two files with leases of different hosts for an address, and no neighbour.
+func TestFilesThatDoNotAgree(t *testing.T) {
+	const better = "02:00:00:00:00:02"
+	now := time.Now()
+	s := newSources(t, "first", "second")
+	s.Names.given = &givenFile{file: file{path: s.path("names")}}
+	s.write("first", "0 02:00:00:00:00:02 192.168.1.133 * *\n0 02:00:00:00:00:02 192.168.1.134 * *\n", now)
+	s.write("second", "0 02:00:00:00:00:03 192.168.1.133 other *\n", now)
+	s.write("names", "", now)
+	s.look(now)
+	s.want(printer, Info{"", better})
+	s.write("names", better+" mine\n02:00:00:00:00:03 not-mine\n", now)
+	s.look(now.Add(5 * time.Second))
+	s.want(laptop, Info{"mine", better})
+	s.want(printer, Info{"mine", better})
 }
 
 func TestNamesThatAgree(t *testing.T) {
