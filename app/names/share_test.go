@@ -164,6 +164,9 @@ func TestAddressOfAnotherHostIsAskedAboutAgain(t *testing.T) {
 		}
 		want := func(mac, name string, each int) {
 			t.Helper()
+			s.mu.Lock() // which a refresh holds
+			s.neighbours = []neighbour{{laptop, mac, 0}}
+			s.mu.Unlock()
 			read()
 			s.want(laptop, Info{name, mac})
 			for _, server := range []*server{dns, multicast} {
@@ -172,11 +175,9 @@ func TestAddressOfAnotherHostIsAskedAboutAgain(t *testing.T) {
 				}
 			}
 		}
-		s.neighbours = []neighbour{{laptop, "02:00:00:00:00:02", 0}}
 		want("02:00:00:00:00:02", "host-192-168-1-133", 1)
 		want("02:00:00:00:00:02", "host-192-168-1-133", 0)
 		multicast.answers(nobody)
-		s.neighbours = []neighbour{{laptop, "02:00:00:00:00:03", 0}}
 		want("02:00:00:00:00:03", "", 1)
 		want("02:00:00:00:00:03", "", 0)
 		cancel()
