@@ -132,7 +132,7 @@ func (m *mdns) ask(ctx context.Context, addr netip.Addr, device net.Interface) (
 		if err != nil {
 			return "", err
 		}
-		if from.Port() != mdnsPort || !m.isOn(device, from.Addr().Unmap()) {
+		if !m.counts(device, from) {
 			continue
 		}
 		if name, err := parseReply(b[:n], id, question); err == nil {
@@ -141,8 +141,13 @@ func (m *mdns) ask(ctx context.Context, addr netip.Addr, device net.Interface) (
 	}
 }
 
-// isOn tells whether an address is on-link on an interface. A reply from elsewhere does not count (RFC 6762, 11).
-func (m *mdns) isOn(device net.Interface, addr netip.Addr) bool {
+// counts tells whether a reply from there counts: it must come from the port of multicast DNS, on-link on the interface that was asked
+// (RFC 6762, 6 and 11).
+func (m *mdns) counts(device net.Interface, from netip.AddrPort) bool {
+	addr := from.Addr().Unmap()
+	if from.Port() != mdnsPort {
+		return false
+	}
 	if addr.IsLinkLocalUnicast() { // for IPv4 the kernel does not tell which link it is
 		return addr.Is4() || addr.Zone() == device.Name
 	}
