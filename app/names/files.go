@@ -30,8 +30,8 @@ const perMiB = time.Second
 // the kernel's clock or of the file system.
 const settled = 2 * time.Second
 
-// leaseFilesOf returns the default paths of DHCP servers, and globs of such. Those of OpenWrt are in /tmp: without OpenWrt's release file they
-// are left out, because any user could create them, and choose the names of others.
+// leaseFilesOf returns the default paths of DHCP servers, and globs of such. Those of OpenWrt are in /tmp: without OpenWrt's release file
+// they are left out, because any user could create them, and choose the names of others.
 func leaseFilesOf(openWrtRelease string) []string {
 	paths := []string{
 		"/var/lib/misc/dnsmasq.leases",    // dnsmasq

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"promflow/capture/subnets"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,6 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
-
-	"promflow/capture/subnets"
 )
 
 const (
@@ -58,8 +57,12 @@ func (m *mdns) refresh() {
 		return
 	}
 	var links subnets.Longest[net.Interface]
-	for _, l := range all {
-		links.Add(l.prefix, l.device) // if it is on several, the first is asked
+	for _, askable := range []bool{true, false} {
+		for _, l := range all {
+			if askable == (l.device.Index != 0) {
+				links.Add(l.prefix, l.device) // if it is on several, the first is asked
+			}
+		}
 	}
 	m.links.Store(&links)
 }
@@ -132,7 +135,7 @@ func (m *mdns) ask(ctx context.Context, addr netip.Addr, device net.Interface) (
 		if err != nil {
 			return "", err
 		}
-		if from.Port() != mdnsPort || !m.isOn(device, from.Addr().Unmap()) {
+		if !m.counts(device, from) {
 			continue
 		}
 		if name, err := parseReply(b[:n], id, question); err == nil {
@@ -141,8 +144,13 @@ func (m *mdns) ask(ctx context.Context, addr netip.Addr, device net.Interface) (
 	}
 }
 
-// isOn tells whether an address is on-link on an interface. A reply from elsewhere does not count (RFC 6762, 11).
-func (m *mdns) isOn(device net.Interface, addr netip.Addr) bool {
+// counts tells whether a reply from there counts: it must come from the port of multicast DNS, on-link on the interface that was asked
+// (RFC 6762, 6 and 11).
+func (m *mdns) counts(device net.Interface, from netip.AddrPort) bool {
+	addr := from.Addr().Unmap()
+	if from.Port() != mdnsPort {
+		return false
+	}
 	if addr.IsLinkLocalUnicast() { // for IPv4 the kernel does not tell which link it is
 		return addr.Is4() || addr.Zone() == device.Name
 	}

@@ -258,9 +258,10 @@ func TestWhereIsAskedByMulticast(t *testing.T) {
 		t.Errorf("asks about %d addresses, want 2", n)
 	}
 	for from, want := range map[string]bool{
-		"10.0.0.1": true, "10.9.0.1": false, "10.8.0.1": false, "192.168.1.1": false, "169.254.1.1": true, "fe80::1%lan": true, "fe80::1%guests": false,
+		"10.0.0.1:5353": true, "[::ffff:10.0.0.1]:5353": true, "10.0.0.1:5354": false, "10.9.0.1:5353": false, "10.8.0.1:5353": false,
+		"192.168.1.1:5353": false, "169.254.1.1:5353": true, "[fe80::1%lan]:5353": true, "[fe80::1%guests]:5353": false,
 	} {
-		if got := m.isOn(lan, netip.MustParseAddr(from)); got != want {
+		if got := m.counts(lan, netip.MustParseAddrPort(from)); got != want {
 			t.Errorf("a reply of %s counts: %v, want %v", from, got, want)
 		}
 	}

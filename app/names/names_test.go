@@ -353,7 +353,7 @@ func TestNeighboursAreRemembered(t *testing.T) {
 // TestFilesOfAGlobComeAndGo has files for interfaces, and one that is being written.
 func TestFilesOfAGlobComeAndGo(t *testing.T) {
 	now := time.Unix(1600000000, 0)
-	s := newSources(t, "odhcpd.hosts.*", "networkd-*")
+	s := newSources(t, "odhcpd.hosts.*", "*networkd-*")
 	s.look(now)
 	s.write("odhcpd.hosts.lan", "192.168.1.133 laptop.lan laptop\n", now)
 	s.write(".odhcpd.hosts.guest", "192.168.1.134 pri", now)
@@ -362,6 +362,9 @@ func TestFilesOfAGlobComeAndGo(t *testing.T) {
 	s.want(laptop, Info{Hostname: "laptop.lan"})
 	s.want(printer, Info{})
 	s.want(netip.MustParseAddr("192.168.1.135"), Info{"third", "02:00:00:00:00:03"})
+	s.write(".#networkd-eth1", "192.168.1.134 pri", now)
+	s.look(now.Add(time.Second))
+	s.want(printer, Info{})
 	s.write("odhcpd.hosts.guest", "192.168.1.134 printer\n", now)
 	s.look(now.Add(5 * time.Second))
 	s.want(printer, Info{Hostname: "printer"})

@@ -34,7 +34,8 @@ const (
 	silentPause = 5 * time.Second
 
 	// After refusedAfter addresses in a row for which a server said REFUSED, SERVFAIL or the like, and also one that had an answer before, it
-	// has had enough of promflow's questions, or cannot answer any. Then it gets none for a while, and after that one at a time: each further failure doubles the time.
+	// has had enough of promflow's questions, or cannot answer any. Then it gets none for a while, and after that one at a time: each further
+	// failure doubles the time.
 	refusedAfter    = 8
 	minRefusedPause = time.Minute
 	maxRefusedPause = 30 * time.Minute
