@@ -94,6 +94,9 @@ PROMFLOW_DATA_DIR does not make it do so: in a container usage asks the promflow
 				if err := there.resolve(); err != nil {
 					return err
 				}
+				if c.kept.dir == "" {
+					return fmt.Errorf("usage: %w", c.dataDirError(errors.New("expected a directory")))
+				}
 				answer, err = a.local(c)
 			}
 			if err != nil {
