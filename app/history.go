@@ -58,6 +58,9 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 	if c.kept.dir == "" {
 		return nil, nil
 	}
+	if warning := zoneWarning(os.Getenv("TZ"), time.Local.String()); warning != "" {
+		log.Warn(warning)
+	}
 	n := networks{monitored: monitored}
 	bits := func(addr netip.Addr) int { // of the prefix that it stands for
 		if g := table.Grouping(); g != nil && addr.IsValid() {
@@ -89,6 +92,15 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 	}
 	log.Info("history is kept", "directory", c.kept.dir, "zone", time.Now().Format("MST -07:00"))
 	return h, nil
+}
+
+// zoneWarning says that TZ names no zone that Go knows, such as a rule of POSIX as in CET-1CEST,M3.5.0,M10.5.0/3: Go takes UTC then, and says
+// nothing. local is the name of the zone that it has taken. The warning is empty if there is nothing to say.
+func zoneWarning(tz, local string) string {
+	if name := strings.TrimPrefix(tz, ":"); name == "" || name == "UTC" || local != "UTC" {
+		return ""
+	}
+	return fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", tz)
 }
 
 // began returns when the totals of a host began that was restored.

@@ -530,3 +530,34 @@ func TestUsage(t *testing.T) {
 		t.Error("without a file usage says", line)
 	}
 }
+
+// TestUsageWarnsOfAZone has promflow keep and read a history in zones that there are and that there are not.
+func TestUsageWarnsOfAZone(t *testing.T) {
+	t.Parallel()
+	h, dir := newHousehold(t, 1), filepath.Join(t.TempDir(), "data")
+	for tz, unknown := range map[string]bool{
+		"Nowhere/Bogus": true, ":Nowhere": true, "/nosuch/zone": true, "CET-1CEST,M3.5.0,M10.5.0/3": true,
+		"": false, ":": false, "UTC": false, ":UTC": false, "Etc/UTC": false, ":Europe/Berlin": false, "Asia/Tokyo": false,
+	} {
+		text := fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", tz)
+		want := 0
+		if unknown {
+			want = 1
+		}
+		cmd := inside(t, h.here, "--metrics-address=127.0.0.1:0", "--interface=here", "--data-dir="+dir, "--log-format=json")
+		cmd.Env = append(cmd.Env, "TZ="+tz)
+		p := start(t, h.here, cmd).listening()
+		p.terminate()
+		quoted, err := json.Marshal(text)
+		nettest.Check(t, err)
+		if n := strings.Count(p.log.String(), string(quoted)); n != want {
+			t.Errorf("with TZ=%s the log warns %d times, want %d: %s", tz, n, want, p.log)
+		}
+		var errs bytes.Buffer
+		cmd = promflow(t, "usage", "--data-dir="+dir)
+		cmd.Env, cmd.Stderr = append(cmd.Env, "TZ="+tz), &errs
+		if err := runWithin(cmd); err != nil || errs.String() != strings.Repeat("promflow: warning: "+text+"\n", want) {
+			t.Errorf("with TZ=%s usage ends with %v and says %q", tz, err, &errs)
+		}
+	}
+}
