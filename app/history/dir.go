@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 )
@@ -24,7 +26,7 @@ func OpenDir(path string) (*os.Root, error) {
 
 // InUse returns ErrInUse if another process has the history in a directory open.
 func InUse(dir *os.Root) error {
-	if _, err := dir.Stat(fileName); err != nil {
+	if info, err := dir.Stat(fileName); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
 	var db *bbolt.DB
@@ -38,7 +40,85 @@ func InUse(dir *os.Root) error {
 	if errors.Is(err, ErrInUse) {
 		return fmt.Errorf("%s: %w", filepath.Join(dir.Name(), fileName), err)
 	}
-	return nil // what is wrong with the file, Open says
+	return nil // what is wrong with the file, Usable and Open say
+}
+
+// Lasts tells whether an error, if any, of opening or making a directory or file is one of what it is or who may use it, which stays until
+// somebody mends that. A disk that is full, can only be read, or fails may be another one later.
+func Lasts(err error) bool {
+	var system syscall.Errno
+	if !errors.As(err, &system) {
+		return err != nil // that of a link out of an os.Root has no value of its own
+	}
+	return errors.Is(err, fs.ErrPermission) ||
+		slices.Contains([]syscall.Errno{syscall.ENOTDIR, syscall.EISDIR, syscall.EEXIST, syscall.ELOOP, syscall.ENAMETOOLONG}, system)
+}
+
+// AccessError is the error of files or directories that this process may not use.
+type AccessError struct {
+	Paths []string
+	Err   error // fs.ErrPermission
+}
+
+func (e *AccessError) Error() string { return strings.Join(e.Paths, " and ") + ": " + e.Err.Error() }
+func (e *AccessError) Unwrap() error { return e.Err }
+
+// Usable returns an error if this process cannot have a history in a directory, and that lasts: an *AccessError for lack of permission.
+func Usable(dir *os.Root) error {
+	var denied AccessError
+	for _, each := range []struct {
+		path string
+		err  error
+	}{{dir.Name(), makesFiles(dir)}, {filepath.Join(dir.Name(), fileName), opensFile(dir)}} {
+		err := each.err
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			err = path.Err
+		}
+		switch {
+		case !Lasts(err):
+		case errors.Is(err, fs.ErrPermission):
+			denied = AccessError{append(denied.Paths, each.path), err}
+		default:
+			return fmt.Errorf("%s: %w", each.path, err)
+		}
+	}
+	if len(denied.Paths) > 0 {
+		return &denied
+	}
+	return nil
+}
+
+// makesFiles makes a file, and removes it.
+func makesFiles(dir *os.Root) error {
+	const trial = fileName + ".trial"
+	_ = dir.Remove(trial) // that of a process that was killed
+	f, err := dir.OpenFile(trial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // another process makes it now
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(f.Close(), dir.Remove(trial))
+	}
+	return err
+}
+
+// opensFile opens the file, if it exists, as Open does: to be written, or if the file system can only be read, to be read.
+func opensFile(dir *os.Root) error {
+	info, err := dir.Stat(fileName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the directory must not be entered, and no file be made there
+		return nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	f, err := dir.OpenFile(fileName, os.O_RDWR, 0)
+	if errors.Is(err, syscall.EROFS) {
+		f, err = dir.Open(fileName)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	return err
 }
 
 // lostAndFound is in each new file system of ext2, ext3 and ext4 (mke2fs(8)).
