@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 	_ "time/tzdata" // for TZ where the system has no zones, as in a container or on OpenWrt
 
 	"promflow/app/history"
+	"promflow/app/privilege"
 	"promflow/capture"
 	"promflow/capture/labels"
 	"promflow/capture/subnets"
@@ -24,25 +26,68 @@ import (
 type kept struct {
 	dir           string   // empty: nothing is kept
 	open          *os.Root // dir, if it can be opened
+	failed        error    // why it could not be made or opened, before privileges were given up
 	interval      time.Duration
 	retention     [history.Month + 1]time.Duration
 	size          int64
 	monthStartsOn int
 }
 
-// openDataDir opens the directory of the history, and gives it to the user that promflow becomes. It fails if another process has the history
-// open. What else is wrong, package history says, and tries again.
-func (c *config) openDataDir() (err error) {
+// checkDataDir fails if the directory of the history can be none, or another process has the history open. It changes nothing, as the start may
+// still fail.
+func (c *config) checkDataDir() error {
 	if c.kept.dir == "" {
 		return nil
 	}
-	if c.kept.open, err = history.OpenDir(c.kept.dir); err != nil {
-		return nil
+	dir, err := os.OpenRoot(c.kept.dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || !history.Lasts(err) { // the user that promflow becomes may enter it
+			return nil
+		}
+		return c.dataDirError(err)
 	}
-	if os.Geteuid() == 0 && !c.user.Root() {
+	defer dir.Close()
+	return c.dataDirError(history.InUse(dir))
+}
+
+// makeDataDir makes the directory of the history, and gives it to the user that promflow becomes. Call it when nothing else can fail that takes
+// privileges. What is wrong, useDataDir says.
+func (c *config) makeDataDir() {
+	if c.kept.dir == "" {
+		return
+	}
+	if c.kept.open, c.kept.failed = history.OpenDir(c.kept.dir); c.kept.open != nil && privilege.Becomes(c.user) {
 		_ = history.Give(c.kept.open, c.user.UID, c.user.GID)
 	}
-	return c.dataDirError(history.InUse(c.kept.open))
+}
+
+// useDataDir fails if promflow, with the privileges that are left, cannot have a history in the directory, and that lasts. What may pass, package
+// history says, and tries again.
+func (c *config) useDataDir() error {
+	if c.kept.dir == "" {
+		return nil
+	}
+	err := c.kept.failed
+	if errors.Is(err, fs.ErrPermission) { // root without all capabilities may not enter what the user may
+		c.kept.open, err = history.OpenDir(c.kept.dir)
+	}
+	if err == nil {
+		err = history.Usable(c.kept.open)
+	}
+	if !history.Lasts(err) {
+		return nil
+	}
+	if uid, gid := os.Geteuid(), os.Getegid(); errors.Is(err, fs.ErrPermission) && uid >= 0 {
+		paths, first := c.kept.dir, ""
+		if denied := (*history.AccessError)(nil); errors.As(err, &denied) {
+			paths = strings.Join(denied.Paths, " ")
+		} else if _, err := os.Stat(c.kept.dir); errors.Is(err, fs.ErrNotExist) {
+			first = "mkdir -p " + paths + " && "
+		}
+		err = fmt.Errorf("%w: promflow runs as user %d and group %d (see --user), and may use it after %schown %d:%d %s && chmod u+rwX %s",
+			err, uid, gid, first, uid, gid, paths, paths)
+	}
+	return c.dataDirError(err)
 }
 
 // dataDirError adds the flag or variable to an error, if any, about the directory.
@@ -57,6 +102,9 @@ func (c *config) dataDirError(err error) error {
 func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.Subnet, names hostNames, source *telemetry.Source, log *slog.Logger) (*history.History, error) {
 	if c.kept.dir == "" {
 		return nil, nil
+	}
+	if warning := zoneWarning(os.Getenv("TZ"), time.Local.String()); warning != "" {
+		log.Warn(warning)
 	}
 	n := networks{monitored: monitored}
 	bits := func(addr netip.Addr) int { // of the prefix that it stands for
@@ -87,8 +135,20 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 	if err != nil {
 		return nil, c.dataDirError(err)
 	}
+	if h.Failing() { // it has said so
+		return h, nil
+	}
 	log.Info("history is kept", "directory", c.kept.dir, "zone", time.Now().Format("MST -07:00"))
 	return h, nil
+}
+
+// zoneWarning says that TZ names no zone that Go knows, such as a rule of POSIX as in CET-1CEST,M3.5.0,M10.5.0/3: Go takes UTC then, and says
+// nothing. local is the name of the zone that it has taken. The warning is empty if there is nothing to say.
+func zoneWarning(tz, local string) string {
+	if name := strings.TrimPrefix(tz, ":"); name == "" || name == "UTC" || local != "UTC" {
+		return ""
+	}
+	return fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", tz)
 }
 
 // began returns when the totals of a host began that was restored.

@@ -1,11 +1,32 @@
 package app
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"promflow/app/history"
 )
+
+func TestZoneWarning(t *testing.T) {
+	for _, c := range []struct {
+		tz, local string
+		wrong     bool
+	}{
+		{"Nowhere/Bogus", "UTC", true}, {":Nowhere", "UTC", true}, {"/nosuch/zone", "UTC", true}, {"CET-1CEST,M3.5.0,M10.5.0/3", "UTC", true},
+		{"", "UTC", false}, {"", "Local", false}, {":", "UTC", false}, {"UTC", "UTC", false}, {":UTC", "UTC", false},
+		{"Etc/UTC", "Etc/UTC", false}, {"Europe/Berlin", "Europe/Berlin", false}, {"/etc/localtime", "Local", false},
+		{"Nowhere/Bogus", "Local", false}, // Windows, where Go does not read TZ
+	} {
+		want := ""
+		if c.wrong {
+			want = fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", c.tz)
+		}
+		if got := zoneWarning(c.tz, c.local); got != want {
+			t.Errorf("TZ=%s of zone %s gives %q, want %q", c.tz, c.local, got, want)
+		}
+	}
+}
 
 func TestParseRetention(t *testing.T) {
 	const day = 24 * time.Hour

@@ -31,7 +31,7 @@ const flushTimeout = 2500 * time.Millisecond
 // How many answers of the API may be given at a time.
 const (
 	maxReports = 64 // one takes up to 0.5 MB
-	maxUsages  = 4  // one takes up to 64 MB
+	maxUsages  = 2  // one takes up to 350 MB, if in each hour of a month 4096 addresses have moved something
 )
 
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the
@@ -48,7 +48,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if err := c.web().Check(); err != nil {
 		return err
 	}
-	if err := c.openDataDir(); err != nil {
+	if err := c.checkDataDir(); err != nil {
 		return err
 	}
 	listener, err := web.Listen(c.web(), log)
@@ -135,7 +135,11 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	defer func() { err = errors.Join(err, capture.Close()) }()
 	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
+	c.makeDataDir()
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
+		return err
+	}
+	if err := c.useDataDir(); err != nil {
 		return err
 	}
 	names, err := openNames(c, log)

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-
 	"strings"
 	"time"
 
@@ -94,6 +93,9 @@ PROMFLOW_DATA_DIR does not make it do so: in a container usage asks the promflow
 				if err := there.resolve(); err != nil {
 					return err
 				}
+				if c.kept.dir == "" {
+					return fmt.Errorf("usage: %w", c.dataDirError(errors.New("expected a directory")))
+				}
 				answer, err = a.local(c)
 			}
 			if err != nil {
@@ -127,6 +129,9 @@ func (a *asking) remote(ctx context.Context, args []string) (answer *usage.Answe
 
 // local reads a history that no promflow has open.
 func (a *asking) local(c *config) (answer *usage.Answer, err error) {
+	if warning := zoneWarning(os.Getenv("TZ"), time.Local.String()); warning != "" {
+		fmt.Fprintln(os.Stderr, "promflow: warning:", warning)
+	}
 	h, err := history.Open(history.Config{Dir: c.kept.dir, MonthStartsOn: c.kept.monthStartsOn, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, c.dataDirError(err)

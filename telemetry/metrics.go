@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -218,10 +219,7 @@ func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredT
 	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
 	s.match(hosts, r.Labels, r.Began)
 	s.labels = r.Labels
-	exported := hostMetrics
-	if !s.packets {
-		exported = hostMetrics / 2 // the bytes
-	}
+	exported := s.exported()
 	var points [hostMetrics][]point
 	for m := range exported {
 		points[m] = make([]point, 0, len(hosts))
@@ -262,6 +260,35 @@ func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredT
 	}
 	c.ofHosts["promflow_host_info"] = infos
 	return expired, expiredTotals
+}
+
+// exported returns how many of the metrics by address are exported.
+func (s *Source) exported() int {
+	if s.packets {
+		return hostMetrics
+	}
+	return hostMetrics / 2 // the bytes
+}
+
+// Totals takes a reading, and returns the names of the metrics by address with their totals so far. Unlike those of Produce, they include
+// what addresses moved that have expired: their series go on from there if they return. The points have no start time.
+func (s *Source) Totals() iter.Seq2[string, metricdata.DataPoint[int64]] {
+	return func(yield func(string, point) bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now, r := time.Now(), s.read()
+		hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
+		s.match(hosts, r.Labels, r.Began)
+		s.labels = r.Labels
+		for i := range hosts {
+			totals := hosts[i].totals()
+			for m, total := range totals[:s.exported()] {
+				if total > 0 && !yield(definitions[m].name, point{Attributes: s.hosts[i].attributes, Time: now, Value: total}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // infoAttributes returns the attributes of the host's info metric. All of them exist for each address on the page, also where nothing

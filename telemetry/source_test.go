@@ -375,6 +375,37 @@ func TestSeriesAppearOnceTheyCount(t *testing.T) {
 	}
 }
 
+// TestTotalsHaveExpiredAddresses compares all totals with those on the page.
+func TestTotalsHaveExpiredAddresses(t *testing.T) {
+	for _, packets := range []bool{false, true} {
+		r := telemetrytest.Labelled()
+		all := slices.Collect(r.Hosts)
+		r.Hosts, r.Expiry = slices.Values(all), true
+		source := telemetry.NewSource(func() telemetry.Reading { return r }, packets)
+		want := map[string]int64{} // while none has expired
+		for _, m := range produce(t, source)[0].Metrics {
+			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && telemetry.ByAddress(m.Name) {
+				for _, p := range sum.DataPoints {
+					want[m.Name+p.Attributes.Encoded(attribute.DefaultEncoder())] = p.Value
+				}
+			}
+		}
+		for i := range all {
+			all[i].Expired = i%2 == 0
+		}
+		got := map[string]int64{}
+		for name, p := range source.Totals() {
+			got[name+p.Attributes.Encoded(attribute.DefaultEncoder())] += p.Value
+		}
+		if len(got) < 7 || !maps.Equal(got, want) {
+			t.Errorf("packets %t: totals are %v, want %v", packets, got, want)
+		}
+		for range source.Totals() {
+			break
+		}
+	}
+}
+
 // TestExpiredAddresses has addresses expire, return and be evicted at random: page and expired together are all that was counted,
 // and a series begins when its address came, or came again after it was evicted.
 func TestExpiredAddresses(t *testing.T) {

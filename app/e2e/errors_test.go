@@ -112,6 +112,11 @@ func TestErrors(t *testing.T) {
 		{"", push(lo, "--otlp-endpoint=x", "--otlp-headers=a b=secret"), []string{"--otlp-headers", "header 1"}},
 		{"", push(lo, "--otlp-headers=secret"), []string{"--otlp-headers"}}, // even where nothing is pushed
 
+		{"", []string{"usage", "--data-dir="}, []string{`usage: --data-dir "": expected a directory`}},
+		{"", []string{"usage", "--data-dir=", "--data-dir="}, []string{`--data-dir "": expected a directory`}},
+		{"PROMFLOW_DATA_DIR=/tmp", []string{"usage", "--data-dir="}, []string{`--data-dir "": expected a directory`}},
+		{"", []string{"usage", "--data-dir=nosuch"}, []string{`usage: --data-dir "nosuch": there is no history`}},
+
 		{"", []string{"replay"}, []string{"no capture file"}},
 		{"", []string{"replay", "nosuch.pcap"}, []string{"nosuch.pcap", "no such file"}},
 		{"", []string{"replay", text, "nosuch.pcap"}, []string{"nosuch.pcap", "no such file"}},

@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -364,6 +367,9 @@ func TestHistoryOnADiskThatFails(t *testing.T) {
 			if n := strings.Count(p.log.String(), "level=ERROR"); !c.busy && n != 1 {
 				t.Errorf("the log has %d errors, want one:\n%s", n, p.log)
 			}
+			if log := p.log.String(); strings.Contains(log, "history cannot be written") && strings.Contains(log, "history is kept") {
+				t.Errorf("the log contradicts itself:\n%s", log)
+			}
 			before := hosts(t, p.get("/metrics"))
 			h.totals = before
 			if len(before) != 300 {
@@ -387,6 +393,28 @@ func TestHistoryOnADiskThatFails(t *testing.T) {
 			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
 				t.Errorf("the directory has %v, %v: a file was put aside", files, err)
 			}
+		})
+	}
+}
+
+// TestHistoryOnADiskThatFailsAtTheStart has no directory, and no room for one: counting goes on.
+func TestHistoryOnADiskThatFailsAtTheStart(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		flags   uintptr
+		options string
+	}{"full": {0, "nr_inodes=1"}, "read-only": {syscall.MS_RDONLY, ""}} {
+		t.Run(name, func(t *testing.T) {
+			h, mount := newHousehold(t, 3), t.TempDir()
+			nettest.Check(t, syscall.Mount("promflow", mount, "tmpfs", c.flags, "mode=0755,"+c.options))
+			t.Cleanup(func() { syscall.Unmount(mount, 0) })
+			p := h.serve(t, filepath.Join(mount, "data"))
+			h.send()
+			h.counted(t, p)
+			if log := p.log.String(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, "history cannot be written") || strings.Contains(log, "history is kept") {
+				t.Errorf("the log has %s", log)
+			}
+			p.terminate()
 		})
 	}
 }
@@ -446,6 +474,175 @@ func TestHistoryRefuses(t *testing.T) {
 	p.terminate()
 	p = h.serve(t, dir)
 	h.counted(t, p)
+}
+
+// ownerOf returns who owns a file; -1 if it does not exist.
+func ownerOf(t *testing.T, path string) int {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Lstat(path, &stat); errors.Is(err, os.ErrNotExist) {
+		return -1
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return int(stat.Uid)
+}
+
+// TestHistoryRefusesDirectories has directories in which there can be no history: the start fails and says what helps, and that helps.
+func TestHistoryRefusesDirectories(t *testing.T) {
+	t.Parallel()
+	nettest.Need(t, "setpriv")
+	ns, program := nettest.NewNamespace(t), copyForEveryone(t)
+	mkdir := func(t *testing.T, path string, owner int, mode os.FileMode) {
+		nettest.Check(t, os.MkdirAll(path, mode))
+		nettest.Check(t, os.Chmod(path, mode))
+		nettest.Check(t, os.Chown(path, owner, owner))
+	}
+	const root, user, runs = 0, 65532, "promflow runs as user 65532 and group 65532 (see --user), and may use it after "
+	for _, c := range []struct {
+		name  string
+		user  int // who starts promflow
+		make  func(t *testing.T, dir string)
+		early bool // before anything is opened
+		want  string
+	}{
+		{"a file", root, func(t *testing.T, dir string) { nettest.Check(t, os.WriteFile(dir, nil, 0o644)) }, true, "not a directory"},
+		{"in a file", root, func(t *testing.T, dir string) { nettest.Check(t, os.WriteFile(filepath.Dir(dir)+"/in", nil, 0o644)) }, true, "not a directory"},
+		{"a link to itself", root, func(t *testing.T, dir string) { nettest.Check(t, os.Symlink("data", dir)) }, true, "too many levels of symbolic links"},
+		{"a link to nowhere", root, func(t *testing.T, dir string) { nettest.Check(t, os.Symlink("nowhere", dir)) }, false, "file exists"},
+		{"another user's", root, func(t *testing.T, dir string) { mkdir(t, dir, 1000, 0o755) }, false,
+			"DIR: permission denied: " + runs + "chown 65532:65532 DIR && chmod u+rwX DIR\n"},
+		{"with other files", root, func(t *testing.T, dir string) {
+			mkdir(t, dir, 0, 0o755)
+			nettest.Check(t, os.WriteFile(dir+"/notes", nil, 0o600))
+		}, false, "DIR: permission denied: " + runs + "chown 65532:65532 DIR && chmod u+rwX DIR\n"},
+		{"with another user's history", root, func(t *testing.T, dir string) {
+			mkdir(t, dir, 1000, 0o755)
+			nettest.Check(t, os.WriteFile(dir+"/history.db", nil, 0o600))
+		}, false, "DIR and DIR/history.db: permission denied: " + runs + "chown 65532:65532 DIR DIR/history.db && chmod u+rwX DIR DIR/history.db\n"},
+		{"its own with root's history", root, func(t *testing.T, dir string) {
+			mkdir(t, dir, user, 0o700)
+			nettest.Check(t, os.WriteFile(dir+"/history.db", nil, 0o600))
+		}, false, "DIR/history.db: permission denied: " + runs + "chown 65532:65532 DIR/history.db && chmod u+rwX DIR/history.db\n"},
+		{"with a link to elsewhere", root, func(t *testing.T, dir string) {
+			mkdir(t, dir, user, 0o700)
+			nettest.Check(t, os.Symlink("/etc/passwd", dir+"/history.db"))
+		}, false, "DIR/history.db: path escapes from parent"},
+		{"that nobody makes", user, func(t *testing.T, dir string) {}, false,
+			"mkdir DIR: permission denied: " + runs + "mkdir -p DIR && chown 65532:65532 DIR && chmod u+rwX DIR\n"},
+		{"that its user may not enter", user, func(t *testing.T, dir string) { mkdir(t, dir, 0, 0o700) }, false,
+			"open DIR: permission denied: " + runs + "chown 65532:65532 DIR && chmod u+rwX DIR\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			parent := t.TempDir()
+			nettest.Check(t, os.Chmod(filepath.Dir(parent), 0o755))
+			mkdir(t, parent, 0, 0o755)
+			dir := filepath.Join(parent, "data")
+			c.make(t, dir)
+			if c.name == "in a file" {
+				dir = filepath.Join(parent, "in", "data")
+			}
+			before := ownerOf(t, parent+"/data")
+			promflow := func(args ...string) *exec.Cmd {
+				args = append([]string{program, "--interface=lo", "--data-dir=" + dir, "--metrics-address=127.0.0.1:0"}, args...)
+				if c.user != root {
+					args = append([]string{"setpriv", fmt.Sprint("--reuid=", c.user), fmt.Sprint("--regid=", c.user), "--clear-groups", "--inh-caps=+net_raw,+bpf", "--ambient-caps=+net_raw,+bpf"}, args...)
+				}
+				cmd := ns.Command(args...)
+				cmd.Env = append(os.Environ(), beProgram+"=1")
+				return cmd
+			}
+			var level []string
+			if !c.early {
+				level = append(level, "--log-level=error")
+			}
+			line, _ := fails(t, promflow(level...))
+			if want := strings.ReplaceAll(c.want, "DIR", dir); !strings.HasPrefix(line, fmt.Sprintf("promflow: --data-dir %q: ", dir)) || !strings.Contains(line, want) {
+				t.Errorf("said %q, want %q", line, want)
+			}
+			if after := ownerOf(t, parent+"/data"); after != before {
+				t.Errorf("the directory was of user %d, and is of %d", before, after)
+			}
+			_, command, found := strings.Cut(strings.TrimSpace(line), "may use it after ")
+			if !found {
+				return
+			}
+			if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", command, err, out)
+			}
+			p := start(t, ns, promflow()).listening()
+			p.terminate()
+			if log := p.log.String(); !strings.Contains(log, `msg="history is kept"`) || strings.Contains(log, "cannot be written") {
+				t.Errorf("after %s the log has %s", command, log)
+			}
+		})
+	}
+}
+
+// TestHistoryRefusesToBeMadeTooEarly has starts fail for another reason: no directory is made then, and none becomes another user's.
+func TestHistoryRefusesToBeMadeTooEarly(t *testing.T) {
+	t.Parallel()
+	ns := nettest.NewNamespace(t)
+	p := serve(t, ns, "--interface=lo")
+	for _, args := range [][]string{
+		{"--metrics-address=" + p.address},
+		{"--interface=nosuch0"},
+		{"--web-config-file=nosuch.yml"},
+		{"--otlp-endpoint=ftp://x"},
+	} {
+		parent := t.TempDir()
+		nettest.Check(t, os.Mkdir(parent+"/there", 0o755))
+		for name, want := range map[string]int{"new": -1, "there": 0} {
+			line, _ := fails(t, inside(t, ns, slices.Concat([]string{"--interface=lo", "--log-level=error", "--data-dir=" + filepath.Join(parent, name)}, args)...))
+			if got := ownerOf(t, filepath.Join(parent, name)); got != want || strings.Contains(line, "data-dir") {
+				t.Errorf("%s: the directory %s is of user %d, want %d: %s", args, name, got, want, line)
+			}
+		}
+	}
+}
+
+// TestPrivilegesAndHistory has root start promflow with more and less privileges, twice: the history goes on.
+func TestPrivilegesAndHistory(t *testing.T) {
+	t.Parallel()
+	nettest.Need(t, "setpriv")
+	ns, program := nettest.NewNamespace(t), copyForEveryone(t)
+	for _, c := range []struct {
+		name  string
+		mode  os.FileMode // of the directory; 0: there is none
+		by    []string
+		args  []string
+		owner int
+	}{
+		{"a new directory", 0, nil, nil, 65532},
+		{"as mkdir makes it", 0o755, nil, nil, 65532},
+		{"another user", 0o755, nil, []string{"--user=12345"}, 12345},
+		{"root stays", 0o755, nil, []string{"--user=root"}, 0},
+		{"root that cannot change", 0o755, []string{"setpriv", "--bounding-set=-setuid,-setgid"}, nil, 0},
+		{"root that cannot change, and a new directory", 0, []string{"setpriv", "--bounding-set=-setuid,-setgid"}, nil, 0},
+		{"root that may not do all", 0, []string{"setpriv", "--bounding-set=-dac_override,-dac_read_search"}, nil, 65532},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			parent := t.TempDir()
+			nettest.Check(t, os.Chmod(filepath.Dir(parent), 0o755))
+			dir := filepath.Join(parent, "data")
+			if c.mode != 0 {
+				nettest.Check(t, os.Mkdir(dir, c.mode))
+			}
+			for range 2 {
+				args := slices.Concat(c.by, []string{program, "--interface=lo", "--data-dir=" + dir, "--metrics-address=127.0.0.1:0"}, c.args)
+				cmd := ns.Command(args...)
+				cmd.Env = append(os.Environ(), beProgram+"=1")
+				p := start(t, ns, cmd).listening()
+				p.terminate()
+				if log := p.log.String(); !strings.Contains(log, `msg="history is kept"`) || strings.Contains(log, "level=ERROR") {
+					t.Errorf("the log has %s", log)
+				}
+				if d, f := ownerOf(t, dir), ownerOf(t, dir+"/history.db"); d != c.owner || f != c.owner {
+					t.Errorf("the directory is of user %d, and the file of %d, want %d", d, f, c.owner)
+				}
+			}
+		})
+	}
 }
 
 // TestUsage asks for the usage in all forms.
@@ -528,5 +725,36 @@ func TestUsage(t *testing.T) {
 	}
 	if line, _ := fails(t, promflow(t, "usage", "--data-dir="+t.TempDir())); !strings.Contains(line, "there is no history") {
 		t.Error("without a file usage says", line)
+	}
+}
+
+// TestUsageWarnsOfAZone has promflow keep and read a history in zones that there are and that there are not.
+func TestUsageWarnsOfAZone(t *testing.T) {
+	t.Parallel()
+	h, dir := newHousehold(t, 1), filepath.Join(t.TempDir(), "data")
+	for tz, unknown := range map[string]bool{
+		"Nowhere/Bogus": true, ":Nowhere": true, "/nosuch/zone": true, "CET-1CEST,M3.5.0,M10.5.0/3": true,
+		"": false, ":": false, "UTC": false, ":UTC": false, "Etc/UTC": false, ":Europe/Berlin": false, "Asia/Tokyo": false,
+	} {
+		text := fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", tz)
+		want := 0
+		if unknown {
+			want = 1
+		}
+		cmd := inside(t, h.here, "--metrics-address=127.0.0.1:0", "--interface=here", "--data-dir="+dir, "--log-format=json")
+		cmd.Env = append(cmd.Env, "TZ="+tz)
+		p := start(t, h.here, cmd).listening()
+		p.terminate()
+		quoted, err := json.Marshal(text)
+		nettest.Check(t, err)
+		if n := strings.Count(p.log.String(), string(quoted)); n != want {
+			t.Errorf("with TZ=%s the log warns %d times, want %d: %s", tz, n, want, p.log)
+		}
+		var errs bytes.Buffer
+		cmd = promflow(t, "usage", "--data-dir="+dir)
+		cmd.Env, cmd.Stderr = append(cmd.Env, "TZ="+tz), &errs
+		if err := runWithin(cmd); err != nil || errs.String() != strings.Repeat("promflow: warning: "+text+"\n", want) {
+			t.Errorf("with TZ=%s usage ends with %v and says %q", tz, err, &errs)
+		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 )
@@ -24,7 +26,7 @@ func OpenDir(path string) (*os.Root, error) {
 
 // InUse returns ErrInUse if another process has the history in a directory open.
 func InUse(dir *os.Root) error {
-	if _, err := dir.Stat(fileName); err != nil {
+	if info, err := dir.Stat(fileName); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
 	var db *bbolt.DB
@@ -38,11 +40,99 @@ func InUse(dir *os.Root) error {
 	if errors.Is(err, ErrInUse) {
 		return fmt.Errorf("%s: %w", filepath.Join(dir.Name(), fileName), err)
 	}
-	return nil // what is wrong with the file, Open says
+	return nil // what is wrong with the file, Usable and Open say
 }
 
-// Give gives a directory to a user. A directory with other files than those of a history stays as it is, and so does one that others may
-// write to.
+// Lasts tells whether an error, if any, of opening or making a directory or file is one of what it is or who may use it, which stays until
+// somebody mends that. A disk that is full, can only be read, or fails may be another one later.
+func Lasts(err error) bool {
+	var system syscall.Errno
+	if !errors.As(err, &system) {
+		return err != nil // that of a link out of an os.Root has no value of its own
+	}
+	return errors.Is(err, fs.ErrPermission) ||
+		slices.Contains([]syscall.Errno{syscall.ENOTDIR, syscall.EISDIR, syscall.EEXIST, syscall.ELOOP, syscall.ENAMETOOLONG}, system)
+}
+
+// AccessError is the error of files or directories that this process may not use.
+type AccessError struct {
+	Paths []string
+	Err   error // fs.ErrPermission
+}
+
+func (e *AccessError) Error() string { return strings.Join(e.Paths, " and ") + ": " + e.Err.Error() }
+func (e *AccessError) Unwrap() error { return e.Err }
+
+// Usable returns an error if this process cannot have a history in a directory, and that lasts: an *AccessError for lack of permission.
+func Usable(dir *os.Root) error {
+	var denied AccessError
+	for _, each := range []struct {
+		path string
+		err  error
+	}{{dir.Name(), makesFiles(dir)}, {filepath.Join(dir.Name(), fileName), opensFile(dir)}} {
+		err := each.err
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			err = path.Err
+		}
+		switch {
+		case !Lasts(err):
+		case errors.Is(err, fs.ErrPermission):
+			denied = AccessError{append(denied.Paths, each.path), err}
+		default:
+			return fmt.Errorf("%s: %w", each.path, err)
+		}
+	}
+	if len(denied.Paths) > 0 {
+		return &denied
+	}
+	return nil
+}
+
+// makesFiles makes a file, and removes it.
+func makesFiles(dir *os.Root) error {
+	const trial = fileName + ".trial"
+	_ = dir.Remove(trial) // that of a process that was killed
+	f, err := dir.OpenFile(trial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // another process makes it now
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(f.Close(), dir.Remove(trial))
+	}
+	return err
+}
+
+// opensFile opens the file, if it exists, as Open does: to be written, or if the file system can only be read, to be read.
+func opensFile(dir *os.Root) error {
+	info, err := dir.Stat(fileName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the directory must not be entered, and no file be made there
+		return nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	f, err := dir.OpenFile(fileName, os.O_RDWR, 0)
+	if errors.Is(err, syscall.EROFS) {
+		f, err = dir.Open(fileName)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	return err
+}
+
+// lostAndFound is in each new file system of ext2, ext3 and ext4 (mke2fs(8)).
+const lostAndFound = "lost+found"
+
+// Give gives a directory, and the files of a history in it, to a user. It only gives what is root's, what others may not write to, and what has
+// no other files than those of a history. Of these it gives
+//   - a directory that only root may enter, such as one that OpenDir has just made;
+//   - one that has a history;
+//   - the root of a file system that has just been made, with its lost+found, which stays root's: one that was mounted to be used;
+//   - an empty one that is not directly in /, such as one of mkdir(1). Those in / may be the system's, for all: /mnt, /srv, /media or /opt are empty
+//     and look the same.
+//
+// Others stay as they are, also empty ones of other users.
 func Give(dir *os.Root, uid, gid int) error {
 	d, err := dir.Open(".")
 	if err != nil {
@@ -50,24 +140,50 @@ func Give(dir *os.Root, uid, gid int) error {
 	}
 	defer d.Close()
 	info, err := d.Stat()
-	if err != nil || info.Mode().Perm()&0o022 != 0 {
+	if err != nil || !rootOwns(info) || info.Mode().Perm()&0o022 != 0 {
 		return err
 	}
 	entries, err := d.ReadDir(-1)
 	if err != nil {
 		return err
 	}
+	private := info.Mode().Perm()&0o077 == 0
+	var files []string
+	hasHistory, fresh := false, false
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), fileName) || !e.Type().IsRegular() {
+		switch {
+		case strings.HasPrefix(e.Name(), fileName) && e.Type().IsRegular():
+			files = append(files, e.Name())
+			hasHistory = hasHistory || e.Name() == fileName
+		case e.Name() == lostAndFound && e.IsDir():
+			info, err := e.Info()
+			if err != nil || !rootOwns(info) {
+				return err
+			}
+			fresh = true
+		default:
 			return nil
 		}
 	}
-	for _, e := range entries {
-		if err := dir.Lchown(e.Name(), uid, gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !private && !hasHistory && !fresh && inRoot(dir.Name()) {
+		return nil
+	}
+	for _, name := range files {
+		if err := dir.Lchown(name, uid, gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return d.Chown(uid, gid)
+}
+
+// inRoot tells whether a directory is the root directory or directly in it, also if path leads there by links.
+func inRoot(path string) bool {
+	parent, err := os.Stat(path + "/..") // filepath.Join would take the last element off, and not follow it
+	if err != nil {
+		return true
+	}
+	root, err := os.Stat("/")
+	return err != nil || os.SameFile(parent, root)
 }
 
 // useDir opens the directory, unless it is open.

@@ -63,6 +63,17 @@ func Drop(to User, asked bool, keep []string) (kept []string, err error) {
 	return kept, nil
 }
 
+// Becomes tells whether Drop will change the user of this process to another one.
+func Becomes(to User) bool {
+	has := cap.GetProc()
+	for _, needed := range []cap.Value{cap.SETUID, cap.SETGID} {
+		if may, err := has.GetFlag(cap.Permitted, needed); err != nil || !may {
+			return false
+		}
+	}
+	return os.Geteuid() == 0 && !to.Root()
+}
+
 // permitted returns the names of the capabilities that this process has.
 func permitted() (names []string) {
 	has := cap.GetProc()

@@ -18,3 +18,6 @@ func Drop(_ User, asked bool, _ []string) (kept []string, err error) {
 	}
 	return nil, nil
 }
+
+// Becomes tells that Drop changes no user.
+func Becomes(User) bool { return false }

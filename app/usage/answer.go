@@ -108,7 +108,8 @@ func (e *PeriodError) Error() string {
 	return "period=" + strconv.Quote(e.Period) + ": " + e.Err.Error()
 }
 
-// CSV writes the rows, with the names of their columns (RFC 4180).
+// CSV writes the rows, with the names of their columns. Lines end with a line feed: cut and awk would take a carriage return for a part of the
+// last column, and spreadsheets read either.
 func (a *Answer) CSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{"id", "hostname", "mac", "network", "ips", "receive_bytes", "transmit_bytes"}) // Error has its error

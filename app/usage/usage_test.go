@@ -151,8 +151,9 @@ func TestHandler(t *testing.T) {
 	if got := ask(Handler(h), "output=csv&period=today").Header().Get("Content-Disposition"); got != `attachment; filename="promflow-usage-`+name+"-"+name+`.csv"` {
 		t.Errorf("CSV is %s", got)
 	}
-	records, err := csv.NewReader(ask(Handler(h), "output=csv").Body).ReadAll()
-	if err != nil || len(records) != 4 || records[3][1] != `'=HYPERLINK("http://x")` {
+	body := ask(Handler(h), "output=csv").Body.String()
+	records, err := csv.NewReader(strings.NewReader(body)).ReadAll()
+	if err != nil || strings.Contains(body, "\r") || len(records) != 4 || records[3][1] != `'=HYPERLINK("http://x")` {
 		t.Errorf("CSV has %q, %v", records, err)
 	}
 	if w := ask(Handler(nil), ""); w.Code != 404 || !strings.Contains(w.Body.String(), "--data-dir") {

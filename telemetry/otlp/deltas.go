@@ -1,9 +1,7 @@
 package otlp
 
 import (
-	"context"
 	"maps"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -39,14 +37,14 @@ func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
 	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
 }
 
-// pass takes the totals that a source has already read as received: those are of an earlier process.
+// pass takes the totals that a source has already read as received: those are of an earlier process. It takes those of expired addresses,
+// too, which Produce has again only when they return.
 func (d *deltas) pass(source *telemetry.Source) {
 	if len(d.kept()) == 0 {
 		return
 	}
-	scopes, _ := source.Produce(context.Background()) // the error is always nil
-	for _, scope := range scopes {
-		d.acknowledge(slices.DeleteFunc(scope.Metrics, func(m metricdata.Metrics) bool { return !telemetry.ByAddress(m.Name) }))
+	for metric, p := range source.Totals() {
+		d.receive(metric, p)
 	}
 }
 
@@ -86,9 +84,13 @@ func (d *deltas) acknowledge(metrics []metricdata.Metrics) {
 	for _, m := range metrics {
 		sum, _ := m.Data.(metricdata.Sum[int64]) // without points for a gauge
 		for _, p := range sum.DataPoints {
-			d.received[series{m.Name, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
+			d.receive(m.Name, p)
 		}
 	}
+}
+
+func (d *deltas) receive(metric string, p metricdata.DataPoint[int64]) {
+	d.received[series{metric, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
 }
 
 // forget removes the series of addresses that were evicted: if they return, their counters begin at 0. Call it after a collection, which

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -185,6 +186,60 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 			}
 			if next < 50 {
 				t.Errorf("%d evictions: the test shows little", next)
+			}
+		})
+	}
+}
+
+// TestDeltasAfterARestart begins with totals of an earlier process, which had pushed them: the collector gets only what is moved since, by
+// addresses that are there and by those that had expired and return.
+func TestDeltasAfterARestart(t *testing.T) {
+	for _, expired := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			restored := time.Now().Add(-time.Hour)
+			host := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.1"), ReceiveBytes: 1000, TransmitBytes: 100, ReceivePackets: 10, TransmitPackets: 1, Expired: expired}
+			idle := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.2"), Expired: true} // has moved nothing yet
+			source := telemetry.NewSource(func() telemetry.Reading {
+				return telemetry.Reading{Hosts: slices.Values([]telemetry.Host{host, idle}), Tracked: 2, Expiry: true,
+					Began: func(of telemetry.Host) (began [2]time.Time) {
+						if of.ReceiveBytes > 0 {
+							began = [2]time.Time{restored, restored}
+						}
+						return began
+					}}
+			}, true)
+			_, _ = source.Produce(t.Context())
+			time.Sleep(time.Second)
+			deltas := newDeltas(source.Kept)
+			deltas.pass(source)
+			begin := time.Now()
+			time.Sleep(time.Second)
+			pushed := func() map[string]int64 {
+				all := map[string]int64{}
+				scopes, _ := source.Produce(t.Context())
+				for _, m := range deltas.of(scopes[0].Metrics) {
+					if !telemetry.ByAddress(m.Name) {
+						continue
+					}
+					for _, p := range pointsOf(m.Data) {
+						ip, _ := p.Attributes.Value("ip")
+						if all[m.Name+" "+ip.AsString()] = p.Value; ip.AsString() == "10.0.0.1" && p.StartTime.Before(begin) {
+							t.Errorf("%s begins at %v, before %v", m.Name, p.StartTime, begin)
+						}
+					}
+				}
+				deltas.acknowledge(scopes[0].Metrics)
+				return all
+			}
+			if got := pushed(); len(got) > 0 {
+				t.Errorf("expired %t: at first it pushes %v", expired, got)
+			}
+			host.Expired, host.ReceiveBytes, host.ReceivePackets = false, 1007, 11
+			idle.Expired, idle.TransmitBytes = false, 5
+			if got, want := pushed(), map[string]int64{
+				"promflow_receive_bytes 10.0.0.1": 7, "promflow_receive_packets 10.0.0.1": 1, "promflow_transmit_bytes 10.0.0.2": 5,
+			}; !maps.Equal(got, want) {
+				t.Errorf("expired %t: it pushes %v, want %v", expired, got, want)
 			}
 		})
 	}

@@ -42,7 +42,7 @@ type Receiver struct {
 	values map[string]int64
 	ends   map[string]uint64 // of the series' last interval
 	starts map[string]uint64
-	times  map[uint64]bool   // of all points
+	times  map[uint64]bool // of all points
 	seen   Seen
 }
 
