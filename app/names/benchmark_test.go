@@ -3,9 +3,10 @@ package names
 import (
 	"net"
 	"net/netip"
-	"promflow/capture/subnets"
 	"testing"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // BenchmarkOf is what a reading of a full table costs: of addresses that a file has a name for, and of those that are left to DNS.

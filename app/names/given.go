@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"promflow/capture/subnets"
 	"strings"
 	"time"
+
+	"promflow/capture/subnets"
 )
 
 // given has the names that the user gives in a file. A nil one has none.
