@@ -148,12 +148,22 @@ func parseAddress(key []byte) (addr netip.Addr, bits int, err error) {
 	return addr, int(key[n]), nil
 }
 
+func appendInfo(b []byte, i *Info) []byte {
+	return appendText(appendText(appendText(b, i.MAC), i.Hostname), i.Network)
+}
+
+func (d *decoder) info() (i Info) {
+	i.MAC, i.Hostname, i.Network = d.text(), d.text(), d.text()
+	return i
+}
+
 // record is what is kept of an address, or of other.
 type record struct {
 	own    capture.Totals // without those of series
 	seen   int64          // when it last moved something, in seconds since 1970
 	began  [2]int64       // when it began to receive and to transmit, in milliseconds since 1970; 0 if it has not
 	series []recordSeries
+	Info   // as it was last known
 
 	moved [resolutions]volume // in the open periods
 	in    [resolutions]uint32 // the number of the open period that moved is of
@@ -194,6 +204,7 @@ func (r *record) append(b []byte) []byte {
 			b = appendCounts(b, r.moved[i].receive, r.moved[i].transmit)
 		}
 	}
+	b = appendInfo(b, &r.Info)
 	b = binary.AppendUvarint(b, uint64(len(r.series)))
 	for i := range r.series {
 		s := &r.series[i]
@@ -216,6 +227,7 @@ func parseRecord(b []byte) (r record, err error) {
 			r.moved[i] = d.volume()
 		}
 	}
+	r.Info = d.info()
 	for range d.unsigned() {
 		var s recordSeries
 		for range d.unsigned() {
@@ -242,20 +254,20 @@ func parseRecord(b []byte) (r record, err error) {
 
 // who is what an address was known as.
 type who struct {
-	addr                   netip.Addr
-	bits                   int // as in addressKey
-	mac, hostname, network string
+	addr netip.Addr
+	bits int // as in addressKey
+	Info
 }
 
 func (w *who) append(b []byte) []byte {
 	b = appendText(b, string(addressKey(w.addr, w.bits)))
-	return appendText(appendText(appendText(b, w.mac), w.hostname), w.network)
+	return appendInfo(b, &w.Info)
 }
 
 func parseWho(b []byte) (w who, err error) {
 	d := decoder{left: b}
 	key := d.text()
-	w.mac, w.hostname, w.network = d.text(), d.text(), d.text()
+	w.Info = d.info()
 	if err := d.end("name"); err != nil {
 		return w, err
 	}
@@ -313,6 +325,15 @@ func parseVolumes(b []byte) (v volumes, err error) {
 		v.of = append(v.of, e)
 	}
 	return v, d.end("period")
+}
+
+// readLength reads how long a period is.
+func readLength(key, sealed []byte) (int64, error) {
+	if len(sealed) < 4 {
+		return 0, fmt.Errorf("%w: %x is no period", errDamaged, key)
+	}
+	d := decoder{left: sealed[4:]} // readVolumes checks the rest
+	return d.count(), nil
 }
 
 // merge adds volumes of the same period.

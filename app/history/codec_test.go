@@ -18,7 +18,8 @@ func examples() map[string][]byte {
 	r := record{own: capture.Totals{ReceiveBytes: 1, TransmitBytes: math.MaxInt64, ReceivePackets: 3, TransmitPackets: 4}, seen: -5, began: [2]int64{6, 0}}
 	r.in[Hour], r.moved[Hour] = 7, volume{8, 9}
 	r.series = []recordSeries{{labels: []labels.Text{{Label: labels.VLAN, Value: "12"}, {Label: labels.Peer, Value: "ä"}}, Totals: capture.Totals{ReceiveBytes: 10}, began: [2]int64{0, 11}}}
-	w := who{netip.MustParseAddr("fd00::1"), 64, "02:00:00:00:00:02", "laptop", "lan"}
+	w := who{netip.MustParseAddr("fd00::1"), 64, Info{"laptop", "02:00:00:00:00:02", "lan"}}
+	r.Info = Info{"ä", "", "10.0.0.0/8"}
 	v := volumes{300, volume{1, 2}, []entry{{3, volume{4, 5}}, {1 << 31, volume{math.MaxInt64, 0}}}}
 	s := state{saved: 1, sum: r.own, records: 2, numbers: 3, lastWho: 4, liveWhos: 5}
 	s.open[Day], s.dropped[Day], s.kept[Day] = openPeriod{6, 7, 8}, 9, 10

@@ -15,9 +15,9 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -56,6 +56,15 @@ type Config struct {
 // Info is what is known of an address; empty where it is not.
 type Info struct{ Hostname, MAC, Network string }
 
+// later returns what is known of an address after it was i, and whether it may still be the same device. What is no longer known stays. If it is
+// another device, it returns i.
+func (i Info) later(now Info) (_ Info, same bool) {
+	if i.MAC != "" && now.MAC != "" && i.MAC != now.MAC {
+		return i, false
+	}
+	return Info{cmp.Or(now.Hostname, i.Hostname), cmp.Or(now.MAC, i.MAC), cmp.Or(now.Network, i.Network)}, true
+}
+
 // Series identifies totals of the table: those of an address, or of one of its series.
 type Series struct {
 	Addr   netip.Addr
@@ -81,7 +90,6 @@ type History struct {
 	path     string
 	dir      *os.Root    // nil: it is not open
 	began    []beginning // of what was restored, in order; it is not changed
-	seed     maphash.Seed
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970
@@ -130,7 +138,7 @@ func Open(c Config) (*History, error) {
 			c.Retention[r] = DefaultRetention[r]
 		}
 	}
-	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), dir: c.Open, transact: (*bbolt.DB).Update, seed: maphash.MakeSeed()}
+	h := &History{config: c, calendar: Calendar{c.Zone, c.MonthStartsOn}, path: filepath.Join(c.Dir, fileName), dir: c.Open, transact: (*bbolt.DB).Update}
 	h.last = h.config.Now()
 	h.steady = h.last
 	var records []saved

@@ -29,8 +29,74 @@ type host struct {
 type subject struct {
 	addr   netip.Addr
 	bits   int
-	number uint32 // of the subject with known, in the file; 0 if it is to be searched
-	known  uint64 // a hash of its Info
+	number uint32 // of the subject with what is known of it, in the file; 0 if it is to be searched
+	known  *Info  // nil: nothing
+}
+
+// info returns what a subject was last known as.
+func (s *subject) info() Info {
+	if s.known == nil {
+		return Info{}
+	}
+	return *s.known
+}
+
+func (s *subject) setInfo(i Info) {
+	if i != s.info() {
+		s.known, s.number = &i, 0
+	}
+}
+
+// learn takes what is known of a host now, unless it is another device.
+func (h *History) learn(at *host) (same bool) {
+	if h.config.Info == nil || !at.addr.IsValid() {
+		return true
+	}
+	before := at.info()
+	info, same := before.later(h.config.Info(at.addr))
+	if info != before {
+		at.setInfo(info)
+		at.changed = true
+	}
+	return same
+}
+
+// attribute takes what is known of a host that moves something now. If it is another device than before, what it has moved in the open periods is
+// that of the one before.
+func (h *History) attribute(at *host) {
+	if h.learn(at) {
+		return
+	}
+	for r := range resolutions {
+		open := &h.state.open[r]
+		if v := at.movedIn(r, open); !v.isZero() {
+			h.handOver(r, &at.subject, v)
+			at.moved[r] = volume{}
+		}
+	}
+	now := h.config.Info(at.addr)
+	now.Network = cmp.Or(now.Network, at.info().Network)
+	at.setInfo(now)
+}
+
+// handOver has the next write add to the open period what a subject has moved in it.
+func (h *History) handOver(r Resolution, of *subject, v volume) {
+	open := h.state.open[r]
+	i := slices.IndexFunc(h.late, func(l latePeriod) bool { return l.handedOver != nil && l.resolution == r && l.openPeriod == open })
+	if i < 0 {
+		i = len(h.late)
+		h.late = append(h.late, latePeriod{resolution: r, openPeriod: open, handedOver: map[who]int{}})
+	}
+	l := &h.late[i]
+	key := who{of.addr, of.bits, of.info()}
+	at, again := l.handedOver[key]
+	if !again {
+		at = len(l.items)
+		l.handedOver[key] = at
+		copied := *of
+		l.items = append(l.items, item{subject: &copied})
+	}
+	l.items[at].volume.add(v)
 }
 
 // part is a series of a host.
@@ -153,6 +219,7 @@ func (h *History) update(at *host, own capture.Totals, parts []part, before, see
 	}
 	more := volume{sum.ReceiveBytes - at.sum.ReceiveBytes, sum.TransmitBytes - at.sum.TransmitBytes}
 	if more != (volume{}) {
+		h.attribute(at)
 		for r := range resolutions {
 			at.move(r, &h.state.open[r], more)
 		}
@@ -283,6 +350,7 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 		if r := known[key]; r != nil {
 			at.moved, at.in, at.began = r.moved, r.in, r.began
 			at.seen, at.stored = r.seen, true
+			at.setInfo(r.Info)
 			if is.Totals != r.own { // it has what its series had, or an address that is the same now
 				at.began = r.earliest()
 			}
@@ -410,6 +478,7 @@ func (h *History) take(records []saved) {
 	for i := range records {
 		r := &records[i]
 		at := host{subject: subject{addr: r.addr, bits: r.bits}, sum: r.sum(), moved: r.moved, in: r.in, seen: r.seen, began: r.began}
+		at.setInfo(r.Info)
 		if at.addr.IsValid() {
 			h.hosts = append(h.hosts, at)
 		} else {

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"hash/maphash"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -218,30 +216,7 @@ func (h *History) openReadOnly() ([]saved, error) {
 		return nil, fmt.Errorf("%s: %w", h.path, err)
 	}
 	h.state = s
-	names := map[netip.Addr]Info{}
-	err = explain(guard(func() error {
-		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
-	}))
-	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
-	return records, err
-}
-
-// lastNames returns what addresses were last known as.
-func lastNames(tx *bbolt.Tx) (map[netip.Addr]Info, error) {
-	names := map[netip.Addr]Info{}
-	bucket := tx.Bucket(whoBucket)
-	if bucket == nil {
-		return names, nil
-	}
-	return names, bucket.ForEach(func(key, sealed []byte) error {
-		value, err := unseal(key, sealed)
-		if err != nil {
-			return err
-		}
-		w, err := parseWho(value)
-		names[w.addr] = Info{w.hostname, w.mac, w.network}
-		return err
-	})
+	return records, nil
 }
 
 // putAside renames a file that cannot be used, so that a new one can begin.
@@ -383,7 +358,9 @@ func (h *History) join(records []saved, s state) {
 			if v := at.movedIn(r, &s.open[r]); !each.addr.IsValid() {
 				late.other.add(v)
 			} else if v != (volume{}) {
-				late.items = append(late.items, item{&subject{addr: each.addr, bits: each.bits}, v})
+				of := &subject{addr: each.addr, bits: each.bits}
+				of.setInfo(each.Info)
+				late.items = append(late.items, item{of, v})
 			}
 		}
 		late.other.add(fold(&late.items, item.moved))
@@ -416,13 +393,16 @@ func (h *History) forgetNumbers() {
 	}
 }
 
-// latePeriod is a period that has ended and could not be written, or the one that was open in a file that was not opened at the start.
+// latePeriod is a period that has ended and could not be written, the one that was open in a file that was not opened at the start, or what
+// was handed over of one that is open.
 type latePeriod struct {
 	resolution Resolution
 	openPeriod
 	items []item
 	other volume
 	filed bool // it is the one of a file
+
+	handedOver map[who]int // the index of each item; nil if it is whole
 }
 
 // item is what a subject moved in a period.
@@ -440,7 +420,7 @@ var maxLate = [resolutions]int{FiveMinutes: 12, Hour: 24, Day: 7, Month: 1}
 func (h *History) keepEnded(now time.Time) {
 	var late [resolutions]int
 	for i := range h.late {
-		if !h.late[i].filed {
+		if !h.late[i].filed && h.late[i].handedOver == nil {
 			late[h.late[i].resolution]++
 		}
 	}
@@ -452,7 +432,8 @@ func (h *History) keepEnded(now time.Time) {
 		items, other := h.movedIn(r)
 		other.add(fold(&items, item.moved))
 		for i := range items { // the host's entry may be that of another address soon
-			items[i].subject = &subject{addr: items[i].addr, bits: items[i].bits}
+			copied := *items[i].subject
+			items[i].subject = &copied
 		}
 		if len(items) > 0 || other != (volume{}) {
 			h.late = append(h.late, latePeriod{resolution: r, openPeriod: *open, items: slices.Clone(items), other: other})
@@ -461,11 +442,12 @@ func (h *History) keepEnded(now time.Time) {
 	}
 }
 
-// movedIn returns what was moved in the open period of a resolution.
+// movedIn returns what was moved in the open period of a resolution, which ends.
 func (h *History) movedIn(r Resolution) (items []item, other volume) {
 	open := &h.state.open[r]
 	for i := range h.hosts {
 		if v := h.hosts[i].movedIn(r, open); v != (volume{}) {
+			h.learn(&h.hosts[i])
 			items = append(items, item{&h.hosts[i].subject, v})
 		}
 	}
@@ -495,21 +477,10 @@ func (h *History) write(now time.Time) error {
 	return err
 }
 
-// catchUp closes the periods that ended while there was no process: what is moved from now on is not part of them. Nobody knows names yet
-// but the file.
+// catchUp closes the periods that ended while there was no process: what is moved from now on is not part of them.
 func (h *History) catchUp(now time.Time) error {
 	if !h.due(now) {
 		return nil
-	}
-	info := h.config.Info
-	defer func() { h.config.Info = info }()
-	names := map[netip.Addr]Info{}
-	err := explain(guard(func() error {
-		return h.db.View(func(tx *bbolt.Tx) (err error) { names, err = lastNames(tx); return err })
-	}))
-	h.config.Info = func(addr netip.Addr) Info { return names[addr] }
-	if errors.Is(err, errDamaged) {
-		h.damaged.Store(true)
 	}
 	return h.write(now)
 }
@@ -631,7 +602,7 @@ func (t *transaction) write(changed []*host, due bool) error {
 
 // recordOf returns what is kept of a host.
 func (t *transaction) recordOf(at *host) record {
-	r := record{own: at.own(), seen: at.seen, began: at.began}
+	r := record{own: at.own(), seen: at.seen, began: at.began, Info: at.info()}
 	for i := range resolutions {
 		if v := at.movedIn(i, &t.next.open[i]); v != (volume{}) {
 			r.moved[i], r.in[i] = v, t.next.open[i].number
@@ -723,12 +694,7 @@ func hashOf(b []byte) uint64 {
 // number returns the number of what a subject is known as.
 func (t *transaction) number(at *subject) (uint32, error) {
 	h := t.h
-	var info Info
-	if h.config.Info != nil {
-		info = h.config.Info(at.addr)
-	}
-	known := maphash.Comparable(h.seed, info)
-	if at.number != 0 && at.known == known {
+	if at.number != 0 {
 		h.search.mark(at.number)
 		return at.number, nil
 	}
@@ -745,7 +711,7 @@ func (t *transaction) number(at *subject) (uint32, error) {
 			return 0, err
 		}
 	}
-	w := who{addr: at.addr, bits: at.bits, mac: info.MAC, hostname: info.Hostname, network: info.Network}
+	w := who{at.addr, at.bits, at.info()}
 	value := w.append(nil)
 	hash := hashOf(value)
 	number, ok := h.numbers[hash]
@@ -766,7 +732,7 @@ func (t *transaction) number(at *subject) (uint32, error) {
 		}
 		h.numbers[hash] = number
 	}
-	at.number, at.known = number, known
+	at.number = number
 	h.search.mark(number)
 	return number, nil
 }
