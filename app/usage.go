@@ -101,6 +101,9 @@ PROMFLOW_DATA_DIR does not make it do so: in a container usage asks the promflow
 			if err != nil {
 				return fmt.Errorf("usage: %w", err)
 			}
+			if answer.Matching == 0 && (a.query.Of != "" || a.query.Filter != "") {
+				fmt.Fprintf(os.Stderr, "promflow: nothing that matches %s moved anything in this period\n", a.asked())
+			}
 			if err := a.print(answer); err != nil {
 				return fmt.Errorf("usage: printing the answer: %w", err)
 			}
@@ -138,6 +141,18 @@ func (a *asking) local(c *config) (answer *usage.Answer, err error) {
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
 	return usage.Of(h, a.query, time.Now())
+}
+
+// asked returns the flags that choose rows.
+func (a *asking) asked() string {
+	var flags []string
+	if a.query.Of != "" {
+		flags = append(flags, fmt.Sprintf("--of=%q", a.query.Of))
+	}
+	if a.query.Filter != "" {
+		flags = append(flags, fmt.Sprintf("--filter=%q", a.query.Filter))
+	}
+	return strings.Join(flags, " and ")
 }
 
 func (a *asking) print(answer *usage.Answer) error {

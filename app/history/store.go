@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -67,6 +68,8 @@ func explain(err error) error {
 	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch),
 		errors.Is(err, bbolterrors.ErrIncompatibleValue): // it is no bucket
 		return fmt.Errorf("%w: %w", errDamaged, err)
+	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENODEV): // of mmap(2)
+		return fmt.Errorf("%w: perhaps its file system cannot map a file that is written to into memory, as jffs2 cannot: choose a directory on another one", err)
 	}
 	return err
 }

@@ -74,8 +74,12 @@ func Of(h *history.History, q Query, now time.Time) (*Answer, error) {
 	if q.Limit > 0 {
 		found = found[:min(q.Limit, len(found))]
 	}
+	ips := maxIPs
+	if q.By == "network" { // whose addresses are only to be searched
+		ips = 0
+	}
 	for i := range found {
-		a.Rows = append(a.Rows, rowOf(&found[i]))
+		a.Rows = append(a.Rows, rowOf(&found[i], ips))
 	}
 	for _, s := range u.Steps {
 		a.Steps = append(a.Steps, Step{s.Start.In(zone), s.End.In(zone), s.Receive, s.Transmit})
@@ -83,13 +87,14 @@ func Of(h *history.History, q Query, now time.Time) (*Answer, error) {
 	return a, nil
 }
 
-func rowOf(r *history.Row) Row {
+// rowOf returns a row with as many addresses at most.
+func rowOf(r *history.Row, ips int) Row {
 	valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 	row := Row{
 		ID: r.ID, Hostname: valid(r.Hostname), MAC: r.MAC, Network: valid(r.Network), IPs: []string{},
 		ReceiveBytes: r.Receive, TransmitBytes: r.Transmit,
 	}
-	for _, at := range r.Addrs[:min(len(r.Addrs), maxIPs)] {
+	for _, at := range r.Addrs[:min(len(r.Addrs), ips)] {
 		row.IPs = append(row.IPs, history.Text(at))
 	}
 	if r.Other {

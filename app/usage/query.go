@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -18,7 +19,7 @@ import (
 type Query struct {
 	Period  string // see Span; "" is DefaultPeriod
 	By      string // one of Kinds; "" is the first
-	Of      string // the ID of a row: only what that moved
+	Of      string // the ID of a row, or an address, MAC or network in any spelling: only what that moved
 	Filter  string // a part of an IP address, hostname, MAC or network, in either case, or a prefix
 	Sort    string // one of Sorts; "" is the first
 	Reverse bool   // the lowest first, names from Z to A
@@ -81,8 +82,22 @@ func ParseQuery(v url.Values) (q Query, err error) {
 // canonical returns the same query with defaults.
 func (q Query) canonical() Query {
 	q.Period, q.By, q.Sort = cmp.Or(q.Period, DefaultPeriod), cmp.Or(q.By, Kinds[0]), cmp.Or(q.Sort, Sorts[0])
-	q.Filter = strings.ToLower(strings.TrimSpace(q.Filter))
+	q.Of, q.Filter = spelling(strings.TrimSpace(q.Of)), strings.ToLower(strings.TrimSpace(q.Filter))
 	return q
+}
+
+// spelling writes an address, a prefix or a MAC as IDs of rows do. Others stay as they are.
+func spelling(id string) string {
+	if addr, err := netip.ParseAddr(id); err == nil {
+		return addr.Unmap().String()
+	}
+	if prefix, err := netip.ParsePrefix(id); err == nil {
+		return prefix.Masked().String()
+	}
+	if mac, err := net.ParseMAC(id); err == nil && len(mac) == 6 {
+		return mac.String()
+	}
+	return id
 }
 
 // values returns the parameters that ParseQuery reads.
@@ -113,21 +128,26 @@ func (q Query) find(rows []history.Row) []history.Row {
 	if q.Sort == Sorts[0] && !q.Reverse { // rows are in this order
 		return found
 	}
-	slices.SortStableFunc(found, func(a, b history.Row) int {
-		if c := compare(&a, &b); q.Reverse {
-			return -c
-		} else {
-			return c
+	last := func(r *history.Row) int { // in either direction
+		switch {
+		case r.Other:
+			return 2
+		case q.Sort == "hostname" && r.Hostname == "":
+			return 1
 		}
+		return 0
+	}
+	slices.SortStableFunc(found, func(a, b history.Row) int {
+		c := compare(&a, &b)
+		if q.Reverse {
+			c = -c
+		}
+		return cmp.Or(cmp.Compare(last(&a), last(&b)), c)
 	})
 	return found
 }
 
-// compareNames puts rows without a name last.
 func compareNames(a, b *history.Row) int {
-	if (a.Hostname == "") != (b.Hostname == "") {
-		return strings.Compare(b.Hostname, a.Hostname)
-	}
 	return cmp.Or(strings.Compare(strings.ToLower(a.Hostname), strings.ToLower(b.Hostname)), strings.Compare(a.ID, b.ID))
 }
 

@@ -68,8 +68,11 @@ func Span(period string, now time.Time, c history.Calendar) (from, to time.Time,
 	if !isSpan && !to.After(from) { // a time is no period
 		return wrong()
 	}
+	if last == "" && !from.Before(to) {
+		return from, to, fmt.Errorf("it begins at %s, which is not yet", from.Format(time.RFC3339))
+	}
 	if !from.Before(to) {
-		return from, to, fmt.Errorf("it ends at %s, before it begins at %s", to.Format(time.RFC3339), from.Format(time.RFC3339))
+		return from, to, fmt.Errorf("it ends at %s, and begins at %s", to.Format(time.RFC3339), from.Format(time.RFC3339))
 	}
 	return from, to, nil
 }

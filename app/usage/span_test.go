@@ -68,7 +68,8 @@ func TestSpan(t *testing.T) {
 	for period, want := range map[string]string{
 		"": "expected", "tomorrow": "expected", "0h": "expected", "-1d": "expected", "99999h": "expected", "3m": "expected", "2026-13": "expected",
 		"2026-02-30": "expected", "1969-12": "expected", "9999-01": "expected", "2026-10-01T10:00": "expected", "a..b": "expected",
-		"2026-11..2026-10": "before it begins", "2026-10-01T10:00..2026-10-01T10:00": "before it begins",
+		"2026-11..2026-10": "and begins at", "2026-10-01T10:00..2026-10-01T10:00": "and begins at",
+		"2027-01..": "which is not yet",
 	} {
 		if _, _, err := Span(period, now, history.Calendar{Zone: zone}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gives %v, want %s", period, err, want)

@@ -13,7 +13,7 @@ import (
 func (a *Answer) Text(w io.Writer, ascii bool) error {
 	const layout = "2006-01-02 15:04"
 	head := fmt.Sprintf("%s to %s", a.From.Format(layout), a.To.Format(layout+" -07:00"))
-	if a.To.After(a.Time) {
+	if a.To.After(a.Time) && !a.From.After(a.Time) {
 		head = fmt.Sprintf("%s until now, %s", a.From.Format(layout), a.Time.Format(layout+" -07:00"))
 	}
 	if a.Since.After(a.From) {
