@@ -31,7 +31,7 @@ const flushTimeout = 2500 * time.Millisecond
 // How many answers of the API may be given at a time.
 const (
 	maxReports = 64 // one takes up to 0.5 MB
-	maxUsages  = 2  // one takes up to 350 MB, if in each hour of a month 4096 addresses have moved something
+	maxUsages  = 2  // one of 65,536 addresses takes 75 MB
 )
 
 // run counts and exports until ctx ends or a part of the program fails. It checks the settings before it starts anything. It binds the

@@ -129,8 +129,8 @@ const lostAndFound = "lost+found"
 //   - a directory that only root may enter, such as one that OpenDir has just made;
 //   - one that has a history;
 //   - the root of a file system that has just been made, with its lost+found, which stays root's: one that was mounted to be used;
-//   - an empty one that is not directly in /, such as one of mkdir(1). Those in / may be the system's, for all: /mnt, /srv, /media or /opt are empty
-//     and look the same.
+//   - an empty one that is not directly in /, such as one of mkdir(1). Those in / may be the system's, for all: /mnt, /srv, /media or /opt are
+//     empty and look the same.
 //
 // Others stay as they are, also empty ones of other users.
 func Give(dir *os.Root, uid, gid int) error {
