@@ -156,7 +156,7 @@ func (c *config) settings() settings {
 		{category: "History", name: "history-retention", holder: "LIST", byDefault: "5m=2d,1h=35d,1d=396d,1mo=0", parse: into(&c.kept.retention, parseRetention),
 			usage: "how long five minutes, hours, days and months are kept; 0 is for ever"},
 		{category: "History", name: "history-size", holder: "SIZE", byDefault: "256MiB", parse: into(&c.kept.size, parseSize),
-			usage: "how much may be in use on disk; the oldest days, hours and minutes go before it is more"},
+			usage: "how much may be in use on disk; the oldest periods go before it is more"},
 		{category: "History", name: "month-starts-on", holder: "DAY", byDefault: "1", parse: number(&c.kept.monthStartsOn, 1, 31),
 			usage: "the day on which a month of the history starts, such as that of a provider; the last one where a month is shorter"},
 

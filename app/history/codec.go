@@ -388,11 +388,13 @@ type state struct {
 	lastWho, liveWhos int64
 }
 
-// openPeriod is a period that has not ended. Its volumes are in the records.
+// openPeriod is a period that has not ended. Its volumes are in the records, and, of what was handed over, in the file already.
 type openPeriod struct {
 	start, end int64 // seconds since 1970
 	number     uint32
 }
+
+func (o openPeriod) middle() int64 { return o.start + max(o.end-o.start, 0)/2 }
 
 func (s *state) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, version)

@@ -5,8 +5,10 @@
 //
 // What an address has moved since the table was last read is added to the volume of each open period: one of five minutes, an hour, a day
 // and a month. These volumes are written in the same transaction as the totals, so the growth of totals is the sum over periods, to the
-// byte, whenever the process is killed. When a period ends its volumes become one value, and the next period opens. If the clock is set, or
-// its zone is changed, the period that was open is closed as the one that it was, and that of the new time is opened, or goes on.
+// byte, whenever the process is killed. When a period ends its volumes are added to its value in the file, and the next period opens. If the
+// clock is set, or its zone is changed, the period that was open is closed as the one that it was, and that of the new time is opened, or
+// goes on. If an address gets another MAC, what it has moved in the open periods is handed over: it is added to their values in the file at once,
+// with the MAC and the name of before.
 //
 // The table evicts addresses, and their totals are part of other then. So are their volumes in the periods that are open.
 //
@@ -62,6 +64,9 @@ func (i Info) later(now Info) (_ Info, same bool) {
 	if i.MAC != "" && now.MAC != "" && i.MAC != now.MAC {
 		return i, false
 	}
+	if i.MAC != "" && now.MAC == "" && i.Hostname != "" { // the name that is known now may be that of another device
+		now.Hostname = ""
+	}
 	return Info{cmp.Or(now.Hostname, i.Hostname), cmp.Or(now.MAC, i.MAC), cmp.Or(now.Network, i.Network)}, true
 }
 
@@ -106,7 +111,7 @@ type History struct {
 	hosts    []host // in the order of the table's
 	other    host
 	gone     [][]byte          // keys of records that are no longer in the table
-	late     []latePeriod      // which the next write closes
+	late     []latePeriod      // which the next write adds to the file
 	search   *search           // nil: names are not searched for
 	numbers  map[uint64]uint32 // of each who in the file, by its hash; nil: not known
 
@@ -255,6 +260,13 @@ func (h *History) Began(s Series) (began [2]time.Time) {
 
 // Close writes the last counts, and closes the file. The table must still be readable.
 func (h *History) Close() error {
+	h.mu.Lock()
+	for i := range h.hosts { // names may have become known since they last moved something
+		if at := &h.hosts[i]; !h.closed && at.movedIn(Month, &h.state.open[Month]) != (volume{}) {
+			h.learn(at)
+		}
+	}
+	h.mu.Unlock()
 	h.Write()
 	h.mu.Lock()
 	defer h.mu.Unlock()

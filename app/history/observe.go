@@ -47,24 +47,26 @@ func (s *subject) setInfo(i Info) {
 	}
 }
 
-// learn takes what is known of a host now, unless it is another device.
-func (h *History) learn(at *host) (same bool) {
+// learn takes what is known of a host now, and returns it, unless it is another device.
+func (h *History) learn(at *host) (now Info, same bool) {
 	if h.config.Info == nil || !at.addr.IsValid() {
-		return true
+		return now, true
 	}
 	before := at.info()
-	info, same := before.later(h.config.Info(at.addr))
+	now = h.config.Info(at.addr)
+	info, same := before.later(now)
 	if info != before {
 		at.setInfo(info)
 		at.changed = true
 	}
-	return same
+	return now, same
 }
 
 // attribute takes what is known of a host that moves something now. If it is another device than before, what it has moved in the open periods is
 // that of the one before.
 func (h *History) attribute(at *host) {
-	if h.learn(at) {
+	now, same := h.learn(at)
+	if same {
 		return
 	}
 	for r := range resolutions {
@@ -74,7 +76,6 @@ func (h *History) attribute(at *host) {
 			at.moved[r] = volume{}
 		}
 	}
-	now := h.config.Info(at.addr)
 	now.Network = cmp.Or(now.Network, at.info().Network)
 	at.setInfo(now)
 }
@@ -85,19 +86,34 @@ func (h *History) handOver(r Resolution, of *subject, v volume) {
 	i := slices.IndexFunc(h.late, func(l latePeriod) bool { return l.handedOver != nil && l.resolution == r && l.openPeriod == open })
 	if i < 0 {
 		i = len(h.late)
-		h.late = append(h.late, latePeriod{resolution: r, openPeriod: open, handedOver: map[who]int{}})
+		h.late = append(h.late, latePeriod{resolution: r, openPeriod: open, handedOver: map[holder]int{}})
 	}
 	l := &h.late[i]
-	key := who{of.addr, of.bits, of.info()}
-	at, again := l.handedOver[key]
+	at, again := l.handedOver[of.holder()]
 	if !again {
+		if len(l.items) >= 2*maxAddresses {
+			l.other.add(fold(&l.items, item.moved))
+			clear(l.handedOver)
+			for i := range l.items {
+				l.handedOver[l.items[i].holder()] = i
+			}
+		}
 		at = len(l.items)
-		l.handedOver[key] = at
-		copied := *of
-		l.items = append(l.items, item{subject: &copied})
+		l.handedOver[of.holder()] = at
+		l.items = append(l.items, item{subject: new(subject)})
 	}
+	*l.items[at].subject = *of
 	l.items[at].volume.add(v)
 }
+
+// holder is a device that had an address.
+type holder struct {
+	addr netip.Addr
+	bits int
+	mac  string
+}
+
+func (s *subject) holder() holder { return holder{s.addr, s.bits, s.info().MAC} }
 
 // part is a series of a host.
 type part struct {

@@ -68,7 +68,7 @@ type Step struct {
 	Receive, Transmit int64
 }
 
-// Usage answers a query. Each period counts that starts in the span, which is rounded to whole ones. The latest counts are included.
+// Usage answers a query. Each period counts whose middle is in the span, which is rounded to whole ones. The latest counts are included.
 func (h *History) Usage(q Query) (Usage, error) {
 	v, err := h.view(q)
 	if err != nil {
@@ -76,19 +76,18 @@ func (h *History) Usage(q Query) (Usage, error) {
 	}
 	defer v.close()
 	usage := Usage{From: v.from, To: v.to, Since: v.since, Steps: v.stepsOf()}
-	addToStep := func(start int64, more volume) {
-		// A period of another calendar counts in the step in which it starts.
-		i := sort.Search(len(usage.Steps), func(i int) bool { return usage.Steps[i].Start.Unix() > start }) - 1
+	addToStep := func(middle int64, more volume) {
+		i := sort.Search(len(usage.Steps), func(i int) bool { return usage.Steps[i].Start.Unix() > middle }) - 1
 		if i >= 0 {
 			usage.Steps[i].Receive += more.receive
 			usage.Steps[i].Transmit += more.transmit
 		}
 	}
-	err = v.each(func(start int64, of *tally, more volume) {
+	err = v.each(func(middle int64, of *tally, more volume) {
 		of.add(more)
-		of.last = max(of.last, start)
+		of.last = max(of.last, middle)
 		if q.Of == "" {
-			addToStep(start, more)
+			addToStep(middle, more)
 		}
 	})
 	if err != nil {
@@ -101,16 +100,19 @@ func (h *History) Usage(q Query) (Usage, error) {
 	names := namesOf(all)
 	rows := rows{by: q.By, of: map[rowKey]*Row{}}
 	for _, t := range all {
-		w := names.of(t.who)
+		w := t.who
+		if q.By != ByNetwork { // it has moved that in the network of then
+			w = names.of(w)
+		}
 		if t.asked = w.is(q); t.asked {
 			rows.add(w, t.volume)
 		}
 	}
 	usage.Rows = rows.sorted()
 	if q.Of != "" {
-		err = v.each(func(start int64, of *tally, more volume) {
+		err = v.each(func(middle int64, of *tally, more volume) {
 			if of.asked {
-				addToStep(start, more)
+				addToStep(middle, more)
 			}
 		})
 	}
@@ -131,7 +133,7 @@ func (w *who) is(q Query) bool {
 	case q.Of == "":
 		return true
 	case w == nil || q.By == ByNetwork && w.Network == "":
-		return q.Of == otherID
+		return strings.EqualFold(q.Of, otherID)
 	}
 	return w.MAC == q.Of || w.name() == q.Of || strings.EqualFold(w.Network, q.Of)
 }

@@ -3,8 +3,13 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
+
+	"promflow/capture"
 )
 
 // sums returns what the rows and the steps of a usage have received.
@@ -250,5 +255,143 @@ func TestWhatHasNoNetworkIsOther(t *testing.T) {
 		if rows, _ := u.sums(); rows != want {
 			t.Errorf("of %q: %d, want %d", of, rows, want)
 		}
+	}
+}
+
+// TestWhatIsHandedOverIsBounded has an address get a new MAC all the time, while nothing can be written.
+func TestWhatIsHandedOverIsBounded(t *testing.T) {
+	b := newBench(t, Config{})
+	b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+	for i := range 3 * maxAddresses {
+		b.info[addr4(1)] = Info{MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255)}
+		b.move(1, 1)
+		b.Write()
+	}
+	for i := range b.late {
+		if n := len(b.late[i].items); n > 2*maxAddresses {
+			t.Errorf("%d items are kept", n)
+		}
+	}
+	b.conserved()
+	b.transact = (*bbolt.DB).Update
+	b.pass(time.Hour)
+	b.conserved()
+}
+
+// TestWhatIsHandedOverStays has records alone take more than the size that is allowed.
+func TestWhatIsHandedOverStays(t *testing.T) {
+	b := newBench(t, Config{Size: 1 << 20})
+	b.Close()
+	b.openWith(capture.NewTable(20000, 0))
+	for i := range 15000 {
+		b.move(i, 10)
+	}
+	for i, of := range []string{"a", "b"} {
+		b.info[addr4(1)] = Info{MAC: "02:00:00:00:00:0" + of}
+		b.move(1, 1000)
+		b.pass(time.Duration(2+7*i) * time.Minute)
+	}
+	u := b.query(Query{From: b.calendar.Start(Month, b.now), To: b.calendar.End(Month, b.now), Steps: Fitting})
+	if rows, _ := u.sums(); rows != b.total().receive {
+		t.Errorf("the month has %d, want %d", rows, b.total().receive)
+	}
+	b.conservedIn(Month)
+}
+
+func TestHistoryBeginsWithWhatCouldNotBeWritten(t *testing.T) {
+	b := newBench(t, Config{})
+	b.transact = func(*bbolt.DB, func(*bbolt.Tx) error) error { return syscall.EIO }
+	b.move(1, 1000)
+	b.pass(20 * time.Minute)
+	u := b.query(Query{To: b.now.Add(time.Minute), Steps: Fitting})
+	if rows, _ := u.sums(); rows != 1000 || !u.Since.Equal(start) {
+		t.Errorf("%d since %v, want 1000 since %v", rows, u.Since, start)
+	}
+}
+
+func TestNamesOfTheNextDevice(t *testing.T) {
+	a, z := Info{"alice", "02:00:00:00:00:0a", "lan"}, Info{"zoe", "02:00:00:00:00:0b", "lan"}
+	nameless := Info{MAC: "02:00:00:00:00:0a"}
+	for name, c := range map[string]struct {
+		before, now, want Info
+		same              bool
+	}{
+		"nothing is known any more":       {a, Info{}, a, true},
+		"the name is known before a MAC":  {a, Info{Hostname: "zoe"}, a, true},
+		"another name of the same device": {a, Info{"alicia", a.MAC, ""}, Info{"alicia", a.MAC, "lan"}, true},
+		"a name, and no MAC for long":     {nameless, Info{Hostname: "alice"}, Info{"alice", a.MAC, ""}, true},
+		"a MAC is learned":                {Info{Hostname: "alice"}, nameless, Info{"alice", a.MAC, ""}, true},
+		"another device":                  {a, z, a, false},
+	} {
+		if got, same := c.before.later(c.now); got != c.want || same != c.same {
+			t.Errorf("%s: %+v, %v, want %+v, %v", name, got, same, c.want, c.same)
+		}
+	}
+}
+
+func TestNameThatBecomesKnownLate(t *testing.T) {
+	b := newBench(t, Config{})
+	b.move(1, 10)
+	b.pass(time.Minute)
+	b.info[addr4(1)] = Info{Hostname: "laptop"}
+	b.restart()
+	clear(b.info)
+	wantUsage(t, b.usage(start, b.now, ByIP), map[string]int64{"10.0.0.1 laptop": 10})
+}
+
+func TestNetworkOfThen(t *testing.T) {
+	b := newBench(t, Config{})
+	b.info[addr4(1)] = Info{Network: "lan"}
+	b.move(1, 1000)
+	b.pass(day)
+	b.info[addr4(1)] = Info{"laptop", "02:00:00:00:00:01", "guests"}
+	b.move(1, 1)
+	b.pass(time.Minute)
+	wantUsage(t, b.usage(start.Add(-day), b.now, ByNetwork), map[string]int64{"lan": 1000, "guests": 1})
+	wantUsage(t, b.usage(start.Add(-day), b.now, ByDevice), map[string]int64{"10.0.0.1 laptop": 1001})
+}
+
+// TestMonthsOfAnotherZone has months that begin 5 hours before those of today's zone, when their days are no longer kept.
+func TestMonthsOfAnotherZone(t *testing.T) {
+	b := newBench(t, Config{})
+	for i, n := range []int64{100, 2000, 30000} {
+		b.now = time.Date(2026, time.Month(3+i), 15, 12, 0, 0, 0, time.UTC)
+		b.Write()
+		b.move(1, n)
+		b.Write()
+	}
+	b.now = b.now.Add(500 * day)
+	b.pass(3 * time.Hour)
+	b.Close()
+	b.config.Zone = zone(t, "America/New_York")
+	b.open()
+	at := func(month time.Month) time.Time { return time.Date(2026, month, 1, 0, 0, 0, 0, b.config.Zone) }
+	for i, want := range []int64{100, 2000, 30000} {
+		u := b.query(Query{From: at(time.Month(3 + i)), To: at(time.Month(4 + i)), Steps: Fitting})
+		if rows, _ := u.sums(); rows != want || len(u.Steps) != 1 {
+			t.Errorf("%v to %v: %d, want %d", u.From, u.To, rows, want)
+		}
+	}
+	u := b.query(Query{From: at(1), To: at(13), Steps: Fitting})
+	if rows, _ := u.sums(); rows != 32100 || u.Steps[3].Receive != 2000 {
+		t.Errorf("the year has %+v", u.Steps)
+	}
+}
+
+// TestSpanThatTheClockWasIn asks for a time that is in the future again.
+func TestSpanThatTheClockWasIn(t *testing.T) {
+	b := newBench(t, Config{})
+	b.now = start.Add(2 * day)
+	b.Write()
+	b.move(1, 1000)
+	b.Write()
+	b.now = start
+	b.Write()
+	b.move(1, 1)
+	b.Write()
+	from := b.calendar.Start(Day, start.Add(2*day))
+	u := b.query(Query{From: from, To: from.Add(day), Steps: Fitting})
+	if rows, _ := u.sums(); rows != 1000 {
+		t.Errorf("%d", rows)
 	}
 }

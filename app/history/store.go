@@ -405,7 +405,7 @@ type latePeriod struct {
 	other volume
 	filed bool // it is the one of a file
 
-	handedOver map[who]int // the index of each item; nil if it is whole
+	handedOver map[holder]int // the index of each item; nil if it is whole
 }
 
 // item is what a subject moved in a period.
@@ -432,7 +432,7 @@ func (h *History) keepEnded(now time.Time) {
 		if h.calendar.Start(r, now).Unix() == open.start || late[r] == maxLate[r] {
 			continue
 		}
-		items, other := h.movedIn(r)
+		items, other := h.ended(r)
 		other.add(fold(&items, item.moved))
 		for i := range items { // the host's entry may be that of another address soon
 			copied := *items[i].subject
@@ -445,8 +445,8 @@ func (h *History) keepEnded(now time.Time) {
 	}
 }
 
-// movedIn returns what was moved in the open period of a resolution, which ends.
-func (h *History) movedIn(r Resolution) (items []item, other volume) {
+// ended returns what was moved in the open period of a resolution, which ends, with the names of now.
+func (h *History) ended(r Resolution) (items []item, other volume) {
 	open := &h.state.open[r]
 	for i := range h.hosts {
 		if v := h.hosts[i].movedIn(r, open); v != (volume{}) {
@@ -488,7 +488,7 @@ func (h *History) catchUp(now time.Time) error {
 	return h.write(now)
 }
 
-// due tells whether periods have ended.
+// due tells whether volumes are to be added to the periods of the file.
 func (h *History) due(now time.Time) bool {
 	for r, open := range h.state.open {
 		if h.calendar.Start(Resolution(r), now).Unix() != open.start {
@@ -635,7 +635,7 @@ func (t *transaction) closePeriods() error {
 		if h.calendar.Start(r, t.now).Unix() == open.start {
 			continue
 		}
-		items, other := h.movedIn(r)
+		items, other := h.ended(r)
 		if err := t.closePeriod(r, open, items, other); err != nil {
 			return err
 		}
@@ -813,7 +813,8 @@ func (t *transaction) shrink() error {
 			if err != nil {
 				return err
 			}
-			if first != nil && (oldest == nil || first.end < oldest.end) {
+			// Of an open period, only what was handed over is there.
+			if first != nil && !bytes.Equal(first.key, startKey(t.next.open[r].start)) && (oldest == nil || first.end < oldest.end) {
 				oldest = first
 			}
 		}

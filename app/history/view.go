@@ -30,8 +30,8 @@ type view struct {
 
 // moved is what was moved in a period.
 type moved struct {
-	start int64
-	of    *tally
+	at int64 // the middle of the period
+	of *tally
 	volume
 }
 
@@ -39,7 +39,7 @@ type moved struct {
 type tally struct {
 	who    *who   // nil: other
 	number uint32 // of the who in the file; 0 if it has none
-	last   int64  // when the last period starts in which it moved something
+	last   int64  // the middle of the last period in which it moved something
 	asked  bool   // the query is about it
 	volume
 }
@@ -187,14 +187,18 @@ func (v *view) begin() (since time.Time, err error) {
 	if v.state.open[r].number == 0 {
 		return v.now, err
 	}
+	for i := range v.h.late {
+		if l := &v.h.late[i]; l.resolution == r {
+			start = min(start, l.start)
+		}
+	}
 	return time.Unix(start, 0).In(v.h.calendar.Zone), err
 }
 
 // remember keeps what is in memory of the periods to read. The caller holds the lock.
 func (v *view) remember() {
 	h := v.h
-	inSpan := func(start int64) bool { return start >= v.from.Unix() && start < v.to.Unix() }
-	add := func(start int64, of *subject, more volume) {
+	add := func(at int64, of *subject, more volume) {
 		if more.isZero() {
 			return
 		}
@@ -204,21 +208,21 @@ func (v *view) remember() {
 		} else {
 			t = &tally{who: h.whoOf(of)}
 		}
-		v.memory = append(v.memory, moved{start, t, more})
+		v.memory = append(v.memory, moved{at, t, more})
 	}
 	for i := range h.late {
-		if l := &h.late[i]; l.resolution == v.read && inSpan(l.start) {
+		if l := &h.late[i]; l.resolution == v.read && v.has(l.middle()) {
 			for _, of := range l.items {
-				add(l.start, of.subject, of.volume)
+				add(l.middle(), of.subject, of.volume)
 			}
-			add(l.start, nil, l.other)
+			add(l.middle(), nil, l.other)
 		}
 	}
-	if open := &h.state.open[v.read]; inSpan(open.start) {
+	if open := &h.state.open[v.read]; v.has(open.middle()) {
 		for i := range h.hosts {
-			add(open.start, &h.hosts[i].subject, h.hosts[i].movedIn(v.read, open))
+			add(open.middle(), &h.hosts[i].subject, h.hosts[i].movedIn(v.read, open))
 		}
-		add(open.start, nil, h.other.movedIn(v.read, open))
+		add(open.middle(), nil, h.other.movedIn(v.read, open))
 	}
 }
 
@@ -236,7 +240,7 @@ func (v *view) close() { guard(v.tx.Rollback) }
 // stepsOf returns the steps of the span that have begun.
 func (v *view) stepsOf() (steps []Step) {
 	c := v.h.calendar
-	for start := c.Start(v.steps, v.from); start.Before(v.to) && !start.After(v.now); {
+	for start := c.Start(v.steps, v.from); start.Before(v.to) && (len(steps) == 0 || !start.After(v.now)); {
 		end := c.End(v.steps, start)
 		step := Step{Start: start, End: end}
 		if start.Before(v.from) {
@@ -272,18 +276,26 @@ func (v *view) periods(r Resolution, from, to int64, do func(start int64, key, s
 	})))
 }
 
-// each calls do with what was moved in the periods of the span.
-func (v *view) each(do func(start int64, of *tally, more volume)) error {
-	err := v.periods(v.read, v.from.Unix(), v.to.Unix(), func(start int64, key, sealed []byte) error {
+// has tells whether the period with that middle is part of the span. One of another calendar may be in two spans: it is part of one.
+func (v *view) has(middle int64) bool { return middle >= v.from.Unix() && middle < v.to.Unix() }
+
+// each calls do with what was moved in the periods of the span, and their middles.
+func (v *view) each(do func(middle int64, of *tally, more volume)) error {
+	err := v.periods(v.read, v.h.calendar.Back(v.read, v.from, 2).Unix(), v.to.Unix(), func(start int64, key, sealed []byte) error {
+		length, err := readLength(key, sealed)
+		middle := start + length/2
+		if err != nil || !v.has(middle) {
+			return err
+		}
 		in, err := readVolumes(key, sealed)
 		if err != nil {
 			return err
 		}
 		for _, e := range in.of {
-			do(start, v.tally(e.who), e.volume)
+			do(middle, v.tally(e.who), e.volume)
 		}
 		if !in.other.isZero() {
-			do(start, v.tally(0), in.other)
+			do(middle, v.tally(0), in.other)
 		}
 		return nil
 	})
@@ -291,12 +303,13 @@ func (v *view) each(do func(start int64, of *tally, more volume)) error {
 		return err
 	}
 	for _, m := range v.memory {
-		do(m.start, m.of, m.volume)
+		do(m.at, m.of, m.volume)
 	}
 	return nil
 }
 
-// resolve finds out who tallies are of, and returns them in the order of time.
+// resolve finds out who tallies are of, and returns them in the order of time: those whose last period is the same in the order in which they
+// became known.
 func (v *view) resolve() ([]*tally, error) {
 	all := make([]*tally, 0, len(v.tallies)+len(v.memory))
 	err := v.h.isDamaged(explain(guard(func() (err error) {
@@ -315,7 +328,7 @@ func (v *view) resolve() ([]*tally, error) {
 			all = append(all, m.of)
 		}
 	}
-	slices.SortFunc(all, func(a, b *tally) int {
+	slices.SortStableFunc(all, func(a, b *tally) int {
 		if c := cmp.Or(cmp.Compare(a.last, b.last), cmp.Compare(a.number-1, b.number-1)); c != 0 { // what is in memory is the latest
 			return c
 		}

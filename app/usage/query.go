@@ -92,7 +92,10 @@ func spelling(id string) string {
 		return addr.Unmap().String()
 	}
 	if prefix, err := netip.ParsePrefix(id); err == nil {
-		return prefix.Masked().String()
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+		}
+		return history.Text(prefix.Masked())
 	}
 	if mac, err := net.ParseMAC(id); err == nil && len(mac) == 6 {
 		return mac.String()

@@ -82,6 +82,8 @@ func TestAnswers(t *testing.T) {
 		{"of=02-00-00-00-00-02", laptop, 4000},
 		{"of=FD00:0::2&by=ip", "fd00::2", 3000},
 		{"of=::ffff:192.168.1.3", printer, 500},
+		{"of=192.168.1.3/32", printer, 500},
+		{"of=::ffff:192.168.1.3/128", printer, 500},
 		{"by=ip&of=" + laptop, "fd00::2 192.168.1.2", 4000},
 		{"of=" + laptop, laptop, 4000},
 		{"of=192.168.1.3&period=24h", printer, 500},
