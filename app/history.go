@@ -151,10 +151,13 @@ func zoneWarning(tz, local string) string {
 	return fmt.Sprintf("TZ %q is no known time zone: days and months are those of UTC", tz)
 }
 
-// began returns when the totals of a host began that was restored.
-func began(h *history.History) func(telemetry.Host) [2]time.Time {
-	return func(of telemetry.Host) [2]time.Time {
-		return h.Began(history.Series{Addr: of.Addr, Labels: labels.Values(of.Labels), Entry: of.Entry})
+// restored returns what was restored of a host.
+func restored(h *history.History) func(telemetry.Host) telemetry.Restored {
+	return func(of telemetry.Host) telemetry.Restored {
+		began, t := h.Restored(history.Series{Addr: of.Addr, Labels: labels.Values(of.Labels), Entry: of.Entry})
+		return telemetry.Restored{
+			Began: began, ReceiveBytes: t.ReceiveBytes, TransmitBytes: t.TransmitBytes, ReceivePackets: t.ReceivePackets, TransmitPackets: t.TransmitPackets,
+		}
 	}
 }
 

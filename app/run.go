@@ -68,7 +68,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 			r := monitor.Read()
 			r.Subnets, r.Reload = live.Monitored(), reloader.last.Load()
 			if kept != nil {
-				r.Began, r.History = began(kept), &telemetry.History{Failing: kept.Failing(), LastWrite: kept.LastWrite()}
+				r.Restored, r.History = restored(kept), &telemetry.History{Failing: kept.Failing(), LastWrite: kept.LastWrite()}
 			}
 			return r
 		}

@@ -217,7 +217,7 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 // observeHosts adds the series of addresses. It returns the number of expired addresses, and the sums of their totals.
 func (s *Source) observeHosts(c *collection, r Reading) (expired int64, expiredTotals [hostMetrics]int64) {
 	hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
-	s.match(hosts, r.Labels, r.Began)
+	s.match(hosts, r.Labels, r.Restored)
 	s.labels = r.Labels
 	exported := s.exported()
 	var points [hostMetrics][]point
@@ -270,20 +270,25 @@ func (s *Source) exported() int {
 	return hostMetrics / 2 // the bytes
 }
 
-// Totals takes a reading, and returns the names of the metrics by address with their totals so far. Unlike those of Produce, they include
-// what addresses moved that have expired: their series go on from there if they return. The points have no start time.
-func (s *Source) Totals() iter.Seq2[string, metricdata.DataPoint[int64]] {
+// Restored takes a reading, and returns the names of the metrics by address with the totals that an earlier process had counted. They include
+// what addresses had moved that have expired: their series go on from there if they return.
+func (s *Source) Restored() iter.Seq2[string, metricdata.DataPoint[int64]] {
 	return func(yield func(string, point) bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		now, r := time.Now(), s.read()
+		if r.Restored == nil {
+			return
+		}
 		hosts := slices.AppendSeq(make([]Host, 0, r.Tracked+1), r.Hosts)
-		s.match(hosts, r.Labels, r.Began)
+		s.match(hosts, r.Labels, r.Restored)
 		s.labels = r.Labels
 		for i := range hosts {
-			totals := hosts[i].totals()
+			before := r.Restored(hosts[i])
+			totals := [hostMetrics]int64{before.ReceiveBytes, before.TransmitBytes, before.ReceivePackets, before.TransmitPackets}
 			for m, total := range totals[:s.exported()] {
-				if total > 0 && !yield(definitions[m].name, point{Attributes: s.hosts[i].attributes, Time: now, Value: total}) {
+				p := point{Attributes: s.hosts[i].attributes, StartTime: s.hosts[i].began[m%2], Time: now, Value: total}
+				if total > 0 && !yield(definitions[m].name, p) {
 					return
 				}
 			}
@@ -312,7 +317,7 @@ func (h *host) infoAttributes(of *Host, info func(netip.Addr) HostInfo) attribut
 // match updates s.hosts to those of a reading. Most addresses are where they were in the last reading, and keep their attributes and
 // order: making these anew takes longer than the rest of a collection. Expired addresses stay, so that their series go on if they
 // return.
-func (s *Source) match(hosts []Host, labels func(Host) []Label, began func(Host) [2]time.Time) {
+func (s *Source) match(hosts []Host, labels func(Host) []Label, restored func(Host) Restored) {
 	same := 0
 	for same < min(len(s.hosts), len(hosts)) && s.hosts[same].hostKey == hosts[same].key() {
 		same++
@@ -330,8 +335,13 @@ func (s *Source) match(hosts []Host, labels func(Host) []Label, began func(Host)
 		h, known := moved[now.key()]
 		if !known {
 			h = newHost(now, labels)
-			if began != nil {
-				h.began = began(*now)
+			if restored != nil {
+				h.began = restored(*now).Began
+				for i, began := range h.began { // the clock may not be right yet
+					if began.After(s.last) {
+						h.began[i] = s.last
+					}
+				}
 			}
 		}
 		s.hosts = append(s.hosts, h)

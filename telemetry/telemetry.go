@@ -50,8 +50,15 @@ type Reading struct {
 	Subnets        []Subnet
 	Reload         *Reload // nil if settings are read once
 
-	Began   func(Host) [2]time.Time // when totals of an earlier process began to be received and transmitted; nil: there are none
-	History *History                // nil: nothing outlives the process
+	Restored func(Host) Restored // what an earlier process had counted of a host; nil: nothing
+	History  *History            // nil: nothing outlives the process
+}
+
+// Restored is what an earlier process had counted.
+type Restored struct {
+	Began                           [2]time.Time // when totals began to be received and transmitted; zero if they had not
+	ReceiveBytes, TransmitBytes     int64
+	ReceivePackets, TransmitPackets int64
 }
 
 // History is how the last write of what outlives the process ended, and when one last succeeded.

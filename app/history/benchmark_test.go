@@ -161,7 +161,7 @@ func BenchmarkMemory(b *testing.B) {
 				bench.Close()
 				bench.open()
 				with := heap()
-				bench.History.hosts, bench.History.began, bench.History.numbers = nil, nil, nil
+				bench.History.hosts, bench.History.restored, bench.History.numbers = nil, nil, nil
 				b.ReportMetric(float64(with-heap())/float64(n), "restored-B/address")
 			}
 		})

@@ -93,8 +93,8 @@ type History struct {
 	config   Config
 	calendar Calendar
 	path     string
-	dir      *os.Root    // nil: it is not open
-	began    []beginning // of what was restored, in order; it is not changed
+	dir      *os.Root   // nil: it is not open
+	restored []restored // in order; it is not changed
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970
@@ -244,18 +244,18 @@ func (h *History) LastWrite() time.Time {
 	return time.Time{}
 }
 
-// Began returns when totals that were restored began to be received and transmitted, zero for others.
-func (h *History) Began(s Series) (began [2]time.Time) {
-	at, ok := slices.BinarySearchFunc(h.began, s, beginning.compare)
+// Restored returns totals as they were restored, and when they began to be received and transmitted. Both are zero for others.
+func (h *History) Restored(s Series) (began [2]time.Time, totals capture.Totals) {
+	at, ok := slices.BinarySearchFunc(h.restored, s, restored.compare)
 	if !ok {
-		return began
+		return began, totals
 	}
-	for i, ms := range h.began[at].began {
+	for i, ms := range h.restored[at].began {
 		if ms != 0 {
 			began[i] = time.UnixMilli(ms)
 		}
 	}
-	return began
+	return began, h.restored[at].Totals
 }
 
 // Close writes the last counts, and closes the file. The table must still be readable.

@@ -237,11 +237,11 @@ func TestTotalsAndStartTimesSurviveARestart(t *testing.T) {
 		t.Errorf("the table has %+v", s.Hosts)
 	}
 	for i, want := range map[int]time.Time{1: start.Add(time.Minute), 2: start.Add(2 * time.Minute)} {
-		if began := b.Began(Series{Addr: addr4(i)}); !began[0].Equal(want) || !began[1].Equal(want) {
+		if began, _ := b.Restored(Series{Addr: addr4(i)}); !began[0].Equal(want) || !began[1].Equal(want) {
 			t.Errorf("address %d began at %v, want %v", i, began, want)
 		}
 	}
-	if began := b.Began(Series{Addr: addr4(3)}); began != [2]time.Time{} {
+	if began, _ := b.Restored(Series{Addr: addr4(3)}); began != [2]time.Time{} {
 		t.Errorf("an address that was not there began at %v", began)
 	}
 	b.conserved()
@@ -267,7 +267,7 @@ func TestLabelsSurviveARestart(t *testing.T) {
 	b.Write()
 	b.restart()
 	values, _ = b.table.Grouping().Values(texts)
-	began := b.Began(Series{addr4(1), values, b.tableSeries()[0].Entry})
+	began, _ := b.Restored(Series{addr4(1), values, b.tableSeries()[0].Entry})
 	if !began[0].Equal(start) || !began[1].IsZero() {
 		t.Errorf("the series began at %v", began)
 	}
@@ -773,7 +773,7 @@ func TestConcurrentUse(t *testing.T) {
 		b.Write,
 		func() { b.Usage(Query{From: start, To: start.Add(time.Hour)}) },
 		func() { b.Series(Day, 31, "") },
-		func() { b.Failing(); b.LastWrite(); b.Began(Series{}) },
+		func() { b.Failing(); b.LastWrite(); b.Restored(Series{}) },
 		func() { b.move(rand.IntN(10), 1) },
 	} {
 		all.Go(func() {
@@ -928,7 +928,7 @@ func TestStartTimesOfTotalsThatAreAddedUp(t *testing.T) {
 	}
 	began := func(of Series, want time.Time) {
 		t.Helper()
-		if got := b.Began(of); !got[0].Equal(want) || !got[1].Equal(want) {
+		if got, _ := b.Restored(of); !got[0].Equal(want) || !got[1].Equal(want) {
 			t.Errorf("%v began at %v, want %v", of.Addr, got, want)
 		}
 	}

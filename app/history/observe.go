@@ -390,7 +390,7 @@ func (h *History) adopt(s *capture.Snapshot, records []saved, now time.Time) {
 	if len(known) > 0 {
 		h.addUp(known)
 	}
-	h.began = h.beginnings()
+	h.restored = h.allRestored()
 }
 
 // addUp has what was known of addresses that are not in the table be part of other, or of their prefix.
@@ -414,33 +414,34 @@ func (h *History) addUp(known map[netip.Prefix]*saved) {
 	}
 }
 
-// beginnings returns when all totals began, in the order of their series.
-func (h *History) beginnings() []beginning {
+// allRestored returns all totals that the table has, in the order of their series.
+func (h *History) allRestored() []restored {
 	rest := h.rest()
-	all := make([]beginning, 0, len(h.hosts)+1)
+	all := make([]restored, 0, len(h.hosts)+1)
 	add := func(at *host) {
-		all = append(all, beginning{Series{at.addr, rest, at.entry}, at.began})
+		all = append(all, restored{Series{at.addr, rest, at.entry}, at.own(), at.began})
 		for i := range at.parts {
 			p := &at.parts[i]
-			all = append(all, beginning{Series{at.addr, p.values, p.entry}, p.began})
+			all = append(all, restored{Series{at.addr, p.values, p.entry}, p.Totals, p.began})
 		}
 	}
 	for i := range h.hosts {
 		add(&h.hosts[i])
 	}
 	add(&h.other)
-	slices.SortFunc(all, func(a, b beginning) int { return a.compare(b.Series) })
+	slices.SortFunc(all, func(a, b restored) int { return a.compare(b.Series) })
 	return all
 }
 
-// beginning is when totals began, in milliseconds since 1970; 0 if they have not.
-type beginning struct {
+// restored is totals of an earlier process.
+type restored struct {
 	Series
-	began [2]int64
+	capture.Totals
+	began [2]int64 // in milliseconds since 1970; 0 if they have not
 }
 
-func (b beginning) compare(of Series) int {
-	return cmp.Or(b.Addr.Compare(of.Addr), cmp.Compare(b.Labels, of.Labels), cmp.Compare(b.Entry, of.Entry))
+func (r restored) compare(of Series) int {
+	return cmp.Or(r.Addr.Compare(of.Addr), cmp.Compare(r.Labels, of.Labels), cmp.Compare(r.Entry, of.Entry))
 }
 
 // rest returns the labels of an address's own totals.

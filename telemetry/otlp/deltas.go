@@ -27,23 +27,22 @@ type series struct {
 	attributes attribute.Distinct
 }
 
-// received is the last total that the collector received, and its time.
+// received is the last total that the collector received, its time, and when it began: one that begins anew has another begin.
 type received struct {
-	total int64
-	at    time.Time
+	total     int64
+	at, began time.Time
 }
 
 func newDeltas(kept func() map[attribute.Distinct]bool) *deltas {
 	return &deltas{received: map[series]received{}, kept: kept, prune: minPrune}
 }
 
-// pass takes the totals that a source has already read as received: those are of an earlier process. It takes those of expired addresses,
-// too, which Produce has again only when they return.
+// pass takes what an earlier process had counted as received.
 func (d *deltas) pass(source *telemetry.Source) {
-	if len(d.kept()) == 0 {
+	if len(d.kept()) == 0 { // it has read nothing
 		return
 	}
-	for metric, p := range source.Totals() {
+	for metric, p := range source.Restored() {
 		d.receive(metric, p)
 	}
 }
@@ -66,7 +65,7 @@ func (d *deltas) of(metrics []metricdata.Metrics) (grown []metricdata.Metrics) {
 func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) (grown []metricdata.DataPoint[int64]) {
 	for _, p := range totals {
 		last, known := d.received[series{metric, p.Attributes.Equivalent()}]
-		if known && p.StartTime.Before(last.at) { // else it was reset
+		if known && p.StartTime.Equal(last.began) { // else it was reset
 			p.StartTime = last.at
 			if last.total <= p.Value { // else it was reset, too
 				p.Value -= last.total
@@ -90,7 +89,7 @@ func (d *deltas) acknowledge(metrics []metricdata.Metrics) {
 }
 
 func (d *deltas) receive(metric string, p metricdata.DataPoint[int64]) {
-	d.received[series{metric, p.Attributes.Equivalent()}] = received{p.Value, p.Time}
+	d.received[series{metric, p.Attributes.Equivalent()}] = received{p.Value, p.Time, p.StartTime}
 }
 
 // forget removes the series of addresses that were evicted: if they return, their counters begin at 0. Call it after a collection, which

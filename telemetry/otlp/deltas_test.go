@@ -194,20 +194,27 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 // TestDeltasAfterARestart begins with totals of an earlier process, which had pushed them: the collector gets only what is moved since, by
 // addresses that are there and by those that had expired and return.
 func TestDeltasAfterARestart(t *testing.T) {
-	for _, expired := range []bool{false, true} {
+	for _, c := range []struct {
+		expired bool
+		began   time.Duration // from now, which may not be the right time yet
+		early   int64         // what moves before the first push is prepared
+	}{{false, -time.Hour, 0}, {true, -time.Hour, 0}, {false, time.Hour, 0}, {true, time.Hour, 0}, {false, -time.Hour, 3}} {
+		expired := c.expired
 		synctest.Test(t, func(t *testing.T) {
-			restored := time.Now().Add(-time.Hour)
+			restored := time.Now().Add(c.began)
 			host := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.1"), ReceiveBytes: 1000, TransmitBytes: 100, ReceivePackets: 10, TransmitPackets: 1, Expired: expired}
 			idle := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.2"), Expired: true} // has moved nothing yet
 			source := telemetry.NewSource(func() telemetry.Reading {
 				return telemetry.Reading{Hosts: slices.Values([]telemetry.Host{host, idle}), Tracked: 2, Expiry: true,
-					Began: func(of telemetry.Host) (began [2]time.Time) {
-						if of.ReceiveBytes > 0 {
-							began = [2]time.Time{restored, restored}
+					Restored: func(of telemetry.Host) (before telemetry.Restored) {
+						if of.Addr == host.Addr {
+							before = telemetry.Restored{
+								Began: [2]time.Time{restored, restored}, ReceiveBytes: 1000, TransmitBytes: 100, ReceivePackets: 10, TransmitPackets: 1}
 						}
-						return began
+						return before
 					}}
 			}, true)
+			host.ReceiveBytes += c.early
 			_, _ = source.Produce(t.Context())
 			time.Sleep(time.Second)
 			deltas := newDeltas(source.Kept)
@@ -223,23 +230,23 @@ func TestDeltasAfterARestart(t *testing.T) {
 					}
 					for _, p := range pointsOf(m.Data) {
 						ip, _ := p.Attributes.Value("ip")
-						if all[m.Name+" "+ip.AsString()] = p.Value; ip.AsString() == "10.0.0.1" && p.StartTime.Before(begin) {
-							t.Errorf("%s begins at %v, before %v", m.Name, p.StartTime, begin)
+						if all[m.Name+" "+ip.AsString()] = p.Value; ip.AsString() == "10.0.0.1" && (p.StartTime.Before(begin) || p.StartTime.After(p.Time)) {
+							t.Errorf("%s begins at %v, before %v, or after %v", m.Name, p.StartTime, begin, p.Time)
 						}
 					}
 				}
 				deltas.acknowledge(scopes[0].Metrics)
 				return all
 			}
-			if got := pushed(); len(got) > 0 {
-				t.Errorf("expired %t: at first it pushes %v", expired, got)
+			if got := pushed(); got["promflow_receive_bytes 10.0.0.1"] != c.early || len(got) > int(min(c.early, 1)) {
+				t.Errorf("%+v: at first it pushes %v", c, got)
 			}
-			host.Expired, host.ReceiveBytes, host.ReceivePackets = false, 1007, 11
+			host.Expired, host.ReceiveBytes, host.ReceivePackets = false, host.ReceiveBytes+7, 11
 			idle.Expired, idle.TransmitBytes = false, 5
 			if got, want := pushed(), map[string]int64{
 				"promflow_receive_bytes 10.0.0.1": 7, "promflow_receive_packets 10.0.0.1": 1, "promflow_transmit_bytes 10.0.0.2": 5,
 			}; !maps.Equal(got, want) {
-				t.Errorf("expired %t: it pushes %v, want %v", expired, got, want)
+				t.Errorf("%+v: it pushes %v, want %v", c, got, want)
 			}
 		})
 	}
