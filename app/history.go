@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 	_ "time/tzdata" // for TZ where the system has no zones, as in a container or on OpenWrt
+	"unicode"
 
 	"promflow/app/history"
 	"promflow/app/privilege"
@@ -27,6 +29,7 @@ type kept struct {
 	dir           string   // empty: nothing is kept
 	open          *os.Root // dir, if it can be opened
 	failed        error    // why it could not be made or opened, before privileges were given up
+	made          bool     // promflow has made it
 	interval      time.Duration
 	retention     [history.Month + 1]time.Duration
 	size          int64
@@ -39,7 +42,7 @@ func (c *config) checkDataDir() error {
 	if c.kept.dir == "" {
 		return nil
 	}
-	dir, err := os.OpenRoot(c.kept.dir)
+	dir, err := history.ExistingDir(c.kept.dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) || !history.Lasts(err) { // the user that promflow becomes may enter it
 			return nil
@@ -50,14 +53,30 @@ func (c *config) checkDataDir() error {
 	return c.dataDirError(history.InUse(dir))
 }
 
-// makeDataDir makes the directory of the history, and gives it to the user that promflow becomes. Call it when nothing else can fail that takes
-// privileges. What is wrong, useDataDir says.
+// makeDataDir makes the directory of the history, and gives it to the user that promflow becomes. Where others than root choose what is there,
+// that user makes it himself. Call it when nothing else can fail that takes privileges. What is wrong, useDataDir says.
 func (c *config) makeDataDir() {
 	if c.kept.dir == "" {
 		return
 	}
-	if c.kept.open, c.kept.failed = history.OpenDir(c.kept.dir); c.kept.open != nil && privilege.Becomes(c.user) {
+	becomes := privilege.Becomes(c.user)
+	if becomes && !history.IsRoots(c.kept.dir) {
+		return
+	}
+	_, err := os.Lstat(c.kept.dir)
+	if c.kept.open, c.kept.failed = history.OpenDir(c.kept.dir); c.kept.open == nil {
+		return
+	}
+	c.kept.made = errors.Is(err, fs.ErrNotExist)
+	if becomes {
 		_ = history.Give(c.kept.open, c.user.UID, c.user.GID)
+	}
+}
+
+// removeDataDir removes the directory again that makeDataDir has made, if the start fails.
+func (c *config) removeDataDir() {
+	if c.kept.made {
+		_ = os.Remove(c.kept.dir) // if it is empty
 	}
 }
 
@@ -68,7 +87,7 @@ func (c *config) useDataDir() error {
 		return nil
 	}
 	err := c.kept.failed
-	if errors.Is(err, fs.ErrPermission) { // root without all capabilities may not enter what the user may
+	if c.kept.open == nil && (err == nil || errors.Is(err, fs.ErrPermission)) { // root without all capabilities may not enter what the user may
 		c.kept.open, err = history.OpenDir(c.kept.dir)
 	}
 	if err == nil {
@@ -78,16 +97,40 @@ func (c *config) useDataDir() error {
 		return nil
 	}
 	if uid, gid := os.Geteuid(), os.Getegid(); errors.Is(err, fs.ErrPermission) && uid >= 0 {
-		paths, first := c.kept.dir, ""
+		paths, first := quoted(c.kept.dir), ""
 		if denied := (*history.AccessError)(nil); errors.As(err, &denied) {
-			paths = strings.Join(denied.Paths, " ")
+			paths = quoted(denied.Paths...)
 		} else if _, err := os.Stat(c.kept.dir); errors.Is(err, fs.ErrNotExist) {
 			first = "mkdir -p " + paths + " && "
+		}
+		if hasOthersFiles(c.kept.dir) {
+			return c.dataDirError(fmt.Errorf("%w: promflow runs as user %d and group %d (see --user), and there are other files: name a directory of its own",
+				err, uid, gid))
 		}
 		err = fmt.Errorf("%w: promflow runs as user %d and group %d (see --user), and may use it after %schown %d:%d %s && chmod u+rwX %s",
 			err, uid, gid, first, uid, gid, paths, paths)
 	}
 	return c.dataDirError(err)
+}
+
+// quoted writes paths for a shell.
+func quoted(paths ...string) string {
+	for i, path := range paths {
+		if strings.ContainsFunc(path, func(r rune) bool {
+			return !strings.ContainsRune("/._-+:,@%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			paths[i] = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(paths, " ")
+}
+
+// hasOthersFiles tells whether a directory has others than those of a history, as far as this process may look.
+func hasOthersFiles(dir string) bool {
+	entries, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !strings.HasPrefix(e.Name(), "history.db") && e.Name() != "lost+found"
+	})
 }
 
 // dataDirError adds the flag or variable to an error, if any, about the directory.
@@ -114,7 +157,7 @@ func (c *config) openHistory(table *capture.Table, monitored func() []telemetry.
 		return 0
 	}
 	h, err := history.Open(history.Config{
-		Dir: c.kept.dir, Open: c.kept.open, Table: table, Interval: c.kept.interval, Retention: c.kept.retention, Size: c.kept.size,
+		Dir: c.kept.dir, Open: c.kept.open, Failed: c.kept.failed, Table: table, Interval: c.kept.interval, Retention: c.kept.retention, Size: c.kept.size,
 		MonthStartsOn: c.kept.monthStartsOn, Log: log,
 		Read: func() {
 			n.update()

@@ -137,6 +137,7 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	c.explainLabels(table.Subnets().Monitored, log)
 	c.makeDataDir()
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
+		c.removeDataDir()
 		return err
 	}
 	if err := c.useDataDir(); err != nil {

@@ -515,7 +515,7 @@ func TestHistoryRefusesDirectories(t *testing.T) {
 		{"with other files", root, func(t *testing.T, dir string) {
 			mkdir(t, dir, 0, 0o755)
 			nettest.Check(t, os.WriteFile(dir+"/notes", nil, 0o600))
-		}, false, "DIR: permission denied: " + runs + "chown 65532:65532 DIR && chmod u+rwX DIR\n"},
+		}, false, "DIR: permission denied: promflow runs as user 65532 and group 65532 (see --user), and there are other files: name a directory of its own\n"},
 		{"with another user's history", root, func(t *testing.T, dir string) {
 			mkdir(t, dir, 1000, 0o755)
 			nettest.Check(t, os.WriteFile(dir+"/history.db", nil, 0o600))

@@ -1,12 +1,15 @@
 package history
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -304,4 +307,96 @@ func FuzzCheckPages(f *testing.F) {
 			t.Log(err)
 		}
 	})
+}
+
+// TestStartsInTheSameMoment has two processes open a file that one of them replaces: by a smaller one, or by a new one as it is damaged.
+func TestStartsInTheSameMoment(t *testing.T) {
+	for name, spoil := range map[string]func(*bench){
+		"mostly free": func(b *bench) {
+			junk := []byte("junk")
+			for _, do := range []func(*bbolt.Tx) error{
+				func(tx *bbolt.Tx) error {
+					bucket, err := tx.CreateBucket(junk)
+					return cmp.Or(err, bucket.Put(junk, make([]byte, 2*compactFrom)))
+				},
+				func(tx *bbolt.Tx) error { return tx.DeleteBucket(junk) },
+			} {
+				if err := b.db.Update(do); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+			b.Close()
+		},
+		"damaged": func(b *bench) {
+			b.Close()
+			if err := os.WriteFile(b.path, make([]byte, 1<<16), 0o600); err != nil {
+				b.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, Config{})
+			b.move(1, 5)
+			b.pass(5 * time.Minute)
+			spoil(b)
+			var all sync.WaitGroup
+			var opened [3]*History
+			for i := range opened {
+				all.Go(func() {
+					h, err := Open(Config{Dir: b.config.Dir, Table: capture.NewTable(100, 0)})
+					if opened[i] = h; err != nil && !errors.Is(err, ErrInUse) {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			n := 0
+			for _, h := range opened {
+				if h == nil {
+					continue
+				}
+				if n++; h.Failing() || !h.isThere() {
+					t.Error("one has another file open than the one that is there")
+				}
+				h.Close()
+			}
+			if n != 1 {
+				t.Errorf("%d have it open", n)
+			}
+		})
+	}
+}
+
+// TestFileThatIsNoLongerThere is removed, moved away, or goes with its directory while promflow runs.
+func TestFileThatIsNoLongerThere(t *testing.T) {
+	for name, remove := range map[string]func(*bench) error{
+		"removed":              func(b *bench) error { return os.Remove(b.path) },
+		"moved":                func(b *bench) error { return os.Rename(b.path, b.path+".old") },
+		"with its directory":   func(b *bench) error { return os.RemoveAll(b.config.Dir) },
+		"directory is moved":   func(b *bench) error { return os.Rename(b.config.Dir, b.config.Dir+".old") },
+		"another in its place": func(b *bench) error { return cmp.Or(os.Remove(b.path), os.WriteFile(b.path, nil, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS == "windows" {
+				t.Skip("this test needs a system that removes open files")
+			}
+			b := newBench(t, Config{})
+			b.move(1, 5)
+			b.pass(5 * time.Minute)
+			if err := remove(b); err != nil {
+				t.Fatal(err)
+			}
+			b.move(1, 7)
+			b.Write()
+			if log := b.log.String(); b.Failing() || strings.Count(log, "no longer there") != 1 {
+				t.Errorf("the log has %s", log)
+			}
+			want := b.total()
+			b.restart()
+			if got := b.total(); got != want {
+				t.Errorf("%+v after a restart, %+v before", got, want)
+			}
+		})
+	}
 }

@@ -18,10 +18,75 @@ const fileName = "history.db"
 // OpenDir opens a directory for a history, which only its owner may read. It makes the directory if it does not exist. A process that then
 // becomes another user can still use it, even if that user may not enter the directories above.
 func OpenDir(path string) (*os.Root, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(filepath.Clean(path)), 0o755); err != nil {
 		return nil, err
 	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) { // a link to nothing
+			return nil, err
+		}
+	}
+	return ExistingDir(path)
+}
+
+// ExistingDir opens a directory, and nothing else: opening a named pipe would wait for ever.
+func ExistingDir(path string) (*os.Root, error) {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
 	return os.OpenRoot(path)
+}
+
+// IsRoots tells whether only root chooses where a path leads to: all links on it and directories above it are root's, and others may write to
+// none of these but a sticky one, where something exists. Of what does not exist, that is so where it would be made.
+//
+// Root must not make or give away a directory elsewhere: a user could have put a link to one of the system's there.
+func IsRoots(path string) bool {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return false
+	}
+	const maxLinks = 40 // as the kernel has it (path_resolution(7))
+	at, left := "/", path
+	for links := 0; ; {
+		info, err := os.Lstat(at)
+		switch {
+		case err != nil:
+			return false
+		case info.IsDir() && strings.TrimLeft(left, "/") == "":
+			return true // whoever owns it
+		case !rootOwns(info):
+			return false
+		case info.Mode()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(at)
+			if links++; err != nil || links > maxLinks {
+				return false
+			}
+			if at = filepath.Dir(at); filepath.IsAbs(to) {
+				at = "/"
+			}
+			left = to + "/" + left
+			continue
+		}
+		others := info.Mode().Perm()&0o022 != 0
+		if others && info.Mode()&fs.ModeSticky == 0 {
+			return false
+		}
+		left = strings.TrimLeft(left, "/")
+		if left == "" {
+			return true
+		}
+		var name string
+		name, left, _ = strings.Cut(left, "/")
+		next := filepath.Join(at, name)
+		if _, err := os.Lstat(next); errors.Is(err, fs.ErrNotExist) {
+			return !others
+		}
+		at = next
+	}
 }
 
 // InUse returns ErrInUse if another process has the history in a directory open.
@@ -88,6 +153,8 @@ func Usable(dir *os.Root) error {
 	return nil
 }
 
+var errIrregular = errors.New("it is no regular file")
+
 // makesFiles makes a file, and removes it.
 func makesFiles(dir *os.Root) error {
 	const trial = fileName + ".trial"
@@ -109,7 +176,7 @@ func opensFile(dir *os.Root) error {
 		return nil
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		return errors.New("it is no regular file")
+		return errIrregular
 	}
 	f, err := dir.OpenFile(fileName, os.O_RDWR, 0)
 	if errors.Is(err, syscall.EROFS) {
@@ -188,8 +255,11 @@ func inRoot(path string) bool {
 
 // useDir opens the directory, unless it is open.
 func (h *History) useDir() (err error) {
-	if h.dir == nil {
-		h.dir, err = OpenDir(h.config.Dir)
+	if h.dir != nil {
+		return nil
+	}
+	if h.dir, err = OpenDir(h.config.Dir); err != nil && h.config.Failed != nil {
+		return fmt.Errorf("%w; at the start, with more privileges: %w", err, h.config.Failed)
 	}
 	return err
 }

@@ -279,3 +279,61 @@ func TestOpenDirThatCannotBe(t *testing.T) {
 		t.Error("no error lasts")
 	}
 }
+
+func TestIsRoots(t *testing.T) {
+	nettest.NeedRoot(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	make := func(name string, owner int, mode os.FileMode) {
+		nettest.Check(t, os.MkdirAll(at(name), 0o755))
+		nettest.Check(t, os.Chown(at(name), owner, owner))
+		nettest.Check(t, os.Chmod(at(name), mode))
+	}
+	link := func(to, name string, owner int) {
+		nettest.Check(t, os.Symlink(to, at(name)))
+		nettest.Check(t, os.Lchown(at(name), owner, owner))
+	}
+	const user = 1000
+	make("system/empty", 0, 0o755)
+	make("users", user, 0o755)
+	make("users/roots", 0, 0o755)
+	make("all", 0, 0o777|os.ModeSticky)
+	make("all/roots", 0, 0o755)
+	make("group", 0, 0o775)
+	make("given", user, 0o700)
+	link("system", "link", 0)
+	link(at("system"), "absolute", 0)
+	link("../system/empty", "users/link", user)
+	link("../system/empty", "users/roots link", 0)
+	link("../system/empty", "all/link", user)
+	link("loop", "loop", 0)
+	for path, want := range map[string]bool{
+		"system": true, "system/empty": true, "system/new": true, "system/new/new": true, "system/empty/": true, "system/../system/empty": true,
+		"given": true, // a user's own, where root made it
+		"link":  true, "link/empty": true, "link/new": true, "absolute/empty": true,
+		"users/roots": false, "users/new": false, "users/link": false, "users/link/new": false, "users/roots link": false,
+		"all/roots": true, "all/roots/new": true, "all/new": false, "all/link": false, "group/new": false, "given/new": false, "loop": false,
+	} {
+		if got := IsRoots(at(path)); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	t.Chdir(at("system"))
+	if !IsRoots("new") || IsRoots("../users/new") {
+		t.Error("a relative path is none of the directory that it is in")
+	}
+}
+
+// TestPipeIsNoDirectory would wait for ever, if it was opened.
+func TestPipeIsNoDirectory(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	nettest.Check(t, unix.Mkfifo(pipe, 0o600))
+	if d, err := OpenDir(pipe); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("%v, %v", d, err)
+	}
+	dir := t.TempDir()
+	nettest.Check(t, unix.Mkfifo(filepath.Join(dir, fileName), 0o600))
+	if _, err := Open(Config{Dir: dir}); !errors.Is(err, errIrregular) {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -37,9 +38,10 @@ import (
 
 // Config is the configuration of a history. Zero values of Interval, Retention, Size, Zone and Now stand for defaults.
 type Config struct {
-	Dir   string         // has the file; it is made if it does not exist
-	Open  *os.Root       // Dir, if it is open already; Close closes it
-	Table *capture.Table // nil reads a history that nobody writes meanwhile
+	Dir    string         // has the file; it is made if it does not exist
+	Open   *os.Root       // Dir, if it is open already; Close closes it
+	Failed error          // why it could not be opened before, for messages; may be nil
+	Table  *capture.Table // nil reads a history that nobody writes meanwhile
 
 	Read  func()                    // brings the table up to date; may be nil
 	Info  func(netip.Addr) Info     // what is known of an address now; may be nil, must not block
@@ -93,8 +95,9 @@ type History struct {
 	config   Config
 	calendar Calendar
 	path     string
-	dir      *os.Root   // nil: it is not open
-	restored []restored // in order; it is not changed
+	dir      *os.Root    // nil: it is not open
+	file     fs.FileInfo // of the file that was opened last
+	restored []restored  // in order; it is not changed
 
 	failing   atomic.Bool
 	lastWrite atomic.Int64 // in seconds since 1970

@@ -74,18 +74,17 @@ func explain(err error) error {
 	return err
 }
 
-// lockTimeout is how long another process may still have the file open: one that is ending.
-const lockTimeout = time.Second
+// How long another process may still have the file open: one that is ending, or promflow usage.
+const (
+	lockTimeout  = time.Second // for reading
+	writeTimeout = 5 * time.Second
+)
 
 // openDatabase opens the file, and returns its records and state. Both are empty if the file is new.
 func (h *History) openDatabase(readOnly bool) (records []saved, s state, err error) {
 	_, statErr := h.dir.Lstat(fileName)
 	isNew := errors.Is(statErr, fs.ErrNotExist)
-	var db *bbolt.DB
-	err = explain(guard(func() (err error) {
-		db, err = bbolt.Open(fileName, 0o600, h.options(readOnly))
-		return err
-	}))
+	db, err := h.openBolt(readOnly)
 	if err != nil {
 		switch {
 		case errors.Is(err, ErrInUse):
@@ -118,9 +117,52 @@ func (h *History) openDatabase(readOnly bool) (records []saved, s state, err err
 	return records, s, nil
 }
 
+// openBolt opens and locks the file. While it waits for the lock, the process that has it may put another file in its place.
+func (h *History) openBolt(readOnly bool) (db *bbolt.DB, err error) {
+	o := h.options(readOnly)
+	o.OpenFile = func(name string, flag int, mode fs.FileMode) (*os.File, error) {
+		f, err := h.dir.OpenFile(name, flag, mode)
+		if err == nil {
+			h.file, err = f.Stat()
+		}
+		return f, err
+	}
+	for range 3 {
+		err = explain(guard(func() (err error) {
+			db, err = bbolt.Open(fileName, 0o600, o)
+			return err
+		}))
+		if err != nil || h.isThere() {
+			return db, err
+		}
+		guard(db.Close)
+	}
+	return nil, ErrInUse
+}
+
+// isThere tells whether the file in the directory is the one that was opened last.
+func (h *History) isThere() bool {
+	info, err := h.dir.Stat(fileName)
+	return err == nil && h.file != nil && os.SameFile(info, h.file)
+}
+
+// isElsewhere tells whether the directory is no longer the one that is open. If this process may not look, it says no.
+func (h *History) isElsewhere() bool {
+	info, err := os.Stat(h.config.Dir)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	open, err := h.dir.Stat(".")
+	return err == nil && !os.SameFile(info, open)
+}
+
 // options are those of opening a file in the directory.
 func (h *History) options(readOnly bool) *bbolt.Options {
-	return &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType, OpenFile: h.dir.OpenFile}
+	o := &bbolt.Options{Timeout: writeTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType, OpenFile: h.dir.OpenFile}
+	if readOnly {
+		o.Timeout = lockTimeout
+	}
+	return o
 }
 
 // load reads all that is kept of addresses, and the state.
@@ -203,13 +245,16 @@ func (h *History) openFile() ([]saved, error) {
 // openReadOnly opens the file for a process that only reads it.
 func (h *History) openReadOnly() ([]saved, error) {
 	var err error
-	if h.dir, err = os.OpenRoot(h.config.Dir); err == nil {
-		_, err = h.dir.Stat(fileName)
+	var info fs.FileInfo
+	if h.dir, err = ExistingDir(h.config.Dir); err == nil {
+		info, err = h.dir.Stat(fileName)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no history: %s does not exist", h.path)
 	} else if err != nil {
 		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", h.path, errIrregular)
 	}
 	records, s, err := h.openDatabase(true)
 	if errors.Is(err, ErrInUse) {
@@ -224,6 +269,9 @@ func (h *History) openReadOnly() ([]saved, error) {
 
 // putAside renames a file that cannot be used, so that a new one can begin.
 func (h *History) putAside(why error) error {
+	if _, err := h.dir.Stat(fileName); err == nil && !h.isThere() { // another process has put it aside
+		return fmt.Errorf("%s: %w", h.path, ErrInUse)
+	}
 	h.closeFile()
 	h.damaged.Store(false)
 	name := fileName + ".damaged-" + h.config.Now().UTC().Format("20060102T150405Z")
@@ -316,13 +364,23 @@ func (h *History) compact() {
 	if db != nil {
 		h.closeFile()
 		h.db = db
+		h.file, _ = h.dir.Stat(fileName)
 	}
 }
 
-// reopen opens the file if it could not be opened or written before.
+// reopen opens the file if it could not be opened or written before, or is no longer there.
 func (h *History) reopen() error {
 	if h.db != nil && !h.readOnly {
-		return nil
+		elsewhere := h.isElsewhere()
+		if !elsewhere && h.isThere() {
+			return nil
+		}
+		h.config.Log.Error("history begins anew: its file is no longer there", "file", h.path)
+		h.closeFile()
+		if elsewhere {
+			h.dir.Close()
+			h.dir = nil
+		}
 	}
 	wasRead := h.db != nil
 	h.closeFile()
