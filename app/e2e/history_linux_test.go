@@ -333,7 +333,7 @@ func TestHistoryOnADiskThatFails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, mount := newHousehold(t, 300), t.TempDir()
-			nettest.Check(t, syscall.Mount("promflow", mount, "tmpfs", 0, "size=4m"))
+			nettest.Check(t, syscall.Mount("promflow", mount, "tmpfs", 0, "mode=0755,size=4m"))
 			t.Cleanup(func() { syscall.Unmount(mount, 0) })
 			dir := filepath.Join(mount, "data")
 			up := func(p *program) float64 { return sample(t, p.get("/metrics"), "promflow_history_up") }
