@@ -416,6 +416,30 @@ func TestRestoredTotals(t *testing.T) {
 	}
 }
 
+// TestRestoredStartIsNotInTheFuture has the clock be behind that of the earlier process.
+func TestRestoredStartIsNotInTheFuture(t *testing.T) {
+	future := time.Now().Add(time.Hour)
+	host := telemetry.Host{Addr: netip.MustParseAddr("10.0.0.1"), ReceiveBytes: 1, TransmitBytes: 1}
+	source := telemetry.NewSource(func() telemetry.Reading {
+		return telemetry.Reading{Hosts: slices.Values([]telemetry.Host{host}), Tracked: 1, Restored: func(telemetry.Host) telemetry.Restored {
+			return telemetry.Restored{Began: [2]time.Time{future, future}, ReceiveBytes: 1, TransmitBytes: 1}
+		}}
+	}, false)
+	points := 0
+	for _, m := range produce(t, source)[0].Metrics {
+		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && telemetry.ByAddress(m.Name) {
+			for _, p := range sum.DataPoints {
+				if points++; p.StartTime.After(p.Time) {
+					t.Errorf("%s begins at %v, after %v", m.Name, p.StartTime, p.Time)
+				}
+			}
+		}
+	}
+	if points != 2 {
+		t.Errorf("%d points", points)
+	}
+}
+
 // TestExpiredAddresses has addresses expire, return and be evicted at random: page and expired together are all that was counted,
 // and a series begins when its address came, or came again after it was evicted.
 func TestExpiredAddresses(t *testing.T) {

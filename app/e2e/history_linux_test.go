@@ -601,6 +601,25 @@ func TestHistoryRefusesToBeMadeTooEarly(t *testing.T) {
 	}
 }
 
+// TestHistoryFollowsNoLinkOfOthers has another user put a link to a directory of the system's where root is told to keep history.
+func TestHistoryFollowsNoLinkOfOthers(t *testing.T) {
+	t.Parallel()
+	ns, dir := nettest.NewNamespace(t), t.TempDir()
+	nettest.Check(t, os.Chmod(filepath.Dir(dir), 0o755))
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"system", "system/empty", "home"} {
+		nettest.Check(t, os.Mkdir(at(name), 0o755))
+	}
+	nettest.Check(t, os.Symlink("../system/empty", at("home/link")))
+	nettest.Check(t, os.Chown(at("home"), 1000, 1000))
+	for _, path := range []string{"home/link", "home/link/new"} {
+		line, _ := fails(t, inside(t, ns, "--interface=lo", "--log-level=error", "--metrics-address=127.0.0.1:0", "--data-dir="+at(path)))
+		if got, made := ownerOf(t, at("system/empty")), ownerOf(t, at("system/empty/new")); got != 0 || made != -1 || !strings.Contains(line, "permission denied") {
+			t.Errorf("%s: the system's directory is of user %d, one in it of %d: %s", path, got, made, line)
+		}
+	}
+}
+
 // TestPrivilegesAndHistory has root start promflow with more and less privileges, twice: the history goes on.
 func TestPrivilegesAndHistory(t *testing.T) {
 	t.Parallel()
