@@ -155,17 +155,42 @@ func TestTopByDevice(t *testing.T) {
 	})
 }
 
-// networkdLeases is a file of systemd-networkd 257 with one lease.
-const networkdLeases = `{"BootID":"d7f5041316de4f1f992a8a2822218a71","Address":[10,0,0,254],"PrefixLength":24,"Leases":[{"ClientId":[1,2,0,0,0,0,1],` +
-	`"Address":[10,0,0,1],"Hostname":"%s","HardwareAddressType":1,"HardwareAddressLength":6,` +
-	`"HardwareAddress":[2,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0],"ExpirationUSec":72338380895,"ExpirationRealtimeUSec":%d}]}` + "\n"
+// networkdRoot is a root filesystem with systemd-networkd. It is read before TestMain takes it away.
+var networkdRoot = os.Getenv("PROMFLOW_TEST_NETWORKD")
 
-// TestNamesOfNetworkd has the file of systemd-networkd come, change and go at its usual place.
+const networkd = "/usr/lib/systemd/systemd-networkd"
+
+// startNetworkd runs systemd-networkd until the test ends, with a .network file and a folder for its state. Its mounts end with it. It gets
+// here what it otherwise has from systemd: its user, its folders, and word that it can write to the disk.
+func startNetworkd(t *testing.T, ns *nettest.Namespace, config, state string) {
+	t.Helper()
+	const script = `set -e
+cd "$0"
+mount --rbind /proc proc
+mount --rbind /dev dev
+mount -o bind,ro /sys sys # else networkd waits for udev, which knows no interfaces of namespaces
+mount -t tmpfs -o mode=755 none etc
+mount -t tmpfs -o mode=755 none run
+mount --bind "$2" var/lib/systemd
+install -D -m 644 "$1" run/systemd/network/a0.network
+export SYSTEMD_LOG_TARGET=console
+chroot . systemd-sysusers systemd-network.conf
+chroot . systemd-tmpfiles --create systemd-network.conf
+export SYSTEMD_LOG_LEVEL=debug SYSTEMD_NETWORK_PERSISTENT_STORAGE_READY=1
+exec chroot . ` + networkd
+	daemon(t, ns, "Offering DHCPv4 leases", "sh", "-c", script, networkdRoot, write(t, "a0.network", config), state)
+}
+
+// TestNamesOfNetworkd has the file of systemd-networkd come, change and go at its usual place, as a client asks it for an address.
 func TestNamesOfNetworkd(t *testing.T) {
 	t.Parallel()
+	nettest.Need(t, "udhcpc")
 	const state = "/var/lib/systemd"
 	if _, err := os.Stat(state); err != nil {
 		nettest.Lacks(t, state)
+	}
+	if _, err := os.Stat(filepath.Join(networkdRoot, networkd)); networkdRoot == "" || err != nil {
+		nettest.Lacks(t, "PROMFLOW_TEST_NETWORKD, a root filesystem with Debian 13's "+networkd)
 	}
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
@@ -173,23 +198,51 @@ func TestNamesOfNetworkd(t *testing.T) {
 	nettest.Check(t, os.Chmod(filepath.Dir(folder), 0o755))
 	p := start(t, here, insideMounts(t, here, map[string]string{state: folder}, "--interface=a0", "--metrics-address=127.0.0.1:0",
 		"--monitor-subnets=10.0.0.0/8", "--host-info", "--reverse-dns=false", "--mdns=false")).listening()
-	moves(t, there, "a0", "10.0.0.1")
-	p.called(map[string]string{"10.0.0.1": " "})
-	leases := filepath.Join(folder, "network", "dhcp-server-lease", "eth0")
-	nettest.Check(t, os.MkdirAll(filepath.Dir(leases), 0o755))
-	put := func(name string, ends time.Time) {
+	startNetworkd(t, here, `[Match]
+Name=a0
+[Network]
+Address=10.0.0.254/24
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+DHCPServer=yes
+[DHCPServer]
+PoolOffset=1
+PoolSize=1
+[DHCPServerStaticLease]
+MACAddress=02:00:00:00:00:02
+Address=10.0.0.2
+`, folder)
+	moves(t, there, "a0", "10.0.0.1", "10.0.0.2")
+	p.called(map[string]string{"10.0.0.1": " ", "10.0.0.2": " "})
+
+	leases := filepath.Join(folder, "network", "dhcp-server-lease", "a0")
+	client := []string{"udhcpc", "-i", "a0", "-f", "-n", "-t", "10", "-T", "1", "-s", "true"}
+	ask := func(name string, more ...string) {
 		t.Helper()
-		nettest.Check(t, os.WriteFile(leases, fmt.Appendf(nil, networkdLeases, name, ends.UnixMicro()), 0o644))
+		there.Run(append(append(client, "-q", "-x", "hostname:"+name), more...)...)
 	}
-	put("laptop", time.Now().Add(time.Hour))
-	p.called(map[string]string{"10.0.0.1": "laptop 02:00:00:00:00:01"})
-	put("desktop", time.Now().Add(time.Hour))
-	p.called(map[string]string{"10.0.0.1": "desktop 02:00:00:00:00:01"})
-	put("desktop", time.Now().Add(-time.Hour))
+	there.IP("link", "set", "a0", "address", "02:00:00:00:00:01")
+	// Client IDs without a MAC.
+	const laptop, phone = "0x3d:ff000000010002000000ab11d1", "0x3d:ff000000010002000000ab11d2"
+	ask("laptop", "-x", laptop)
+	p.called(map[string]string{"10.0.0.1": "laptop 02:00:00:00:00:01", "10.0.0.2": " "})
+	ask("laptop", "-x", laptop, "-x", "lease:1")
 	p.called(map[string]string{"10.0.0.1": " "})
-	put("laptop", time.Now().Add(time.Hour))
-	p.called(map[string]string{"10.0.0.1": "laptop 02:00:00:00:00:01"})
-	nettest.Check(t, os.Remove(leases)) // after the last lease
+	if text, err := os.ReadFile(leases); err != nil || !strings.Contains(string(text), `"laptop"`) {
+		t.Errorf("the lease that has ended is not in the file any more, so this shows nothing of promflow: %v, %s", err, text)
+	}
+	ask("phone", "-x", phone)
+	p.called(map[string]string{"10.0.0.1": "phone 02:00:00:00:00:01"})
+
+	there.IP("link", "set", "a0", "address", "02:00:00:00:00:02")
+	addresses(there, "a0", "10.0.0.2/24") // from which the client gives it back
+	desktop, _ := daemon(t, there, "lease of 10.0.0.2 obtained", append(client, "-x", "hostname:desktop")...)
+	p.called(map[string]string{"10.0.0.1": "phone 02:00:00:00:00:01", "10.0.0.2": "desktop 02:00:00:00:00:02"})
+	nettest.Check(t, desktop.Signal(syscall.SIGUSR2))
+	// The kernel's table has the MAC.
+	p.called(map[string]string{"10.0.0.1": "phone 02:00:00:00:00:01", "10.0.0.2": " 02:00:00:00:00:02"})
+	// systemd-networkd leaves the file, even without a lease.
+	nettest.Check(t, os.Remove(leases))
 	p.called(map[string]string{"10.0.0.1": " "})
 }
 

@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// networkdFile is what systemd-networkd's DHCP server keeps of its leases. It replaces the file when one changes, and removes it after the
-// last one. HardwareAddress may have zeros at its end, beyond HardwareAddressLength. This is what systemd 257 writes, in one line:
+// networkdFile is what systemd-networkd's DHCP server keeps of its leases. It replaces the file when a client gets, renews or gives back a
+// lease, so one that has ended may stay in there. The last one does even when it is given back: systemd 257 leaves the file as it is then.
+// A renewed lease keeps its hostname, and one without a hostname has no such key. HardwareAddress may have zeros at its end, beyond
+// HardwareAddressLength. This is what systemd 257 writes, in one line:
 //
 //	{"BootID":"...","Address":[192,168,1,1],"PrefixLength":24,"Leases":[{"ClientId":[1,2,0,0,0,0,1],"Address":[192,168,1,133],
 //	"Hostname":"laptop","HardwareAddressType":1,"HardwareAddressLength":6,"HardwareAddress":[2,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0],
