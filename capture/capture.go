@@ -7,6 +7,8 @@
 // The table has totals by address, or by prefix, and by labels if it has a [labels.Grouping]. The grouping knows what labels mean, the
 // table keeps within its limits.
 //
+// Package flow has sources of another kind: it collects what routers and switches report of the packets that they have counted themselves.
+//
 // Package watch knows which interfaces exist, and attaches sources to them.
 //
 // A backend is one folder in capture/backend with the name that --capture has for it. To add one, write its folder, pass the conformance

@@ -37,8 +37,8 @@ func (c *Counter) Lock() { c.table.lock() }
 // Unlock ends a batch.
 func (c *Counter) Unlock() { c.table.mu.Unlock() }
 
-// Count adds a decoded packet. It allocates only for an address or series that is new to the table.
-func (c *Counter) Count(p *frame.Packet) {
+// Count adds a decoded packet, and returns what became of it. It allocates only for an address or series that is new to the table.
+func (c *Counter) Count(p *frame.Packet) frame.Outcome {
 	outcome := p.Outcome
 	if outcome == frame.Counted {
 		outcome = c.add(p)
@@ -46,6 +46,13 @@ func (c *Counter) Count(p *frame.Packet) {
 	of := &c.outcomes[outcome]
 	of.Packets += p.Packets
 	of.Bytes += p.Bytes
+	return outcome
+}
+
+// CountOn is Count for a packet that was seen on the interface with this number of the table's grouping.
+func (c *Counter) CountOn(number uint16, p *frame.Packet) frame.Outcome {
+	c.seenOn = number
+	return c.Count(p)
 }
 
 func (c *Counter) add(p *frame.Packet) frame.Outcome {

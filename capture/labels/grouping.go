@@ -118,7 +118,7 @@ type Grouping struct {
 type HostBits struct{ V4, V6 int }
 
 // maxInterfaces is how many names of interfaces get a number before the program ends. Later ones are "other".
-const maxInterfaces = 4096
+const maxInterfaces = 1 << 15
 
 // New returns a grouping by labels and prefixes. No address is in a subnet until Divide is called. changes tells that it may be called again:
 // then what an address moves in one network is kept apart from what it moves in the next.
