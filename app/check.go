@@ -70,12 +70,19 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 		Duration: duration, Log: c.logger(os.Stderr), Drop: c.dropPrivileges,
 		Table: capture.NewTable(c.maxIPs, c.expireAfter), // the report needs addresses, without labels or prefixes
 	}
+	if live.CollectsFlows(c.backend) {
+		setup.Interfaces = nil
+	}
 	setup.Open = func(log *slog.Logger) (check.Capture, string, error) {
+		if err := c.checkFlows(); err != nil {
+			return nil, "", err
+		}
 		l, err := live.Open(c.live(setup.Table, log))
 		if err != nil {
 			return nil, "", err
 		}
 		c.explainLabels(setup.Table.Subnets().Monitored, log)
+		c.explainFlows(log)
 		return l, l.Backend, nil
 	}
 	chosen, err := chooseExporters(c, log.Logger())

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type config struct {
 	waitInterface bool
 	promiscuous   bool
 	backend       string
+	flows         flows
 
 	monitored, excluded subnets.List
 	packets             bool
@@ -103,16 +105,18 @@ func (c *config) isGiven(name string) bool { return c.all.named(name)[0].givenBy
 
 // settings returns the settings of the program, and sets c to their defaults.
 func (c *config) settings() settings {
-	c.all = settings{
+	c.all = slices.Concat(settings{
 		{category: "Capture", name: "interface", holder: "LIST", byDefault: "eth0", parse: into(&c.interfaces, watch.ParseNames), repeats: true,
 			usage: "the network interfaces whose packets are counted: names, and globs such as ppp*, separated by commas;\nmay be given several times"},
 		{category: "Capture", name: "wait-interface", byDefault: "false", parse: boolean(&c.waitInterface),
 			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
-		{category: "Capture", name: "capture", holder: "BACKEND", byDefault: live.Automatic, text: &c.backend, choices: append([]string{live.Automatic}, live.Backends()...),
-			usage: "how packets are captured: " + live.Automatic + " takes the first that works of " + strings.Join(live.Backends(), ", ")},
+		{category: "Capture", name: "capture", holder: "BACKEND", byDefault: live.Automatic, text: &c.backend,
+			choices: slices.Concat([]string{live.Automatic}, live.Backends(), flowProtocols()),
+			usage: "how packets are captured: " + live.Automatic + " takes the first that works of " + strings.Join(live.Backends(), ", ") +
+				".\n" + strings.Join(flowProtocols(), " and ") + " count what routers and switches report instead, without an interface"},
 		{category: "Capture", name: "promiscuous", byDefault: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
-
+	}, c.flows.settings(), settings{
 		{category: "Counting", name: "monitor-subnets", holder: "LIST", byDefault: "192.168.0.1/24", parse: into(&c.monitored, subnets.ParseList),
 			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas; auto for those of the interfaces, as\naddresses come and go; @FILE for a file of subnets. One may have a name for --labels, as in lan=192.168.0.0/24.\n0.0.0.0/0,::/0 counts all"},
 		{category: "Counting", name: "exclude-subnets", holder: "LIST", byDefault: "255.255.255.250/32", parse: into(&c.excluded, subnets.ParseList),
@@ -207,7 +211,7 @@ func (c *config) settings() settings {
 			usage: "the least severe messages to log: debug, info, warn or error"},
 		{category: "Logging", name: "log-format", holder: "FORMAT", byDefault: "text", text: &c.logFormat, choices: []string{"text", "json"},
 			usage: "text or json, to standard error"},
-	}.withDefaults()
+	}).withDefaults()
 	return c.all
 }
 

@@ -125,6 +125,9 @@ type job func(context.Context) error
 // count opens a capture, has use run it, and closes it. It gives up privileges before it opens files that are read again later. filesChanged
 // is called when files of subnets have changed; nil reads them.
 func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, _ hostNames) error) (err error) {
+	if err := c.checkFlows(); err != nil {
+		return err
+	}
 	table := c.table(c.expireAfter)
 	config := c.live(table, log)
 	config.FilesChanged = filesChanged
@@ -135,6 +138,7 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	defer func() { err = errors.Join(err, capture.Close()) }()
 	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
+	c.explainFlows(log)
 	c.makeDataDir()
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		c.removeDataDir()
@@ -171,6 +175,7 @@ func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
 		Config: capture.Config{Table: table, Promiscuous: c.promiscuous, Log: log}, Lists: c.lists(),
 		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
+		Flows: c.flowsConfig(),
 	}
 }
 
@@ -181,6 +186,9 @@ func instance(c *config, s *web.Server, log *slog.Logger) string {
 		log.Warn("the hostname of this machine is not known", "error", err)
 	}
 	if s.Port() == "" {
+		if live.CollectsFlows(c.backend) {
+			return host + ":" + c.backend
+		}
 		return host + ":" + c.interfaces.String()
 	}
 	return net.JoinHostPort(host, s.Port())

@@ -73,7 +73,7 @@ func parseFilter(s string) (string, error) {
 func topCommand(c *config) *cli.Command {
 	v := new(viewing)
 	own := v.settings()
-	capture := c.all.named("interface", "wait-interface", "capture", "promiscuous", "monitor-subnets", "exclude-subnets", "max-ips",
+	capture := c.all.named("interface", "wait-interface", "capture", "netflow-address", "sflow-address", "flow-exporters", "flow-direction", "sampling-rate", "promiscuous", "monitor-subnets", "exclude-subnets", "max-ips",
 		"expire-after", "aggregate", "aggregate6", "host-info", "names-file", "lease-files", "reverse-dns",
 		"reverse-dns-rate", "mdns", "user")
 	return &cli.Command{
@@ -81,8 +81,8 @@ func topCommand(c *config) *cli.Command {
 		Usage:     "show the top talkers live",
 		UsageText: "promflow top [flags] [URL]\n   promflow top [flags] --interface=NAME",
 		Description: `Asks the promflow at a URL, such as http://router:9088 or just router, by default http://localhost:9088. With the flag
---interface it captures by itself instead, and serves nothing. The variable PROMFLOW_INTERFACE does not make it do so: in a
-container top asks the promflow that runs there. The flags for capturing need --interface.
+--interface, or --capture=netflow or sflow, it counts by itself instead, and serves nothing. Their variables do not make it do
+so: in a container top asks the promflow that runs there. The other flags for counting need one of these two.
 
 On a terminal it draws until q is pressed (? shows the keys); elsewhere it prints one report as text.`,
 		Flags: append(slices.Clone(own), capture...).flags(),
@@ -90,7 +90,13 @@ On a terminal it draws until q is pressed (? shows the keys); elsewhere it print
 			if err := errors.Join(tooMany(ctx, 1, oneURL), c.all.refuse(capture), own.resolve()); err != nil {
 				return err
 			}
-			if !c.all.named("interface")[0].IsSet() {
+			here := ""
+			if c.all.named("interface")[0].IsSet() {
+				here = "--interface"
+			} else if c.all.named("capture")[0].IsSet() && live.CollectsFlows(c.backend) {
+				here = "--capture=" + c.backend
+			}
+			if here == "" {
 				for _, each := range capture {
 					if each.IsSet() {
 						return fmt.Errorf("--%s means nothing without --interface: the promflow that is asked has settings of its own", each.name)
@@ -100,10 +106,10 @@ On a terminal it draws until q is pressed (? shows the keys); elsewhere it print
 			}
 			switch {
 			case ctx.Args().Present():
-				return fmt.Errorf("top: %q and --interface exclude each other: either another promflow is asked, or packets are counted here",
-					ctx.Args().First())
+				return fmt.Errorf("top: %q and %s exclude each other: either another promflow is asked, or packets are counted here",
+					ctx.Args().First(), here)
 			case v.http.IsSet():
-				return errors.New("--http-config-file is for asking another promflow, and --interface counts here")
+				return errors.New("--http-config-file is for asking another promflow, and " + here + " counts here")
 			}
 			if err := capture.resolve(); err != nil {
 				return err

@@ -42,6 +42,10 @@ var definitions = []definition{
 		"Network-layer bytes of the packets seen on an interface (bytes of the frame where it has no IP header), by outcome.", "interface, outcome"},
 	{false, "promflow_capture_dropped_packets", "{packet}",
 		"Packets that the kernel dropped before promflow could count them.", "interface"},
+	{false, "promflow_capture_records", "{record}",
+		"Records of a flow exporter, by outcome.", "interface, outcome"},
+	{false, "promflow_capture_refused_datagrams", "{datagram}",
+		"Datagrams that were not decoded: those that send are not in --flow-exporters, or too many.", "interface"},
 	{true, "promflow_capture_up", "",
 		"Whether an interface is being captured (1) or is away (0).", "interface, backend"},
 	{true, "promflow_tracked_ips", "{address}",
@@ -422,6 +426,12 @@ func (c *collection) observeInterface(i Interface) {
 	}
 	if i.Backend != "" || i.Dropped > 0 {
 		c.observe("promflow_capture_dropped_packets", i.Dropped, name)
+	}
+	for _, r := range i.Records {
+		c.observe("promflow_capture_records", r.Packets, name, attribute.String("outcome", r.Name))
+	}
+	if i.Refused != nil {
+		c.observe("promflow_capture_refused_datagrams", *i.Refused, name)
 	}
 	for _, o := range i.Outcomes {
 		outcome := attribute.String("outcome", o.Name)

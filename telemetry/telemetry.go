@@ -113,6 +113,8 @@ type Interface struct {
 	Up       bool
 	Dropped  int64 // packets that the kernel dropped before the capture saw them
 	Outcomes []Outcome
+	Records  []Outcome // of a flow exporter, their numbers as packets
+	Refused  *int64    // datagrams of those who may not send; nil for what is no address for flow exporters
 }
 
 // Label returns the interface's name as an attribute. A Linux interface may have any bytes in its name, but labels and Protocol Buffers

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"promflow/capture"
+	"promflow/capture/flow"
 	"promflow/capture/watch"
 )
 
@@ -65,5 +66,6 @@ type Capture interface {
 	Run(context.Context) error      // counts packets until the context ends
 	Read()                          // brings the table and the statuses up to date, after Run, too
 	Statuses() (all []watch.Status) // of the interfaces
+	Exporters() []flow.Status       // of the address for flow exporters, and of those; nil for a capture on interfaces
 	Close() error                   // frees everything, after Run has returned or instead of Run
 }

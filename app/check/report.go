@@ -67,6 +67,7 @@ type Report struct {
 	Backend    string      `json:"backend,omitempty"`
 	Findings   []Finding   `json:"findings"`
 	Interfaces []Interface `json:"interfaces"`
+	Exporters  []Exporter  `json:"exporters,omitempty"` // of flows
 }
 
 // Interface has the counts of promflow and of the kernel for an interface.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -9,6 +10,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/detour"
+	"promflow/capture/flow"
 	"promflow/capture/frame"
 	"promflow/capture/watch"
 )
@@ -38,7 +40,15 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	r := &Report{Interfaces: []Interface{}}
 	opened, now := Finding{Name: "backend", Summary: backend, Details: log.Take()}, privileges()
 	if openErr == nil && dropErr == nil {
-		all, err := s.count(ctx, r, c)
+		flows := c.Exporters()
+		var all []*observed
+		var sends map[string]string
+		if flows != nil {
+			sends, err = s.collect(ctx, r, c)
+		} else {
+			all, err = s.count(ctx, r, c)
+		}
+		flows = c.Exporters()
 		if err := errors.Join(err, c.Close()); err != nil {
 			return nil, err
 		}
@@ -47,7 +57,11 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 			opened.Status = Info
 		}
 		r.add(opened, privilegesFinding(start, now, keeps))
-		s.reportCounts(r, all, before, detours)
+		if flows != nil {
+			s.reportExporters(r, flows, sends)
+		} else {
+			s.reportCounts(r, all, before, detours)
+		}
 		if lines := log.Take(); len(lines) > 0 {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
 		}
@@ -73,6 +87,43 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	r.add(<-collector)
 	r.add(s.Others...)
 	return r, nil
+}
+
+// collect collects flows for a while. It returns what exporters send, by their addresses.
+func (s *Setup) collect(ctx context.Context, r *Report, c Capture) (sends map[string]string, err error) {
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(running) }()
+	s.Log.Debug("counting", "duration", s.Duration)
+	begin := time.Now()
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.Duration):
+	}
+	r.Duration = time.Since(begin).Seconds()
+	sends = map[string]string{}
+	for _, e := range c.Exporters() {
+		sends[e.Exporter] = e.Sends
+	}
+	stop()
+	return sends, <-ended
+}
+
+// reportExporters reports what exporters have sent. The first status is that of the address for them.
+func (s *Setup) reportExporters(r *Report, all []flow.Status, sends map[string]string) {
+	r.add(receivingFinding(all[0], len(all)-1))
+	in := s.Table.Subnets()
+	t := traffic{monitored: in.Monitored, excluded: in.Excluded, hosts: s.Table.Snapshot().Hosts}
+	for _, e := range all[1:] {
+		e.Sends = cmp.Or(sends[e.Exporter], e.Sends)
+		r.Exporters = append(r.Exporters, newExporter(e))
+		r.add(exporterFinding(e))
+		for o, size := range e.Outcomes {
+			t.outcomes[o].Packets += size.Packets
+			t.outcomes[o].Bytes += size.Bytes
+		}
+	}
+	r.add(t.subnetsFinding(), t.monitoredFinding())
 }
 
 // reportCounts reports what was counted on all interfaces.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"promflow/capture"
+	"promflow/capture/flow"
 	"promflow/capture/frame"
 	"promflow/capture/nettest"
 	"promflow/capture/watch"
@@ -25,6 +26,8 @@ type counting struct {
 	stopped bool
 	closed  bool
 }
+
+func (c *counting) Exporters() []flow.Status { return nil }
 
 func (c *counting) Keeps() []string { return []string{"cap_bpf"} }
 

@@ -9,6 +9,9 @@ import (
 // WarnOfDetours warns of captured interfaces that miss packets, or see packets twice. The kernel shows the reasons only with CAP_NET_ADMIN,
 // which promflow has before it gives up root.
 func (l *Live) WarnOfDetours() {
+	if l.flows != nil {
+		return
+	}
 	log, in := l.config.Log, l.config.Table.Subnets()
 	found := detour.Look()
 	for _, err := range []error{found.FlowtablesErr, found.IPsecErr} {

@@ -450,7 +450,7 @@ func (m *Model) captureAlarms() (all []string) {
 	}
 	for _, i := range r.Interfaces {
 		if i.DroppedRate > 0 {
-			all = append(all, fmt.Sprintf("%s: the kernel drops %.3g packets/s, which are not counted", i.Name, i.DroppedRate))
+			all = append(all, fmt.Sprintf("%s: %.3g packets/s are dropped, and not counted", i.Name, i.DroppedRate))
 		}
 	}
 	if r.AddressesLimit > 0 && r.Addresses >= r.AddressesLimit {

@@ -34,7 +34,7 @@ export function ofReport(report) {
       title: "Packets are being dropped.",
       text:
         `${count(sum("dropped_packets_per_second"))} packets a second, ${count(sum("dropped_packets"))} in all, on ` +
-        `${several(all.map((i) => i.name))}: the kernel did not keep them until they could be counted, so rates and totals are too low.`,
+        `${several(all.map((i) => i.name))}: they were lost before they could be counted, so rates and totals are too low.`,
       over: "No packets are being dropped any more.",
     });
   }
@@ -53,7 +53,7 @@ export function ofReport(report) {
       key: "empty",
       kind: "info",
       title: "No addresses yet.",
-      text: "Addresses appear once they move something. If there should be some: are they in --monitor-subnets, and is the interface the right one?",
+      text: "Addresses appear once they move something. If there should be some: are they in --monitor-subnets, and is it the right interface, or do routers report to promflow?",
     });
   }
   return alerts;
