@@ -108,6 +108,24 @@ func TestEveryTool(t *testing.T) {
 	}
 }
 
+func TestEveryCollector(t *testing.T) {
+	nettest.Need(t, "nfacctd", "sfacctd")
+	text, err := start(t.Context(), t, options{flows: true, records: 150_001, rounds: 1, tools: flowToolNames, monitor: "10.0.0.0/16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(text)
+	rows, _ := rowsOf(text)
+	for _, tool := range flowToolNames {
+		cells := rows[tool]
+		if len(cells) != 5 || !positive(cells[0]) || !positive(cells[1]) || !positive(cells[2]) {
+			t.Errorf("the row of %s is %q", tool, cells)
+		} else if strings.HasPrefix(tool, "promflow") && (cells[3] != "0" || cells[4] != "0") {
+			t.Errorf("%s loses %s records, and %s hosts are wrong", tool, cells[3], cells[4])
+		}
+	}
+}
+
 func positive(cell string) bool {
 	var value float64
 	n, err := fmt.Sscan(cell, &value)

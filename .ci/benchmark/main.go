@@ -21,6 +21,9 @@ var backends = []string{"ebpf", "afpacket"}
 // toolNames lists what can be compared, in the order of the table.
 var toolNames = slices.Concat([]string{"none", "floor"}, promflows(), []string{"pmacctd", "darkstat", "tcpdump"})
 
+// flowToolNames lists what can be compared with -flows.
+var flowToolNames = []string{"promflow-netflow", "nfacctd", "promflow-sflow", "sfacctd"}
+
 // promflows names promflow with each backend.
 func promflows() []string {
 	var names []string
@@ -36,6 +39,8 @@ type options struct {
 	frames   int    // of a flood
 	hosts    int    // source addresses
 	size     int    // bytes of a frame, Ethernet header included
+	flows    bool   // collect flows instead of packets
+	records  int    // of flows
 	rounds   int
 	tools    []string // names
 	monitor  string   // promflow's --monitor-subnets
@@ -81,9 +86,12 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.IntVar(&o.frames, "frames", 10_000_000, "frames of a flood")
 	flags.IntVar(&o.hosts, "hosts", 254, "source addresses, from 10.0.0.0 up")
 	flags.IntVar(&o.size, "size", minSize, "`bytes` of a frame, Ethernet header included")
+	flags.BoolVar(&o.flows, "flows", false, "compare how flow records are collected, instead of packets")
+	flags.IntVar(&o.records, "records", 2_000_000, "with -flows: flow records, or samples, of a recording")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; in each of them every tool is measured once")
 	flags.StringVar(&o.monitor, "monitor", "", "promflow's --monitor-`subnets`; if empty, 10.0.0.0/16, or 10.0.0.0/8 for more than 65536 hosts")
-	tools := flags.String("tools", strings.Join(toolNames, ","), "the `tools` to compare, separated by commas")
+	tools := flags.String("tools", "", "the `tools` to compare, separated by commas; if empty, all: "+strings.Join(toolNames, ",")+
+		"; with -flows "+strings.Join(flowToolNames, ","))
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(out)
@@ -93,7 +101,10 @@ func parse(args []string, out io.Writer) (options, error) {
 		}
 		return o, err
 	}
-	o.tools = strings.Split(*tools, ",")
+	o.tools = slices.Clone(o.all())
+	if *tools != "" {
+		o.tools = strings.Split(*tools, ",")
+	}
 	if o.hosts > 1<<16 {
 		o.monitor = cmp.Or(o.monitor, "10.0.0.0/8")
 	}
@@ -101,11 +112,19 @@ func parse(args []string, out io.Writer) (options, error) {
 	return o, o.check(flags.Args())
 }
 
+// all names all tools that can be compared.
+func (o options) all() []string {
+	if o.flows {
+		return flowToolNames
+	}
+	return toolNames
+}
+
 // check says what is wrong with the options, or with the arguments behind them.
 func (o options) check(args []string) error {
 	for i, tool := range o.tools {
-		if !slices.Contains(toolNames, tool) {
-			return fmt.Errorf("-tools: %q is none of %s", tool, strings.Join(toolNames, ", "))
+		if !slices.Contains(o.all(), tool) {
+			return fmt.Errorf("-tools: %q is none of %s", tool, strings.Join(o.all(), ", "))
 		}
 		if slices.Contains(o.tools[:i], tool) {
 			return fmt.Errorf("-tools: %s is there twice", tool)
@@ -120,6 +139,8 @@ func (o options) check(args []string) error {
 		return fmt.Errorf("-hosts=%d: want 1 to %d", o.hosts, maxHosts)
 	case o.size < minSize || o.size > maxSize:
 		return fmt.Errorf("-size=%d: want %d to %d bytes", o.size, minSize, maxSize)
+	case o.records < 1:
+		return fmt.Errorf("-records=%d: want at least 1", o.records)
 	case o.rounds < 1:
 		return fmt.Errorf("-rounds=%d: want at least 1", o.rounds)
 	}

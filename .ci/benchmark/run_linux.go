@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,23 +20,31 @@ type benchmark struct {
 	dir   string // for files
 	link  *nettest.Link
 	flood *nettest.Flood
+
+	recordings map[string]*recording // by the protocol
 }
 
 // run measures all tools in all rounds and writes what came of it, as Markdown.
 func run(ctx context.Context, o options, out io.Writer) error {
 	return nettest.Try(ctx, func(t nettest.TB) {
 		nettest.NeedRoot(t)
-		b := benchmark{options: o, dir: t.TempDir()}
-		results := &table{frames: o.frames, size: o.size}
+		b := benchmark{options: o, dir: t.TempDir(), recordings: map[string]*recording{}}
+		results := &table{flows: o.flows, frames: o.frames, size: o.size}
 		tools, versions := b.contenders(t, results)
 		b.link = nettest.NewLink(t)
 		if b.link.OneCPU {
 			results.notes = append(results.notes, "The flood and the tools shared the only processor: the figures mean little.")
 		}
-		b.flood = nettest.NewFlood(t, b.link, o.hosts, o.size)
+		traffic := fmt.Sprintf("%s of %d bytes from %s", watched.Plural(o.frames, "frame"), o.size, watched.Plural(o.hosts, "host"))
+		if o.flows {
+			traffic = fmt.Sprintf("%s of %s", watched.Plural(o.records, "record"), watched.Plural(flowHosts, "host"))
+			b.link.Sender.IP("addr", "add", exporterAddress+"/24", "dev", nettest.Sending)
+			b.link.Receiver.IP("addr", "add", collectorAddress+"/24", "dev", nettest.Receiving)
+		} else {
+			b.flood = nettest.NewFlood(t, b.link, o.hosts, o.size)
+		}
 		b.measureAll(t, tools)
-		traffic := fmt.Sprintf("%s of %d bytes from %s, %s",
-			watched.Plural(o.frames, "frame"), o.size, watched.Plural(o.hosts, "host"), watched.Plural(o.rounds, "round"))
+		traffic += ", " + watched.Plural(o.rounds, "round")
 		header := append([]string{time.Now().Format(time.DateOnly) + ", " + watched.Machine(), traffic}, versions...)
 		_, err := fmt.Fprintf(out, "%s:\n\n", strings.Join(header, "; "))
 		nettest.Check(t, errors.Join(err, results.write(out)))
@@ -61,7 +70,7 @@ func (b *benchmark) contenders(t nettest.TB, results *table) (tools []contender,
 		}
 		if tool.command != nil {
 			version := filepath.Base(tool.command[0]) + " " + tool.shortVersion(t)
-			if len(versions) == 0 || versions[len(versions)-1] != version { // promflow has several rows
+			if !slices.Contains(versions, version) { // promflow has several rows
 				versions = append(versions, version)
 			}
 		}
@@ -95,8 +104,11 @@ func (b *benchmark) measureAll(t nettest.TB, tools []contender) {
 	}
 }
 
-// measure floods a tool.
+// measure floods a tool, or has it collect flows.
 func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
+	if tool.protocol != "" {
+		return b.collect(t, tool)
+	}
 	if tool.socket {
 		openFloor(t, b.link)
 	}

@@ -30,15 +30,26 @@ and the tools:
               peers that count by address, and one that writes packets to /dev/null
 
 A line below the table tells where packets counted and dropped are not all packets, or bytes counted not those of the packets.
+
+The columns with -flows; the first three are medians, the others the worst of the rounds:
+
+   krecords/s thousand records a second, while the tool had some to count
+   CPU ns     processor time of the tool's processes per record
+   MiB        most memory that the tool's processes had resident
+   lost       records that were not counted
+   wrong      hosts whose bytes are not exactly those that were sent
+
+and the tools: promflow with --capture=netflow and --capture=sflow, and pmacct's nfacctd and sfacctd.
 `
 
 // measurement is what one tool did in one round.
 type measurement struct {
-	received int64         // packets that came out of the veth pair
-	took     time.Duration // for these to be sent
+	received int64         // packets that came out of the veth pair, or records of flows that were sent
+	took     time.Duration // for these to be sent, and records counted
 	counts   *counts       // of the tool; nil if it has none
 	cpu      time.Duration // of its processes
 	memory   int64         // most bytes that its processes had resident
+	wrong    int           // hosts of flows whose bytes are not exactly those that were sent
 }
 
 // counts is what a tool says of the packets it saw.
@@ -50,13 +61,15 @@ type counts struct {
 
 // table is what all tools did.
 type table struct {
-	frames, size int // of a flood
+	flows        bool // records instead of packets
+	frames, size int  // of a flood
 	rows         []*row
 	notes        []string // on the whole run
 }
 
 // row is what one tool did.
 type row struct {
+	flows   bool
 	tool    string
 	refused string // why the tool did not run; empty if it did
 	rounds  []measurement
@@ -64,7 +77,7 @@ type row struct {
 
 // add adds a row for a tool.
 func (t *table) add(tool string) *row {
-	r := &row{tool: tool}
+	r := &row{tool: tool, flows: t.flows}
 	t.rows = append(t.rows, r)
 	return r
 }
@@ -72,7 +85,11 @@ func (t *table) add(tool string) *row {
 // write writes the table as Markdown.
 func (t *table) write(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| tool | kpps | of floor | counted | dropped | CPU µs | MiB |\n|---|--:|--:|--:|--:|--:|--:|\n")
+	if t.flows {
+		b.WriteString("| tool | krecords/s | CPU ns | MiB | lost | wrong |\n|---|--:|--:|--:|--:|--:|\n")
+	} else {
+		b.WriteString("| tool | kpps | of floor | counted | dropped | CPU µs | MiB |\n|---|--:|--:|--:|--:|--:|--:|\n")
+	}
 	floor := math.NaN()
 	for _, r := range t.rows {
 		if r.tool == "floor" && len(r.rounds) > 0 {
@@ -81,6 +98,10 @@ func (t *table) write(w io.Writer) error {
 	}
 	notes := slices.Clone(t.notes)
 	for _, r := range t.rows {
+		if t.flows {
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(r.flowCells(), " | "))
+			continue
+		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(r.cells(floor), " | "))
 		notes = append(notes, t.discrepancies(r)...)
 	}
@@ -135,7 +156,7 @@ func (t *table) discrepancies(r *row) []string {
 // cells gives the cells of a row, floor being the median rate of that tool or NaN.
 func (r *row) cells(floor float64) []string {
 	if r.refused != "" {
-		return []string{r.tool, "refused: " + strings.ReplaceAll(r.refused, "|", `\|`), "", "", "", "", ""}
+		return []string{r.tool, r.refusal(), "", "", "", "", ""}
 	}
 	if len(r.rounds) == 0 {
 		return []string{r.tool, "", "", "", "", "", ""}
@@ -151,9 +172,36 @@ func (r *row) cells(floor float64) []string {
 	cells[3] = percent(math.Floor, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
 	cells[4] = percent(math.Ceil, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
 	cells[5] = fmt.Sprintf("%.3f", watched.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
-	cells[6] = fmt.Sprintf("%.1f", watched.Median(r.rounds, func(m measurement) float64 { return float64(m.memory) / (1 << 20) }))
+	cells[6] = fmt.Sprintf("%.1f", watched.Median(r.rounds, mebibytes))
 	return cells
 }
+
+// flowCells gives the cells of a row of a collector of flows.
+func (r *row) flowCells() []string {
+	if len(r.rounds) == 0 {
+		return []string{r.tool, r.refusal(), "", "", "", ""}
+	}
+	var lost, wrong int
+	for _, m := range r.rounds {
+		lost, wrong = max(lost, int(m.received-m.counts.packets)), max(wrong, m.wrong)
+	}
+	return []string{
+		r.tool,
+		fmt.Sprintf("%.0f", watched.Median(r.rounds, rate)),
+		fmt.Sprintf("%.0f", watched.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) })),
+		fmt.Sprintf("%.1f", watched.Median(r.rounds, mebibytes)),
+		watched.Grouped(lost), watched.Grouped(wrong),
+	}
+}
+
+func (r *row) refusal() string {
+	if r.refused == "" {
+		return ""
+	}
+	return "refused: " + strings.ReplaceAll(r.refused, "|", `\|`)
+}
+
+func mebibytes(m measurement) float64 { return float64(m.memory) / (1 << 20) }
 
 // rate is in thousand packets a second.
 func rate(m measurement) float64 { return float64(m.received) / m.took.Seconds() / 1000 }
@@ -174,7 +222,11 @@ func (r *row) last() string {
 		return "refused: " + r.refused
 	}
 	m := r.rounds[len(r.rounds)-1]
-	text := fmt.Sprintf("%.0f kpps", rate(m))
+	unit := "kpps"
+	if r.flows {
+		unit = "krecords/s"
+	}
+	text := fmt.Sprintf("%.0f %s", rate(m), unit)
 	if m.counts != nil {
 		text += ", counted " + percent(math.Floor, share(m.counts.packets, m.received))
 	}

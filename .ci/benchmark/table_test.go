@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,33 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestFlowTable(t *testing.T) {
+	table := &table{flows: true}
+	table.add("exact").rounds = []measurement{
+		{received: 2000, took: time.Millisecond, cpu: time.Millisecond, memory: 3 << 19, counts: &counts{packets: 2000}},
+		{received: 2000, took: 2 * time.Millisecond, cpu: time.Millisecond, memory: 3 << 19, counts: &counts{packets: 2000}},
+		{received: 2000, took: 4 * time.Millisecond, cpu: time.Millisecond, memory: 3 << 19, counts: &counts{packets: 2000}},
+	}
+	table.add("loses").rounds = []measurement{
+		{received: 2000, took: time.Millisecond, counts: &counts{packets: 2000}},
+		{received: 2000, took: time.Millisecond, counts: &counts{packets: 500}, wrong: 2345},
+	}
+	table.add("absent").refused = "not | here"
+	const want = `| tool | krecords/s | CPU ns | MiB | lost | wrong |
+|---|--:|--:|--:|--:|--:|
+| exact | 1000 | 500 | 1.5 | 0 | 0 |
+| loses | 2000 | 0 | 0.0 | 1,500 | 2,345 |
+| absent | refused: not \| here |  |  |  |  |
+`
+	var got strings.Builder
+	if err := table.write(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want {
+		t.Errorf("the table is\n%s\nwant\n%s", &got, want)
+	}
+}
+
 func TestAlmostAll(t *testing.T) {
 	r := row{tool: "tool", rounds: []measurement{{
 		received: 10_000_000, took: time.Second, counts: &counts{packets: 9_999_999, dropped: 1},
@@ -74,10 +102,13 @@ func TestFlags(t *testing.T) {
 	if o, err := parse([]string{"-hosts=65537"}, &help); err != nil || o.monitor != "10.0.0.0/8" {
 		t.Errorf("of 65537 hosts %s is monitored (%v)", o.monitor, err)
 	}
+	if o, err := parse([]string{"-flows"}, &help); err != nil || !slices.Equal(o.tools, flowToolNames) || o.records != 2_000_000 {
+		t.Errorf("of flows the defaults are %+v (%v)", o, err)
+	}
 	if _, err := parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "of floor ") {
 		t.Errorf("-h gives %v and prints %s", err, &help)
 	}
-	for _, wrong := range []string{"-frames=0", "-hosts=0", "-hosts=16777217", "-size=59", "-size=1515", "-rounds=0", "-tools=nosuch", "-tools=none,none", "argument", "-nosuch"} {
+	for _, wrong := range []string{"-frames=0", "-hosts=0", "-hosts=16777217", "-size=59", "-size=1515", "-rounds=0", "-tools=nosuch", "-tools=nfacctd", "-records=0", "-tools=none,none", "argument", "-nosuch"} {
 		if _, err := parse([]string{wrong}, &help); err == nil {
 			t.Errorf("%s is accepted", wrong)
 		}

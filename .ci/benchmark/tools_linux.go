@@ -32,6 +32,11 @@ type tool struct {
 	ask      string                                    // the argument that asks for it
 	ready    func(*watched.Process) error              // is nil once it captures and answers
 	counts   func(nettest.TB, *watched.Process) counts // asks it what it has counted so far
+
+	// Of collectors of flows instead of counts.
+	protocol string                                            // of exporters
+	queue    int64                                             // bytes that may wait in its socket: that has room for twice as many
+	totals   func(nettest.TB, *watched.Process, *totals) int64 // adds what it has counted so far, and returns the packets of that
 }
 
 // missing says which of the tool's programs is not installed, if any.
@@ -73,29 +78,35 @@ func newTool(t nettest.TB, name string, o options, dir string) *tool {
 		return newDarkstat(o.hosts)
 	case "tcpdump":
 		return newTcpdump()
+	case "nfacctd":
+		return newAccountant(t, name, "netflow", dir)
+	case "sfacctd":
+		return newAccountant(t, name, "sflow", dir)
+	case "promflow-netflow", "promflow-sflow":
+		return newFlowCollector(t, name, o)
 	}
-	return newPromflow(t, name, o)
+	return newPromflow(t, name, o, "--interface="+nettest.Receiving)
 }
 
-func newPromflow(t nettest.TB, name string, o options) *tool {
-	const address = "127.0.0.1:9088"
+const promflowAddress = "127.0.0.1:9088"
+
+func newPromflow(t nettest.TB, name string, o options, settings ...string) *tool {
 	program, err := exec.LookPath(o.promflow)
 	if err != nil {
 		t.Fatal(fmt.Errorf("-promflow: %w", err))
 	}
 	return &tool{
 		name: name,
-		command: []string{program, "--interface=" + nettest.Receiving, "--capture=" + strings.TrimPrefix(name, "promflow-"),
-			"--monitor-subnets=" + o.monitor, "--metrics-address=" + address},
+		command: append([]string{program, "--capture=" + strings.TrimPrefix(name, "promflow-"),
+			"--monitor-subnets=" + o.monitor, "--metrics-address=" + promflowAddress}, settings...),
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
 		ready: func(p *watched.Process) error {
-			_, err := p.Get("http://" + address + "/-/ready")
+			_, err := p.Get("http://" + promflowAddress + "/-/ready")
 			return err
 		},
 		counts: func(t nettest.TB, p *watched.Process) counts {
-			page, err := p.Get("http://" + address + "/metrics")
-			nettest.Check(t, err)
+			page := metricsPage(t, p)
 			return counts{
 				packets: sumOf(t, page, `promflow_capture_packets_total{interface="`+nettest.Receiving+`",outcome="counted"}`),
 				bytes:   sumOf(t, page, `promflow_transmit_bytes_total{`), // the flood has one source for each packet
@@ -103,6 +114,13 @@ func newPromflow(t nettest.TB, name string, o options) *tool {
 			}
 		},
 	}
+}
+
+// metricsPage fetches promflow's.
+func metricsPage(t nettest.TB, p *watched.Process) string {
+	page, err := p.Get("http://" + promflowAddress + "/metrics")
+	nettest.Check(t, err)
+	return page
 }
 
 // sumOf adds up the samples of a metrics page that begin with a prefix.
@@ -161,13 +179,9 @@ imt_mem_pools_number: %d
 			if err != nil {
 				t.Fatal(fmt.Errorf("pmacct -s: %w", err))
 			}
-			reader := csv.NewReader(bytes.NewReader(text))
-			reader.FieldsPerRecord = 3 // SRC_IP,PACKETS,BYTES
-			lines, err := reader.ReadAll()
-			if err != nil {
-				t.Fatal(fmt.Errorf("pmacct's table: %w", err))
-			}
-			for _, line := range lines[min(1, len(lines)):] { // below the titles
+			lines, err := pmacctTable(text)
+			nettest.Check(t, err)
+			for _, line := range lines {
 				c.packets += number(t, line[1])
 				c.bytes += number(t, line[2])
 			}
@@ -175,6 +189,17 @@ imt_mem_pools_number: %d
 			return c
 		},
 	}
+}
+
+// pmacctTable reads a table of pmacct: address, packets and bytes.
+func pmacctTable(text []byte) ([][]string, error) {
+	reader := csv.NewReader(bytes.NewReader(text))
+	reader.FieldsPerRecord = 3 // SRC_IP,PACKETS,BYTES
+	lines, err := reader.ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("pmacct's table: %w", err)
+	}
+	return lines[min(1, len(lines)):], nil // below the titles
 }
 
 // newDarkstat counts by both addresses; by default it would forget those that are too many.
