@@ -19,6 +19,7 @@ type step struct {
 	port  uint16
 	pause time.Duration
 	bad   bool // it is not whole
+	full  bool // from now on there is no room for another domain
 }
 
 // play gives steps to a decoder.
@@ -26,6 +27,11 @@ func play(t *testing.T, steps ...step) *found {
 	t.Helper()
 	d, got, now := newDecoder(), &found{}, start
 	for i, s := range steps {
+		if s.full {
+			for d.limits.Domains.Take(1) {
+			}
+			continue
+		}
 		if s.data == nil {
 			now = now.Add(s.pause)
 			d.Tick(now, got)
@@ -269,6 +275,33 @@ func TestTemplates(t *testing.T) {
 		{"a template without size", func() []step {
 			return []step{{data: v9.v9(template(300, f{1, 0, 0}), ab), bad: true}, {pause: waitFor}}
 		}, map[string][2]int64{}, 0, 1},
+		{"a template becomes one that is too large", func() []step {
+			return []step{{data: v9.v9(template(300, ipv4Template...), ab)}, {data: v9.v9(template(300, f{99, 40000, 0}, f{99, 40000, 0}), ab), bad: true}, {pause: waitFor}}
+		}, one, 0, 1},
+		{"the exporter starts again without room for what it said before", func() []step {
+			v9.uptime = time.Hour
+			first := v9.v9(template(300, ipv4Template...), ab)
+			data, late := again.v9(ba), again.v9(template(300, swapped...))
+			for _, d := range [][]byte{data, late} {
+				be.PutUint32(d[8:], uint32(start.Add(2*time.Hour).Unix()))
+			}
+			return []step{{data: first}, {full: true}, {data: data}, {data: late}}
+		}, two, 0, 0},
+		{"two processes with one number, one address and one port", func() (all []step) {
+			v9.uptime = time.Hour
+			all = []step{{data: v9.v9(template(300, ipv4Template...))}}
+			for n := range 60 {
+				now := uint32(start.Add(2*time.Hour + time.Duration(n)*time.Second).Unix())
+				v9.uptime, again.uptime = time.Hour+time.Duration(n)*time.Second, time.Duration(n+1)*time.Second
+				one, other := v9.v9(ab), again.v9(ba)
+				if n == 0 {
+					other = again.v9(template(300, swapped...), ba)
+				}
+				be.PutUint32(other[8:], now)
+				all = append(all, step{data: other}, step{data: one}, step{pause: time.Second})
+			}
+			return all
+		}, map[string][2]int64{a: {12000, 0}, b: {0, 12000}}, 0, 0},
 		{"a template with a number of a set", func() []step {
 			return []step{{data: v9.v9(template(255, ipv4Template...)), bad: true}}
 		}, map[string][2]int64{}, 0, 0},
