@@ -129,6 +129,9 @@ func TestGivesUpPrivileges(t *testing.T) {
 }
 
 // takeOver tries what another process of the same user may try: to read the environment, and to take each of the files.
+// debianPython is there for every user, unlike one that root has in its own folder.
+const debianPython = "/usr/bin/python3"
+
 const takeOver = `
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -145,12 +148,12 @@ print("environment" if read else "no environment,", "files" if taken else "no fi
 
 // TestNoProcessOfItsUserTakesOver has another process of the user, without capabilities, try to.
 func TestNoProcessOfItsUserTakesOver(t *testing.T) {
-	nettest.Need(t, "setpriv", "python3")
+	nettest.Need(t, "setpriv", debianPython)
 	ns := nettest.NewNamespace(t)
 	by := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 	try := func(pid int) string {
 		t.Helper()
-		out, err := ns.Command(append(slices.Clone(by), "python3", "-c", takeOver, fmt.Sprint(pid))...).CombinedOutput()
+		out, err := ns.Command(append(slices.Clone(by), debianPython, "-c", takeOver, fmt.Sprint(pid))...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}

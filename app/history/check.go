@@ -64,7 +64,7 @@ func checkPages(in io.ReaderAt, length int64) error {
 	}
 	p.seen = make([]byte, p.end)
 	p.seen[0], p.seen[1] = 1, 1
-	if err := p.tree(native.Uint64(meta[16:]), 0); err != nil {
+	if _, err := p.tree(native.Uint64(meta[16:]), 0); err != nil {
 		return err
 	}
 	if free := native.Uint64(meta[32:]); free != noFreeList {
@@ -134,14 +134,14 @@ func (p *pages) page(id uint64) (b []byte, kind, count uint16, err error) {
 // maxDepth is how many branch pages and buckets can be inside each other. A page has at least two, so that is more than any file has.
 const maxDepth = 64
 
-// tree checks a page, and those below it.
-func (p *pages) tree(id uint64, depth int) error {
+// tree checks a page, and those below it. It returns the first key.
+func (p *pages) tree(id uint64, depth int) (first []byte, err error) {
 	if depth > maxDepth {
-		return damage("page %d is too deep", id)
+		return nil, damage("page %d is too deep", id)
 	}
 	b, kind, count, err := p.page(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	switch kind {
 	case branchPage:
@@ -149,34 +149,41 @@ func (p *pages) tree(id uint64, depth int) error {
 	case leafPage:
 		return p.leaf(b, count, depth)
 	}
-	return damage("page %d is of kind %d", id, kind)
+	return nil, damage("page %d is of kind %d", id, kind)
 }
 
-func (p *pages) branch(b []byte, count uint16, depth int) error {
+func (p *pages) branch(b []byte, count uint16, depth int) (first []byte, err error) {
 	if count == 0 || pageHeader+int(count)*branchElement > len(b) {
-		return damage("a branch has %d pages", count)
+		return nil, damage("a branch has %d pages", count)
 	}
 	var last []byte
 	for i := range int(count) {
 		at := pageHeader + i*branchElement
 		key, err := slice(b, at, native.Uint32(b[at:]), 0, native.Uint32(b[at+4:]))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if string(key) <= string(last) { // none is empty
-			return damage("keys are not in order")
+			return nil, damage("keys are not in order")
 		}
 		last = key
-		if err := p.tree(native.Uint64(b[at+8:]), depth+1); err != nil {
-			return err
+		begins, err := p.tree(native.Uint64(b[at+8:]), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if string(begins) != string(key) { // bbolt would not find the page's place here when it writes it
+			return nil, damage("page %d begins with another key", native.Uint64(b[at+8:]))
+		}
+		if i == 0 {
+			first = key
 		}
 	}
-	return nil
+	return first, nil
 }
 
-func (p *pages) leaf(b []byte, count uint16, depth int) error {
+func (p *pages) leaf(b []byte, count uint16, depth int) (first []byte, err error) {
 	if pageHeader+int(count)*leafElement > len(b) {
-		return damage("a leaf has %d values", count)
+		return nil, damage("a leaf has %d values", count)
 	}
 	var last []byte
 	for i := range int(count) {
@@ -184,34 +191,36 @@ func (p *pages) leaf(b []byte, count uint16, depth int) error {
 		flags, position, keyLength, valueLength := native.Uint32(b[at:]), native.Uint32(b[at+4:]), native.Uint32(b[at+8:]), native.Uint32(b[at+12:])
 		key, err := slice(b, at, position, 0, keyLength)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		value, err := slice(b, at, position, keyLength, valueLength)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if string(key) <= string(last) { // none is empty
-			return damage("keys are not in order")
+			return nil, damage("keys are not in order")
 		}
-		last = key
+		if last = key; i == 0 {
+			first = key
+		}
 		switch {
 		case flags == 0:
 		case flags != bucketFlag || len(value) < bucketHeader:
-			return damage("a value has the flags %x", flags)
+			return nil, damage("a value has the flags %x", flags)
 		case native.Uint64(value) != 0:
-			err = p.tree(native.Uint64(value), depth+1)
+			_, err = p.tree(native.Uint64(value), depth+1)
 		case len(value) < bucketHeader+pageHeader || native.Uint16(value[bucketHeader+8:]) != leafPage || depth > maxDepth:
-			return damage("a bucket has no page")
+			return nil, damage("a bucket has no page")
 		case native.Uint64(value[bucketHeader:]) != 0 || native.Uint32(value[bucketHeader+12:]) != 0: // bbolt would free the one that it says it is
-			return damage("the page in a bucket says that it is page %d", native.Uint64(value[bucketHeader:]))
+			return nil, damage("the page in a bucket says that it is page %d", native.Uint64(value[bucketHeader:]))
 		default: // its page is in the value
-			err = p.leaf(value[bucketHeader:], native.Uint16(value[bucketHeader+10:]), depth+1)
+			_, err = p.leaf(value[bucketHeader:], native.Uint16(value[bucketHeader+10:]), depth+1)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return first, nil
 }
 
 // slice returns length bytes of a page that begin offset bytes after the position, which counts from the element at at.
