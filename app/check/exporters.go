@@ -53,7 +53,7 @@ func exporterFinding(s flow.Status) Finding {
 	}
 	if lost := s.Dropped - s.NoTemplate; lost > 0 {
 		f.atLeast(Warning)
-		f.detail("%d are missing between the sequence numbers", lost)
+		f.detail("%d are missing between the sequence numbers, which count %s", lost, s.Unit)
 	}
 	if s.HasClock && s.Clock.Abs() > wrongClock {
 		way := "ahead of"

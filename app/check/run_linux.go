@@ -89,11 +89,19 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	return r, nil
 }
 
-// collect collects flows for a while. It returns what exporters send, by their addresses.
-func (s *Setup) collect(ctx context.Context, r *Report, c Capture) (sends map[string]string, err error) {
+// start runs a capture. end ends it, and waits until all is counted.
+func start(c Capture) (end func() error) {
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(running) }()
+	return func() error {
+		stop()
+		return <-ended
+	}
+}
+
+// pass lets time pass in which packets are counted.
+func (s *Setup) pass(ctx context.Context, r *Report) {
 	s.Log.Debug("counting", "duration", s.Duration)
 	begin := time.Now()
 	select {
@@ -101,12 +109,17 @@ func (s *Setup) collect(ctx context.Context, r *Report, c Capture) (sends map[st
 	case <-time.After(s.Duration):
 	}
 	r.Duration = time.Since(begin).Seconds()
+}
+
+// collect collects flows for a while. It returns what exporters send, by their addresses.
+func (s *Setup) collect(ctx context.Context, r *Report, c Capture) (sends map[string]string, err error) {
+	end := start(c)
+	s.pass(ctx, r)
 	sends = map[string]string{}
 	for _, e := range c.Exporters() {
 		sends[e.Exporter] = e.Sends
 	}
-	stop()
-	return sends, <-ended
+	return sends, end()
 }
 
 // reportExporters reports what exporters have sent. The first status is that of the address for them.
@@ -172,23 +185,14 @@ func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observe
 		}
 		return is
 	}
-	running, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(running) }()
+	end := start(c)
 
 	earliest := kernel()
 	first := counted()
 	early := kernel()
-	s.Log.Debug("counting", "duration", s.Duration)
-	begin := time.Now()
-	select {
-	case <-ctx.Done():
-	case <-time.After(s.Duration):
-	}
-	r.Duration = time.Since(begin).Seconds()
+	s.pass(ctx, r)
 	late := kernel()
-	stop()
-	err = errors.Join(err, <-ended)
+	err = errors.Join(err, end())
 	last := counted()
 	latest := kernel()
 

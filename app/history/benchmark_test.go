@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,4 +225,9 @@ func TestThirteenMonths(t *testing.T) {
 	slices.Sort(writes)
 	t.Logf("%.1f MB, %.1f MB of them in use; %.1f MB of memory; a write took %v, %v at most, and %v at most with the search for names",
 		float64(info.Size())/1e6, float64(used)/1e6, float64(memory)/1e6, writes[len(writes)/2], writes[len(writes)-1], collects)
+	// What was written and removed in all that time leaves a file that is accepted.
+	total := b.total()
+	if b.restart(); b.total() != total || strings.Contains(b.log.String(), "aside") {
+		t.Errorf("after a restart there are %+v, before %+v: %s", b.total(), total, &b.log)
+	}
 }

@@ -42,7 +42,7 @@ const (
 // Limits of what is counted: no sum overflows, whatever exporters say.
 const (
 	mostOfRecord = 1 << 50 // bytes or packets, once multiplied
-	mostInSecond = 1 << 44 // of one exporter on average, 140 Tbit/s, beside a first record
+	mostInSecond = 1 << 44 // of one exporter on average, 140 Tbit/s, beside four such records
 	mostOfAll    = 1 << 62
 )
 
@@ -53,12 +53,11 @@ const mostPending = 4096
 type Collector struct {
 	Config
 	limits  *Limits
-	sockets []*socket
+	socket  *socket
 	refused atomic.Int64 // datagrams of those who may not send, or of exporters for which there is no room
 	strange atomic.Int64 // malformed datagrams of those who have not sent anything else
 	noRoom  rate.Sometimes
 	short   rate.Sometimes
-	meeting sync.Mutex // for each new exporter
 
 	// The table's lock guards this.
 	counted amount
@@ -72,15 +71,15 @@ type Collector struct {
 
 // Open binds the address.
 func Open(c Config) (*Collector, error) {
-	sockets, err := listen(c.Address, c.Log)
+	socket, err := listen(c.Address, c.Log)
 	if err != nil {
 		return nil, err
 	}
-	c.Address = sockets[0].address(c.Address)
+	c.Address = socket.address(c.Address)
 	limits := NewLimits()
 	limits.IgnoreRates = c.Rate > 0
 	return &Collector{
-		Config: c, limits: limits, sockets: sockets, exporters: map[netip.Addr]*exporter{},
+		Config: c, limits: limits, socket: socket, exporters: map[netip.Addr]*exporter{},
 		noRoom: rate.Sometimes{Interval: time.Minute}, short: rate.Sometimes{Interval: time.Minute},
 	}, nil
 }
@@ -88,9 +87,7 @@ func Open(c Config) (*Collector, error) {
 // Run counts until ctx ends, and then what has arrived until then.
 func (c *Collector) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, s := range c.sockets {
-		group.Go(func() error { return c.read(ctx, s) })
-	}
+	group.Go(func() error { c.read(ctx); return nil })
 	group.Go(func() error {
 		tick := time.Tick(time.Second)
 		for {
@@ -107,16 +104,16 @@ func (c *Collector) Run(ctx context.Context) error {
 	return err
 }
 
-// read counts what arrives at a socket.
-func (c *Collector) read(ctx context.Context, s *socket) error {
-	stop := context.AfterFunc(ctx, s.interrupt)
+// read counts what arrives until ctx ends.
+func (c *Collector) read(ctx context.Context) {
+	stop := context.AfterFunc(ctx, c.socket.interrupt)
 	defer stop()
 	b := &batch{of: c}
 	failed := rate.Sometimes{Interval: time.Minute}
 	for {
-		n, err := s.receive()
+		n, err := c.socket.receive()
 		if errors.Is(err, errInterrupted) {
-			return nil
+			return
 		}
 		if err != nil {
 			failed.Do(func() {
@@ -129,7 +126,7 @@ func (c *Collector) read(ctx context.Context, s *socket) error {
 		var refused int64
 		var last netip.Addr
 		for i := range n {
-			data, from := s.datagram(i)
+			data, from := c.socket.datagram(i)
 			if !c.take(b, data, from) {
 				refused++
 				last = from.Addr()
@@ -187,11 +184,6 @@ func (c *Collector) hear(b *batch, e *exporter, d Datagram) bool {
 
 // meet takes the first datagram of an exporter. One that is malformed does not make an exporter: anybody can send such in the name of others.
 func (c *Collector) meet(b *batch, addr netip.Addr, d Datagram) bool {
-	c.meeting.Lock()
-	defer c.meeting.Unlock()
-	if c.hear(b, c.exporter(addr), d) { // another socket was faster
-		return true
-	}
 	room, silent := c.room(d.At)
 	if !room {
 		c.noRoom.Do(func() {
@@ -435,19 +427,20 @@ func (r *Record) multiply(rate uint32) bool {
 
 // Status is what is known of an exporter.
 type Status struct {
-	Exporter string // its address; Gone for the sum of those that were forgotten, and the collector's own address for its sockets
+	Exporter string // its address; Gone for the sum of those that were forgotten, and the collector's own address for its socket
 	capture.Status
 	Records     [frame.Outcomes]int64 // by what became of them
 	Empty       int64                 // more records, that have neither bytes nor packets
 	OtherWay    int64                 // more records, that are not of the direction that counts
 	NoTemplate  int64                 // sets of data whose template did not come; Dropped has them, too
-	Refused     int64                 // datagrams of those who may not send, or for whom there is no room, at the sockets
+	Refused     int64                 // datagrams of those who may not send, or for whom there is no room, at the socket
 	Full        bool                  // the last one was refused for lack of room
 	LastRefused netip.Addr            // who sent the last one
 	Sends       string                // what it sends, for people
+	Unit        string                // what its sequence numbers count, for people
 	Clock       time.Duration         // its clock, less this machine's
 	HasClock    bool
-	Socket      bool // these are the sockets
+	Socket      bool // this is the socket
 }
 
 // Gone is the name for the sum of exporters that were forgotten.
@@ -465,20 +458,17 @@ func (s *Status) add(more Status) {
 	s.NoTemplate += more.NoTemplate
 }
 
-// Statuses returns the state of the sockets, and of each exporter.
+// Statuses returns the state of the socket, and of each exporter.
 func (c *Collector) Statuses() []Status {
-	sockets := Status{Exporter: c.Address, Socket: true, Refused: c.refused.Load()}
-	sockets.Up = true
-	sockets.Records[frame.Malformed] = c.strange.Load()
-	for _, s := range c.sockets {
-		sockets.Dropped += s.dropped()
-	}
-	all := []Status{sockets}
+	socket := Status{Exporter: c.Address, Socket: true, Refused: c.refused.Load()}
+	socket.Up, socket.Dropped = true, c.socket.dropped()
+	socket.Records[frame.Malformed] = c.strange.Load()
+	all := []Status{socket}
 	now := time.Now()
 	for _, e := range c.all() {
 		e.mu.Lock()
 		s, gone := e.status(), e.gone
-		s.Up = e.isUp(now)
+		s.Up, s.Unit = e.isUp(now), c.Protocol.Unit
 		e.mu.Unlock()
 		if !gone {
 			all = append(all, s)
@@ -495,11 +485,5 @@ func (c *Collector) Statuses() []Status {
 	return all
 }
 
-// Close closes the sockets, after Run has returned or instead of Run.
-func (c *Collector) Close() error {
-	var errs []error
-	for _, s := range c.sockets {
-		errs = append(errs, s.close())
-	}
-	return errors.Join(errs...)
-}
+// Close closes the socket, after Run has returned or instead of Run.
+func (c *Collector) Close() error { return c.socket.close() }

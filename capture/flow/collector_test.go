@@ -272,7 +272,7 @@ func TestInterfaceLabel(t *testing.T) {
 // TestRun sends datagrams to the socket and ends at once: all of them count.
 func TestRun(t *testing.T) {
 	c := newCollector(t, list{'a': {record("10.0.0.1", "10.0.0.2", 100, 1, nil)}}, nil, nil)
-	conn, err := net.Dial("udp", c.sockets[0].local.String())
+	conn, err := net.Dial("udp", c.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +452,7 @@ func totalBytes(table *capture.Table) int64 { return table.Snapshot().Hosts[0].T
 // TestBusyAddress has another collector on the address.
 func TestBusyAddress(t *testing.T) {
 	c := newCollector(t, nil, nil, nil)
-	if _, err := Open(Config{Protocol: c.Protocol, Address: c.sockets[0].local.String(), Table: c.Table, Log: c.Log}); err == nil {
+	if _, err := Open(Config{Protocol: c.Protocol, Address: c.Address, Table: c.Table, Log: c.Log}); err == nil {
 		t.Error("two collectors have the same address")
 	}
 }

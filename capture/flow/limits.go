@@ -6,7 +6,7 @@ import "sync/atomic"
 type Limits struct {
 	Templates Budget // bytes of templates, sampling rates and what else exporters say
 	Waiting   Budget // bytes of data that wait for their template
-	Domains   Budget // sources of sequence numbers: each takes 11 KB at most
+	Domains   Budget // sources of sequence numbers: each takes 16 KB at most
 
 	IgnoreRates bool // what exporters say of sampling does not matter
 }

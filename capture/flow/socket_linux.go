@@ -59,7 +59,7 @@ type message struct {
 var errInterrupted = errors.New("interrupted")
 
 // listen binds an address. A large receive buffer takes memory only while datagrams wait in it.
-func listen(address string, log *slog.Logger) (sockets []*socket, err error) {
+func listen(address string, log *slog.Logger) (*socket, error) {
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func listen(address string, log *slog.Logger) (sockets []*socket, err error) {
 		m.Name = (*byte)(unsafe.Pointer(&s.names[i]))
 	}
 	s.got = perCall // so that all lengths of names are set
-	return []*socket{s}, nil
+	return s, nil
 }
 
 // receive waits for datagrams, and returns how many there are. It takes much longer to wake up than to receive a datagram. So if there were

@@ -26,7 +26,7 @@ const (
 
 var errInterrupted = os.ErrDeadlineExceeded
 
-func listen(address string, log *slog.Logger) ([]*socket, error) {
+func listen(address string, log *slog.Logger) (*socket, error) {
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func listen(address string, log *slog.Logger) ([]*socket, error) {
 	if err := s.conn.SetReadBuffer(wanted); err != nil {
 		log.Warn("the receive buffer cannot be made larger, bursts may be lost", "wanted", wanted, "error", err)
 	}
-	return []*socket{s}, nil
+	return s, nil
 }
 
 // receive waits for a datagram.

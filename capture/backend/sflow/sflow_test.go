@@ -687,3 +687,46 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(to.records), "ns/sample")
 }
+
+// A port that sampled what came in may be set up anew, or its agent start again: then what goes out elsewhere counts.
+func TestRolesEnd(t *testing.T) {
+	record := header(headerEthernet, newFrames(t).ipv4, 0)
+	for _, c := range []struct {
+		name   string
+		after  time.Duration
+		uptime uint32
+		want   flow.Direction
+	}{
+		{"a moment later", time.Minute, 200_000, flow.Egress},
+		{"an hour later", roleFor, 200_000, flow.Unknown},
+		{"after a restart", time.Minute, 1000, flow.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, to := newDecoder(flow.NewLimits()), &sink{t: t}
+			before := sent{agent: agent4, number: 1, uptime: 100_000}.with(sampledAt(1, 1, 2, record))
+			d.Decode(flow.Datagram{Data: before, At: start}, to)
+			now := sent{agent: agent4, number: 2, uptime: c.uptime}.with(sampledAt(2, 1, 2, record))
+			d.Decode(flow.Datagram{Data: now, At: start.Add(c.after)}, to)
+			if len(to.records) != 2 || to.records[1].Direction != c.want {
+				t.Errorf("the records are %+v, want the direction %d in the end", to.records, c.want)
+			}
+		})
+	}
+}
+
+// An agent that has more interfaces than there is room for takes no more.
+func TestDataSourcesAreBounded(t *testing.T) {
+	record := header(headerEthernet, newFrames(t).ipv4, 0)
+	limits := flow.NewLimits()
+	d, to := newDecoder(limits).(*decoder), new(discard)
+	for index := range uint32(2 * mostSources) {
+		d.Decode(flow.Datagram{Data: sent{agent: agent4, number: index, uptime: 1000}.with(sampledAt(index+1, index+1, 0, record)), At: start}, to)
+	}
+	if len(d.sources) != mostSources {
+		t.Errorf("there are %d sources, want %d", len(d.sources), mostSources)
+	}
+	d.Close()
+	if full := flow.NewLimits(); limits.Templates.Left() != full.Templates.Left() || limits.Domains.Left() != full.Domains.Left() {
+		t.Error("not all was given back")
+	}
+}
