@@ -47,6 +47,7 @@ func Unsupported(needs string) func(Config, int) (Capture, error) {
 type Config struct {
 	Table       *Table
 	Promiscuous bool // ask interfaces for frames that are not addressed to this machine
+	Mirror      bool // drop frames that are not for this machine, once they were counted; only some backends can
 	Changes     bool // the table's subnets may change while sources are open
 	Log         *slog.Logger
 }
@@ -101,8 +102,8 @@ type Source interface {
 	// Detach stops: packets that arrive after it has returned are not counted. It is not needed if the interface is gone.
 	Detach() error
 
-	// Rename sets the interface label of packets that are counted from now on, when the attached interface is renamed.
-	Rename(name string)
+	// Follow tells what the attached interface is like from now on: it may have another name, another MAC address, or be shared.
+	Follow(Interface)
 
 	// Run counts packets until ctx ends. Then it stops the capture, counts the packets that the kernel still holds for it, and returns
 	// nil. It is called at most once.
@@ -121,6 +122,10 @@ type Interface struct {
 	Index    int
 	Ethernet bool // frames begin with an Ethernet header; else the kernel says where the network layer begins
 	Loopback bool // sent packets come back as received packets
+
+	// Only where Config.Mirror is known.
+	Address [6]byte // the MAC address; 0 if there is none
+	Shared  string  // what takes frames to other MAC addresses from it: a bridge, a bond, a macvlan device; empty if nothing does
 }
 
 // Status is the state of a source at one instant.

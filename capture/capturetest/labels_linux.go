@@ -212,7 +212,9 @@ func labelsInterfaces(t *testing.T, b capture.Backend) {
 		s.Send(slices.Repeat([][]byte{f}, i+1)...)
 		r.seen(int64(i + 1))
 		if i == 2 {
-			r.source.Rename("b2")
+			renamed := here.Interface(name)
+			renamed.Name = "b2"
+			r.source.Follow(renamed)
 			s.Send(f)
 			r.seen(int64(i + 2))
 		}

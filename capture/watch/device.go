@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 
 	"promflow/capture"
@@ -10,6 +12,7 @@ import (
 type device struct {
 	capture.Interface
 	altNames []string // further names (ip-link(8), altname)
+	kind     string   // of device, as ip-link(8) names it; empty for hardware, and on other systems than Linux
 	up       bool
 	master   int // index of the bridge or bond that it is a port of, 0 for none
 	parent   int // index of the device that sends the same packets, as for a VLAN; 0 for none, or for one in another network namespace
@@ -48,4 +51,24 @@ func overlaps(devices map[int]device, captured []int) (pairs []pair) {
 		}
 	}
 	return pairs
+}
+
+// sharedBy returns the name of a device that takes frames to other MAC addresses from a device: a bridge or a bond of which that is a port, or
+// a device that sends by it under an address of its own, as macvlan devices do. It returns nothing if there is none. A VRF is none: it takes
+// what is for the machine.
+func sharedBy(devices map[int]device, d device) string {
+	if d.master != 0 && devices[d.master].kind != "vrf" {
+		if name := devices[d.master].Name; name != "" {
+			return name
+		}
+		return fmt.Sprintf("interface %d", d.master) // not reported yet
+	}
+	for _, index := range slices.Sorted(maps.Keys(devices)) { // the first one, whenever it is asked
+		switch other := devices[index]; {
+		case other.parent != d.Index || other.kind == "veth":
+		case other.kind == "macvlan", other.kind == "macvtap", other.kind == "dsa", other.Address != d.Address:
+			return other.Name
+		}
+	}
+	return ""
 }

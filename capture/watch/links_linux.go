@@ -20,8 +20,12 @@ func deviceOf(link netlink.Link) device {
 			Loopback: a.Flags&net.FlagLoopback != 0,
 		},
 		altNames: a.AltNames,
+		kind:     link.Type(),
 		up:       a.Flags&net.FlagUp != 0,
 		master:   a.MasterIndex,
+	}
+	if len(a.HardwareAddr) == len(d.Address) {
+		copy(d.Address[:], a.HardwareAddr)
 	}
 	if tun, ok := link.(*netlink.Tuntap); ok && tun.Mode == netlink.TUNTAP_MODE_TUN {
 		d.Ethernet = false // whatever its type (TUNSETLINK): the kernel neither reads nor writes a link header there

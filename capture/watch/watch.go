@@ -255,6 +255,7 @@ func (w *Watch) change(n news) bool {
 	if n.gone {
 		if known {
 			w.settle(was.Name)
+			w.settle(w.devices[was.parent].Name)
 		}
 		return false
 	}
@@ -266,6 +267,8 @@ func (w *Watch) change(n news) bool {
 		w.settle(was.Name)
 	}
 	w.settle(n.Name)
+	w.settle(w.devices[was.parent].Name) // whose frames it may have taken
+	w.settle(w.devices[n.parent].Name)   // and may take now
 	return !known || was.master != n.master || was.parent != n.parent || was.Name != n.Name
 }
 
@@ -286,8 +289,14 @@ func (w *Watch) settle(name string) {
 	if t.to.Index != 0 && t.to.Index != d.Index {
 		w.leave(t)
 	}
-	if there && (t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback) {
-		w.join(t, d)
+	if there {
+		d.Shared = sharedBy(w.devices, d)
+		if t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback {
+			w.join(t, d)
+		} else if t.to != d.Interface {
+			t.to = d.Interface
+			t.source.Follow(d.Interface)
+		}
 	}
 	if t.to.Index != 0 && t.up != d.up {
 		t.up = d.up
@@ -358,7 +367,6 @@ func (w *Watch) move(name string, d device) {
 	if from.source != nil {
 		w.release(from)
 	}
-	to.source.Rename(to.name)
 	to.log.Info("interface has another name", "interface", to.name, "before", from.name)
 }
 

@@ -68,9 +68,9 @@ func (l *link) Run(ctx context.Context) error {
 	return nil
 }
 
-func (l *link) up() bool               { return l.links.on[l.index] == l }
-func (l *link) Rename(name string)     { l.name = name }
-func (l *link) Status() capture.Status { return capture.Status{Up: l.up(), Dropped: l.attached} }
+func (l *link) up() bool                    { return l.links.on[l.index] == l }
+func (l *link) Follow(to capture.Interface) { l.name, l.to = to.Name, to }
+func (l *link) Status() capture.Status      { return capture.Status{Up: l.up(), Dropped: l.attached} }
 
 func (l *link) Close() error {
 	l.links.open--

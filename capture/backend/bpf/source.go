@@ -65,7 +65,7 @@ func (s *source) Attach(to capture.Interface) error {
 	return nil
 }
 
-func (s *source) Rename(name string) { s.counter.SeenOn(name) }
+func (s *source) Follow(to capture.Interface) { s.counter.SeenOn(to.Name) }
 
 func (s *source) Detach() error {
 	s.mu.Lock()

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"errors"
@@ -24,11 +24,12 @@ func openFor(limit int) error {
 	if err != nil {
 		return err
 	}
-	c, err := Backend.Open(capture.Config{Table: capture.NewTable(limit, 0).Monitor(capture.Subnets{Monitored: monitored}), Log: slog.New(slog.DiscardHandler)}, 1)
+	c := capture.Config{Table: capture.NewTable(limit, 0).Monitor(capture.Subnets{Monitored: monitored}), Log: slog.New(slog.DiscardHandler)}
+	p, err := load(c, 1, Sockets)
 	if err != nil {
 		return err
 	}
-	return c.Close()
+	return p.close()
 }
 
 func TestTooManyAddresses(t *testing.T) {

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"net/netip"
@@ -89,7 +89,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 			if sum != counted.Packets {
 				t.Errorf("addresses have %d packets, %d were counted", sum, counted.Packets)
 			}
-			if alone := sharedPackets(r.program); alone == 0 || alone == counted.Packets {
+			if alone := sharedPackets(r.Program); alone == 0 || alone == counted.Packets {
 				t.Errorf("the shared row has %d packets of %d: the test shows nothing", alone, counted.Packets)
 			}
 		})
@@ -97,7 +97,7 @@ func TestProcessorsThatComeLater(t *testing.T) {
 }
 
 // sharedPackets returns the number of packets in the row that processors share.
-func sharedPackets(p *program) (packets int64) {
+func sharedPackets(p *Program) (packets int64) {
 	for i := range p.sharedRow {
 		packets += int64(p.sharedRow[i].Packets)
 	}

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ type pool struct {
 }
 
 // pools returns the pools that have slots.
-func (p *program) pools() (nonEmpty []*pool) {
+func (p *Program) pools() (nonEmpty []*pool) {
 	for _, each := range []*pool{&p.shared, &p.series} {
 		if each.first < each.end {
 			nonEmpty = append(nonEmpty, each)
@@ -154,7 +154,7 @@ func closePools(pools []*pool) (changed bool, err error) {
 }
 
 // withSeries adds the remaining series of the addresses among slots.
-func (p *program) withSeries(slots []int) []int {
+func (p *Program) withSeries(slots []int) []int {
 	listed := map[int]bool{}
 	for _, i := range slots {
 		listed[i] = true
@@ -168,7 +168,7 @@ func (p *program) withSeries(slots []int) []int {
 }
 
 // nextGeneration begins the next generation: programs then ignore what they cached about flows and series.
-func (p *program) nextGeneration() error {
+func (p *Program) nextGeneration() error {
 	var now uint32
 	if err := p.generation.Get(&now); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (p *program) nextGeneration() error {
 }
 
 // freeSlot frees a slot that no program uses any more.
-func (p *program) freeSlot(slot int) error {
+func (p *Program) freeSlot(slot int) error {
 	from := &p.shared
 	if slot >= p.series.first {
 		from = &p.series
@@ -196,7 +196,7 @@ func (p *program) freeSlot(slot int) error {
 }
 
 // rebuildKnown fills known anew, from the owners of slots. Call it while the pool is closed: programs must not use known meanwhile.
-func (p *program) rebuildKnown() {
+func (p *Program) rebuildKnown() {
 	clear(p.known)
 	for i := range p.owners {
 		if o := &p.owners[i]; o.Version != 0 {
@@ -208,7 +208,7 @@ func (p *program) rebuildKnown() {
 const golden = 0x9e3779b97f4a7c15 // GOLDEN of slots.h
 
 // hashOf is hash_of of slots.h.
-func (p *program) hashOf(high, low uint64) uint64 {
+func (p *Program) hashOf(high, low uint64) uint64 {
 	return (((high ^ p.seed) * golden) ^ low ^ p.seed) * golden
 }
 
@@ -228,7 +228,7 @@ func (r *reader) expired(now, after time.Duration, from *pool) (slots []int, nex
 }
 
 // deleteKeys deletes the addresses and series that own slots from the kernel's maps.
-func (p *program) deleteKeys(slots []int) error {
+func (p *Program) deleteKeys(slots []int) error {
 	var keys4 []uint32
 	var keys6 []countAddress6
 	var series []countSeriesKey

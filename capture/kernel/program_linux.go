@@ -1,8 +1,10 @@
-package ebpf
+package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/bits"
 	"math/rand/v2"
@@ -16,6 +18,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/labels"
+	"promflow/capture/socket"
 )
 
 // indexMemory is how many bytes the totals of indexed addresses may take, over all processors.
@@ -38,9 +41,10 @@ const (
 // slotSize is the size of a slot in a row, in bytes.
 const slotSize = directions * 2 * int(unsafe.Sizeof(countHalf{}))
 
-// program is the socket filters in the kernel, and their maps. The filters call each other: together they are one program.
-type program struct {
-	ethernet, network filter // for frames that begin with an Ethernet header, and at the network layer
+// Program is the eBPF programs in the kernel, and their maps. Some call each other: together they are one program.
+type Program struct {
+	Ethernet, Network Filter        // for frames that begin with an Ethernet header, and at the network layer; for tcx only Ethernet.Count
+	Arriving          *ebpf.Program // for XDP; nil with Sockets
 
 	// Maps of the kernel, mapped into memory. The filters write them while Go reads them. See totals.h and slots.h for their layout.
 	sums       []countSize
@@ -57,10 +61,12 @@ type program struct {
 	shared     pool         // of all other addresses
 	series     pool
 	interfaces int
+	stations   []uint64 // see mirror.h
 
 	slots4, slots6, interfaceSlots *ebpf.Map
 
 	// Only where totals are kept apart by labels; see grouping.h.
+	grouping         *labels.Grouping
 	rest             labels.Values // of totals that no series has
 	seriesOwners     []countSeriesOwner
 	seriesCounts     []uint64
@@ -76,11 +82,24 @@ type program struct {
 	mapErr     error
 }
 
-// filter is an eBPF program for sockets that counts, and a tiny one that only calls it. Every socket has room for the tiny one.
-type filter struct{ count, enter *ebpf.Program }
+// Filter is an eBPF program for sockets that counts, and a tiny one that only calls it. Every socket has room for the tiny one.
+type Filter struct{ Count, Enter *ebpf.Program }
+
+// AttachTo attaches a filter to a socket. If the socket has one, the new one takes its place between two packets.
+func (f Filter) AttachTo(s *socket.Socket) error {
+	// Before Linux 6.9, a socket is charged for its filter (net.core.optmem_max, 20 KiB), but not for the programs that the filter calls.
+	err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.Count.FD())
+	if errors.Is(err, unix.ENOMEM) {
+		err = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.Enter.FD())
+	}
+	if err != nil {
+		return fmt.Errorf("attaching a socket filter: %w", err)
+	}
+	return nil
+}
 
 // load loads the program into the kernel. It counts what c says, on up to so many interfaces at a time.
-func load(c capture.Config, interfaces int) (*program, error) {
+func load(c capture.Config, interfaces int, hooks Hooks) (*Program, error) {
 	spec, err := loadCount()
 	if err != nil {
 		return nil, err
@@ -89,16 +108,15 @@ func load(c capture.Config, interfaces int) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadSpec(spec, c, interfaces, cpus)
+	return loadSpec(spec, c, interfaces, hooks, cpus)
 }
 
-func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus cpus) (*program, error) {
-	p := &program{rows: cpus.online, interfaces: interfaces}
-	if err := p.configure(spec, c, cpus); err != nil {
+func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, hooks Hooks, cpus cpus) (*Program, error) {
+	p := &Program{rows: cpus.online, interfaces: interfaces, grouping: c.Table.Grouping()}
+	if err := p.configure(spec, c, hooks, cpus); err != nil {
 		return nil, err
 	}
-	g := c.Table.Grouping()
-	ethernet, network := chooseStages(spec, g)
+	chosen := chooseStages(spec, p.grouping, hooks)
 
 	// Kernels before 5.11 limit the memory of maps and programs by the limit of locked memory.
 	raiseLimit := func() error {
@@ -118,8 +136,9 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 	if err != nil {
 		return nil, explain(err, c.Table, memlockErr)
 	}
-	p.ethernet = filter{p.collection.Programs[ethernet], p.collection.Programs[countProgEnterEthernet]}
-	p.network = filter{p.collection.Programs[network], p.collection.Programs[countProgEnterNetwork]}
+	p.Ethernet = Filter{p.collection.Programs[chosen.ethernet], p.collection.Programs[countProgEnterEthernet]}
+	p.Network = Filter{p.collection.Programs[chosen.network], p.collection.Programs[countProgEnterNetwork]}
+	p.Arriving = p.collection.Programs[chosen.arriving]
 	p.slots4, p.slots6 = p.collection.Maps[countMapSlots4], p.collection.Maps[countMapSlots6]
 	p.interfaceSlots, p.seriesSlots = p.collection.Maps[countMapInterfaceSlots], p.collection.Maps[countMapSeriesSlots]
 	p.shared.state, p.shared.free = p.collection.Variables[countVarFull], p.collection.Maps[countMapFreeSlots]
@@ -132,7 +151,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, cpus 
 }
 
 // mapMemory maps those maps into memory that Go reads or writes without a system call.
-func (p *program) mapMemory() error {
+func (p *Program) mapMemory() error {
 	p.sums = view[countSize](p, countMapSums)
 	p.low = view[countHalf](p, countMapLow)
 	p.high = view[countHalf](p, countMapHigh)
@@ -143,11 +162,12 @@ func (p *program) mapMemory() error {
 	p.seriesOwners = view[countSeriesOwner](p, countMapSeriesOwners)
 	p.seriesCounts = view[uint64](p, countMapSeriesCounts)
 	p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers)
+	p.stations = view[uint64](p, countMapStations)
 	return p.mapErr
 }
 
 // freeAll frees the slots of all pools. Programs will take the lowest slots first.
-func (p *program) freeAll() error {
+func (p *Program) freeAll() error {
 	for _, each := range p.pools() {
 		for slot := each.end - 1; slot >= each.first; slot-- {
 			if err := each.free.Put(nil, uint32(slot)); err != nil {
@@ -159,8 +179,8 @@ func (p *program) freeAll() error {
 }
 
 // configure fills in what the program is to count, and the sizes and contents of its maps.
-func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cpus) error {
-	limit, g, hostBits := c.Table.Limit(), c.Table.Grouping(), 0
+func (p *Program) configure(spec *ebpf.CollectionSpec, c capture.Config, hooks Hooks, cpus cpus) error {
+	limit, g, hostBits := c.Table.Limit(), p.grouping, 0
 	if g != nil {
 		hostBits = g.HostBits().V4
 	}
@@ -226,6 +246,11 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 		countVarRows:        uint32(p.rows),
 		countVarTwoStores:   twoStores,
 	}
+	if c.Mirror {
+		spec.Maps[countMapStations].MaxEntries = uint32(p.interfaces)
+		variables[countVarMirror] = uint32(1)
+	}
+	maps.Copy(variables, hooks.variables())
 	if g != nil {
 		if err := p.configureGrouping(spec, g, monitored4, variables); err != nil {
 			return err
@@ -240,7 +265,7 @@ func (p *program) configure(spec *ebpf.CollectionSpec, c capture.Config, cpus cp
 }
 
 // view maps the values of an array map into memory, none if the program has no such map. It stores an error in mapErr.
-func view[T any](p *program, name string) []T {
+func view[T any](p *Program, name string) []T {
 	m := p.collection.Maps[name]
 	if m == nil || p.mapErr != nil {
 		return nil
@@ -254,34 +279,42 @@ func view[T any](p *program, name string) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), len(mem)/int(unsafe.Sizeof(*new(T))))
 }
 
-// tellInterface tells the program of the interface with an index, 0 for none, and of the number that labels have for its name.
-func (p *program) tellInterface(index uint32, number int, named uint64) error {
-	if index != 0 {
-		if err := p.interfaceSlots.Put(index, uint32(number)); err != nil {
-			return fmt.Errorf("telling the eBPF program about an interface: %w", err)
-		}
+// tellIndex tells the program that the interface with an index, 0 for none, has a number.
+func (p *Program) tellIndex(index uint32, number int) error {
+	if index == 0 {
+		return nil
 	}
-	p.nameInterface(number, named)
+	if err := p.interfaceSlots.Put(index, uint32(number)); err != nil {
+		return fmt.Errorf("telling the eBPF program about an interface: %w", err)
+	}
 	return nil
 }
 
-// nameInterface sets the number that labels have for the name of an interface.
-func (p *program) nameInterface(number int, named uint64) {
+// describe tells the program the name and the MAC address of the interface with a number.
+func (p *Program) describe(number int, of capture.Interface) {
 	if p.interfaceNumbers != nil {
-		atomic.StoreUint64(&p.interfaceNumbers[number], named)
+		atomic.StoreUint64(&p.interfaceNumbers[number], uint64(p.grouping.InterfaceNumber(of.Name)))
+	}
+	if p.stations != nil {
+		atomic.StoreUint64(&p.stations[number], stationOf(of))
 	}
 }
 
-// interfaceNumber returns what nameInterface has set.
-func (p *program) interfaceNumber(number int) uint64 {
-	if p.interfaceNumbers == nil {
-		return 0
+// stationOf returns what mirror.h compares the destination of a frame with: the MAC address in three words of 16 bits, as they are in memory.
+func stationOf(i capture.Interface) (station uint64) {
+	if i.Shared != "" {
+		return everybody
 	}
-	return p.interfaceNumbers[number]
+	for at := 0; at < len(i.Address); at += 2 {
+		station = station<<16 | uint64(binary.NativeEndian.Uint16(i.Address[at:]))
+	}
+	return station
 }
+
+const everybody = uint64(countStationEVERYBODY)
 
 // releaseInterface takes its number from the interface with an index, unless the interface has another number by now.
-func (p *program) releaseInterface(index uint32, number int) error {
+func (p *Program) releaseInterface(index uint32, number int) error {
 	var now uint32
 	err := p.interfaceSlots.Lookup(index, &now)
 	if err == nil && now == uint32(number) {
@@ -294,7 +327,7 @@ func (p *program) releaseInterface(index uint32, number int) error {
 }
 
 // close removes the program from the kernel, if no socket has it any more.
-func (p *program) close() error {
+func (p *Program) close() error {
 	var errs []error
 	for _, mem := range p.mapped {
 		errs = append(errs, unix.Munmap(mem))

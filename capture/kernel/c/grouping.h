@@ -462,7 +462,7 @@ static __always_inline int is_extension(__u32 protocol)
 
 // upper_protocol returns the protocol behind the extension headers of the IPv6 header at an offset. Only the first fragment of a packet has
 // all of them. The fragment header of a later one has the protocol of what comes first in the fragmented part.
-static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u32 protocol)
+static __always_inline __u32 upper_protocol(const struct frame f, __u32 at, __u32 protocol)
 {
 	__u8 e[8];
 
@@ -471,7 +471,7 @@ static __always_inline __u32 upper_protocol(struct __sk_buff *skb, __u32 at, __u
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		if (!is_extension(protocol))
 			return protocol;
-		if (bpf_skb_load_bytes(skb, at, e, sizeof(e)))
+		if (load(f, at, e, sizeof(e)))
 			return NO_PROTOCOL;
 		if (protocol == PROTOCOL_FRAGMENT && (e[2] || e[3] & 0xf8)) // a later fragment: only the header tells the protocol
 			return e[0];

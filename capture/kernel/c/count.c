@@ -1,13 +1,15 @@
 //go:build ignore
 
-// The socket filter of package ebpf. It counts frames and passes none of them to the socket; Go reads the maps. The rules are those of the
-// Go packages frame (what a frame counts as), subnets and labels (which addresses count). Reasons and sources of the rules are there.
+// The programs of package kernel. They count frames; Go reads the maps. The rules are those of the Go packages frame (what a frame counts
+// as), subnets and labels (which addresses count). Reasons and sources of the rules are there.
 
 #include <linux/bpf.h>
 #include <linux/errno.h>
+#include <linux/if_packet.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bytes.h"
 #include "subnets.h"
 #include "decode.h"
 #include "stages.h"
@@ -16,6 +18,7 @@
 #include "slots.h"
 #include "flows.h"
 #include "grouping.h"
+#include "mirror.h"
 
 // for_go makes the object describe these types. bpf2go generates Go code of the same names from that.
 const struct {
@@ -26,9 +29,17 @@ const struct {
 	enum direction *direction;
 	enum sum *sum;
 	enum place_flag *place_flag;
+	enum station *station;
 	enum place_limit *place_limit;
 	enum label_at *label_at;
 } *for_go;
+
+// The programs for socket buffers are socket filters, or run at tcx. What they return says how many bytes of the frame a socket keeps (0),
+// or that the next program of tcx has its turn (TCX_NEXT). Go sets it.
+volatile const __s32 done;
+
+// only_sent is set for socket filters that count what the machine sends and nothing else.
+volatile const __u32 only_sent;
 
 // find_ends4 and find_ends6 find the slots of a packet's two addresses, unless one of them is excluded. With quick, an address whose slot
 // is only in the kernel's hash map is HASHED.
@@ -88,18 +99,20 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 	struct packet p;
 	struct ends e;
 
+	if (only_sent && skb->pkt_type != PACKET_OUTGOING)
+		return done;
 	if (bpf_skb_load_bytes(skb, link - typed, start, typed + sizeof(h.ip))) {
 		// Too short for an IPv4 header, and perhaps for an EtherType.
 		if (link)
 			type = bpf_skb_load_bytes(skb, link - typed, start, typed) ? 0 : h.type;
 		to_strip(skb, link, bpf_ntohs(type));
-		return 0;
+		return done;
 	}
 	if (link)
 		type = h.type;
 	if (type != bpf_htons(ETHERTYPE_IPV4) && type != bpf_htons(ETHERTYPE_IPV6)) {
 		to_strip(skb, link, bpf_ntohs(type));
-		return 0;
+		return done;
 	}
 	if (skb->gso_size)
 		goto rare;
@@ -108,7 +121,7 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 		if (h.ip.version_ihl != 0x45 || bytes < sizeof(h.ip) || bytes > skb->len - link)
 			goto rare;
 		row = row_here();
-		interface = interface_of(skb);
+		interface = interface_of(in_skb(skb));
 		if (grouped) {
 			row = opaque(row);
 			interface = opaque(interface);
@@ -118,11 +131,11 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 			outcome = find_ends4(bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), &e, 1);
 		}
 	} else {
-		if (decode6(skb, link, &p) != COUNTED || (grouped && is_extension(p.protocol)))
+		if (decode6(in_skb(skb), link, &p) != COUNTED || (grouped && is_extension(p.protocol)))
 			goto rare;
 		bytes = p.bytes;
 		row = row_here();
-		interface = interface_of(skb);
+		interface = interface_of(in_skb(skb));
 		if (grouped) {
 			row = opaque(row);
 			interface = opaque(interface);
@@ -138,17 +151,22 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 		outcome = add_ends(row, interface, &e, bytes, 1);
 	}
 	add_sum(row, interface, outcome, bytes, 1);
-	return 0; // bytes of the frame that are kept
+	return done;
 rare:
 	to_any(skb, link, bpf_ntohs(type), 0);
-	return 0;
+	return done;
 }
 
-// lost counts a frame without a readable IP header.
+// lose counts a frame without a readable IP header.
+static __always_inline void lose(const struct frame f, __u64 interface, enum outcome outcome)
+{
+	add_sum(row_here(), interface, outcome, length_of(f), 1);
+}
+
 static __always_inline int lost(struct __sk_buff *skb, enum outcome outcome)
 {
-	add_sum(row_here(), interface_of(skb), outcome, skb->len, 1);
-	return 0;
+	lose(in_skb(skb), interface_of(in_skb(skb)), outcome);
+	return done;
 }
 
 // is_bare tells whether a frame that should begin with an Ethernet header begins with an IP header instead: the device may just have
@@ -173,7 +191,7 @@ int strip_any(struct __sk_buff *skb)
 	place ip;
 
 	// The frame ends before its EtherType does.
-	ip = at > skb->len ? nowhere(MALFORMED) : strip(skb, at, type);
+	ip = at > skb->len ? nowhere(MALFORMED) : strip(in_skb(skb), at, type);
 	if (tried == NOTHING) { // this is the outermost IP header
 		if (!type_of(ip)) {
 			if (outcome_of(ip) != NON_IP || at != ETHERNET_LEN || !is_bare(skb))
@@ -183,7 +201,7 @@ int strip_any(struct __sk_buff *skb)
 		if (is_tag(type) && !bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)))
 			vlan = bpf_ntohs(tag) & VLAN_ID;
 		to_any(skb, at_of(ip), type_of(ip), vlan);
-		return 0;
+		return done;
 	}
 	if (type_of(ip) && (tried == GRE || reaches(skb, ip, skb->cb[WORD_END]))) {
 		if ((known >> DEPTH_AT & 15) == MAX_TUNNELS)
@@ -194,7 +212,7 @@ int strip_any(struct __sk_buff *skb)
 		return lost(skb, MALFORMED);
 	}
 	go_on(skb, MERGED);
-	return 0;
+	return done;
 }
 
 SEC("socket")
@@ -209,7 +227,7 @@ int merged_any(struct __sk_buff *skb)
 	place next;
 
 	if (!depth && !tried) {
-		outcome = type == ETHERTYPE_IPV4 ? decode4(skb, at, &p) : decode6(skb, at, &p);
+		outcome = type == ETHERTYPE_IPV4 ? decode4(in_skb(skb), at, &p) : decode6(in_skb(skb), at, &p);
 		if (outcome != COUNTED)
 			return lost(skb, outcome);
 		skb->cb[WORD_END] = at + (__u32)p.bytes;
@@ -240,7 +258,7 @@ int merged_any(struct __sk_buff *skb)
 		skb->cb[WORD_VLAN] = (known & ~(3 << TRIED_AT)) | tried << TRIED_AT;
 		skb->cb[WORD_NEXT] = header_of(at_of(next), type_of(next));
 		go_on(skb, STRIP);
-		return 0;
+		return done;
 	}
 	length = length_of_transport(skb, t);
 	if (!length || (protocol_of(t) == PROTOCOL_SCTP) != (size == GSO_BY_FRAGS))
@@ -261,32 +279,37 @@ int merged_any(struct __sk_buff *skb)
 		}
 	}
 	go_on(skb, ANY);
-	return 0;
+	return done;
 }
 
-// any counts a frame by its IP header, merged or not.
-static __always_inline int any(struct __sk_buff *skb, const int grouped)
+// count_at counts a frame by the IP header at an offset, in a VLAN. bytes and packets are what a merged frame counts as; bytes is 0 if the
+// frame is one packet.
+static __always_inline void count_at(const struct frame f, __u64 interface, __u32 at, __u32 type, __u32 vlan, __u32 bytes, __u32 many,
+				     const int grouped)
 {
-	__u32 at = skb->cb[WORD_IP] >> 16, type = skb->cb[WORD_IP] & 0xffff, vlan = skb->cb[WORD_VLAN] & VLAN_ID, protocol;
-	__u64 row = opaque(row_here()), interface = opaque(interface_of(skb)), packets = 1, labels = 0;
+	__u64 row = opaque(row_here()), packets = 1, labels = 0;
 	enum outcome outcome;
 	struct packet p = {};
 	struct ends e = {NOWHERE, NOWHERE};
+	__u32 protocol;
 
-	outcome = type == ETHERTYPE_IPV4 ? decode4(skb, at, &p) : decode6(skb, at, &p);
-	if (outcome != COUNTED)
-		return lost(skb, outcome);
-	if (skb->cb[WORD_BYTES]) {
-		p.bytes = skb->cb[WORD_BYTES];
-		packets = skb->cb[WORD_PACKETS];
+	interface = opaque(interface);
+	outcome = type == ETHERTYPE_IPV4 ? decode4(f, at, &p) : decode6(f, at, &p);
+	if (outcome != COUNTED) {
+		lose(f, interface, outcome);
+		return;
+	}
+	if (bytes) {
+		p.bytes = bytes;
+		packets = many;
 	}
 	p.bytes = opaque(p.bytes);
 	packets = opaque(packets);
 	if (grouped) {
 		protocol = p.protocol;
 		if (type != ETHERTYPE_IPV4 && is_extension(protocol))
-			protocol = upper_protocol(skb, at, protocol);
-		labels = packet_labels(interface, protocol, skb->vlan_present ? removed_vlan(skb) : vlan);
+			protocol = upper_protocol(f, at, protocol);
+		labels = packet_labels(interface, protocol, vlan);
 	}
 	if (type == ETHERTYPE_IPV4)
 		outcome = grouped ? group4(row, p.source4, p.destination4, labels, &e, 0) : find_ends4(p.source4, p.destination4, &e, 0);
@@ -295,7 +318,18 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 	if (outcome == COUNTED)
 		outcome = add_ends(row, interface, &e, p.bytes, packets);
 	add_sum(row, interface, outcome, p.bytes, packets);
-	return 0;
+}
+
+// any counts a frame of a socket buffer by its IP header, merged or not.
+static __always_inline int any(struct __sk_buff *skb, const int grouped)
+{
+	__u32 vlan = opaque(skb->cb[WORD_VLAN] & VLAN_ID);
+
+	if (grouped && skb->vlan_present)
+		vlan = opaque(removed_vlan(skb));
+	count_at(in_skb(skb), interface_of(in_skb(skb)), skb->cb[WORD_IP] >> 16, skb->cb[WORD_IP] & 0xffff, vlan, skb->cb[WORD_BYTES],
+		 skb->cb[WORD_PACKETS], grouped);
+	return done;
 }
 
 // The programs that count exist twice: count_ keeps totals by single addresses alone, group_ by prefixes and labels.
@@ -346,7 +380,7 @@ static __always_inline int enter(struct __sk_buff *skb, const enum stage to)
 	if (none)
 		__sync_fetch_and_add(&zero, none);
 	go_on(skb, to);
-	return 0;
+	return done;
 }
 
 SEC("socket")
@@ -359,6 +393,107 @@ SEC("socket")
 int enter_network(struct __sk_buff *skb)
 {
 	return enter(skb, NETWORK);
+}
+
+// count_odd counts a frame of the driver that does not begin with an Ethernet and an IP header alone.
+static __always_inline void count_odd(const struct frame f, __u64 interface, const int grouped)
+{
+	__u32 vlan = 0, type;
+	__be16 read;
+	place ip;
+
+	if (load(f, ETHERNET_LEN - sizeof(read), &read, sizeof(read))) {
+		lose(f, interface, MALFORMED);
+		return;
+	}
+	type = bpf_ntohs(read);
+	if (is_tag(type) && !load(f, ETHERNET_LEN, &read, sizeof(read)))
+		vlan = bpf_ntohs(read) & VLAN_ID;
+	ip = strip(f, ETHERNET_LEN, type);
+	if (type_of(ip))
+		count_at(f, interface, at_of(ip), type_of(ip), vlan, 0, 0, grouped);
+	else
+		lose(f, interface, outcome_of(ip));
+}
+
+// count_driver counts a frame that arrives, before the kernel makes a socket buffer of it. There is nothing merged.
+static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, const int grouped)
+{
+	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
+	__u64 row, bytes, held = end - data - ETHERNET_LEN, labels;
+	struct ethernet *eth = data;
+	struct ipv4 *ip4 = data + ETHERNET_LEN;
+	struct ipv6 *ip6 = data + ETHERNET_LEN;
+	struct address6 source6, destination6;
+	enum outcome outcome;
+	struct ends e;
+
+	if ((void *)(ip4 + 1) > end)
+		goto odd;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
+		bytes = bpf_ntohs(ip4->total);
+		if (ip4->version_ihl != 0x45 || bytes < sizeof(*ip4) || bytes > held)
+			goto odd;
+		row = row_here();
+		if (grouped) {
+			row = opaque(row);
+			interface = opaque(interface);
+			labels = packet_labels(interface, ip4->protocol, 0);
+			outcome = group_flow(row, ip4, labels, &e);
+		} else {
+			outcome = find_ends4(bpf_ntohl(ip4->source), bpf_ntohl(ip4->destination), &e, 1);
+		}
+	} else if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
+		if ((void *)(ip6 + 1) > end)
+			goto odd;
+		bytes = sizeof(*ip6) + bpf_ntohs(ip6->payload);
+		if (ip6->version_class >> 4 != 6 || !ip6->payload || bytes > held || (grouped && is_extension(ip6->next)))
+			goto odd;
+		row = row_here();
+		source6.high = bpf_be64_to_cpu(ip6->source[0]);
+		source6.low = bpf_be64_to_cpu(ip6->source[1]);
+		destination6.high = bpf_be64_to_cpu(ip6->destination[0]);
+		destination6.low = bpf_be64_to_cpu(ip6->destination[1]);
+		if (grouped) {
+			row = opaque(row);
+			interface = opaque(interface);
+			labels = packet_labels(interface, ip6->next, 0);
+			outcome = group6(row, &source6, &destination6, labels, &e, 1);
+		} else {
+			outcome = find_ends6(&source6, &destination6, &e, 1);
+		}
+	} else {
+		goto odd;
+	}
+	if (outcome == COUNTED) {
+		if (e.from == HASHED || e.to == HASHED)
+			goto odd;
+		outcome = add_ends(row, interface, &e, bytes, 1);
+	}
+	add_sum(row, interface, outcome, bytes, 1);
+	return;
+odd:
+	count_odd(in_driver(xdp), interface, grouped);
+}
+
+static __always_inline int arrive(struct xdp_md *xdp, const int grouped)
+{
+	__u64 interface = interface_of(in_driver(xdp));
+
+	count_driver(xdp, interface, grouped);
+	return is_for_others(xdp, interface) ? XDP_DROP : XDP_PASS;
+}
+
+SEC("xdp")
+int count_arriving(struct xdp_md *xdp)
+{
+	return arrive(xdp, 0);
+}
+
+SEC("xdp")
+int group_arriving(struct xdp_md *xdp)
+{
+	return arrive(xdp, 1);
 }
 
 // No helper that is called here requires the GPL.

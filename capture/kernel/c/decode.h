@@ -23,6 +23,10 @@
 
 enum outcome { COUNTED, UNMONITORED, EXCLUDED, NON_IP, MALFORMED, OUTCOMES };
 
+struct ethernet {
+	__be16 destination[3], source[3], type;
+};
+
 struct ipv4 {
 	__u8 version_ihl, tos;
 	__be16 total, id, fragment;
@@ -74,18 +78,18 @@ static __always_inline enum outcome outcome_of(place p)
 }
 
 // labels follows a stack of MPLS labels to its bottom. The first nibble behind the stack tells what follows.
-static __always_inline place labels(struct __sk_buff *skb, __u32 at)
+static __always_inline place labels(const struct frame f, __u32 at)
 {
 	__u8 label[4], first;
 
 #pragma unroll
 	for (int i = 0; i < MAX_LABELS; i++) {
-		if (bpf_skb_load_bytes(skb, at, label, sizeof(label)))
+		if (load(f, at, label, sizeof(label)))
 			return nowhere(MALFORMED);
 		at += sizeof(label);
 		if (!(label[2] & 1))
 			continue;
-		if (bpf_skb_load_bytes(skb, at, &first, sizeof(first)))
+		if (load(f, at, &first, sizeof(first)))
 			return nowhere(MALFORMED);
 		if (first >> 4 == 4)
 			return place_of(at, ETHERTYPE_IPV4);
@@ -97,21 +101,21 @@ static __always_inline place labels(struct __sk_buff *skb, __u32 at)
 }
 
 // session reads a PPPoE header, and the PPP protocol number behind it. That number ends with its first odd byte.
-static __always_inline place session(struct __sk_buff *skb, __u32 at)
+static __always_inline place session(const struct frame f, __u32 at)
 {
 	__u8 pppoe[6], byte;
 	__u32 protocol;
 
-	if (bpf_skb_load_bytes(skb, at, pppoe, sizeof(pppoe)))
+	if (load(f, at, pppoe, sizeof(pppoe)))
 		return nowhere(MALFORMED);
 	if (pppoe[0] != 0x11 || pppoe[1] != 0)
 		return nowhere(NON_IP);
 	at += sizeof(pppoe);
-	if (bpf_skb_load_bytes(skb, at++, &byte, 1))
+	if (load(f, at++, &byte, 1))
 		return nowhere(MALFORMED);
 	protocol = byte;
 	if (!(protocol & 1)) {
-		if (bpf_skb_load_bytes(skb, at++, &byte, 1))
+		if (load(f, at++, &byte, 1))
 			return nowhere(MALFORMED);
 		protocol = protocol << 8 | byte;
 	}
@@ -134,7 +138,7 @@ static __always_inline int is_tag(__u32 type)
 
 // strip follows VLAN tags, then a PPPoE session, then MPLS labels to an IP header. Each of these is in the code once: the verifier checks
 // code again for every way that leads to it.
-static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
+static __always_inline place strip(const struct frame f, __u32 at, __u32 type)
 {
 	__be16 tag[2];
 	place p;
@@ -143,20 +147,20 @@ static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
 	for (int tags = 0; tags < MAX_TAGS; tags++) {
 		if (!is_tag(type))
 			break;
-		if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag)))
+		if (load(f, at, tag, sizeof(tag)))
 			return nowhere(MALFORMED);
 		type = bpf_ntohs(tag[1]);
 		at += sizeof(tag);
 	}
 	if (type == ETHERTYPE_PPPOE) {
-		p = session(skb, at);
+		p = session(f, at);
 		if (type_of(p) != ETHERTYPE_MPLS)
 			return p;
 		at = at_of(p);
 		type = ETHERTYPE_MPLS;
 	}
 	if (type == ETHERTYPE_MPLS || type == ETHERTYPE_MPLSM)
-		return labels(skb, at);
+		return labels(f, at);
 	if (type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6)
 		return place_of(at, type);
 	return nowhere(is_tag(type) ? MALFORMED : NON_IP);
@@ -165,12 +169,12 @@ static __always_inline place strip(struct __sk_buff *skb, __u32 at, __u32 type)
 // decode4 and decode6 read the IP header at an offset. If they return COUNTED, p is complete. They take the frame for one packet: for a
 // merged frame, MERGED finds the bytes and packets.
 
-static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, struct packet *p)
+static __always_inline enum outcome decode4(const struct frame f, __u32 at, struct packet *p)
 {
-	__u32 header, total, held = skb->len - at;
+	__u32 header, total, held = length_of(f) - at;
 	struct ipv4 ip;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
+	if (load(f, at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
 		return MALFORMED;
 	header = (ip.version_ihl & 15) * 4;
 	total = bpf_ntohs(ip.total);
@@ -185,12 +189,12 @@ static __always_inline enum outcome decode4(struct __sk_buff *skb, __u32 at, str
 	return COUNTED;
 }
 
-static __always_inline enum outcome decode6(struct __sk_buff *skb, __u32 at, struct packet *p)
+static __always_inline enum outcome decode6(const struct frame f, __u32 at, struct packet *p)
 {
-	__u32 payload, total, held = skb->len - at;
+	__u32 payload, total, held = length_of(f) - at;
 	struct ipv6 ip;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
+	if (load(f, at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
 		return MALFORMED;
 	payload = bpf_ntohs(ip.payload);
 	total = sizeof(ip) + payload;

@@ -56,14 +56,14 @@ struct {
 
 volatile const __u32 interfaces;
 
-// interface_of returns the number of a packet's interface in sums.
-static __always_inline __u64 interface_of(struct __sk_buff *skb)
+// interface_of returns the number of a frame's interface in sums.
+static __always_inline __u64 interface_of(const struct frame f)
 {
 	__u64 key, of = 0;
 	__u32 *slot;
 
 	if (interfaces > 1) {
-		key = KEY(skb->ifindex);
+		key = KEY(f.skb ? f.skb->ifindex : f.xdp->ingress_ifindex);
 		slot = bpf_map_lookup_elem(&interface_slots, &key);
 		if (slot)
 			of = *slot;

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"fmt"
@@ -96,11 +96,11 @@ func TestEvictsWhileCounting(t *testing.T) {
 				} else {
 					owners[r.address(0).String()] = true
 				}
-				before := isFull(t, r.program)
+				before := isFull(t, r.Program)
 				if err := r.evict(100 * time.Microsecond); err != nil {
 					t.Fatal(err)
 				}
-				if before && !isFull(t, r.program) {
+				if before && !isFull(t, r.Program) {
 					evicted++
 				}
 			}
@@ -191,7 +191,7 @@ func TestNeverEvictsWhoIsAlive(t *testing.T) {
 		for i := range byte(slots) {
 			run(1 + round*slots + i) // the last one finds no free slot
 		}
-		if !isFull(t, r.program) {
+		if !isFull(t, r.Program) {
 			t.Fatal("every address has a slot")
 		}
 		r.read()
@@ -222,10 +222,10 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, mapOf := range map[string]func(*program) **ebpf.Map{
-		"IPv4":       func(p *program) **ebpf.Map { return &p.slots4 },
-		"IPv6":       func(p *program) **ebpf.Map { return &p.slots6 },
-		"free slots": func(p *program) **ebpf.Map { return &p.shared.free },
+	for name, mapOf := range map[string]func(*Program) **ebpf.Map{
+		"IPv4":       func(p *Program) **ebpf.Map { return &p.slots4 },
+		"IPv6":       func(p *Program) **ebpf.Map { return &p.slots6 },
+		"free slots": func(p *Program) **ebpf.Map { return &p.shared.free },
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := capture.NewTable(100, 0)
@@ -246,7 +246,7 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			for i := range r.last { // as if they had been idle for an hour
 				r.last[i].seen -= time.Hour
 			}
-			broken := mapOf(r.program)
+			broken := mapOf(r.Program)
 			whole := *broken
 			if *broken, err = whole.Clone(); err != nil {
 				t.Fatal(err)
@@ -259,13 +259,13 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 			if err := r.evict(expireAfter); err != nil {
 				t.Error(err)
 			}
-			if isFull(t, r.program) {
+			if isFull(t, r.Program) {
 				t.Fatal("no slot was taken back")
 			}
 			for _, from := range []string{"10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5"} {
 				run(from, "192.0.2.1")
 			}
-			if r.read(); isFull(t, r.program) {
+			if r.read(); isFull(t, r.Program) {
 				t.Error("not every slot was taken back")
 			}
 			totals := totalsOf(table)
@@ -281,7 +281,7 @@ func TestEvictionThatFailedIsDoneAgain(t *testing.T) {
 	}
 }
 
-func (p *program) slots4Len(t *testing.T) (n int) {
+func (p *Program) slots4Len(t *testing.T) (n int) {
 	t.Helper()
 	var key, value uint32
 	entries := p.slots4.Iterate()
@@ -295,7 +295,7 @@ func (p *program) slots4Len(t *testing.T) (n int) {
 }
 
 // isFull tells whether new addresses, or new series, get no slot.
-func isFull(t *testing.T, p *program) bool {
+func isFull(t *testing.T, p *Program) bool {
 	t.Helper()
 	for _, each := range p.pools() {
 		var state countSlotsState

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"net/netip"
@@ -23,7 +23,7 @@ const (
 // reader adds to a table what a program has counted. The kernel's totals only grow. What they have grown by since the last read is what the
 // table lacks.
 type reader struct {
-	program *program
+	program *Program
 	counter *capture.Counter
 	began   time.Time
 	last    []lastRead     // by slot
@@ -37,7 +37,7 @@ type lastRead struct {
 	seen   time.Duration // since the reader began: when a read last found that the owner had moved something; 0 is never
 }
 
-func newReader(p *program, counter *capture.Counter) *reader {
+func newReader(p *Program, counter *capture.Counter) *reader {
 	return &reader{program: p, counter: counter, began: time.Now(), last: make([]lastRead, p.slots)}
 }
 
@@ -95,7 +95,7 @@ func (r *reader) readSlot(i int, now time.Duration) {
 }
 
 // address returns the address that owns a slot, which must not be one of a series. It is invalid if nobody owns the slot.
-func (p *program) address(slot int) netip.Addr {
+func (p *Program) address(slot int) netip.Addr {
 	if slot < len(p.addresses) {
 		return p.addresses[slot]
 	}
@@ -110,7 +110,7 @@ func (p *program) address(slot int) netip.Addr {
 
 // ownerOf returns what owns a slot: the slot of an address, and the labels of a series or those of what no series has. If owned is false,
 // nothing does.
-func (p *program) ownerOf(slot int) (address int, values labels.Values, owned bool) {
+func (p *Program) ownerOf(slot int) (address int, values labels.Values, owned bool) {
 	if slot < p.series.first {
 		return slot, p.rest, slot < len(p.addresses) || atomic.LoadUint64(&p.owners[slot-p.shared.first].Version) != 0
 	}
@@ -120,7 +120,7 @@ func (p *program) ownerOf(slot int) (address int, values labels.Values, owned bo
 }
 
 // outcomes returns the outcomes of the packets of the interface with a number.
-func (p *program) outcomes(number int) (all [frame.Outcomes]capture.OutcomeSize) {
+func (p *Program) outcomes(number int) (all [frame.Outcomes]capture.OutcomeSize) {
 	for at := number * sums; at < len(p.sums); at += p.interfaces * sums {
 		for o := range all {
 			addSize(&all[o].Bytes, &all[o].Packets, &p.sums[at+o])
@@ -153,7 +153,7 @@ func addSize(bytes, packets *int64, s *countSize) {
 	*packets += int64(atomic.LoadUint64(&s.Packets))
 }
 
-func (p *program) addSlot(bytes, packets *int64, at int) {
+func (p *Program) addSlot(bytes, packets *int64, at int) {
 	low, high := &p.low[at], &p.high[at]
 	*bytes += joinHalves(&low.Bytes, &high.Bytes)
 	*packets += joinHalves(&low.Packets, &high.Packets)

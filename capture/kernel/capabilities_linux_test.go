@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"fmt"
@@ -54,7 +54,7 @@ func TestLoadsWithTheCapabilitiesItNames(t *testing.T) {
 			in.Peers = excluded
 			c.Table = capture.NewGroupedTable(capture.DefaultLimit, 0, g, capture.DefaultLimit).Monitor(in)
 		}
-		p, err := load(c, 2)
+		p, err := load(c, 2, Sockets)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"errors"
@@ -31,33 +31,8 @@ const maxSeriesCache = 1 << 16
 // flowBits is log2 of how many flows a processor remembers. 2048 take 64 KiB, which fit into most second-level caches.
 const flowBits = 11
 
-// chooseStages deletes from a spec what a grouping does not need, and fills the map by which the programs call each other. It returns the
-// names of those for frames with an Ethernet header and at the network layer.
-func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping) (ethernet, network string) {
-	// In the order of enum stage in stages.h.
-	stages := [...]string{countProgCountEthernet, countProgCountNetwork, countProgStripAny, countProgMergedAny, countProgCountAny}
-	others := [...]string{countProgGroupEthernet, countProgGroupNetwork, countProgGroupAny}
-	if g != nil {
-		stages[0], others[0] = others[0], stages[0]
-		stages[1], others[1] = others[1], stages[1]
-		stages[4], others[2] = others[2], stages[4]
-	} else {
-		for _, name := range []string{countMapPlaces4, countMapPlaces6, countMapInterfaceNumbers, countMapSeriesSlots, countMapFreeSeries,
-			countMapSeriesOwners, countMapSeriesCounts, countMapSeriesCache, countMapFlows} {
-			delete(spec.Maps, name)
-		}
-	}
-	for _, name := range others {
-		delete(spec.Programs, name)
-	}
-	for i, name := range stages {
-		spec.Maps[countMapStages].Contents = append(spec.Maps[countMapStages].Contents, ebpf.MapKV{Key: uint32(i), Value: name})
-	}
-	return stages[0], stages[1]
-}
-
 // configureGrouping fills in by what prefixes and labels the program is to keep totals, and adds to its variables.
-func (p *program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4, variables map[string]any) error {
+func (p *Program) configureGrouping(spec *ebpf.CollectionSpec, g *labels.Grouping, monitored4 []countRange4, variables map[string]any) error {
 	hostBits := g.HostBits()
 	p.rest = g.Rest()
 	var places4 []countPlace4

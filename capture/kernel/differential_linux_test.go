@@ -1,4 +1,4 @@
-package ebpf
+package kernel
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func newGroupedKernel(t testing.TB, in capture.Subnets, g *labels.Grouping) *ker
 
 // runner is a program that was loaded so that BPF_PROG_TEST_RUN can run it, perhaps as one of another type.
 type runner struct {
-	*program
+	*Program
 	*reader
 	filter  *ebpf.Program
 	before  [frame.Outcomes]capture.OutcomeSize
@@ -79,9 +79,11 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 		t.Fatal(err)
 	}
 	for _, p := range spec.Programs {
-		p.Type = kind
+		if p.Type == ebpf.SocketFilter {
+			p.Type = kind
+		}
 	}
-	p, err := loadSpec(spec, c, 1, cpus)
+	p, err := loadSpec(spec, c, 1, Sockets, cpus)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -90,9 +92,9 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 			t.Error(err)
 		}
 	})
-	r := &runner{program: p, reader: newReader(p, capture.NewCounter(c.Table)), filter: p.network.count}
+	r := &runner{Program: p, reader: newReader(p, capture.NewCounter(c.Table)), filter: p.Network.Count}
 	if kind == ebpf.SchedCLS {
-		r.filter = p.ethernet.count
+		r.filter = p.Ethernet.Count
 	}
 	return r
 }
