@@ -74,7 +74,7 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 		setup.Interfaces = nil
 	}
 	setup.Open = func(log *slog.Logger) (check.Capture, string, error) {
-		if err := c.checkFlows(); err != nil {
+		if err := c.checkCapture(); err != nil {
 			return nil, "", err
 		}
 		l, err := live.Open(c.live(setup.Table, log))

@@ -28,6 +28,7 @@ type config struct {
 	interfaces    watch.Names
 	waitInterface bool
 	promiscuous   bool
+	mirror        bool
 	backend       string
 	flows         flows
 
@@ -111,11 +112,13 @@ func (c *config) settings() settings {
 		{category: "Capture", name: "wait-interface", byDefault: "false", parse: boolean(&c.waitInterface),
 			usage: "start even if an interface is not there yet, and capture it as soon as it is"},
 		{category: "Capture", name: "capture", holder: "BACKEND", byDefault: live.Automatic, text: &c.backend,
-			choices: slices.Concat([]string{live.Automatic}, live.Backends(), flowProtocols()),
+			choices: slices.Concat([]string{live.Automatic}, live.Backends(), live.OnRequest(), flowProtocols()),
 			usage: "how packets are captured: " + live.Automatic + " takes the first that works of " + strings.Join(live.Backends(), ", ") +
-				".\n" + strings.Join(flowProtocols(), " and ") + " count what routers and switches report instead, without an interface"},
+				onRequestUsage() + ".\n" + strings.Join(flowProtocols(), " and ") + " count what routers and switches report instead, without an interface"},
 		{category: "Capture", name: "promiscuous", byDefault: "true", parse: boolean(&c.promiscuous),
 			usage: "ask the interface for packets that are not addressed to this machine, as on a mirror port"},
+		{category: "Capture", name: "mirror", byDefault: "false", parse: boolean(&c.mirror),
+			usage: "drop frames to MAC addresses of other machines once they are counted, before the kernel takes pains with them, as on\na mirror port; with --capture=xdp only"},
 	}, c.flows.settings(), settings{
 		{category: "Counting", name: "monitor-subnets", holder: "LIST", byDefault: "192.168.0.1/24", parse: into(&c.monitored, subnets.ParseList),
 			usage: "the addresses that are counted: IPv4 and IPv6 subnets, separated by commas; auto for those of the interfaces, as\naddresses come and go; @FILE for a file of subnets. One may have a name for --labels, as in lan=192.168.0.0/24.\n0.0.0.0/0,::/0 counts all"},
@@ -213,6 +216,14 @@ func (c *config) settings() settings {
 			usage: "text or json, to standard error"},
 	}).withDefaults()
 	return c.all
+}
+
+// onRequestUsage tells of backends that Automatic never takes.
+func onRequestUsage() string {
+	if len(live.OnRequest()) == 0 {
+		return ""
+	}
+	return ";\nxdp counts in the driver of the network card, before all else"
 }
 
 // prefixLength parses the length of a prefix of at most so many bits.

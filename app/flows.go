@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,8 +104,12 @@ func (c *config) flowsConfig() live.Flows {
 	return f
 }
 
-// checkFlows returns an error if interfaces are given where flows are collected.
-func (c *config) checkFlows() error {
+// checkCapture returns an error if settings of capturing contradict each other: interfaces where flows are collected, or --mirror where
+// nothing can drop frames.
+func (c *config) checkCapture() error {
+	if c.mirror && !slices.Contains(live.OnRequest(), c.backend) {
+		return fmt.Errorf("%s: nothing but --capture=xdp can drop frames, and %s is %s", c.givenBy("mirror"), c.givenBy("capture"), c.backend)
+	}
 	if live.CollectsFlows(c.backend) && c.isGiven("interface") {
 		return fmt.Errorf("%s %q: %s=%s has no interface, and packets that are captured as well would count twice: give one of both",
 			c.givenBy("interface"), c.interfaces, c.givenBy("capture"), c.backend)

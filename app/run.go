@@ -125,7 +125,7 @@ type job func(context.Context) error
 // count opens a capture, has use run it, and closes it. It gives up privileges before it opens files that are read again later. filesChanged
 // is called when files of subnets have changed; nil reads them.
 func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.Live, _ *live.Monitor, _ hostNames) error) (err error) {
-	if err := c.checkFlows(); err != nil {
+	if err := c.checkCapture(); err != nil {
 		return err
 	}
 	table := c.table(c.expireAfter)
@@ -173,7 +173,7 @@ func (c *config) lists() live.Lists {
 // live returns the configuration of a capture that fills a table.
 func (c *config) live(table *capture.Table, log *slog.Logger) live.Config {
 	return live.Config{
-		Config: capture.Config{Table: table, Promiscuous: c.promiscuous, Log: log}, Lists: c.lists(),
+		Config: capture.Config{Table: table, Promiscuous: c.promiscuous, Mirror: c.mirror, Log: log}, Lists: c.lists(),
 		Names: c.interfaces, NamesFrom: c.givenBy("interface"), Wait: c.waitInterface, Backend: c.backend,
 		Flows: c.flowsConfig(),
 	}

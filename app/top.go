@@ -73,7 +73,7 @@ func parseFilter(s string) (string, error) {
 func topCommand(c *config) *cli.Command {
 	v := new(viewing)
 	own := v.settings()
-	capture := c.all.named("interface", "wait-interface", "capture", "promiscuous", "netflow-address", "sflow-address", "flow-exporters",
+	capture := c.all.named("interface", "wait-interface", "capture", "promiscuous", "mirror", "netflow-address", "sflow-address", "flow-exporters",
 		"flow-direction", "sampling-rate", "monitor-subnets", "exclude-subnets", "max-ips",
 		"expire-after", "aggregate", "aggregate6", "host-info", "names-file", "lease-files", "reverse-dns",
 		"reverse-dns-rate", "mdns", "user")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"promflow/app/privilege"
@@ -22,17 +23,26 @@ func Backends() []string {
 	return names
 }
 
+// OnRequest returns the names of this system's further backends, which Automatic never takes.
+func OnRequest() (names []string) {
+	for _, b := range onRequest {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
 // openCapture opens the named backend, or with Automatic the first that works, for a number of interfaces. It returns the backend's name.
 // If one works, it logs why those before it do not; else it returns the reasons of all.
 func openCapture(name string, c capture.Config, interfaces int) (capture.Capture, string, error) {
 	if err := privilege.Raise(); err != nil {
 		return nil, "", err
 	}
+	candidates := backends
+	if name != Automatic {
+		candidates = slices.DeleteFunc(slices.Concat(backends, onRequest), func(b capture.Backend) bool { return b.Name != name })
+	}
 	var reasons []error
-	for _, b := range backends {
-		if name != Automatic && name != b.Name {
-			continue
-		}
+	for _, b := range candidates {
 		opened, err := b.Open(c, interfaces)
 		if err == nil {
 			for _, r := range reasons {

@@ -11,3 +11,6 @@ import (
 var backends = []capture.Backend{
 	bpf.Backend,
 }
+
+// onRequest are those that Automatic never takes.
+var onRequest []capture.Backend

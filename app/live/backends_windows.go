@@ -9,3 +9,6 @@ import (
 var backends = []capture.Backend{
 	npcap.Backend,
 }
+
+// onRequest are those that Automatic never takes.
+var onRequest []capture.Backend

@@ -24,31 +24,57 @@ import (
 	"promflow/capture/subnets"
 )
 
-// Run runs the suite for a backend.
+// Run runs the suite for a backend that captures on all kinds of interfaces.
 func Run(t *testing.T, b capture.Backend) {
-	t.Run("counts every link header and outcome in both directions", func(t *testing.T) { countsFrames(t, b) })
-	t.Run("counts frames that end early as package frame does", func(t *testing.T) { countsCutFrames(t, b) })
-	t.Run("keeps as many addresses apart as there is room for", func(t *testing.T) { keepsLimit(t, b) })
-	t.Run("counts merged segments as their packets", func(t *testing.T) { countsSegments(t, b) })
-	t.Run("counts nothing for a segment that the kernel cannot describe", func(t *testing.T) { skipsUndescribed(t, b) })
-	t.Run("counts a packet on lo once", func(t *testing.T) { countsLoopback(t, b) })
-	t.Run("counts packets of an interface without link header", func(t *testing.T) { countsTun(t, b) })
-	t.Run("agrees on frames that are not what the interface says", func(t *testing.T) { countsMislabelled(t, b) })
-	t.Run("accounts for packets that it has no room for", func(t *testing.T) { accountsForDrops(t, b) })
-	t.Run("counts the last packets before the end", func(t *testing.T) { countsTheLast(t, b) })
-	t.Run("goes on when the interface was down", func(t *testing.T) { survivesDown(t, b) })
-	t.Run("goes on when the interface was deleted and made anew", func(t *testing.T) { survivesDeletion(t, b) })
-	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b) })
-	t.Run("counts on several interfaces", func(t *testing.T) { countsSeveral(t, b) })
-	t.Run("makes room when addresses have expired", func(t *testing.T) { expires(t, b) })
-	t.Run("keeps totals apart by labels", func(t *testing.T) { keepsLabelsApart(t, b) })
-	t.Run("follows subnets that change", func(t *testing.T) { followsSubnets(t, b) })
-	t.Run("bounds the labels of addresses", func(t *testing.T) { boundsLabels(t, b) })
-	t.Run("labels interfaces by their names", func(t *testing.T) { labelsInterfaces(t, b) })
-	t.Run("is not up when the interface is gone", func(t *testing.T) { noticesDeletion(t, b) })
-	t.Run("makes the interface promiscuous on request", func(t *testing.T) { isPromiscuous(t, b) })
-	t.Run("names what it cannot open", func(t *testing.T) { refusesUnknown(t, b) })
-	t.Run("names the capability that it lacks", func(t *testing.T) { refusesUnprivileged(t, b) })
+	runAll(t, b, onEthernet)
+	runAll(t, b, onOthers)
+	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "tun") })
+}
+
+// RunOnEthernet runs the suite for a backend that captures only on interfaces with an Ethernet header, and refuses others.
+func RunOnEthernet(t *testing.T, b capture.Backend) {
+	runAll(t, b, onEthernet)
+	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "other") })
+	t.Run("refuses interfaces without an Ethernet header", func(t *testing.T) { refusesOthers(t, b) })
+}
+
+func runAll(t *testing.T, b capture.Backend, cases []suiteCase) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { c.run(t, b) })
+	}
+}
+
+type suiteCase struct {
+	name string
+	run  func(*testing.T, capture.Backend)
+}
+
+var onEthernet = []suiteCase{
+	{"counts every link header and outcome in both directions", countsFrames},
+	{"counts frames that end early as package frame does", countsCutFrames},
+	{"keeps as many addresses apart as there is room for", keepsLimit},
+	{"counts merged segments as their packets", countsSegments},
+	{"counts nothing for a segment that the kernel cannot describe", skipsUndescribed},
+	{"accounts for packets that it has no room for", accountsForDrops},
+	{"counts the last packets before the end", countsTheLast},
+	{"goes on when the interface was down", survivesDown},
+	{"goes on when the interface was deleted and made anew", survivesDeletion},
+	{"counts on several interfaces", countsSeveral},
+	{"makes room when addresses have expired", expires},
+	{"keeps totals apart by labels", keepsLabelsApart},
+	{"follows subnets that change", followsSubnets},
+	{"bounds the labels of addresses", boundsLabels},
+	{"labels interfaces by their names", labelsInterfaces},
+	{"is not up when the interface is gone", noticesDeletion},
+	{"makes the interface promiscuous on request", isPromiscuous},
+	{"names what it cannot open", refusesUnknown},
+	{"names the capability that it lacks", refusesUnprivileged},
+}
+
+var onOthers = []suiteCase{
+	{"counts a packet on lo once", countsLoopback},
+	{"counts packets of an interface without link header", countsTun},
+	{"agrees on frames that are not what the interface says", countsMislabelled},
 }
 
 // deadline is how long packets may take to be counted on a busy machine.
@@ -80,6 +106,7 @@ func parse(t *testing.T, list string) subnets.Set {
 // running is a source that is being run.
 type running struct {
 	t       *testing.T
+	in      *nettest.Namespace
 	capture capture.Capture
 	source  capture.Source
 	table   *capture.Table
@@ -120,7 +147,7 @@ func openCapture(t *testing.T, b capture.Backend, n *nettest.Namespace, interfac
 
 func openSource(t *testing.T, c capture.Capture, n *nettest.Namespace, table *capture.Table) *running {
 	t.Helper()
-	r := &running{t: t, capture: c, table: table, ended: make(chan error, 1)}
+	r := &running{t: t, in: n, capture: c, table: table, ended: make(chan error, 1)}
 	nettest.Check(t, n.Do(func() (err error) { r.source, err = c.Open(); return err }))
 	t.Cleanup(func() { r.source.Close() })
 	return r
@@ -128,9 +155,13 @@ func openSource(t *testing.T, c capture.Capture, n *nettest.Namespace, table *ca
 
 func (r *running) attach(to capture.Interface) {
 	r.t.Helper()
-	if err := r.source.Attach(to); err != nil {
+	if err := r.tryAttach(to); err != nil {
 		r.t.Fatalf("attaching to %s: %v", to.Name, err)
 	}
+}
+
+func (r *running) tryAttach(to capture.Interface) error {
+	return r.in.Do(func() error { return r.source.Attach(to) })
 }
 
 func (r *running) run() {
@@ -648,25 +679,33 @@ func survivesDeletion(t *testing.T, b capture.Backend) {
 	}
 }
 
-// movesBetweenInterfaces attaches one source in turn to an interface with and one without link header. Both have traffic.
-func movesBetweenInterfaces(t *testing.T, b capture.Backend) {
+// movesBetweenInterfaces attaches one source in turn to a veth device and to another interface, tun or a veth device. Both have traffic.
+func movesBetweenInterfaces(t *testing.T, b capture.Backend, second string) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("veth", there, "there")
-	tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
+	f := Frames()[0]
+	sendSecond := func() {}
+	if second == "tun" {
+		tun := here.Tun("tun", unix.IFF_TUN|unix.IFF_NO_PI)
+		sendSecond = func() { write(t, tun, f[14:]) }
+	} else {
+		here.Veth(second, there, second)
+		wire := nettest.NewSender(t, there, second)
+		sendSecond = func() { wire.Send(f) }
+	}
 	r := start(t, b, here, "veth", plain())
 	wire := nettest.NewSender(t, there, "there")
-	f := Frames()[0]
 	send := func() {
 		wire.Send(f)
-		write(t, tun, f[14:])
+		sendSecond()
 	}
 	var sent []frame.Frame
 	for round := range 20 {
 		link, data := frame.LinkEthernet, f
-		if round%2 == 1 {
+		if round%2 == 1 && second == "tun" {
 			link, data = frame.LinkRaw, f[14:]
 		}
-		r.attach(here.Interface([]string{"veth", "tun"}[round%2]))
+		r.attach(here.Interface([]string{"veth", second}[round%2]))
 		for range 10 {
 			send()
 			sent = append(sent, frame.Frame{Link: link, Data: data, Wire: len(data)})
@@ -800,10 +839,11 @@ func isPromiscuous(t *testing.T, b capture.Backend) {
 	for _, on := range []bool{true, false} {
 		here, _ := link(t)
 		c := openCapture(t, b, here, 1, capture.Config{Table: capture.NewTable(1, 0).Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: on})
-		source := openSource(t, c, here, nil).source
+		r := openSource(t, c, here, nil)
+		source := r.source
 		is := func() bool { return strings.Contains(here.IP("-d", "link", "show", "here"), "promiscuity 1") }
 		for range 2 {
-			nettest.Check(t, source.Attach(here.Interface("here")))
+			nettest.Check(t, r.tryAttach(here.Interface("here")))
 			if is() != on {
 				t.Errorf("promiscuous is %v, want %v", !on, on)
 			}
@@ -822,7 +862,7 @@ func refusesUnknown(t *testing.T, b capture.Backend) {
 	n := nettest.NewNamespace(t)
 	c := openCapture(t, b, n, 1, capture.Config{Table: capture.NewTable(1, 0).Monitor(capture.Subnets{Monitored: monitored}), Promiscuous: true})
 	r := openSource(t, c, n, nil)
-	err := r.source.Attach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
+	err := r.tryAttach(capture.Interface{Name: "nosuch0", Index: 12345, Ethernet: true})
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {
 		t.Errorf("the error is %v", err)
 	}
@@ -845,5 +885,21 @@ func refusesUnprivileged(t *testing.T, b capture.Backend) {
 	var missing *capture.MissingCapabilityError
 	if !errors.As(err, &missing) || !errors.Is(err, os.ErrPermission) || !strings.HasPrefix(missing.Capability, "cap_") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+func refusesOthers(t *testing.T, b capture.Backend) {
+	n := nettest.NewNamespace(t)
+	n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
+	c := openCapture(t, b, n, 1, plain())
+	r := openSource(t, c, n, nil)
+	for _, name := range []string{"lo", "tun0"} {
+		err := r.tryAttach(n.Interface(name))
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "--capture=ebpf") {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if r.source.Status().Up {
+			t.Errorf("up on %s", name)
+		}
 	}
 }

@@ -73,11 +73,8 @@ func (k *counting) Keeps() (names []string) {
 	var needs []cap.Value
 	switch {
 	case k.config.Changes:
-		needs = []cap.Value{cap.BPF, cap.PERFMON}
-		if k.hooks != Sockets {
-			needs = append(needs, cap.NET_ADMIN)
-		}
-	case kernelBefore(5, 19):
+		needs = append(k.hooks.needs(), cap.PERFMON)
+	case Before(5, 19):
 		needs = []cap.Value{cap.BPF}
 	}
 	for _, c := range needs {
@@ -85,6 +82,7 @@ func (k *counting) Keeps() (names []string) {
 			names = append(names, name)
 		}
 	}
+	slices.Sort(names)
 	return slices.Compact(names)
 }
 

@@ -13,7 +13,7 @@ import (
 	"promflow/capture"
 )
 
-const doing = "loading an eBPF socket filter"
+const doing = "loading an eBPF program"
 
 // needs is what a kernel must have, with the version of Linux that added it.
 var needs = []struct {
@@ -25,13 +25,24 @@ var needs = []struct {
 	{"eBPF maps that can be mapped into memory (Linux 5.5)", func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) }},
 }
 
+// needs returns the capabilities without which no program can be loaded. The offset of a header in a frame of XDP varies, which verifiers
+// allow with CAP_PERFMON only.
+func (h Hooks) needs() []cap.Value {
+	if h == Sockets {
+		return []cap.Value{cap.BPF}
+	}
+	return []cap.Value{cap.BPF, cap.NET_ADMIN, cap.PERFMON}
+}
+
 // explain returns an error that says why the program could not be loaded for a table. memlockErr is why the limit of locked memory could
 // not be raised, or nil.
-func explain(err error, table *capture.Table, memlockErr error) error {
+func explain(err error, table *capture.Table, hooks Hooks, memlockErr error) error {
 	// Not every error of the verifier is a VerifierError: a verifier that breaks down returns EFAULT.
 	refused := errors.As(err, new(*ebpf.VerifierError)) && !errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EFAULT)
-	if !hasCapability(cap.BPF) {
-		return &capture.MissingCapabilityError{Capability: "cap_bpf", Doing: doing, Err: unix.EPERM}
+	for _, needed := range hooks.needs() {
+		if !hasCapability(needed) {
+			return &capture.MissingCapabilityError{Capability: needed.String(), Doing: doing, Err: unix.EPERM}
+		}
 	}
 	switch {
 	case errors.Is(err, unix.ENOSYS):
@@ -57,7 +68,7 @@ func explain(err error, table *capture.Table, memlockErr error) error {
 // forbidden returns an error that says why a process that has the capability may not use the bpf system call.
 func forbidden(memlockErr error) error {
 	var limit unix.Rlimit
-	if memlockErr != nil && kernelBefore(5, 11) && unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
+	if memlockErr != nil && Before(5, 11) && unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
 		return lockedTooLittle(limit.Cur, memlockErr)
 	}
 	return fmt.Errorf("%s: %w: the process has the capability, but something else forbids it, such as a container's seccomp profile, "+

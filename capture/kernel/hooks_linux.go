@@ -25,7 +25,7 @@ func (h Hooks) variables() map[string]any {
 	case XDPAndSockets:
 		v[countVarOnlySent] = uint32(1)
 	}
-	if h != Sockets && !kernelBefore(5, 18) {
+	if h != Sockets && !Before(5, 18) {
 		v[countVarSeveral] = uint32(1)
 	}
 	return v
@@ -63,7 +63,7 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping, h Hooks) chosen
 			}
 		}
 	}
-	if h != Sockets && !kernelBefore(5, 18) {
+	if h != Sockets && !Before(5, 18) {
 		spec.Programs[first.arriving].Flags |= xdpHasFrags
 	}
 	// In the order of enum stage in stages.h.

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelBefore tells whether the kernel is older than a version of Linux. It asks uname(2). Libraries read the version from the
+// Before tells whether the kernel is older than a version of Linux. It asks uname(2). Libraries read the version from the
 // memory of their process. A process with file capabilities may not do that, as it is not dumpable (PR_SET_DUMPABLE of prctl(2)).
-func kernelBefore(major, minor int) bool {
+func Before(major, minor int) bool {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return true
@@ -21,7 +21,7 @@ func kernelBefore(major, minor int) bool {
 	return releaseBefore(unix.ByteSliceToString(name.Release[:]), major, minor)
 }
 
-// releaseBefore is kernelBefore for a release such as 5.10.0-32-amd64. It takes a release without a version for an old one: promflow asks
+// releaseBefore is Before for a release such as 5.10.0-32-amd64. It takes a release without a version for an old one: promflow asks
 // less of old kernels, and explains more.
 func releaseBefore(release string, major, minor int) bool {
 	var hasMajor, hasMinor int

@@ -29,7 +29,7 @@ func TestReleaseBefore(t *testing.T) {
 			}
 		}
 	}
-	if kernelBefore(3, 0) || !kernelBefore(1000, 0) {
+	if Before(3, 0) || !Before(1000, 0) {
 		t.Error("this kernel is before 3.0, or not before 1000.0")
 	}
 }

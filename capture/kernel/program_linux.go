@@ -122,7 +122,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, hooks
 	raiseLimit := func() error {
 		return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	}
-	if c.Changes && kernelBefore(5, 11) {
+	if c.Changes && Before(5, 11) {
 		_ = raiseLimit() // for the next program: then it may be forbidden
 	}
 	var err, memlockErr error
@@ -134,7 +134,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, hooks
 		}
 	}
 	if err != nil {
-		return nil, explain(err, c.Table, memlockErr)
+		return nil, explain(err, c.Table, hooks, memlockErr)
 	}
 	p.Ethernet = Filter{p.collection.Programs[chosen.ethernet], p.collection.Programs[countProgEnterEthernet]}
 	p.Network = Filter{p.collection.Programs[chosen.network], p.collection.Programs[countProgEnterNetwork]}
@@ -247,8 +247,10 @@ func (p *Program) configure(spec *ebpf.CollectionSpec, c capture.Config, hooks H
 		countVarTwoStores:   twoStores,
 	}
 	if c.Mirror {
-		spec.Maps[countMapStations].MaxEntries = uint32(p.interfaces)
 		variables[countVarMirror] = uint32(1)
+	}
+	if hooks != Sockets {
+		spec.Maps[countMapStations].MaxEntries = uint32(p.interfaces)
 	}
 	maps.Copy(variables, hooks.variables())
 	if g != nil {

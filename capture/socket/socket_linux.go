@@ -59,6 +59,15 @@ func (s *Socket) Set(name string, option, value int) error {
 // Attach starts to receive from an interface, and stops to receive from the one before. After it has returned, no packet is missed while
 // the interface is up, and on lo each packet comes once. It needs no privilege.
 func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
+	return s.attach(to, promiscuous, unix.ETH_P_ALL)
+}
+
+// Hold is Attach without receiving anything: the interface may be promiscuous, and Up knows whether it is there.
+func (s *Socket) Hold(to capture.Interface, promiscuous bool) error {
+	return s.attach(to, promiscuous, unused)
+}
+
+func (s *Socket) attach(to capture.Interface, promiscuous bool, protocol uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.detach(); err != nil {
@@ -74,7 +83,7 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 		}
 		s.receiveOnly = to.Loopback
 	}
-	if err := s.bind(unix.ETH_P_ALL, to.Index); err != nil {
+	if err := s.bind(protocol, to.Index); err != nil {
 		return fmt.Errorf("binding a packet socket to %s: %w", to.Name, err)
 	}
 	s.index = to.Index

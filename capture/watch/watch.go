@@ -80,9 +80,9 @@ type Watch struct {
 }
 
 // Open starts to capture on the interfaces that exist. It opens sources in the network namespace of the calling thread.
-func Open(c Config) (w *Watch, err error) {
+func Open(c Config) (_ *Watch, err error) {
 	c.Names.Exact = slices.Clone(c.Names.Exact) // real names replace alternative ones
-	w = &Watch{Config: c, aliases: map[string]string{}, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
+	w := &Watch{Config: c, aliases: map[string]string{}, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
 		lost: rate.Sometimes{First: 3, Interval: logEvery}}
 	defer func() {
 		if err != nil {
