@@ -28,10 +28,12 @@ import (
 func Run(t *testing.T, b capture.Backend) {
 	runAll(t, b, onEthernet)
 	runAll(t, b, onOthers)
+	t.Run("counts merged segments that arrive as their packets", func(t *testing.T) { countsSegments(t, b, true) })
 	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "tun") })
 }
 
-// RunOnEthernet runs the suite for a backend that captures only on interfaces with an Ethernet header, and refuses others.
+// RunOnEthernet runs the suite for a backend that captures only on interfaces with an Ethernet header, and refuses others. Nothing is merged
+// when it counts what arrives.
 func RunOnEthernet(t *testing.T, b capture.Backend) {
 	runAll(t, b, onEthernet)
 	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "other") })
@@ -53,7 +55,7 @@ var onEthernet = []suiteCase{
 	{"counts every link header and outcome in both directions", countsFrames},
 	{"counts frames that end early as package frame does", countsCutFrames},
 	{"keeps as many addresses apart as there is room for", keepsLimit},
-	{"counts merged segments as their packets", countsSegments},
+	{"counts merged segments that are sent as their packets", func(t *testing.T, b capture.Backend) { countsSegments(t, b, false) }},
 	{"counts nothing for a segment that the kernel cannot describe", skipsUndescribed},
 	{"accounts for packets that it has no room for", accountsForDrops},
 	{"counts the last packets before the end", countsTheLast},
@@ -394,18 +396,22 @@ var many = func() string {
 
 // countsSegments sends the same merged segments over an interface that takes them, and over one for which the kernel must split them. The
 // counts must be the same.
-func countsSegments(t *testing.T, b capture.Backend) {
+func countsSegments(t *testing.T, b capture.Backend, arrive bool) {
 	nettest.Need(t, "ethtool")
-	sent := true
+	all := true
 	count := func(t *testing.T, offload string) (map[netip.Addr]capture.Totals, capture.Status) {
 		here, there := link(t)
-		there.Run("ethtool", "-K", "there", "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
+		from, device, at, end := here, "here", there, "there"
+		if arrive {
+			from, device, at, end = there, "there", here, "here"
+		}
+		from.Run("ethtool", "-K", device, "tso", offload, "gso", offload, "tx-udp-segmentation", offload)
 		r := start(t, b, here, "here", everything())
-		s := nettest.NewSender(t, there, "there")
+		s := nettest.NewSender(t, from, device)
 		want := int64(0)
 		for _, m := range mergedFrames() {
 			if !s.SendMerged(m) {
-				sent = false
+				all = false
 				continue
 			}
 			f, p := asFrame(m), frame.Packet{}
@@ -413,7 +419,7 @@ func countsSegments(t *testing.T, b capture.Backend) {
 			want += p.Packets
 		}
 		r.seen(want)
-		if frames := here.Counters("here").Received; (frames < want) != (offload == "on") {
+		if frames := at.Counters(end).Received; (frames < want) != (offload == "on") {
 			t.Errorf("with offloads %s, %d frames were received for %d packets: the test shows nothing", offload, frames, want)
 		}
 		return totals(r.table), r.stop()
@@ -424,7 +430,7 @@ func countsSegments(t *testing.T, b capture.Backend) {
 	if wholeStatus.Outcomes != splitStatus.Outcomes {
 		t.Errorf("outcomes of merged frames are %v, of their packets %v", wholeStatus.Outcomes, splitStatus.Outcomes)
 	}
-	needMergedUDP(t, sent)
+	needMergedUDP(t, all)
 }
 
 // needMergedUDP is a test that is skipped if SendMerged could not send something, so that this is visible.

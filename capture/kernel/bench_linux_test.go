@@ -24,6 +24,11 @@ func BenchmarkCount(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer empty.Close()
+	emptyXDP, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpDrop), asm.Return()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer emptyXDP.Close()
 	v4 := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 46)
 	v6 := nettest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), 66)
 	tagged := slices.Insert(slices.Clone(v4), 12, 0x81, 0, 0, 7)
@@ -47,20 +52,28 @@ func BenchmarkCount(b *testing.B) {
 		{"IPv4, both ends in a /8, all labels", "10.0.0.0/8", "255.255.255.250/32", v4, all},
 		{"IPv6, both ends in a /64, all labels", "fd00::/64", "255.255.255.250/32", v6, all},
 	} {
-		b.Run(c.name, func(b *testing.B) {
-			r := newClassifier(b, capture.DefaultLimit, c.monitored, c.excluded, c.labels)
-			_, full, err := r.filter.Benchmark(c.frame, b.N, b.ResetTimer)
-			if err != nil {
-				b.Fatal(err)
-			}
-			_, none, err := empty.Benchmark(c.frame, b.N, nil)
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ReportMetric(float64((full - none).Nanoseconds()), "ns/packet")
-		})
+		for _, by := range []struct {
+			hook  string
+			kind  ebpf.ProgramType
+			floor *ebpf.Program
+		}{{"socket", ebpf.SchedCLS, empty}, {"XDP", ebpf.XDP, emptyXDP}} {
+			b.Run(by.hook+"/"+c.name, func(b *testing.B) {
+				r := newClassifier(b, by.kind, capture.DefaultLimit, c.monitored, c.excluded, c.labels)
+				_, full, err := r.filter.Benchmark(c.frame, b.N, b.ResetTimer)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, none, err := by.floor.Benchmark(c.frame, b.N, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64((full - none).Nanoseconds()), "ns/packet")
+			})
+		}
 	}
 }
+
+const xdpDrop = 1 // XDP_DROP of linux/bpf.h
 
 // BenchmarkRead updates a table as a scrape does, with 65,536 addresses. All of them have moved something since the last read.
 func BenchmarkRead(b *testing.B) {
@@ -76,7 +89,7 @@ func BenchmarkRead(b *testing.B) {
 		{"IPv6", "fd00::/64", "", func(i uint32) netip.Addr { return address6(countAddress6{High: 0xfd << 56, Low: uint64(i)}) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			r := newClassifier(b, count, c.monitored, "", c.labels)
+			r := newClassifier(b, ebpf.SchedCLS, count, c.monitored, "", c.labels)
 			for i := range uint32(count) {
 				f := nettest.UDP(c.address(i), c.address(i), 66)
 				if _, err := r.filter.Run(&ebpf.RunOptions{Data: f}); err != nil {
@@ -97,8 +110,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// newClassifier loads the program for frames that begin with an Ethernet header.
-func newClassifier(b *testing.B, limit int, monitored, excluded, by string) *runner {
+// newClassifier loads the program of a kind for frames that begin with an Ethernet header.
+func newClassifier(b *testing.B, kind ebpf.ProgramType, limit int, monitored, excluded, by string) *runner {
 	b.Helper()
 	in, err := subnets.Parse(monitored)
 	if err != nil {
@@ -116,5 +129,5 @@ func newClassifier(b *testing.B, limit int, monitored, excluded, by string) *run
 		}
 		table = capture.NewGroupedTable(limit, 0, labels.New(set, labels.HostBits{}, false), 4*limit)
 	}
-	return newRunner(b, ebpf.SchedCLS, capture.Config{Table: table.Monitor(capture.Subnets{Monitored: in, Excluded: out})})
+	return newRunner(b, kind, capture.Config{Mirror: true, Table: table.Monitor(capture.Subnets{Monitored: in, Excluded: out})})
 }

@@ -31,15 +31,16 @@ import (
 // maxRun is the length of the longest frame that BPF_PROG_TEST_RUN takes: somewhat less than a page.
 const maxRun = 3500
 
-// kernel runs the program on single frames, without an interface.
+// kernel runs the programs on single frames, without an interface.
 type kernel struct {
 	t                 testing.TB
 	in                capture.Subnets
 	grouping          *labels.Grouping // may be nil
 	ethernet, network *runner
+	arriving          *runner
 }
 
-// newKernel loads both programs. Each frame for BPF_PROG_TEST_RUN begins with an Ethernet header. A classifier sees that header, as the
+// newKernel loads all programs. Each frame for BPF_PROG_TEST_RUN begins with an Ethernet header. A classifier sees that header, as the
 // filter of a raw packet socket does. A socket filter does not see it, like the filter of a cooked socket.
 func newKernel(t testing.TB, monitored, excluded subnets.Set) *kernel {
 	return newGroupedKernel(t, capture.Subnets{Monitored: monitored, Excluded: excluded}, nil)
@@ -49,7 +50,7 @@ func newGroupedKernel(t testing.TB, in capture.Subnets, g *labels.Grouping) *ker
 	nettest.NeedRoot(t)
 	k := &kernel{t: t, in: in, grouping: g}
 	c := capture.Config{Table: k.table()}
-	k.ethernet, k.network = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c)
+	k.ethernet, k.network, k.arriving = newRunner(t, ebpf.SchedCLS, c), newRunner(t, ebpf.SocketFilter, c), newRunner(t, ebpf.XDP, c)
 	return k
 }
 
@@ -79,11 +80,15 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 		t.Fatal(err)
 	}
 	for _, p := range spec.Programs {
-		if p.Type == ebpf.SocketFilter {
+		if p.Type == ebpf.SocketFilter && kind != ebpf.XDP {
 			p.Type = kind
 		}
 	}
-	p, err := loadSpec(spec, c, 1, Sockets, cpus)
+	hooks := Sockets
+	if kind == ebpf.XDP {
+		hooks = XDPAndTCX
+	}
+	p, err := loadSpec(spec, c, 1, hooks, cpus)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -93,8 +98,11 @@ func newRunnerOn(t testing.TB, kind ebpf.ProgramType, c capture.Config, cpus cpu
 		}
 	})
 	r := &runner{Program: p, reader: newReader(p, capture.NewCounter(c.Table)), filter: p.Network.Count}
-	if kind == ebpf.SchedCLS {
+	switch kind {
+	case ebpf.SchedCLS:
 		r.filter = p.Ethernet.Count
+	case ebpf.XDP:
+		r.filter = p.Arriving
 	}
 	return r
 }
@@ -211,10 +219,32 @@ func (k *kernel) want(f *frame.Frame) result {
 func (k *kernel) compare(name string, f frame.Frame) {
 	k.t.Helper()
 	f.Wire = len(f.Data)
-	if got, want := k.run(&f, f.Segments.Size, 0), k.want(&f); !got.equal(want) {
+	want := k.want(&f)
+	if got := k.run(&f, f.Segments.Size, 0); !got.equal(want) {
 		k.t.Errorf("%s: %+v:\ngot  %v\nwant %v", name, f, got, want)
 	}
+	if f.Link != frame.LinkEthernet || f.Segments != (frame.Segments{}) || f.Tagged {
+		return // a driver has no such frames
+	}
+	if got := k.runArriving(&f); !got.equal(want) {
+		k.t.Errorf("%s, in XDP: %+v:\ngot  %v\nwant %v", name, f, got, want)
+	}
 }
+
+// runArriving has the XDP program count a frame.
+func (k *kernel) runArriving(f *frame.Frame) result {
+	k.t.Helper()
+	verdict, err := k.arriving.filter.Run(&ebpf.RunOptions{Data: f.Data, Repeat: 1})
+	if err != nil {
+		k.t.Fatalf("running the XDP program on a frame of %d bytes: %v", len(f.Data), err)
+	}
+	if verdict != xdpPass {
+		k.t.Errorf("the XDP program returned %d", verdict)
+	}
+	return k.arriving.take(k.t, k.table())
+}
+
+const xdpPass = 2 // XDP_PASS of linux/bpf.h
 
 // runnable tells whether BPF_PROG_TEST_RUN takes a frame. The frame must begin with an Ethernet header, or run must be able to add one. It
 // must not end inside an IP header right behind the Ethernet header.
