@@ -226,3 +226,33 @@ func labelsInterfaces(t *testing.T, b capture.Backend) {
 		}
 	}
 }
+
+// labelsRemovedTags sends frames whose VLAN tags are beside them, and not in them, until a driver puts them there.
+func labelsRemovedTags(t *testing.T, b capture.Backend) {
+	nettest.Need(t, "ethtool")
+	here, there := link(t)
+	table := capture.NewGroupedTable(1000, 0, labels.New(labels.Set(0).With(labels.VLAN), labels.HostBits{}, false), 1000)
+	r := start(t, b, here, "here", capture.Config{Table: table.Monitor(capture.Subnets{Monitored: monitored})})
+	if !strings.Contains(here.Run("ethtool", "-k", "here"), "rx-vlan-offload: on") {
+		there.Run("ethtool", "-K", "there", "txvlan", "off") // the kernel has no way to tell of tags beside the frame
+	}
+	f := nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), 100)
+	want, sent := map[string]int64{}, int64(0)
+	for _, from := range []struct {
+		n      *nettest.Namespace
+		device string
+	}{{there, "there"}, {here, "here"}} {
+		for _, id := range []uint16{5, 4094} {
+			from.n.SendTagged(from.device, id, f, int(sent+1))
+			want[fmt.Sprintf("10.0.0.1[{vlan %d}]", id)] += sent + 1
+			sent += sent + 1
+		}
+	}
+	r.eventually("packets", func(s capture.Status) bool { return s.Outcomes[frame.Counted].Packets >= sent })
+	r.stop()
+	for series, packets := range want {
+		if got := bySeries(table)[series].TransmitPackets; got != packets {
+			t.Errorf("%s has %d packets, want %d: %v", series, got, packets, bySeries(table))
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -64,6 +65,7 @@ var onEthernet = []suiteCase{
 	{"counts on several interfaces", countsSeveral},
 	{"makes room when addresses have expired", expires},
 	{"keeps totals apart by labels", keepsLabelsApart},
+	{"labels VLANs whose tags the sender left to the device", labelsRemovedTags},
 	{"follows subnets that change", followsSubnets},
 	{"bounds the labels of addresses", boundsLabels},
 	{"labels interfaces by their names", labelsInterfaces},
@@ -157,7 +159,14 @@ func openSource(t *testing.T, c capture.Capture, n *nettest.Namespace, table *ca
 
 func (r *running) attach(to capture.Interface) {
 	r.t.Helper()
-	if err := r.tryAttach(to); err != nil {
+	err := r.tryAttach(to)
+	if err != nil { // it may say how to have the device leave VLAN tags in frames
+		if command := regexp.MustCompile("ethtool -K " + to.Name + "( rx-vlan-[a-z-]* off)+").FindString(err.Error()); command != "" {
+			r.in.Run(strings.Fields(command)...)
+			err = r.tryAttach(to)
+		}
+	}
+	if err != nil {
 		r.t.Fatalf("attaching to %s: %v", to.Name, err)
 	}
 }

@@ -72,7 +72,7 @@ func Open(c capture.Config, interfaces int, hooks Hooks, open func(*Program) (Ta
 func (k *counting) Keeps() (names []string) {
 	var needs []cap.Value
 	switch {
-	case k.config.Changes:
+	case k.config.Changes, k.program.withTags != nil:
 		needs = append(k.hooks.needs(), cap.PERFMON)
 	case Before(5, 19):
 		needs = []cap.Value{cap.BPF}

@@ -251,76 +251,77 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	countMapFlows            = "flows"
-	countMapFound            = "found"
-	countMapFreeSeries       = "free_series"
-	countMapFreeSlots        = "free_slots"
-	countMapHigh             = "high"
-	countMapInterfaceNumbers = "interface_numbers"
-	countMapInterfaceSlots   = "interface_slots"
-	countMapKnown            = "known"
-	countMapLow              = "low"
-	countMapMoreExcluded4    = "more_excluded4"
-	countMapMoreExcluded6    = "more_excluded6"
-	countMapMoreMonitored4   = "more_monitored4"
-	countMapMoreMonitored6   = "more_monitored6"
-	countMapOwners           = "owners"
-	countMapPlaces4          = "places4"
-	countMapPlaces6          = "places6"
-	countMapSeriesCache      = "series_cache"
-	countMapSeriesCounts     = "series_counts"
-	countMapSeriesOwners     = "series_owners"
-	countMapSeriesSlots      = "series_slots"
-	countMapSharedRow        = "shared_row"
-	countMapSlots4           = "slots4"
-	countMapSlots6           = "slots6"
-	countMapStages           = "stages"
-	countMapStations         = "stations"
-	countMapSums             = "sums"
-	countProgCountAny        = "count_any"
-	countProgCountArriving   = "count_arriving"
-	countProgCountEthernet   = "count_ethernet"
-	countProgCountNetwork    = "count_network"
-	countProgEnterEthernet   = "enter_ethernet"
-	countProgEnterNetwork    = "enter_network"
-	countProgGroupAny        = "group_any"
-	countProgGroupArriving   = "group_arriving"
-	countProgGroupEthernet   = "group_ethernet"
-	countProgGroupNetwork    = "group_network"
-	countProgMergedAny       = "merged_any"
-	countProgStripAny        = "strip_any"
-	countVarCountPlaces4     = "count_places4"
-	countVarCountPlaces6     = "count_places6"
-	countVarDone             = "done"
-	countVarExcluded4        = "excluded4"
-	countVarExcluded6        = "excluded6"
-	countVarFewPlaces4       = "few_places4"
-	countVarFirstSeries      = "first_series"
-	countVarFirstShared      = "first_shared"
-	countVarFlowBits         = "flow_bits"
-	countVarForGo            = "for_go"
-	countVarFull             = "full"
-	countVarGeneration       = "generation"
-	countVarHostBits4        = "host_bits4"
-	countVarInterfaces       = "interfaces"
-	countVarKnownShift       = "known_shift"
-	countVarLabelsMask       = "labels_mask"
-	countVarLabelsRest       = "labels_rest"
-	countVarLineShift        = "line_shift"
-	countVarMirror           = "mirror"
-	countVarMonitored4       = "monitored4"
-	countVarMonitored6       = "monitored6"
-	countVarOnlySent         = "only_sent"
-	countVarPrefixMask6      = "prefix_mask6"
-	countVarRows             = "rows"
-	countVarSeed             = "seed"
-	countVarSeed4            = "seed4"
-	countVarSeriesCacheSize  = "series_cache_size"
-	countVarSeriesFull       = "series_full"
-	countVarSeveral          = "several"
-	countVarSlots            = "slots"
-	countVarTwoStores        = "two_stores"
-	countVarZero             = "zero"
+	countMapFlows                  = "flows"
+	countMapFound                  = "found"
+	countMapFreeSeries             = "free_series"
+	countMapFreeSlots              = "free_slots"
+	countMapHigh                   = "high"
+	countMapInterfaceNumbers       = "interface_numbers"
+	countMapInterfaceSlots         = "interface_slots"
+	countMapKnown                  = "known"
+	countMapLow                    = "low"
+	countMapMoreExcluded4          = "more_excluded4"
+	countMapMoreExcluded6          = "more_excluded6"
+	countMapMoreMonitored4         = "more_monitored4"
+	countMapMoreMonitored6         = "more_monitored6"
+	countMapOwners                 = "owners"
+	countMapPlaces4                = "places4"
+	countMapPlaces6                = "places6"
+	countMapSeriesCache            = "series_cache"
+	countMapSeriesCounts           = "series_counts"
+	countMapSeriesOwners           = "series_owners"
+	countMapSeriesSlots            = "series_slots"
+	countMapSharedRow              = "shared_row"
+	countMapSlots4                 = "slots4"
+	countMapSlots6                 = "slots6"
+	countMapStages                 = "stages"
+	countMapStations               = "stations"
+	countMapSums                   = "sums"
+	countProgCountAny              = "count_any"
+	countProgCountArriving         = "count_arriving"
+	countProgCountEthernet         = "count_ethernet"
+	countProgCountNetwork          = "count_network"
+	countProgEnterEthernet         = "enter_ethernet"
+	countProgEnterNetwork          = "enter_network"
+	countProgGroupAny              = "group_any"
+	countProgGroupArriving         = "group_arriving"
+	countProgGroupArrivingWithTags = "group_arriving_with_tags"
+	countProgGroupEthernet         = "group_ethernet"
+	countProgGroupNetwork          = "group_network"
+	countProgMergedAny             = "merged_any"
+	countProgStripAny              = "strip_any"
+	countVarCountPlaces4           = "count_places4"
+	countVarCountPlaces6           = "count_places6"
+	countVarDone                   = "done"
+	countVarExcluded4              = "excluded4"
+	countVarExcluded6              = "excluded6"
+	countVarFewPlaces4             = "few_places4"
+	countVarFirstSeries            = "first_series"
+	countVarFirstShared            = "first_shared"
+	countVarFlowBits               = "flow_bits"
+	countVarForGo                  = "for_go"
+	countVarFull                   = "full"
+	countVarGeneration             = "generation"
+	countVarHostBits4              = "host_bits4"
+	countVarInterfaces             = "interfaces"
+	countVarKnownShift             = "known_shift"
+	countVarLabelsMask             = "labels_mask"
+	countVarLabelsRest             = "labels_rest"
+	countVarLineShift              = "line_shift"
+	countVarMirror                 = "mirror"
+	countVarMonitored4             = "monitored4"
+	countVarMonitored6             = "monitored6"
+	countVarOnlySent               = "only_sent"
+	countVarPrefixMask6            = "prefix_mask6"
+	countVarRows                   = "rows"
+	countVarSeed                   = "seed"
+	countVarSeed4                  = "seed4"
+	countVarSeriesCacheSize        = "series_cache_size"
+	countVarSeriesFull             = "series_full"
+	countVarSeveral                = "several"
+	countVarSlots                  = "slots"
+	countVarTwoStores              = "two_stores"
+	countVarZero                   = "zero"
 )
 
 // loadCount returns the embedded CollectionSpec for count.
@@ -365,18 +366,19 @@ type countSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type countProgramSpecs struct {
-	CountAny      *ebpf.ProgramSpec `ebpf:"count_any"`
-	CountArriving *ebpf.ProgramSpec `ebpf:"count_arriving"`
-	CountEthernet *ebpf.ProgramSpec `ebpf:"count_ethernet"`
-	CountNetwork  *ebpf.ProgramSpec `ebpf:"count_network"`
-	EnterEthernet *ebpf.ProgramSpec `ebpf:"enter_ethernet"`
-	EnterNetwork  *ebpf.ProgramSpec `ebpf:"enter_network"`
-	GroupAny      *ebpf.ProgramSpec `ebpf:"group_any"`
-	GroupArriving *ebpf.ProgramSpec `ebpf:"group_arriving"`
-	GroupEthernet *ebpf.ProgramSpec `ebpf:"group_ethernet"`
-	GroupNetwork  *ebpf.ProgramSpec `ebpf:"group_network"`
-	MergedAny     *ebpf.ProgramSpec `ebpf:"merged_any"`
-	StripAny      *ebpf.ProgramSpec `ebpf:"strip_any"`
+	CountAny              *ebpf.ProgramSpec `ebpf:"count_any"`
+	CountArriving         *ebpf.ProgramSpec `ebpf:"count_arriving"`
+	CountEthernet         *ebpf.ProgramSpec `ebpf:"count_ethernet"`
+	CountNetwork          *ebpf.ProgramSpec `ebpf:"count_network"`
+	EnterEthernet         *ebpf.ProgramSpec `ebpf:"enter_ethernet"`
+	EnterNetwork          *ebpf.ProgramSpec `ebpf:"enter_network"`
+	GroupAny              *ebpf.ProgramSpec `ebpf:"group_any"`
+	GroupArriving         *ebpf.ProgramSpec `ebpf:"group_arriving"`
+	GroupArrivingWithTags *ebpf.ProgramSpec `ebpf:"group_arriving_with_tags"`
+	GroupEthernet         *ebpf.ProgramSpec `ebpf:"group_ethernet"`
+	GroupNetwork          *ebpf.ProgramSpec `ebpf:"group_network"`
+	MergedAny             *ebpf.ProgramSpec `ebpf:"merged_any"`
+	StripAny              *ebpf.ProgramSpec `ebpf:"strip_any"`
 }
 
 // countMapSpecs contains maps before they are loaded into the kernel.
@@ -570,18 +572,19 @@ type countVariables struct {
 //
 // It can be passed to loadCountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type countPrograms struct {
-	CountAny      *ebpf.Program `ebpf:"count_any"`
-	CountArriving *ebpf.Program `ebpf:"count_arriving"`
-	CountEthernet *ebpf.Program `ebpf:"count_ethernet"`
-	CountNetwork  *ebpf.Program `ebpf:"count_network"`
-	EnterEthernet *ebpf.Program `ebpf:"enter_ethernet"`
-	EnterNetwork  *ebpf.Program `ebpf:"enter_network"`
-	GroupAny      *ebpf.Program `ebpf:"group_any"`
-	GroupArriving *ebpf.Program `ebpf:"group_arriving"`
-	GroupEthernet *ebpf.Program `ebpf:"group_ethernet"`
-	GroupNetwork  *ebpf.Program `ebpf:"group_network"`
-	MergedAny     *ebpf.Program `ebpf:"merged_any"`
-	StripAny      *ebpf.Program `ebpf:"strip_any"`
+	CountAny              *ebpf.Program `ebpf:"count_any"`
+	CountArriving         *ebpf.Program `ebpf:"count_arriving"`
+	CountEthernet         *ebpf.Program `ebpf:"count_ethernet"`
+	CountNetwork          *ebpf.Program `ebpf:"count_network"`
+	EnterEthernet         *ebpf.Program `ebpf:"enter_ethernet"`
+	EnterNetwork          *ebpf.Program `ebpf:"enter_network"`
+	GroupAny              *ebpf.Program `ebpf:"group_any"`
+	GroupArriving         *ebpf.Program `ebpf:"group_arriving"`
+	GroupArrivingWithTags *ebpf.Program `ebpf:"group_arriving_with_tags"`
+	GroupEthernet         *ebpf.Program `ebpf:"group_ethernet"`
+	GroupNetwork          *ebpf.Program `ebpf:"group_network"`
+	MergedAny             *ebpf.Program `ebpf:"merged_any"`
+	StripAny              *ebpf.Program `ebpf:"strip_any"`
 }
 
 func (p *countPrograms) Close() error {
@@ -594,6 +597,7 @@ func (p *countPrograms) Close() error {
 		p.EnterNetwork,
 		p.GroupAny,
 		p.GroupArriving,
+		p.GroupArrivingWithTags,
 		p.GroupEthernet,
 		p.GroupNetwork,
 		p.MergedAny,

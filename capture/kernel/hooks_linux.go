@@ -1,6 +1,9 @@
 package kernel
 
 import (
+	"fmt"
+	"maps"
+
 	"github.com/cilium/ebpf"
 
 	"promflow/capture/labels"
@@ -47,7 +50,7 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping, h Hooks) chosen
 			delete(spec.Maps, name)
 		}
 	}
-	for _, name := range []string{unused.ethernet, unused.network, unused.arriving, unusedLast} {
+	for _, name := range []string{unused.ethernet, unused.network, unused.arriving, unusedLast, countProgGroupArrivingWithTags} {
 		delete(spec.Programs, name)
 	}
 	switch h {
@@ -72,5 +75,40 @@ func chooseStages(spec *ebpf.CollectionSpec, g *labels.Grouping, h Hooks) chosen
 	}
 	return first
 }
+
+// withTags returns a spec of the program that asks the driver for VLAN tags that it has removed, or nil if nobody asks for these or the kernel
+// is older than Linux 6.8.
+func withTags(spec *ebpf.CollectionSpec, g *labels.Grouping, h Hooks) *ebpf.CollectionSpec {
+	if g == nil || !g.Labels().Has(labels.VLAN) || h == Sockets || Before(6, 8) {
+		return nil
+	}
+	spec = spec.Copy()
+	p := spec.Programs[countProgGroupArrivingWithTags]
+	p.Flags |= xdpHasFrags | xdpDevBoundOnly
+	p.License = "GPL" // the source may be used under it, too
+	spec.Programs = map[string]*ebpf.ProgramSpec{countProgGroupArrivingWithTags: p}
+	delete(spec.Maps, countMapStages)
+	return spec
+}
+
+// AsksForTags tells whether there is ArrivingWithTags: a label needs it, and the kernel is Linux 6.8 or later.
+func (p *Program) AsksForTags() bool { return p.withTags != nil }
+
+// ArrivingWithTags loads a program for XDP on one interface, which asks the driver for VLAN tags that it has removed. It shares the maps. It
+// needs the capabilities with which the program was loaded.
+func (p *Program) ArrivingWithTags(index int) (*ebpf.Program, error) {
+	spec := p.withTags.Copy()
+	spec.Programs[countProgGroupArrivingWithTags].Ifindex = uint32(index)
+	shared := maps.Clone(p.collection.Maps)
+	delete(shared, countMapStages) // the kernel refuses programs for one interface that call others
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	if err != nil {
+		return nil, fmt.Errorf("loading an XDP program for one interface: %w", err)
+	}
+	defer c.Close()
+	return c.DetachProgram(countProgGroupArrivingWithTags), nil
+}
+
+const xdpDevBoundOnly = 1 << 6 // BPF_F_XDP_DEV_BOUND_ONLY of linux/bpf.h: the program runs on one interface only
 
 const xdpHasFrags = 1 << 5 // BPF_F_XDP_HAS_FRAGS of linux/bpf.h: the program takes frames of several buffers

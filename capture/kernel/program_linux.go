@@ -61,7 +61,8 @@ type Program struct {
 	shared     pool         // of all other addresses
 	series     pool
 	interfaces int
-	stations   []uint64 // see mirror.h
+	stations   []uint64             // see mirror.h
+	withTags   *ebpf.CollectionSpec // see ArrivingWithTags
 
 	slots4, slots6, interfaceSlots *ebpf.Map
 
@@ -116,6 +117,7 @@ func loadSpec(spec *ebpf.CollectionSpec, c capture.Config, interfaces int, hooks
 	if err := p.configure(spec, c, hooks, cpus); err != nil {
 		return nil, err
 	}
+	p.withTags = withTags(spec, p.grouping, hooks)
 	chosen := chooseStages(spec, p.grouping, hooks)
 
 	// Kernels before 5.11 limit the memory of maps and programs by the limit of locked memory.

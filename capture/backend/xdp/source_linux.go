@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -14,6 +14,7 @@ import (
 
 	"promflow/capture"
 	"promflow/capture/kernel"
+	"promflow/capture/labels"
 	"promflow/capture/socket"
 )
 
@@ -45,7 +46,9 @@ type tap struct {
 	socket *socket.Socket
 
 	arriving, sent link.Link // nil while no interface is attached; sent also where the socket counts
-	was            bool      // attached to an interface at some time
+	to             capture.Interface
+	tags           bool // the driver tells the program VLAN tags that it has removed
+	was            bool // attached to an interface at some time
 }
 
 func openTap(c capture.Config, hooks kernel.Hooks, p *kernel.Program) (*tap, error) {
@@ -117,7 +120,16 @@ func (t *tap) attach(to capture.Interface, p *kernel.Program) (err error) {
 	if err != nil {
 		return err
 	}
-	if t.arriving, err = link.AttachXDP(link.XDPOptions{Program: p.Arriving, Interface: to.Index, Flags: link.XDPDriverMode}); err != nil {
+	t.to = to
+	if t.tags, err = t.tagsOf(p); err != nil {
+		return err
+	}
+	arriving, end, err := t.arrivingOn(p)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if t.arriving, err = link.AttachXDP(link.XDPOptions{Program: arriving, Interface: to.Index, Flags: link.XDPDriverMode}); err != nil {
 		t.arriving = nil
 		return explain(to, err)
 	}
@@ -128,6 +140,35 @@ func (t *tap) attach(to capture.Interface, p *kernel.Program) (err error) {
 		}
 	}
 	return nil
+}
+
+// tagsOf tells whether the driver is to be asked for VLAN tags that it has removed. It is an error if these are needed and it cannot tell.
+func (t *tap) tagsOf(p *kernel.Program) (bool, error) {
+	if g := t.config.Table.Grouping(); g == nil || !g.Labels().Has(labels.VLAN) {
+		return false, nil
+	}
+	if p.AsksForTags() {
+		if tells, err := tellsTags(t.to.Index); tells || err != nil {
+			return tells, err
+		}
+	}
+	switch removed, err := tagsRemoved(t.to.Name); {
+	case err != nil:
+		return false, err
+	case len(removed) > 0:
+		return false, fmt.Errorf("--labels=vlan: the driver%s of %s removes VLAN tags before XDP sees them: run ethtool -K %s %s off, or use --capture=ebpf",
+			driverOf(t.to.Name), t.to.Name, t.to.Name, strings.Join(removed, " off "))
+	}
+	return false, nil
+}
+
+// arrivingOn returns the program that counts what arrives. Its end closes one that is for this interface alone: once attached, it stays.
+func (t *tap) arrivingOn(p *kernel.Program) (_ *ebpf.Program, end func(), err error) {
+	if !t.tags {
+		return p.Arriving, func() {}, nil
+	}
+	program, err := p.ArrivingWithTags(t.to.Index)
+	return program, func() { program.Close() }, err
 }
 
 // explain says why a driver did not take the XDP program.
@@ -143,15 +184,6 @@ func explain(to capture.Interface, err error) error {
 		return &capture.MissingCapabilityError{Capability: "cap_net_admin", Doing: doing, Err: err}
 	}
 	return fmt.Errorf("%s: its driver%s refuses: use --capture=ebpf there, or try a smaller MTU: %w", doing, driverOf(to.Name), err)
-}
-
-// driverOf returns the name of an interface's driver, behind a space; nothing if it has none.
-func driverOf(name string) string {
-	driver, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
-	if err != nil {
-		return ""
-	}
-	return " " + filepath.Base(driver)
 }
 
 // otherProgram describes the XDP program that an interface has, or returns nothing if it has none.
@@ -187,7 +219,12 @@ func (t *tap) Move(to *kernel.Program) error {
 		return err
 	}
 	if t.arriving != nil {
-		if err := t.arriving.Update(to.Arriving); err != nil {
+		arriving, end, err := t.arrivingOn(to)
+		if err != nil {
+			return err
+		}
+		defer end()
+		if err := t.arriving.Update(arriving); err != nil {
 			return fmt.Errorf("moving to another XDP program: %w", err)
 		}
 	}

@@ -395,10 +395,11 @@ int enter_network(struct __sk_buff *skb)
 	return enter(skb, NETWORK);
 }
 
-// count_odd counts a frame of the driver that does not begin with an Ethernet and an IP header alone.
-static __always_inline void count_odd(const struct frame f, __u64 interface, const int grouped)
+// count_odd counts a frame of the driver that does not begin with an Ethernet and an IP header alone. removed is the tag that the driver has
+// removed, or 0.
+static __always_inline void count_odd(const struct frame f, __u64 interface, __u32 removed, const int grouped)
 {
-	__u32 vlan = 0, type;
+	__u32 vlan = removed & VLAN_ID, type;
 	__be16 read;
 	place ip;
 
@@ -407,7 +408,7 @@ static __always_inline void count_odd(const struct frame f, __u64 interface, con
 		return;
 	}
 	type = bpf_ntohs(read);
-	if (is_tag(type) && !load(f, ETHERNET_LEN, &read, sizeof(read)))
+	if (!removed && is_tag(type) && !load(f, ETHERNET_LEN, &read, sizeof(read)))
 		vlan = bpf_ntohs(read) & VLAN_ID;
 	ip = strip(f, ETHERNET_LEN, type);
 	if (type_of(ip))
@@ -417,7 +418,7 @@ static __always_inline void count_odd(const struct frame f, __u64 interface, con
 }
 
 // count_driver counts a frame that arrives, before the kernel makes a socket buffer of it. There is nothing merged.
-static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, const int grouped)
+static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, __u32 removed, const int grouped)
 {
 	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
 	__u64 row, bytes, held = end - data - ETHERNET_LEN, labels;
@@ -438,7 +439,7 @@ static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, co
 		if (grouped) {
 			row = opaque(row);
 			interface = opaque(interface);
-			labels = packet_labels(interface, ip4->protocol, 0);
+			labels = packet_labels(interface, ip4->protocol, removed & VLAN_ID);
 			outcome = group_flow(row, ip4, labels, &e);
 		} else {
 			outcome = find_ends4(bpf_ntohl(ip4->source), bpf_ntohl(ip4->destination), &e, 1);
@@ -457,7 +458,7 @@ static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, co
 		if (grouped) {
 			row = opaque(row);
 			interface = opaque(interface);
-			labels = packet_labels(interface, ip6->next, 0);
+			labels = packet_labels(interface, ip6->next, removed & VLAN_ID);
 			outcome = group6(row, &source6, &destination6, labels, &e, 1);
 		} else {
 			outcome = find_ends6(&source6, &destination6, &e, 1);
@@ -473,27 +474,44 @@ static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, co
 	add_sum(row, interface, outcome, bytes, 1);
 	return;
 odd:
-	count_odd(in_driver(xdp), interface, grouped);
+	count_odd(in_driver(xdp), interface, removed, grouped);
 }
 
-static __always_inline int arrive(struct xdp_md *xdp, const int grouped)
+#define TAG_PRESENT 0x10000 // with a tag of 16 bits
+
+// A driver that removes VLAN tags may tell them (Linux 6.8). It does so only to programs that are loaded for one interface, which cannot call
+// other programs, and only to those under the GPL.
+int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *xdp, __be16 *protocol, __u16 *tag) __ksym;
+
+static __always_inline int arrive(struct xdp_md *xdp, const int grouped, const int tells)
 {
 	__u64 interface = interface_of(in_driver(xdp));
+	__u32 removed = 0;
+	__be16 protocol;
+	__u16 tag = 0;
 
-	count_driver(xdp, interface, grouped);
+	if (tells && !bpf_xdp_metadata_rx_vlan_tag(xdp, &protocol, &tag))
+		removed = TAG_PRESENT | tag;
+	count_driver(xdp, interface, removed, grouped);
 	return is_for_others(xdp, interface) ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp")
 int count_arriving(struct xdp_md *xdp)
 {
-	return arrive(xdp, 0);
+	return arrive(xdp, 0, 0);
 }
 
 SEC("xdp")
 int group_arriving(struct xdp_md *xdp)
 {
-	return arrive(xdp, 1);
+	return arrive(xdp, 1, 0);
+}
+
+SEC("xdp")
+int group_arriving_with_tags(struct xdp_md *xdp)
+{
+	return arrive(xdp, 1, 1);
 }
 
 // No helper that is called here requires the GPL.
