@@ -188,7 +188,7 @@ func TestHundredCycles(t *testing.T) {
 			const cycles, perCycle = 100, 20
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("a0", there, "a0")
-			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
+			all := serveOnEthernet(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
 			var before map[string]string
 			for cycle := range int64(cycles) {
 				all.await(t, "a0", "1", cycle*perCycle)
@@ -438,7 +438,7 @@ func TestLostNews(t *testing.T) {
 			anew := fmt.Sprintf("link add a0 index 77 type veth peer name a0 netns %s\n", there.Name)
 			batch(t, here, anew+up)
 			there.IP("link", "set", "a0", "up")
-			all := serveEach(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
+			all := serveOnEthernet(t, here, "--interface="+interfaces, "--monitor-subnets=10.0.0.0/8", "--packets")
 			var before map[string]string
 			var packets int64
 			for round := range rounds {

@@ -23,7 +23,7 @@ import (
 // tidy up, the kernel must do it.
 func TestKilledAtAnyMoment(t *testing.T) {
 	const moments = 12
-	for _, backend := range live.Backends() {
+	for _, backend := range slices.Concat(live.Backends(), live.OnRequest()) {
 		t.Run(backend, func(t *testing.T) {
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
@@ -55,7 +55,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				time.Sleep(startTime * time.Duration(i) / (moments / 2)) // up to twice: any moment will do
 				objects.add(p.kill(t))
 			}
-			if found := len(objects.programs) > 0 && len(objects.maps) > 0; found != (backend == "ebpf") {
+			if found := len(objects.programs) > 0 && len(objects.maps) > 0; found != (backend != "afpacket") {
 				t.Errorf("the kernel had %+v for what was killed", objects)
 			}
 			eventually(t, func() error {
@@ -64,6 +64,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				}
 				return nil
 			})
+			if link := here.IP("-d", "link", "show", "here"); strings.Contains(link, "xdp") {
+				t.Errorf("the interface has %s", link)
+			}
 			filters, err := here.Command("tc", "qdisc", "show", "dev", "here").Output()
 			if err != nil || strings.Contains(string(filters), "clsact") || strings.Contains(string(filters), "ingress") {
 				t.Errorf("traffic control has %s, %v", filters, err)

@@ -51,8 +51,19 @@ type programs map[string]*program
 // serveEach is serve with every backend, to see the same packets.
 func serveEach(t *testing.T, ns *nettest.Namespace, args ...string) programs {
 	t.Helper()
+	return serveBackends(t, ns, live.Backends(), args...)
+}
+
+// serveOnEthernet is serveEach for interfaces with an Ethernet header, which further backends need.
+func serveOnEthernet(t *testing.T, ns *nettest.Namespace, args ...string) programs {
+	t.Helper()
+	return serveBackends(t, ns, slices.Concat(live.Backends(), live.OnRequest()), args...)
+}
+
+func serveBackends(t *testing.T, ns *nettest.Namespace, backends []string, args ...string) programs {
+	t.Helper()
 	all := programs{}
-	for _, backend := range live.Backends() {
+	for _, backend := range backends {
 		all[backend] = start(t, ns, inside(t, ns, append([]string{"--metrics-address=127.0.0.1:0", "--capture=" + backend}, args...)...))
 	}
 	for _, p := range all {

@@ -36,18 +36,8 @@ func TestCountsWhatTheOtherEndCounts(t *testing.T) {
 			}
 			n.iperfServer(t)
 
-			ping := func(args ...string) { n.client.Run(append([]string{"ping", "-q", "-c5", "-i0.01"}, args...)...) }
-			iperf := func(args ...string) { n.client.Run(append([]string{"iperf3", "-J", "-w64K", "-c"}, args...)...) }
 			before := n.frames(t)
-			ping("10.2.0.2")
-			ping("-s1400", "fd00:2::2")
-			ping("-I", "10.66.0.1", "10.2.0.2") // excluded
-			for _, server := range []string{"10.2.0.2", "fd00:2::2"} {
-				iperf(server, "-n5M", "-b500M")
-				iperf(server, "-n5M", "-b500M", "-R")
-				iperf(server, "-u", "-n1M", "-b50M", "-l1200")
-				iperf(server, "-u", "-n1M", "-b50M", "-l4000") // in fragments
-			}
+			n.transfer()
 			all.agree(t, func() (map[string]counts, error) { return onTheWire(t, file) })
 
 			for name, p := range all {
@@ -125,4 +115,19 @@ func TestCountsTunnelsAtTheirEnds(t *testing.T) {
 		}
 	}
 	all.agree(t, func() (map[string]counts, error) { return onTheWire(t, file) })
+}
+
+// transfer has the client ping the server, also from an excluded address, and send and receive 25 MB.
+func (n network) transfer() {
+	ping := func(args ...string) { n.client.Run(append([]string{"ping", "-q", "-c5", "-i0.01"}, args...)...) }
+	iperf := func(args ...string) { n.client.Run(append([]string{"iperf3", "-J", "-w64K", "-c"}, args...)...) }
+	ping("10.2.0.2")
+	ping("-s1400", "fd00:2::2")
+	ping("-I", "10.66.0.1", "10.2.0.2") // excluded
+	for _, server := range []string{"10.2.0.2", "fd00:2::2"} {
+		iperf(server, "-n5M", "-b500M")
+		iperf(server, "-n5M", "-b500M", "-R")
+		iperf(server, "-u", "-n1M", "-b50M", "-l1200")
+		iperf(server, "-u", "-n1M", "-b50M", "-l4000") // in fragments
+	}
 }

@@ -231,18 +231,30 @@ func (s *source) Attach(to capture.Interface) error {
 	if err := s.capture.program.tellIndex(s.index, s.number); err != nil {
 		return fmt.Errorf("%s: %w", to.Name, err)
 	}
+	s.capture.program.describe(s.number, to)
+	if err := s.tap.Attach(to, s.capture.program); err != nil {
+		return err
+	}
 	s.follow(to)
-	return s.tap.Attach(to, s.capture.program)
+	return nil
 }
 
 func (s *source) Follow(to capture.Interface) {
 	defer s.lock()()
+	s.capture.program.describe(s.number, to)
 	s.follow(to)
 }
 
+// follow logs when dropping begins or ends.
 func (s *source) follow(to capture.Interface) {
+	switch log := s.capture.config.Log; {
+	case !s.capture.config.Mirror || to.Shared == s.to.Shared:
+	case to.Shared != "":
+		log.Warn("frames for other machines are not dropped any more: they may be for somebody", "interface", to.Name, "for", to.Shared)
+	default:
+		log.Info("frames for other machines are dropped again", "interface", to.Name)
+	}
 	s.to = to
-	s.capture.program.describe(s.number, to)
 }
 
 func (s *source) Detach() error {

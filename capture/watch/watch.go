@@ -72,6 +72,7 @@ type Watch struct {
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
+	listed  map[int]device // all of them, while they are taken one by one
 	byName  map[string]int
 	taps    map[string]*tap // by the name that was asked for or that a glob found
 	gone    capture.Status  // sum of the names that were forgotten
@@ -221,9 +222,11 @@ func (w *Watch) takeAll(devices map[int]device) {
 			w.change(news{device: d, gone: true})
 		}
 	}
+	w.listed = devices
 	for _, d := range devices {
 		w.change(news{device: d, anew: true}) // that may have been missed
 	}
+	w.listed = nil
 	w.warnOfOverlaps()
 }
 
@@ -290,7 +293,11 @@ func (w *Watch) settle(name string) {
 		w.leave(t)
 	}
 	if there {
-		d.Shared = sharedBy(w.devices, d)
+		all := w.devices
+		if w.listed != nil {
+			all = w.listed
+		}
+		d.Shared = sharedBy(all, d)
 		if t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback {
 			w.join(t, d)
 		} else if t.to != d.Interface {
