@@ -123,9 +123,11 @@ type Interface struct {
 	Ethernet bool // frames begin with an Ethernet header; else the kernel says where the network layer begins
 	Loopback bool // sent packets come back as received packets
 
-	// Only where Config.Mirror is known.
 	Address [6]byte // the MAC address; 0 if there is none
-	Shared  string  // what takes frames to other MAC addresses from it: a bridge, a bond, a macvlan device; empty if nothing does
+
+	// Shared names what takes frames to other MAC addresses from it: a bridge, a bond, a macvlan device. It is empty if nothing does, or
+	// Config.Mirror is not set.
+	Shared string
 }
 
 // Status is the state of a source at one instant.

@@ -189,7 +189,7 @@ func watchFrames(t *testing.T, ns *nettest.Namespace, device string) func(wanted
 // TestMirrorDropsWhatIsForOthers sends frames to each kind of address, also after the interface has got another one, and after a bridge
 // or a macvlan device has taken an interest in all frames.
 func TestMirrorDropsWhatIsForOthers(t *testing.T) {
-	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here, there, elsewhere := nettest.NewNamespace(t), nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("a0", there, "a0")
 	here.Veth("a1", there, "a1")
 	here.IP("link", "add", "br0", "type", "bridge")
@@ -233,7 +233,11 @@ func TestMirrorDropsWhatIsForOthers(t *testing.T) {
 	all("no port any more", true)
 	if out, err := here.Command("ip", "link", "add", "m0", "link", "a0", "type", "macvlan").CombinedOutput(); err == nil {
 		all("with a macvlan device", false)
-		here.IP("link", "del", "m0")
+		here.IP("link", "set", "m0", "netns", elsewhere.Name)
+		elsewhere.IP("link", "set", "m0", "up")
+		time.Sleep(2 * time.Second) // nobody reports that
+		all("with a macvlan device elsewhere", false)
+		elsewhere.IP("link", "del", "m0")
 		all("without", true)
 	} else {
 		t.Logf("no macvlan devices: %s", out)

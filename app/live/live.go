@@ -78,7 +78,7 @@ func Open(c Config) (l *Live, err error) {
 	if l.capture, l.Backend, err = openCapture(c.Backend, c.Config, c.Names.Room()); err != nil {
 		return nil, err
 	}
-	watch, err := watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Log: c.Log})
+	watch, err := watch.Open(watch.Config{Names: c.Names, Capture: l.capture, Shared: c.Mirror, Log: c.Log})
 	if err != nil {
 		return nil, errors.Join(err, l.capture.Close())
 	}

@@ -101,6 +101,22 @@ func (s *subscription) newsOf(u netlink.LinkUpdate) ([]news, error) {
 	return []news{n}, nil
 }
 
+// strangerOn returns a MAC address that a device has for somebody else, such as a macvlan device that is in another network namespace by now;
+// nothing if there is none.
+func (s *subscription) strangerOn(d device) (string, error) {
+	entries, err := s.handle.NeighList(d.Index, unix.AF_BRIDGE) // the forwarding database, as bridge(8) calls it
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return "", err
+	}
+	for _, e := range entries {
+		const group = 1 // the bit of multicast and broadcast
+		if a := e.HardwareAddr; e.Flags&netlink.NTF_SELF != 0 && len(a) == len(d.Address) && a[0]&group == 0 && [6]byte(a) != d.Address {
+			return "the address " + a.String(), nil
+		}
+	}
+	return "", nil
+}
+
 // close ends the subscription, and waits for its end.
 func (s *subscription) close() {
 	close(s.done)

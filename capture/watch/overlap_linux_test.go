@@ -82,3 +82,49 @@ func TestDeviceOf(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedBy(t *testing.T) {
+	own, another := [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
+	devices := map[int]device{}
+	for i, d := range []struct {
+		name, kind     string
+		address        [6]byte
+		master, parent int
+	}{
+		1:  {name: "alone0", address: own},
+		2:  {name: "port0", address: own, master: 3},
+		3:  {name: "br0", kind: "bridge", address: own},
+		4:  {name: "customer0", address: own, master: 5},
+		5:  {name: "vrf0", kind: "vrf", address: another},
+		6:  {name: "tagged0", address: own},
+		7:  {name: "tagged0.7", kind: "vlan", address: own, parent: 6},
+		8:  {name: "renumbered0", address: own},
+		9:  {name: "renumbered0.7", kind: "vlan", address: another, parent: 8},
+		10: {name: "parent0", address: own},
+		11: {name: "m0", kind: "macvlan", address: another, parent: 10},
+		12: {name: "m1", kind: "macvlan", address: another, parent: 10},
+		13: {name: "veth0", kind: "veth", address: own, parent: 14},
+		14: {name: "veth1", kind: "veth", address: another, parent: 13},
+		15: {name: "conduit0", address: own},
+		16: {name: "lan1", kind: "dsa", address: own, parent: 15},
+		17: {name: "early0", address: own, master: 99},
+		18: {name: "shared0", address: own},
+		19: {name: "i0", kind: "ipvlan", address: own, parent: 18},
+	} {
+		if d.name != "" {
+			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i, Address: d.address}, kind: d.kind, master: d.master, parent: d.parent}
+		}
+	}
+	for name, want := range map[string]string{
+		"alone0": "", "port0": "br0", "customer0": "", "tagged0": "", "renumbered0": "renumbered0.7", "parent0": "m0", "veth0": "", "conduit0": "lan1",
+		"early0": "interface 99", "shared0": "",
+	} {
+		for _, d := range devices {
+			if d.Name == name {
+				if got := sharedBy(devices, d); got != want {
+					t.Errorf("%s is shared with %q, want %q", name, got, want)
+				}
+			}
+		}
+	}
+}

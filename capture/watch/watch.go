@@ -40,6 +40,7 @@ const (
 type Config struct {
 	Names   Names
 	Capture capture.Capture
+	Shared  bool // sources have to know whether their interfaces are shared
 	Log     *slog.Logger
 }
 
@@ -69,6 +70,7 @@ type Watch struct {
 	run          *errgroup.Group   // runs sources; nil before Run
 	ctx          context.Context   // of run
 	again        <-chan time.Time  // when to try again what failed; nil if nothing did
+	look         <-chan time.Time  // when to look for what the kernel does not report: who shares an interface; nil if nobody has to know
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
@@ -129,6 +131,9 @@ func (w *Watch) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	w.mu.Lock()
 	w.run, w.ctx = group, ctx
+	if w.Shared {
+		w.look = time.Tick(retryAfter)
+	}
 	for _, t := range w.taps {
 		w.start(t.source)
 	}
@@ -143,6 +148,8 @@ func (w *Watch) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-w.again:
+			w.retry()
+		case <-w.look:
 			w.retry()
 		case update, ok := <-w.subscription.updates:
 			if !ok {
@@ -166,7 +173,7 @@ func (w *Watch) tryAgain() {
 	}
 }
 
-// retry tries to capture all interfaces that are not captured yet.
+// retry tries to capture all interfaces that are not captured yet, and looks at the others anew.
 func (w *Watch) retry() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -293,11 +300,7 @@ func (w *Watch) settle(name string) {
 		w.leave(t)
 	}
 	if there {
-		all := w.devices
-		if w.listed != nil {
-			all = w.listed
-		}
-		d.Shared = sharedBy(all, d)
+		d.Shared = w.sharedBy(d)
 		if t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback {
 			w.join(t, d)
 		} else if t.to != d.Interface {
@@ -313,6 +316,27 @@ func (w *Watch) settle(name string) {
 			t.log.Warn("interface is down", "interface", name)
 		}
 	}
+}
+
+// sharedBy tells what takes frames to other MAC addresses from a device. The caller holds mu.
+func (w *Watch) sharedBy(d device) string {
+	if !w.Shared {
+		return ""
+	}
+	all := w.devices
+	if w.listed != nil {
+		all = w.listed
+	}
+	by := sharedBy(all, d)
+	if by == "" && w.subscription != nil {
+		var err error
+		if by, err = w.subscription.strangerOn(d); err != nil {
+			w.lost.Do(func() {
+				w.Log.Error("the addresses of an interface cannot be listed", "interface", d.Name, "error", err)
+			})
+		}
+	}
+	return by
 }
 
 // resolve has the real name of a device take the place of alternative ones that are asked for exactly, or of the real name that these stood for
