@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -305,4 +309,105 @@ func TestXDPRefusals(t *testing.T) {
 	p := serve(t, here, "--capture=xdp", "--interface=port0", "--monitor-subnets=10.0.0.0/8")
 	sendOn(t, there, "port0", 3)
 	p.awaitPackets("port0", 3)
+}
+
+// TestXDPCapabilities has nobody run the program, who does what it says. It has to go on when subnets change and when the interface is
+// made anew, with what is left of its capabilities.
+func TestXDPCapabilities(t *testing.T) {
+	nettest.Need(t, "setcap", "setpriv")
+	copied := copyForEveryone(t)
+	file := filepath.Join(filepath.Dir(copied), "subnets")
+	nobody := capableUser{name: "nobody", by: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}}
+	refused := nettest.NewNamespace(t)
+	refused.Veth("a0", nettest.NewNamespace(t), "a0")
+	cmd := refused.Command(append(nobody.by, copied, "--capture=xdp", "--interface=a0", "--metrics-address=127.0.0.1:0")...)
+	cmd.Env = append(os.Environ(), beProgram+"=1")
+	line, _ := fails(t, cmd)
+	commands := commandsIn(line)
+	if len(commands) != 1 {
+		t.Fatalf("said %q", line)
+	}
+	nobody.setcap = strings.Fields(commands[0])[1]
+
+	for _, user := range []capableUser{{name: "root"}, nobody} {
+		for _, labels := range []string{"", "vlan"} {
+			t.Run(user.name+" "+labels, func(t *testing.T) {
+				here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+				veth := func() {
+					here.Veth("a0", there, "a0")
+					here.Run("ethtool", "-K", "a0", "rxvlan", "off", "rx-vlan-stag-hw-parse", "off") // before Linux 6.8
+				}
+				veth()
+				nettest.Check(t, os.WriteFile(file, []byte("10.0.0.0/24"), 0o644))
+				p := user.start(t, here, copied, "--capture=xdp", "--mirror", "--monitor-subnets=@"+file, "--labels="+labels)
+				sent := int64(0)
+				counts := func(when string) {
+					t.Helper()
+					sendOn(t, there, "a0", 10)
+					sent += 1000
+					eventually(t, func() error {
+						if got := sums(t, p.get("/metrics"))["promflow_transmit_bytes_total"]; got != sent {
+							return fmt.Errorf("%s: %d bytes are counted, want %d", when, got, sent)
+						}
+						return nil
+					})
+				}
+				counts("at first")
+				nettest.Check(t, os.WriteFile(file, []byte("10.0.0.0/8"), 0o644))
+				nettest.Check(t, p.cmd.Process.Signal(syscall.SIGHUP))
+				eventually(t, func() error {
+					if page := p.get("/metrics"); !strings.Contains(page, `subnet="10.0.0.0/8"`) {
+						return errors.New(page)
+					}
+					return nil
+				})
+				counts("with other subnets")
+				here.IP("link", "del", "a0")
+				eventually(t, func() error {
+					if up, _ := p.state("xdp", "a0"); up != "0" {
+						return fmt.Errorf("up is %q", up)
+					}
+					return nil
+				})
+				veth()
+				eventually(t, func() error {
+					if up, _ := p.state("xdp", "a0"); up != "1" {
+						return fmt.Errorf("up is %q", up)
+					}
+					return nil
+				})
+				counts("when it is made anew")
+			})
+		}
+	}
+}
+
+// TestXDPCountsJumboFrames sends frames that need several buffers. Before Linux 5.18, XDP has no such frames, and a driver refuses an MTU that
+// makes them possible.
+func TestXDPCountsJumboFrames(t *testing.T) {
+	const size, count = 8900, 50
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	here.IP("link", "set", "a0", "mtu", "9000")
+	there.IP("link", "set", "a0", "mtu", "9000")
+	args := []string{"--capture=xdp", "--interface=a0", "--monitor-subnets=10.0.0.0/8,fd00::/16", "--packets"}
+	if kernelBefore(t, 5, 18) {
+		line, _ := fails(t, inside(t, here, args...))
+		for _, want := range []string{"a0", "MTU", "--capture=ebpf"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("said %q, which lacks %q", line, want)
+			}
+		}
+		return
+	}
+	p := serve(t, here, args...)
+	s := nettest.NewSender(t, there, "a0")
+	for range count {
+		s.Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), size))
+		s.Send(nettest.UDP(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("2001:db8::1"), size))
+	}
+	all := counts{transmitBytes: size * count, transmitPackets: count}
+	programs{"xdp": p}.agree(t, func() (map[string]counts, error) {
+		return map[string]counts{"10.0.0.1": all, "fd00::1": all}, nil
+	})
 }

@@ -179,11 +179,12 @@ func explain(to capture.Interface, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%s: its driver%s has no XDP of its own: use --capture=ebpf there: %w (%w)", doing, driverOf(to.Name), errors.ErrUnsupported, err)
+		return fmt.Errorf("%s: its driver%s has no XDP, or not with its present offloads (ethtool -K %s lro off rx-gro-hw off): use --capture=ebpf there: %w (%w)",
+			doing, driverOf(to.Name), to.Name, errors.ErrUnsupported, err)
 	case errors.Is(err, os.ErrPermission):
 		return &capture.MissingCapabilityError{Capability: "cap_net_admin", Doing: doing, Err: err}
 	}
-	return fmt.Errorf("%s: its driver%s refuses: use --capture=ebpf there, or try a smaller MTU: %w", doing, driverOf(to.Name), err)
+	return fmt.Errorf("%s: its driver%s refuses, perhaps for its MTU or its number of queues: use --capture=ebpf there: %w", doing, driverOf(to.Name), err)
 }
 
 // otherProgram describes the XDP program that an interface has, or returns nothing if it has none.
