@@ -96,7 +96,7 @@ func (Opener) Close() error { return nil }
 // Source is a capture on one interface at a time. Its counts add up over all interfaces that it was attached to.
 type Source interface {
 	// Attach starts to capture on an interface, and stops on the one before. After it has returned, no packet is missed while the
-	// interface is up, until it is deleted or moved to another network namespace.
+	// interface is up, until it is deleted or moved to another network namespace. It is called in the network namespace of Open.
 	Attach(Interface) error
 
 	// Detach stops: packets that arrive after it has returned are not counted. It is not needed if the interface is gone.

@@ -63,7 +63,13 @@ func awaitQueue(name string) (index int, err error) {
 func (s *Sender) Send(frames ...[]byte) {
 	s.t.Helper()
 	for _, f := range frames {
-		Check(s.t, s.try(make([]byte, 10), f))
+		err := s.try(make([]byte, 10), f)
+		// With XDP at its other end, a veth has a queue, which may be full.
+		for tries := 0; errors.Is(err, unix.ENOBUFS) && tries < 10_000; tries++ {
+			time.Sleep(time.Millisecond)
+			err = s.try(make([]byte, 10), f)
+		}
+		Check(s.t, err)
 	}
 }
 
