@@ -36,3 +36,17 @@ func (l *Link) Received() int64 {
 	l.Receiver.t.Helper()
 	return l.Receiver.Counters(Receiving).Received
 }
+
+// Back calls f on a thread in the receiving namespace, but on the sender's processor: for packets that go the other way. They can leave.
+func (l *Link) Back(f func() error) error {
+	return l.Receiver.Do(func() error {
+		_, err := awaitQueue(Receiving)
+		if err == nil {
+			err = unix.SchedSetaffinity(0, l.Sender.cpu)
+		}
+		if err == nil {
+			err = f()
+		}
+		return err
+	})
+}
