@@ -15,30 +15,21 @@ import (
 	"syscall"
 )
 
-// backends are promflow's, as --capture names them; one that cannot run here gets a row that says so.
-var backends = []string{"ebpf", "afpacket"}
-
-// toolNames lists what can be compared, in the order of the table.
-var toolNames = slices.Concat([]string{"none", "floor"}, promflows(), []string{"pmacctd", "darkstat", "tcpdump"})
-
-// flowToolNames lists what can be compared with -flows.
-var flowToolNames = []string{"promflow-netflow", "nfacctd", "promflow-sflow", "sfacctd"}
-
-// promflows names promflow with each backend.
-func promflows() []string {
-	var names []string
-	for _, backend := range backends {
-		names = append(names, "promflow-"+backend)
-	}
-	return names
-}
+// What can be compared, in the order of the table. A tool that cannot run here gets a row that says so.
+var (
+	toolNames = []string{"none", "floor", "floor-xdp-pass", "floor-xdp-drop", "promflow-ebpf", "promflow-xdp", "promflow-xdp-mirror",
+		"promflow-afpacket", "pmacctd", "darkstat", "tcpdump"}
+	sendToolNames = []string{"none", "floor", "floor-tcx", "promflow-ebpf", "promflow-xdp", "promflow-afpacket", "pmacctd", "darkstat", "tcpdump"}
+	flowToolNames = []string{"promflow-netflow", "nfacctd", "promflow-sflow", "sfacctd"}
+)
 
 // options is what the flags say.
 type options struct {
 	promflow string // the program; if empty, it is built
-	frames   int    // of a flood
-	hosts    int    // source addresses
+	frames   int    // of a flood, or sent
+	hosts    int    // source addresses of a flood
 	size     int    // bytes of a frame, Ethernet header included
+	send     bool   // instead of a flood
 	flows    bool   // collect flows instead of packets
 	records  int    // of flows
 	rounds   int
@@ -83,15 +74,16 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags := flag.NewFlagSet("benchmark", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints the error
 	flags.StringVar(&o.promflow, "promflow", "", "the promflow `program`; if empty, it is built from this module")
-	flags.IntVar(&o.frames, "frames", 10_000_000, "frames of a flood")
+	flags.IntVar(&o.frames, "frames", 10_000_000, "frames of a flood, or to send")
 	flags.IntVar(&o.hosts, "hosts", 254, "source addresses, from 10.0.0.0 up")
 	flags.IntVar(&o.size, "size", minSize, "`bytes` of a frame, Ethernet header included")
+	flags.BoolVar(&o.send, "send", false, "compare what a program that sends keeps of its rate, instead of a flood")
 	flags.BoolVar(&o.flows, "flows", false, "compare how flow records are collected, instead of packets")
 	flags.IntVar(&o.records, "records", 2_000_000, "with -flows: flow records, or samples, of a recording")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; in each of them every tool is measured once")
 	flags.StringVar(&o.monitor, "monitor", "", "promflow's --monitor-`subnets`; if empty, 10.0.0.0/16, or 10.0.0.0/8 for more than 65536 hosts")
 	tools := flags.String("tools", "", "the `tools` to compare, separated by commas; if empty, all: "+strings.Join(toolNames, ",")+
-		"; with -flows "+strings.Join(flowToolNames, ","))
+		"; with -send "+strings.Join(sendToolNames, ",")+"; with -flows "+strings.Join(flowToolNames, ","))
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(out)
@@ -114,8 +106,11 @@ func parse(args []string, out io.Writer) (options, error) {
 
 // all names all tools that can be compared.
 func (o options) all() []string {
-	if o.flows {
+	switch {
+	case o.flows:
 		return flowToolNames
+	case o.send:
+		return sendToolNames
 	}
 	return toolNames
 }
@@ -131,6 +126,8 @@ func (o options) check(args []string) error {
 		}
 	}
 	switch {
+	case o.send && o.flows:
+		return errors.New("-send and -flows: want one of them")
 	case len(args) > 0:
 		return fmt.Errorf("unexpected argument %q", args[0])
 	case o.frames < 1:

@@ -29,18 +29,22 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	return nettest.Try(ctx, func(t nettest.TB) {
 		nettest.NeedRoot(t)
 		b := benchmark{options: o, dir: t.TempDir(), recordings: map[string]*recording{}}
-		results := &table{flows: o.flows, frames: o.frames, size: o.size}
+		results := &table{flows: o.flows, send: o.send, frames: o.frames, size: o.size}
 		tools, versions := b.contenders(t, results)
 		b.link = nettest.NewLink(t)
 		if b.link.OneCPU {
-			results.notes = append(results.notes, "The flood and the tools shared the only processor: the figures mean little.")
+			results.notes = append(results.notes, "The sender and the tools shared the only processor: the figures mean little.")
 		}
 		traffic := fmt.Sprintf("%s of %d bytes from %s", watched.Plural(o.frames, "frame"), o.size, watched.Plural(o.hosts, "host"))
-		if o.flows {
+		switch {
+		case o.flows:
 			traffic = fmt.Sprintf("%s of %s", watched.Plural(o.records, "record"), watched.Plural(flowHosts, "host"))
 			b.link.Sender.IP("addr", "add", exporterAddress+"/24", "dev", nettest.Sending)
 			b.link.Receiver.IP("addr", "add", collectorAddress+"/24", "dev", nettest.Receiving)
-		} else {
+		case o.send:
+			traffic = fmt.Sprintf("%s of %d bytes from a socket", watched.Plural(o.frames, "frame"), o.size)
+			b.prepareSending()
+		default:
 			b.flood = nettest.NewFlood(t, b.link, o.hosts, o.size)
 		}
 		b.measureAll(t, tools)
@@ -104,23 +108,27 @@ func (b *benchmark) measureAll(t nettest.TB, tools []contender) {
 	}
 }
 
-// measure floods a tool, or has it collect flows.
+// measure has a tool watch a flood, or what is sent, or collect flows.
 func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
 	if tool.protocol != "" {
 		return b.collect(t, tool)
 	}
-	if tool.socket {
-		openFloor(t, b.link)
+	traffic := b.inundate
+	if b.send {
+		traffic = b.transmit
+	}
+	if tool.floor != nil {
+		openFloor(t, b.link, tool.floor)
 	}
 	if tool.command == nil {
-		b.inundate(&m)
+		traffic(t, &m)
 		return m
 	}
 	p := watched.Start(t, b.link, filepath.Join(b.dir, tool.name+".log"), tool.command...)
 	t.Cleanup(p.Stop)
 	p.WaitReady(func() error { return tool.ready(p) })
 	before, _ := p.Usage()
-	b.inundate(&m)
+	traffic(t, &m)
 	m.cpu = p.Idle() - before
 	_, m.memory = p.Usage() // before its answers take any
 	m.counts = new(counts)
@@ -135,7 +143,7 @@ func (b *benchmark) measure(t nettest.TB, tool *tool) (m measurement) {
 }
 
 // inundate sends one flood and sees what comes out of the link.
-func (b *benchmark) inundate(m *measurement) {
+func (b *benchmark) inundate(_ nettest.TB, m *measurement) {
 	before := b.link.Received()
 	m.took = b.flood.Send(b.frames)
 	m.received = b.link.Received() - before

@@ -14,8 +14,9 @@ import (
 
 const columnsHelp = `The columns; each is the median of the rounds:
 
-   kpps       thousand packets a second that came out of the veth pair while the tool watched it
-   of floor   kpps as a share of those with floor: what is left of the rate that any packet socket allows
+   kpps       thousand packets a second that came out of the veth pair while the tool watched it, or with -send went in
+   of none    kpps as a share of those with none: what is left of the rate
+   of floor   kpps as a share of those with the tool's floor: what is left of the rate that any such tool allows
    counted    share of the packets that the tool counted; 100 % is every single one, anything less is rounded down
    dropped    share of the packets that the tool says were dropped before it could count them, rounded up
    CPU µs     processor time of the tool's processes per packet, counted or not; work of the kernel shows in the rate
@@ -24,8 +25,11 @@ const columnsHelp = `The columns; each is the median of the rounds:
 and the tools:
 
    none       nothing watches the interface
-   floor      a packet socket watches it whose filter takes no packet
-   promflow-* promflow, with --capture=*
+   floor      a packet socket watches it whose filter takes no packet: the floor of all tools but those with xdp in their names
+   floor-xdp-pass, floor-xdp-drop
+              an XDP program does so with every packet that is received: the floors of promflow-xdp and promflow-xdp-mirror
+   floor-tcx  a tcx program lets every packet pass that is sent: with -send the floor of promflow-xdp
+   promflow-* promflow, with --capture=*; promflow-xdp-mirror has --mirror, too
    pmacctd, darkstat, tcpdump
               peers that count by address, and one that writes packets to /dev/null
 
@@ -62,6 +66,7 @@ type counts struct {
 // table is what all tools did.
 type table struct {
 	flows        bool // records instead of packets
+	send         bool // packets that left by the watched interface, instead of those that came in
 	frames, size int  // of a flood
 	rows         []*row
 	notes        []string // on the whole run
@@ -88,12 +93,12 @@ func (t *table) write(w io.Writer) error {
 	if t.flows {
 		b.WriteString("| tool | krecords/s | CPU ns | MiB | lost | wrong |\n|---|--:|--:|--:|--:|--:|\n")
 	} else {
-		b.WriteString("| tool | kpps | of floor | counted | dropped | CPU µs | MiB |\n|---|--:|--:|--:|--:|--:|--:|\n")
+		b.WriteString("| tool | kpps | of none | of floor | counted | dropped | CPU µs | MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
 	}
-	floor := math.NaN()
+	rates := make(map[string]float64)
 	for _, r := range t.rows {
-		if r.tool == "floor" && len(r.rounds) > 0 {
-			floor = watched.Median(r.rounds, rate)
+		if len(r.rounds) > 0 {
+			rates[r.tool] = watched.Median(r.rounds, rate)
 		}
 	}
 	notes := slices.Clone(t.notes)
@@ -102,7 +107,7 @@ func (t *table) write(w io.Writer) error {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(r.flowCells(), " | "))
 			continue
 		}
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(r.cells(floor), " | "))
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(r.cells(rates["none"], rates[t.floorOf(r.tool)]), " | "))
 		notes = append(notes, t.discrepancies(r)...)
 	}
 	for i, note := range notes {
@@ -113,6 +118,21 @@ func (t *table) write(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// floorOf names what a tool is compared with.
+func (t *table) floorOf(tool string) string {
+	switch {
+	case strings.HasPrefix(tool, "floor-"):
+		return tool
+	case tool == "promflow-xdp" && t.send:
+		return "floor-tcx"
+	case tool == "promflow-xdp":
+		return "floor-xdp-pass"
+	case tool == "promflow-xdp-mirror":
+		return "floor-xdp-drop"
+	}
+	return "floor"
 }
 
 // discrepancies tells in which ways the figures of a row do not fit together.
@@ -133,7 +153,11 @@ func (t *table) discrepancies(r *row) []string {
 			notes = append(notes, fmt.Sprintf("%s: %s, in %d of %s.", r.tool, text, rounds, watched.Plural(len(r.rounds), "round")))
 		}
 	}
-	tell("up to %s frames did not come out of the veth pair", func(m measurement) int64 { return int64(t.frames) - m.received })
+	missing := "up to %s frames did not come out of the veth pair"
+	if t.send {
+		missing = "up to %s frames did not go into the veth pair"
+	}
+	tell(missing, func(m measurement) int64 { return int64(t.frames) - m.received })
 	if len(r.rounds) == 0 || r.rounds[0].counts == nil {
 		return notes
 	}
@@ -153,26 +177,26 @@ func (t *table) discrepancies(r *row) []string {
 	return notes
 }
 
-// cells gives the cells of a row, floor being the median rate of that tool or NaN.
-func (r *row) cells(floor float64) []string {
-	if r.refused != "" {
-		return []string{r.tool, r.refusal(), "", "", "", "", ""}
-	}
-	if len(r.rounds) == 0 {
-		return []string{r.tool, "", "", "", "", "", ""}
+// cells gives the cells of a row. The rates of none and of the tool's floor are 0 if they were not measured.
+func (r *row) cells(none, floor float64) []string {
+	cells := []string{r.tool, r.refusal(), "", "", "", "", "", ""}
+	if r.refused != "" || len(r.rounds) == 0 {
+		return cells
 	}
 	kpps := watched.Median(r.rounds, rate)
-	cells := []string{r.tool, fmt.Sprintf("%.0f", kpps), "", "", "", "", ""}
-	if !math.IsNaN(floor) {
-		cells[2] = fmt.Sprintf("%.3f", kpps/floor)
+	cells[1] = fmt.Sprintf("%.0f", kpps)
+	for i, base := range []float64{none, floor} {
+		if base > 0 {
+			cells[2+i] = fmt.Sprintf("%.3f", kpps/base)
+		}
 	}
 	if r.rounds[0].counts == nil {
 		return cells
 	}
-	cells[3] = percent(math.Floor, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
-	cells[4] = percent(math.Ceil, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
-	cells[5] = fmt.Sprintf("%.3f", watched.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
-	cells[6] = fmt.Sprintf("%.1f", watched.Median(r.rounds, mebibytes))
+	cells[4] = percent(math.Floor, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.packets, m.received) }))
+	cells[5] = percent(math.Ceil, watched.Median(r.rounds, func(m measurement) float64 { return share(m.counts.dropped, m.received) }))
+	cells[6] = fmt.Sprintf("%.3f", watched.Median(r.rounds, func(m measurement) float64 { return share(m.cpu.Nanoseconds(), m.received) / 1000 }))
+	cells[7] = fmt.Sprintf("%.1f", watched.Median(r.rounds, mebibytes))
 	return cells
 }
 

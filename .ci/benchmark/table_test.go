@@ -20,6 +20,7 @@ func counted(packets, bytes, dropped int64, took time.Duration) measurement {
 
 func TestTable(t *testing.T) {
 	table := &table{frames: 1000, size: 60, notes: []string{"This is a test."}}
+	table.add("none").rounds = []measurement{{received: 1000, took: time.Millisecond}}
 	table.add("floor").rounds = []measurement{
 		{received: 1000, took: time.Millisecond},
 		{received: 999, took: 10 * time.Millisecond},
@@ -34,13 +35,14 @@ func TestTable(t *testing.T) {
 		counted(900, 41_400, 90, time.Millisecond), counted(900, 41_401, 100, time.Millisecond), counted(1002, 46_092, 0, time.Millisecond),
 	}
 	table.add("absent").refused = "not | here"
-	const want = `| tool | kpps | of floor | counted | dropped | CPU µs | MiB |
-|---|--:|--:|--:|--:|--:|--:|
-| floor | 500 | 1.000 |  |  |  |  |
-| exact | 250 | 0.500 | 100 % | 0 % | 0.500 | 1.5 |
-| drops | 1000 | 2.000 | 99.75 % | 0.25 % | 0.500 | 1.5 |
-| errs | 1000 | 2.000 | 90.00 % | 9.00 % | 0.500 | 1.5 |
-| absent | refused: not \| here |  |  |  |  |  |
+	const want = `| tool | kpps | of none | of floor | counted | dropped | CPU µs | MiB |
+|---|--:|--:|--:|--:|--:|--:|--:|
+| none | 1000 | 1.000 | 2.000 |  |  |  |  |
+| floor | 500 | 0.500 | 1.000 |  |  |  |  |
+| exact | 250 | 0.250 | 0.500 | 100 % | 0 % | 0.500 | 1.5 |
+| drops | 1000 | 1.000 | 2.000 | 99.75 % | 0.25 % | 0.500 | 1.5 |
+| errs | 1000 | 1.000 | 2.000 | 90.00 % | 9.00 % | 0.500 | 1.5 |
+| absent | refused: not \| here |  |  |  |  |  |  |
 
 - This is a test.
 - floor: up to 1 frames did not come out of the veth pair, in 1 of 3 rounds.
@@ -54,6 +56,40 @@ func TestTable(t *testing.T) {
 	}
 	if got.String() != want {
 		t.Errorf("the table is\n%s\nwant\n%s", &got, want)
+	}
+}
+
+// TestOwnFloors has each tool at half the rate of what it is compared with.
+func TestOwnFloors(t *testing.T) {
+	for _, c := range []struct {
+		tool, floor string
+		send        bool
+	}{
+		{"promflow-ebpf", "floor", false},
+		{"promflow-ebpf", "floor", true},
+		{"promflow-xdp", "floor-xdp-pass", false},
+		{"promflow-xdp", "floor-tcx", true},
+		{"promflow-xdp-mirror", "floor-xdp-drop", false},
+		{"tcpdump", "floor", true},
+	} {
+		table := &table{frames: 1000, send: c.send}
+		for _, floor := range []string{"floor", "floor-xdp-pass", "floor-xdp-drop", "floor-tcx"} {
+			took := time.Second // too slow
+			if floor == c.floor {
+				took = time.Millisecond
+			}
+			table.add(floor).rounds = []measurement{{received: 1000, took: took}}
+		}
+		table.add(c.tool).rounds = []measurement{{received: 1000, took: 2 * time.Millisecond}}
+		var got strings.Builder
+		if err := table.write(&got); err != nil {
+			t.Fatal(err)
+		}
+		for tool, want := range map[string]string{c.floor: "1000 |  | 1.000", c.tool: "500 |  | 0.500"} {
+			if row := "\n| " + tool + " | " + want + " |"; !strings.Contains(got.String(), row) {
+				t.Errorf("%s is not compared with %s (sending: %v):\n%s", c.tool, c.floor, c.send, &got)
+			}
+		}
 	}
 }
 
@@ -88,7 +124,7 @@ func TestAlmostAll(t *testing.T) {
 	r := row{tool: "tool", rounds: []measurement{{
 		received: 10_000_000, took: time.Second, counts: &counts{packets: 9_999_999, dropped: 1},
 	}}}
-	if cells := r.cells(1); cells[3] != "99.99 %" || cells[4] != "0.01 %" {
+	if cells := r.cells(1, 1); cells[4] != "99.99 %" || cells[5] != "0.01 %" {
 		t.Errorf("one packet of ten million is lost, and the cells are %q", cells)
 	}
 }
@@ -102,13 +138,19 @@ func TestFlags(t *testing.T) {
 	if o, err := parse([]string{"-hosts=65537"}, &help); err != nil || o.monitor != "10.0.0.0/8" {
 		t.Errorf("of 65537 hosts %s is monitored (%v)", o.monitor, err)
 	}
+	if o, err := parse([]string{"-send"}, &help); err != nil || !o.send || !slices.Equal(o.tools, sendToolNames) {
+		t.Errorf("of sending the defaults are %+v (%v)", o, err)
+	}
 	if o, err := parse([]string{"-flows"}, &help); err != nil || !slices.Equal(o.tools, flowToolNames) || o.records != 2_000_000 {
 		t.Errorf("of flows the defaults are %+v (%v)", o, err)
 	}
 	if _, err := parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "of floor ") {
 		t.Errorf("-h gives %v and prints %s", err, &help)
 	}
-	for _, wrong := range []string{"-frames=0", "-hosts=0", "-hosts=16777217", "-size=59", "-size=1515", "-rounds=0", "-tools=nosuch", "-tools=nfacctd", "-records=0", "-tools=none,none", "argument", "-nosuch"} {
+	if _, err := parse([]string{"-send", "-flows"}, &help); err == nil {
+		t.Error("-send and -flows are accepted together")
+	}
+	for _, wrong := range []string{"-frames=0", "-hosts=0", "-hosts=16777217", "-size=59", "-size=1515", "-rounds=0", "-tools=nosuch", "-tools=nfacctd", "-tools=floor-tcx", "-records=0", "-tools=none,none", "argument", "-nosuch"} {
 		if _, err := parse([]string{wrong}, &help); err == nil {
 			t.Errorf("%s is accepted", wrong)
 		}

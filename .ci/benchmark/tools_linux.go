@@ -19,11 +19,10 @@ import (
 	"promflow/capture/nettest"
 )
 
-// tool is something that watches the nettest.Receiving end of the link: a program, or a packet socket of the benchmark itself, or
-// nothing at all.
+// tool is something that watches the nettest.Receiving end of the link: a program, or a floor, or nothing at all.
 type tool struct {
-	name   string
-	socket bool // watch with a packet socket that takes no packet
+	name  string
+	floor floor // attaches to the interface instead of a program
 
 	command  []string                                  // the program; the rest is empty without it
 	programs []string                                  // further ones that are needed
@@ -71,7 +70,13 @@ func newTool(t nettest.TB, name string, o options, dir string) *tool {
 	case "none":
 		return &tool{name: name}
 	case "floor":
-		return &tool{name: name, socket: true}
+		return &tool{name: name, floor: attachSocket}
+	case "floor-xdp-pass":
+		return &tool{name: name, floor: attachXDP(xdpPass)}
+	case "floor-xdp-drop":
+		return &tool{name: name, floor: attachXDP(xdpDrop)}
+	case "floor-tcx":
+		return &tool{name: name, floor: attachTCX()}
 	case "pmacctd":
 		return newPmacctd(t, o.hosts, dir)
 	case "darkstat":
@@ -95,9 +100,13 @@ func newPromflow(t nettest.TB, name string, o options, settings ...string) *tool
 	if err != nil {
 		t.Fatal(fmt.Errorf("-promflow: %w", err))
 	}
+	backend, mirror := strings.CutSuffix(strings.TrimPrefix(name, "promflow-"), "-mirror")
+	if mirror {
+		settings = append(settings, "--mirror")
+	}
 	return &tool{
 		name: name,
-		command: append([]string{program, "--capture=" + strings.TrimPrefix(name, "promflow-"),
+		command: append([]string{program, "--capture=" + backend,
 			"--monitor-subnets=" + o.monitor, "--metrics-address=" + promflowAddress}, settings...),
 		ask:     "--version",
 		version: regexp.MustCompile(`version (.*)`),
