@@ -66,7 +66,7 @@ The status is 1 if something does not work, or less than 99 % of the packets are
 func (c *config) check(ctx context.Context, duration time.Duration) (*check.Report, error) {
 	var log check.Log
 	setup := check.Setup{
-		Interfaces: slices.Concat(c.interfaces.Real().Exact, c.interfaces.Globs), Promiscuous: c.promiscuous,
+		Interfaces: slices.Concat(c.interfaces.Real().Exact, c.interfaces.Globs), Promiscuous: c.promiscuous, Mirror: c.mirror,
 		Duration: duration, Log: c.logger(os.Stderr), Drop: c.dropPrivileges,
 		Table: capture.NewTable(c.maxIPs, c.expireAfter), // the report needs addresses, without labels or prefixes
 	}

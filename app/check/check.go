@@ -16,6 +16,9 @@
 //
 // Some drivers refresh the counters only now and then, such as once a second. If traffic comes in bursts, a check should take longer there.
 //
+// With --mirror, XDP drops packets once promflow has counted them. Most drivers have them among those that they received. Some count them in
+// statistics of their own (ethtool -S), and of the others it is not known: see dropsOf.
+//
 // The share of packets that promflow saw is therefore an upper bound, and exact where nothing was merged: see share.
 package check
 
@@ -33,6 +36,7 @@ import (
 type Setup struct {
 	Interfaces  []string // names and globs, as the program gets them
 	Promiscuous bool
+	Mirror      bool          // with --capture=xdp: what is for other machines is dropped, once it is counted
 	Duration    time.Duration // how long to count; less if the context ends before
 	Log         *slog.Logger  // gets a debug message when counting begins
 

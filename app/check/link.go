@@ -14,8 +14,11 @@ type Link struct {
 	Loopback    bool
 	MTU         int
 	Master      string // the bridge or bond that it is a port of, if any
+	Shared      bool   // devices above it have MAC addresses of their own, as macvlan devices do
 	Promiscuity int    // how many have asked for promiscuous mode
 	Promiscuous bool   // the administrator is one of them
+	Driver      string // only where XDP is used, or might be
+	Drops       drops  // of XDP, once promflow captures
 	Counters    Counters
 }
 

@@ -19,9 +19,14 @@ func links() (map[string]Link, error) {
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // most interfaces are there
 		return nil, fmt.Errorf("listing the network interfaces: %w", err)
 	}
-	names := map[int]string{}
+	names, shared := map[int]string{}, map[int]bool{}
 	for _, l := range list {
-		names[l.Attrs().Index] = l.Attrs().Name
+		a := l.Attrs()
+		names[a.Index] = a.Name
+		switch l.Type() {
+		case "macvlan", "macvtap", "dsa":
+			shared[a.ParentIndex] = true
+		}
 	}
 	all := map[string]Link{}
 	for _, l := range list {
@@ -29,7 +34,7 @@ func links() (map[string]Link, error) {
 		is := func(flag uint32) bool { return a.RawFlags&flag != 0 }
 		all[a.Name] = Link{
 			Name: a.Name, Index: a.Index, Up: is(unix.IFF_UP), Carrier: is(unix.IFF_LOWER_UP), Loopback: is(unix.IFF_LOOPBACK),
-			MTU: a.MTU, Master: names[a.MasterIndex], Promiscuity: a.Promisc, Promiscuous: is(unix.IFF_PROMISC),
+			MTU: a.MTU, Master: names[a.MasterIndex], Shared: shared[a.Index], Promiscuity: a.Promisc, Promiscuous: is(unix.IFF_PROMISC),
 			Counters: countersOf(a.Statistics),
 		}
 	}

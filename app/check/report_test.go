@@ -15,9 +15,11 @@ func report() *Report {
 	o := saw(9_900, 9_900_000, 100, Counters{RxPackets: 10_000, RxBytes: 10_140_000})
 	nothing := saw(0, 0, 0, Counters{})
 	nothing.Name = "enp129s0f0np0v127"
+	mirror, link := saw(5_000_000, 5_000_000_000, 0, Counters{RxPackets: 5_000_000, RxBytes: 5_070_000_000}), linkFinding(Link{Name: "eth1", Up: true, Carrier: true, MTU: 1500})
+	mirror.mirrorDetail(&link, 0.98, r.Duration, r.Backend)
 	r.add(
 		Finding{Name: "backend", Status: Info, Summary: "afpacket", Details: []string{"capture backend cannot be used: --capture=ebpf: loading an eBPF program: operation not permitted (needs cap_bpf): run promflow as root (in a container with CAP_NET_RAW and CAP_BPF)"}},
-		o.shareFinding(), o.dropsFinding(), nothing.shareFinding(),
+		link, o.shareFinding(), o.dropsFinding(), nothing.shareFinding(),
 		Finding{Name: "collector", Status: Error, Summary: "collector:4317 does not take a push", Details: []string{"context deadline exceeded"}},
 	)
 	r.Interfaces = append(r.Interfaces, o.Interface, nothing.Interface)

@@ -31,22 +31,30 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 	var log Log
 	c, backend, openErr := s.Open(log.Logger())
 	var keeps []string
+	var listeners []*listener
 	if openErr == nil {
 		keeps = c.Keeps()
+		if !s.Mirror && c.Exporters() == nil {
+			listeners = listen(before, s.names().Match)
+		}
 	}
 	dropErr := s.Drop(keeps, log.Logger()) // without a capture, too: the other checks take the privileges of a running promflow
 	collector := make(chan Finding, 1)
 	go func() { collector <- collectorFinding(ctx, s.Push) }()
 	r := &Report{Interfaces: []Interface{}}
 	opened, now := Finding{Name: "backend", Summary: backend, Details: log.Take()}, privileges()
+	if s.Mirror {
+		opened.Summary += ", which drops packets for other machines once they are counted (--mirror)"
+	}
 	if openErr == nil && dropErr == nil {
 		flows := c.Exporters()
 		var all []*observed
+		var others map[string]float64
 		var sends map[string]string
 		if flows != nil {
 			sends, err = s.collect(ctx, r, c)
 		} else {
-			all, err = s.count(ctx, r, c)
+			all, others, err = s.count(ctx, r, c, listeners)
 		}
 		flows = c.Exporters()
 		if err := errors.Join(err, c.Close()); err != nil {
@@ -60,7 +68,7 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 		if flows != nil {
 			s.reportExporters(r, flows, sends)
 		} else {
-			s.reportCounts(r, all, before, detours)
+			s.reportCounts(r, all, others, before, detours)
 		}
 		if lines := log.Take(); len(lines) > 0 {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
@@ -139,8 +147,11 @@ func (s *Setup) reportExporters(r *Report, all []flow.Status, sends map[string]s
 	r.add(t.subnetsFinding(), t.monitoredFinding())
 }
 
-// reportCounts reports what was counted on all interfaces.
-func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link, detours *detour.Namespace) {
+// names are those of the interfaces: each may be a name or a glob.
+func (s *Setup) names() watch.Names { return watch.Names{Exact: s.Interfaces, Globs: s.Interfaces} }
+
+// reportCounts reports what was counted on all interfaces. others has which share of what arrives on an interface is for other machines.
+func (s *Setup) reportCounts(r *Report, all []*observed, others map[string]float64, before map[string]Link, detours *detour.Namespace) {
 	there, waits := slices.Collect(maps.Keys(before)), false
 	for _, name := range s.Interfaces {
 		if !slices.ContainsFunc(there, watch.Names{Exact: []string{name}, Globs: []string{name}}.Match) {
@@ -157,7 +168,9 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 	for _, o := range all {
 		names = append(names, o.Name)
 		known, err := features(o.Name)
-		r.add(interfaceFinding(before[o.Name], o.link, s.Promiscuous), offloadsFinding(o.Name, known, err), o.shareFinding(), o.dropsFinding())
+		link := interfaceFinding(before[o.Name], o.link, s.Promiscuous)
+		o.mirrorDetail(&link, others[o.Name], r.Duration, r.Backend)
+		r.add(link, offloadsFinding(o.Name, known, err), o.shareFinding(), o.dropsFinding())
 		r.Interfaces = append(r.Interfaces, o.Interface)
 		for i, size := range o.outcomes {
 			t.outcomes[i].Packets += size.Packets
@@ -170,10 +183,13 @@ func (s *Setup) reportCounts(r *Report, all []*observed, before map[string]Link,
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())
 }
 
-// count counts for a while. It returns the counts by interface, in the order of their names.
-func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observed, err error) {
+// count counts for a while. It returns the counts by interface, in the order of their names, and what listeners have heard before.
+func (s *Setup) count(ctx context.Context, r *Report, c Capture, listeners []*listener) (all []*observed, others map[string]float64, err error) {
 	kernel := func() map[string]Link {
 		is, failed := links()
+		if s.Mirror {
+			failed = errors.Join(failed, addDrops(is, s.names().Match))
+		}
 		err = errors.Join(err, failed)
 		return is
 	}
@@ -187,6 +203,7 @@ func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observe
 	}
 	end := start(c)
 
+	others = hear(ctx, listeners)
 	earliest := kernel()
 	first := counted()
 	early := kernel()
@@ -207,7 +224,7 @@ func (s *Setup) count(ctx context.Context, r *Report, c Capture) (all []*observe
 			all = append(all, observe(is, counted, least, most))
 		}
 	}
-	return all, err
+	return all, others, err
 }
 
 func minus(a, b capture.Status) capture.Status {

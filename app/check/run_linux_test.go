@@ -45,7 +45,7 @@ func (c *counting) Statuses() (statuses []watch.Status) {
 		c.t.Error(err)
 	}
 	for _, name := range c.names {
-		s, seen := watch.Status{Interface: name, Status: capture.Status{Up: true}}, all[name].Counters.sum(false)
+		s, seen := watch.Status{Interface: name, Status: capture.Status{Up: true}}, all[name].Counters.sum(Link{})
 		if name != c.ignored {
 			s.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: seen.Packets, Bytes: seen.Bytes - 14*seen.Packets}
 		}

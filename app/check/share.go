@@ -15,22 +15,27 @@ type Counters struct {
 	TxBytes   int64 `json:"tx_bytes"`
 	RxDropped int64 `json:"rx_dropped"`
 	TxDropped int64 `json:"tx_dropped"`
-	RxMissed  int64 `json:"rx_missed"` // the device had no room for them
+	RxMissed  int64 `json:"rx_missed"`      // the device had no room for them
+	RxXDP     int64 `json:"rx_xdp_dropped"` // what XDP has dropped, as far as the driver tells; 0 without --mirror
 }
 
 func (c Counters) minus(o Counters) Counters {
 	return Counters{
 		c.RxPackets - o.RxPackets, c.TxPackets - o.TxPackets, c.RxBytes - o.RxBytes, c.TxBytes - o.TxBytes,
-		c.RxDropped - o.RxDropped, c.TxDropped - o.TxDropped, c.RxMissed - o.RxMissed,
+		c.RxDropped - o.RxDropped, c.TxDropped - o.TxDropped, c.RxMissed - o.RxMissed, c.RxXDP - o.RxXDP,
 	}
 }
 
-// sum returns the packets and bytes that a capture should see. On lo, each transmitted packet is also received, and counts once.
-func (c Counters) sum(loopback bool) Size {
+// sum returns the packets and bytes that a capture on a link should see. On lo, each transmitted packet is also received, and counts once.
+// No driver tells the bytes of packets that it counts apart.
+func (c Counters) sum(l Link) Size {
 	s := Size{c.RxPackets, c.RxBytes}
-	if !loopback {
+	if !l.Loopback {
 		s.Packets += c.TxPackets
 		s.Bytes += c.TxBytes
+	}
+	if l.Drops == dropsApart {
+		s.Packets += c.RxXDP
 	}
 	return s
 }
@@ -76,13 +81,16 @@ const (
 // share returns the share of the kernel's packets or bytes that promflow saw, whichever is smaller, from 0 to 1. It is an upper bound, and
 // exact if the kernel counted no merged segments and nothing passed while the counters were read. It is nil without any packets.
 func (o *observed) share() *float64 {
-	kernel, all := o.Kernel.sum(o.link.Loopback), o.Packets+o.Dropped // on the wire
+	kernel, all := o.Kernel.sum(o.link), o.Packets+o.Dropped // on the wire
 	if max(kernel.Packets, all) == 0 {
 		return nil
 	}
 	share := min(1, float64(o.Packets)/float64(max(kernel.Packets, all)))
-	// Merged segments had more headers on the wire.
-	merged := max(0, all-o.most.sum(o.link.Loopback).Packets)
+	// Merged segments had more headers on the wire. But maybe what is more than the kernel's was dropped by XDP.
+	merged := max(0, all-o.most.sum(o.link).Packets)
+	if o.link.Drops == dropsUnknown && merged > 0 {
+		return &share
+	}
 	if least := kernel.Bytes - linkOverhead*kernel.Packets; least > 0 {
 		share = min(share, float64(max(0, o.Bytes-leastHeader*merged))/float64(least))
 	}
@@ -96,11 +104,19 @@ func (o *observed) shareFinding() Finding {
 		f.set(Info, "no packets were seen, neither by promflow nor by the kernel")
 		return f
 	}
-	share, kernel, most := *o.Share, o.Kernel.sum(o.link.Loopback), o.most.sum(o.link.Loopback)
+	share, kernel, most := *o.Share, o.Kernel.sum(o.link), o.most.sum(o.link)
 	all := o.Packets + o.Dropped
 	f.Summary = fmt.Sprintf("promflow saw %s of the packets that the kernel did", percent(share))
 	f.detail("promflow: %d packets, %d bytes of the network layer, and %d dropped packets", o.Packets, o.Bytes, o.Dropped)
 	f.detail("kernel: %d packets, %d bytes with link headers", kernel.Packets, kernel.Bytes)
+	switch xdp := o.Kernel.RxXDP; {
+	case o.link.Drops == dropsAmong && xdp > 0:
+		f.detail("XDP dropped %d of these once they were counted", xdp)
+	case o.link.Drops == dropsApart:
+		f.detail("XDP dropped %d of these once they were counted, and the driver %s tells no bytes of them", xdp, o.link.Driver)
+	case o.link.Drops == dropsUnknown:
+		f.detail("what XDP dropped may be missing there: it is not known where the driver %s counts that", o.link.Driver)
+	}
 	if share < leastShare {
 		f.Status = Error
 		if max(kernel.Packets, all) < fewPackets {
@@ -112,6 +128,8 @@ func (o *observed) shareFinding() Finding {
 	case share < leastShare && kernel.Packets > all:
 		f.detail("the kernel had %d packets that never came to promflow", kernel.Packets-all)
 	case share < leastShare:
+	case all > most.Packets && o.link.Drops == dropsUnknown:
+		f.detail("promflow counts %d more, which XDP dropped, or which were merged (GRO, TSO)", all-most.Packets)
 	case all > most.Packets:
 		f.detail("the kernel counts segments that are merged (GRO, TSO) once, promflow the packets of each: %d more", all-most.Packets)
 	case all >= kernel.Packets:
@@ -136,7 +154,10 @@ func (o *observed) dropsFinding() Finding {
 		f.atLeast(Warning)
 		f.detail("the device had no room for %d packets, and lost them (rx_missed_errors)", n)
 	}
-	if n := o.Kernel.RxDropped + o.Kernel.TxDropped; n > 0 {
+	switch n := o.Kernel.RxDropped + o.Kernel.TxDropped; {
+	case n > 0 && o.link.Drops != noDrops:
+		f.detail("the kernel dropped %d packets (rx_dropped, tx_dropped); some drivers count what --mirror drops among these", n)
+	case n > 0:
 		f.detail("the kernel dropped %d packets for reasons of its own (rx_dropped, tx_dropped); promflow saw most of these", n)
 	}
 	return f

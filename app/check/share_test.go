@@ -54,6 +54,38 @@ func TestShare(t *testing.T) {
 	}
 }
 
+func TestShareOfWhatXDPDrops(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		drops          drops
+		packets, bytes int64
+		kernel         Counters
+		share          float64
+		status         Status
+		says           string
+	}{
+		{"among those received", dropsAmong, 1000, 100_000, Counters{RxPackets: 1000, RxBytes: 114_000, RxXDP: 900}, 1, OK,
+			"XDP dropped 900 of these once they were counted; every packet is accounted for"},
+		{"among them, and some never came", dropsAmong, 900, 90_000, Counters{RxPackets: 1000, RxBytes: 114_000, RxXDP: 900}, 0.9, Error, "100 packets that never came"},
+		{"among them, and some are sent merged", dropsAmong, 1100, 250_000, Counters{RxPackets: 1000, RxBytes: 114_000, TxPackets: 10, TxBytes: 146_000}, 1, OK, "90 more"},
+		{"apart", dropsApart, 1000, 100_000, Counters{RxPackets: 100, RxBytes: 11_400, RxXDP: 900}, 1, OK,
+			"kernel: 1000 packets, 11400 bytes with link headers; XDP dropped 900 of these once they were counted, and the driver mlx5_core tells no bytes of them; every"},
+		{"apart, and some never came", dropsApart, 900, 90_000, Counters{RxPackets: 100, RxBytes: 11_400, RxXDP: 900}, 0.9, Error, "100 packets that never came"},
+		{"nobody knows", dropsUnknown, 1000, 28_000, Counters{RxPackets: 10, RxBytes: 600}, 1, OK, "promflow counts 990 more, which XDP dropped"},
+		{"nobody knows, and some never came", dropsUnknown, 900, 90_000, Counters{RxPackets: 1000, RxBytes: 114_000}, 0.9, Error, "what XDP dropped may be missing there"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			counted := capture.Status{}
+			counted.Outcomes[frame.Counted] = capture.OutcomeSize{Packets: c.packets, Bytes: c.bytes}
+			o := observe(Link{Name: "eth0", Driver: "mlx5_core", Drops: c.drops}, counted, c.kernel, c.kernel)
+			f := o.shareFinding()
+			if text := strings.Join(f.Details, "; "); *o.Share != c.share || f.Status != c.status || !strings.Contains(text, c.says) {
+				t.Errorf("got %v, %v: %s; want %v, %v and %q", *o.Share, f.Status, text, c.share, c.status, c.says)
+			}
+		})
+	}
+}
+
 func TestLoopbackHasEachPacketTwice(t *testing.T) {
 	o := saw(10, 1000, 0, Counters{RxPackets: 10, TxPackets: 10, RxBytes: 1140, TxBytes: 1140})
 	o.link.Loopback = true
