@@ -63,7 +63,7 @@ func hasXDP(l Link) bool {
 		return slices.Contains(xdpSince510, driverOf(e, l.Name))
 	}
 	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	request.AddData(&nl.Genlmsg{Command: devGet, Version: 1})
+	request.AddData(genericHeader{devGet, 1})
 	request.AddData(nl.NewRtAttr(ifindex, nl.Uint32Attr(uint32(l.Index))))
 	answers, err := request.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) == 0 || len(answers[0]) < nl.SizeofGenlmsg {
@@ -80,6 +80,12 @@ func hasXDP(l Link) bool {
 	}
 	return false
 }
+
+// genericHeader is struct genlmsghdr: a command, a version, and two bytes that have to be 0, which nl.Genlmsg leaves to chance.
+type genericHeader [nl.SizeofGenlmsg]byte
+
+func (h genericHeader) Len() int          { return len(h) }
+func (h genericHeader) Serialize() []byte { return h[:] }
 
 // listener counts for a short time what arrives on an interface, and what of that is for other machines. It keeps no packet.
 type listener struct {
@@ -138,36 +144,42 @@ const (
 	fewHeard  = 100 // packets that are too few to tell
 )
 
-// hear returns which share of the packets that arrive on each interface is for other machines, of those that are many. It closes listeners.
+// hear returns which share of the packets that arrive on each interface is for other machines, if these are not few. It closes listeners.
 func hear(ctx context.Context, all []*listener) map[string]float64 {
 	shares := map[string]float64{}
 	if len(all) == 0 {
 		return shares
 	}
 	for _, l := range all {
-		for _, s := range []*socket.Socket{l.arriving, l.others} {
-			_ = s.Attach(capture.Interface{Name: l.link.Name, Index: l.link.Index}, false) // else it hears nothing
-		}
+		l.start()
 	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(listening):
 	}
 	for _, l := range all {
-		others, arriving := heard(l.others), heard(l.arriving)
-		if arriving >= fewHeard {
+		if others, arriving := l.stop(); arriving >= fewHeard {
 			shares[l.link.Name] = min(1, float64(others)/float64(arriving))
 		}
 	}
 	return shares
 }
 
-// heard closes a socket, and returns how many packets it has counted.
-func heard(s *socket.Socket) uint32 {
-	counted := uint32(0)
+func (l *listener) start() {
+	for _, s := range []*socket.Socket{l.arriving, l.others} {
+		_ = s.Attach(capture.Interface{Name: l.link.Name, Index: l.link.Index}, false) // else it hears nothing
+	}
+}
+
+// stop closes a listener, and returns how many packets for others and how many in all it has heard.
+func (l *listener) stop() (others, arriving uint32) {
+	return stop(l.others), stop(l.arriving)
+}
+
+func stop(s *socket.Socket) (heard uint32) {
 	if is, err := unix.GetsockoptTpacketStats(s.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
-		counted = is.Packets // those without room included
+		heard = is.Packets // those without room included
 	}
 	s.Close()
-	return counted
+	return heard
 }
