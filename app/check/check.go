@@ -12,7 +12,7 @@
 //   - With merged segments the kernel counts fewer packets. It also counts fewer bytes, since a merged segment has its headers once: 52
 //     bytes fewer for each further TCP packet with timestamps over IPv4.
 //   - Bytes include 14 of an Ethernet header in each frame. They do not if the driver counts after it has removed the header, as veth
-//     does when it merges (GRO).
+//     does when it merges (GRO) or runs XDP.
 //
 // Some drivers refresh the counters only now and then, such as once a second. If traffic comes in bursts, a check should take longer there.
 //

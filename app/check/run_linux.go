@@ -74,6 +74,9 @@ func Run(ctx context.Context, s Setup) (*Report, error) {
 			r.add(Finding{Name: "log", Status: Warning, Summary: "while it captured, promflow warned", Details: lines})
 		}
 	} else {
+		for _, l := range listeners {
+			l.close()
+		}
 		dropped := Finding{Name: "privileges", Summary: "started as " + start}
 		if openErr != nil {
 			opened.set(Error, "cannot capture")

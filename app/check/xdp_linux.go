@@ -151,6 +151,7 @@ func hear(ctx context.Context, all []*listener) map[string]float64 {
 		return shares
 	}
 	for _, l := range all {
+		defer l.close()
 		l.start()
 	}
 	select {
@@ -158,28 +159,34 @@ func hear(ctx context.Context, all []*listener) map[string]float64 {
 	case <-time.After(listening):
 	}
 	for _, l := range all {
-		if others, arriving := l.stop(); arriving >= fewHeard {
+		if others, arriving := l.heard(); arriving >= fewHeard {
 			shares[l.link.Name] = min(1, float64(others)/float64(arriving))
 		}
 	}
 	return shares
 }
 
+// start begins to listen. To attach a socket takes the kernel some time: both count from the end of that.
 func (l *listener) start() {
 	for _, s := range []*socket.Socket{l.arriving, l.others} {
 		_ = s.Attach(capture.Interface{Name: l.link.Name, Index: l.link.Index}, false) // else it hears nothing
 	}
+	l.heard()
 }
 
-// stop closes a listener, and returns how many packets for others and how many in all it has heard.
-func (l *listener) stop() (others, arriving uint32) {
-	return stop(l.others), stop(l.arriving)
-}
-
-func stop(s *socket.Socket) (heard uint32) {
-	if is, err := unix.GetsockoptTpacketStats(s.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
-		heard = is.Packets // those without room included
+// heard returns how many packets for others, and how many in all, have arrived since the last call.
+func (l *listener) heard() (others, arriving uint32) {
+	count := func(s *socket.Socket) uint32 {
+		is, err := unix.GetsockoptTpacketStats(s.FD, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err != nil {
+			return 0
+		}
+		return is.Packets // those without room included
 	}
-	s.Close()
-	return heard
+	return count(l.others), count(l.arriving)
+}
+
+func (l *listener) close() {
+	l.arriving.Close()
+	l.others.Close()
 }

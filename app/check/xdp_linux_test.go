@@ -49,6 +49,7 @@ func TestHearsWhatIsForOthers(t *testing.T) {
 	if len(all) != 1 || all[0].link.Name != "here" {
 		t.Fatalf("it listens to %+v, want here only: something else needs what is for others on port and below", all)
 	}
+	defer all[0].close()
 	all[0].start()
 	to := func(address []byte) []byte { return append(slices.Clone(address), make([]byte, 54)...) }
 	other, everybody := []byte{2, 0, 0, 0, 0, 9}, bytes.Repeat([]byte{0xff}, 6)
@@ -58,7 +59,7 @@ func TestHearsWhatIsForOthers(t *testing.T) {
 		arriving.Send(to(other), to(other), to(own), to(everybody))
 		leaving.Send(to(other))
 	}
-	if others, heard := all[0].stop(); others != 2*each || heard != 4*each {
+	if others, heard := all[0].heard(); others != 2*each || heard != 4*each {
 		t.Errorf("heard %d of %d for others, want %d of %d", others, heard, 2*each, 4*each)
 	}
 }

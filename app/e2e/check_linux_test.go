@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -109,7 +110,7 @@ func parse(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int) (r checke
 // equal, with them bytes are, but for the headers that the kernel counts once.
 func TestCheckAccountsForEachPacket(t *testing.T) {
 	nettest.Need(t, "iperf3", "ethtool")
-	for _, backend := range live.Backends() {
+	for _, backend := range slices.Concat(live.Backends(), live.OnRequest()) {
 		for _, offloads := range []string{"off", "on"} {
 			t.Run(backend+" with offloads "+offloads, func(t *testing.T) {
 				here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
@@ -130,6 +131,10 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 				i, share := r.one(t)
 				k := check.Size{Packets: i.Kernel.RxPackets + i.Kernel.TxPackets, Bytes: i.Kernel.RxBytes + i.Kernel.TxBytes}
 				all := i.Packets + i.Dropped
+				headers := 14 * (k.Packets - i.ByOutcome["non_ip"].Packets) // ARP's are counted with theirs
+				if backend == "xdp" {
+					headers -= 14 * i.Kernel.RxPackets // veth counts what arrives without
+				}
 				t.Logf("promflow: %d packets, %d bytes; kernel: %d packets, %d bytes", all, i.Bytes, k.Packets, k.Bytes)
 				if share != 1 || r.Backend != backend {
 					t.Errorf("%s saw a share of %v, want %s and all", r.Backend, share, backend)
@@ -144,8 +149,7 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 					if all != k.Packets {
 						t.Errorf("promflow had %d packets, the kernel %d", all, k.Packets)
 					}
-					// Each frame has a header of 14 bytes, and ARP's are counted with theirs.
-					if want := k.Bytes - 14*k.Packets + 14*i.ByOutcome["non_ip"].Packets; i.Bytes != want {
+					if want := k.Bytes - headers; i.Bytes != want {
 						t.Errorf("promflow had %d bytes, the kernel %d without link headers", i.Bytes, want)
 					}
 					return
@@ -153,13 +157,78 @@ func TestCheckAccountsForEachPacket(t *testing.T) {
 				r.want(t, "offloads", "ok", "they need not be turned off")
 				r.want(t, "share", "ok", "the kernel counts segments that are merged")
 				// TCP's header is 20 bytes, or 32 with timestamps; a SYN has more, and one packet for itself.
-				more := i.Bytes - (k.Bytes - 14*k.Packets + 14*i.ByOutcome["non_ip"].Packets)
+				more := i.Bytes - (k.Bytes - headers)
 				if packets := all - k.Packets; packets <= 0 || more < 40*packets || more > 52*packets+1000 {
 					t.Errorf("promflow had %d packets and %d bytes more than the kernel: want 40 to 52 for each", packets, more)
 				}
 			})
 		}
 	}
+}
+
+// TestCheckWithXDP has frames for this machine, which answers, and for another one. With --mirror the latter are dropped, and the shell over
+// the same interface goes on.
+func TestCheckWithXDP(t *testing.T) {
+	for _, mirror := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mirror %v", mirror), func(t *testing.T) {
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			here.IP("addr", "add", "10.1.0.1/24", "dev", "here")
+			there.IP("addr", "add", "10.1.0.2/24", "dev", "there")
+			sender := nettest.NewSender(t, there, "there")
+			f := nettest.UDP(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.9"), 28) // the least
+			const others, pings = 3000, 20
+			r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture=xdp",
+				fmt.Sprintf("--mirror=%v", mirror)), 0, func(*exec.Cmd) {
+				sender.Send(slices.Repeat([][]byte{f}, others)...)
+				there.Run("ping", "-q", fmt.Sprintf("-c%d", pings), "-i0.01", "10.1.0.1")
+			})
+			i, share := r.one(t)
+			if share != 1 || r.Backend != "xdp" {
+				t.Errorf("%s saw a share of %v, want xdp and all", r.Backend, share)
+			}
+			r.want(t, "share", "ok", "every packet is accounted for")
+			r.want(t, "drops", "ok", "no packet")
+			if all := i.Kernel.RxPackets + i.Kernel.TxPackets; i.Packets != all || all < others+2*pings {
+				t.Errorf("promflow had %d packets, the kernel %d, of %d", i.Packets, all, others+2*pings)
+			}
+			dropped := int64(0)
+			if mirror {
+				dropped = others
+				r.want(t, "backend", "ok", "--mirror")
+				r.want(t, "share", "ok", fmt.Sprintf("XDP dropped %d of these once they were counted", others))
+			}
+			if i.Kernel.RxXDP != dropped {
+				t.Errorf("XDP dropped %d, want %d", i.Kernel.RxXDP, dropped)
+			}
+		})
+	}
+}
+
+// TestCheckRecommendsMirror floods an interface with what is for other machines.
+func TestCheckRecommendsMirror(t *testing.T) {
+	link := nettest.NewLink(t)
+	flood := nettest.NewFlood(t, link, 254, 60)
+	done := make(chan struct{})
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				flood.Send(1 << 16)
+			}
+		}
+	})
+	defer func() { close(done); flooding.Wait() }()
+	r := checks(t, inside(t, link.Receiver, "check", "--interface="+nettest.Receiving, "--monitor-subnets=10.0.0.0/16", "--capture=ebpf"), 0,
+		func(*exec.Cmd) {
+			for until := link.Received() + 1<<20; link.Received() < until; {
+			}
+		})
+	r.want(t, "interface", "ok", "of what arrives is for other machines' MAC addresses")
+	r.want(t, "interface", "ok", "with --capture=xdp --mirror the driver would drop these")
 }
 
 // TestCheckFindsMissingPackets stops the program until its ring is full. What was dropped is too much, and accounted for.
