@@ -115,7 +115,7 @@ func (o *observed) shareFinding() Finding {
 	case o.link.Drops == dropsApart:
 		f.detail("XDP dropped %d of these once they were counted, and the driver %s tells no bytes of them", xdp, o.link.Driver)
 	case o.link.Drops == dropsUnknown:
-		f.detail("what XDP dropped may be missing there: it is not known where the driver %s counts that", o.link.Driver)
+		f.detail("what XDP dropped may be missing there: it is not known whether the driver %s counts that", o.link.Driver)
 	}
 	if share < leastShare {
 		f.Status = Error

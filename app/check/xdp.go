@@ -21,8 +21,8 @@ const (
 // dropsOf is by drivers' names, from the kernel's sources. veth was measured. mlx5's documentation says of rx_xdp_drop: "these packets are
 // not counted by other software counters".
 var dropsOf = map[string]drops{
-	"bnxt_en": dropsAmong, "ena": dropsAmong, "i40e": dropsAmong, "ice": dropsAmong, "igb": dropsAmong, "igc": dropsAmong,
-	"ixgbe": dropsAmong, "ixgbevf": dropsAmong, "veth": dropsAmong, "virtio_net": dropsAmong,
+	"i40e": dropsAmong, "ice": dropsAmong, "igb": dropsAmong, "igc": dropsAmong, "ixgbe": dropsAmong, "ixgbevf": dropsAmong,
+	"veth": dropsAmong, "virtio_net": dropsAmong,
 	"mlx4_en": dropsApart, "mlx5_core": dropsApart,
 }
 

@@ -28,11 +28,11 @@ func addDrops(all map[string]Link, wanted func(name string) bool) error {
 		if !wanted(name) {
 			continue
 		}
-		l.Driver, l.Drops = driverOf(e, name), dropsUnknown
-		statistics, err := e.Stats(name)
+		statistics, _ := e.Stats(name) // of drivers that have some
 		dropped, known := xdpDrops(statistics)
-		if how, listed := dropsOf[l.Driver]; listed && (how == dropsAmong || err == nil && known) {
-			l.Drops, l.Counters.RxXDP = how, dropped
+		l.Driver, l.Counters.RxXDP = driverOf(e, name), dropped
+		if l.Drops = dropsOf[l.Driver]; l.Drops == noDrops || l.Drops == dropsApart && !known {
+			l.Drops = dropsUnknown
 		}
 		all[name] = l
 	}
