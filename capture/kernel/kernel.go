@@ -40,7 +40,7 @@
 // One program counts for all interfaces. A frame of a socket goes through up to five different programs, two of which alternate for
 // tunnels. The first one counts nearly all frames: see stages.h. There are several programs because verifiers give up at a million steps,
 // and kernels without BTF cannot verify functions one by one. No program has a loop: without CAP_PERFMON, old verifiers refuse them. In XDP
-// there is one program, as nothing is merged.
+// there is one program, as nothing is merged; a driver that tells VLAN tags it has removed gets a copy of its own.
 //
 // Of a socket filter, a packet costs 13 to 14 ns with small IPv4 subnets, 16 in large ones, 31 for IPv6, and 44 if its VLAN tag is still in
 // the frame. With labels it costs 16 ns if its flow is remembered, 25 to 30 if not, and 38 for IPv6. (go test -bench Count ./capture/kernel,
