@@ -2,18 +2,16 @@ package check
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/safchain/ethtool"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
+	"promflow/capture/driver"
 	"promflow/capture/socket"
 )
 
@@ -47,14 +45,8 @@ func driverOf(e *ethtool.Ethtool, name string) string {
 
 // hasXDP tells whether the driver of an interface has XDP of its own, as far as the kernel or its name tells.
 func hasXDP(l Link) bool {
-	const ( // linux/netdev.h
-		devGet      = 1
-		ifindex     = 1
-		xdpFeatures = 3
-		basic       = 1 // XDP_PASS, XDP_DROP and others
-	)
-	family, err := netlink.GenlFamilyGet("netdev")
-	if err != nil { // before Linux 6.3
+	features, err := driver.FeaturesOf(l.Index)
+	if errors.Is(err, errors.ErrUnsupported) {
 		e, err := ethtool.NewEthtool()
 		if err != nil {
 			return false
@@ -62,30 +54,8 @@ func hasXDP(l Link) bool {
 		defer e.Close()
 		return slices.Contains(xdpSince510, driverOf(e, l.Name))
 	}
-	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	request.AddData(genericHeader{devGet, 1})
-	request.AddData(nl.NewRtAttr(ifindex, nl.Uint32Attr(uint32(l.Index))))
-	answers, err := request.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil || len(answers) == 0 || len(answers[0]) < nl.SizeofGenlmsg {
-		return false
-	}
-	attributes, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
-	if err != nil {
-		return false
-	}
-	for _, a := range attributes {
-		if a.Attr.Type == xdpFeatures && len(a.Value) == 8 {
-			return binary.NativeEndian.Uint64(a.Value)&basic != 0
-		}
-	}
-	return false
+	return err == nil && features.XDP
 }
-
-// genericHeader is struct genlmsghdr: a command, a version, and two bytes that have to be 0, which nl.Genlmsg leaves to chance.
-type genericHeader [nl.SizeofGenlmsg]byte
-
-func (h genericHeader) Len() int          { return len(h) }
-func (h genericHeader) Serialize() []byte { return h[:] }
 
 // listener counts for a short time what arrives on an interface, and what of that is for other machines. It keeps no packet.
 type listener struct {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"promflow/capture"
+	"promflow/capture/driver"
 	"promflow/capture/kernel"
 	"promflow/capture/labels"
 	"promflow/capture/socket"
@@ -148,8 +149,8 @@ func (t *tap) tagsOf(p *kernel.Program) (bool, error) {
 		return false, nil
 	}
 	if p.AsksForTags() {
-		if tells, err := tellsTags(t.to.Index); tells || err != nil {
-			return tells, err
+		if features, err := driver.FeaturesOf(t.to.Index); err != nil || features.Tags {
+			return features.Tags, err
 		}
 	}
 	switch removed, err := tagsRemoved(t.to.Name); {
