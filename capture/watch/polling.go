@@ -42,9 +42,6 @@ func (p *polling) list() (map[int]device, error) {
 	return p.devices, nil
 }
 
-// strangerOn returns nothing: no backend of these systems has to know.
-func (*polling) strangerOn(device) (string, error) { return "", nil }
-
 // newsOf reports every device of another list: a device may have been made anew with its index and name, and its source knows.
 func (p *polling) newsOf(time.Time) (all []news, err error) {
 	before := p.devices
