@@ -304,15 +304,12 @@ func (p *Program) describe(number int, of capture.Interface) {
 	}
 }
 
-// stationOf returns what mirror.h compares the destination of a frame with: the MAC address in three words of 16 bits, as they are in memory.
-func stationOf(i capture.Interface) (station uint64) {
+// stationOf returns what mirror.h compares the destination of a frame with: the MAC address in words of 16 and 32 bits, as they are in memory.
+func stationOf(i capture.Interface) uint64 {
 	if i.Shared != "" {
 		return everybody
 	}
-	for at := 0; at < len(i.Address); at += 2 {
-		station = station<<16 | uint64(binary.NativeEndian.Uint16(i.Address[at:]))
-	}
-	return station
+	return uint64(binary.NativeEndian.Uint16(i.Address[:]))<<32 | uint64(binary.NativeEndian.Uint32(i.Address[2:]))
 }
 
 const everybody = uint64(countStationEVERYBODY)

@@ -34,7 +34,7 @@ static __always_inline struct flow *place_of_flow(__u64 row, __u64 addresses, __
 {
 	__u64 key;
 
-	if (row >= rows)
+	if (row == SHARED_ROW)
 		return 0;
 	key = KEY((row << flow_bits) + (hash4_of(addresses ^ labels << 32 ^ labels) >> (64 - flow_bits)));
 	return bpf_map_lookup_elem(&flows, &key);

@@ -25,6 +25,6 @@ static __always_inline int is_for_others(struct xdp_md *xdp, __u64 interface)
 	if (!mirror || (void *)(eth + 1) > end || eth->destination[0] & bpf_htons(GROUP))
 		return 0;
 	station = bpf_map_lookup_elem(&stations, &key);
-	to = (__u64)eth->destination[0] << 32 | (__u64)eth->destination[1] << 16 | eth->destination[2];
+	to = (__u64)eth->destination[0] << 32 | *(__u32 *)&eth->destination[1]; // an IP header that is aligned makes that aligned, too
 	return station && *station != EVERYBODY && *station != to;
 }

@@ -93,12 +93,13 @@ struct tree6 more_monitored6 SEC(".maps"), more_excluded6 SEC(".maps");
 
 // index4 returns the index of an address if it is in a range, else NOWHERE. It returns HASHED if the range has no indexes. The distance is
 // unsigned: that of an address before the range is larger than any extent.
-static __always_inline __u64 index4(__u64 first, __u64 extent, __u64 index, __u64 address)
+static __always_inline __u64 index4(const volatile struct range4 *r, __u64 address)
 {
-	__u64 distance = address - first;
+	__u64 distance = address - r->first, index;
 
-	if (distance > extent) // also if address is less than first
+	if (distance > r->extent) // also if address is less than first
 		return NOWHERE;
+	index = r->index;
 	return index == HASHED ? HASHED : index + distance;
 }
 
@@ -117,7 +118,7 @@ static __always_inline __u64 search4(struct tree4 *tree, __u32 count, __u64 addr
 			key = KEY(n->next.before);
 			continue;
 		}
-		found = index4(n->range.first, n->range.extent, n->range.index, address);
+		found = index4(&n->range, address);
 		if (found != NOWHERE)
 			break;
 		key = KEY(n->next.behind);
@@ -136,7 +137,7 @@ static __always_inline __u64 find4(const volatile struct few4 *few, struct tree4
 	for (__u32 i = 0; i < FEW; i++) {
 		if (i >= few->count)
 			break;
-		found = index4(few->ranges[i].first, few->ranges[i].extent, few->ranges[i].index, address);
+		found = index4(&few->ranges[i], address);
 		if (found != NOWHERE)
 			return found;
 	}

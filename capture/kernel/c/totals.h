@@ -15,17 +15,20 @@ volatile const __u32 rows; // processors with a lower number have a row each
 // processor is bpf_get_smp_processor_id.
 static __u64 (*processor)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 
-// row_here returns the row of the processor that this runs on. The shared row has the number rows.
+// SHARED_ROW stands for the row of processors that have none of their own.
+#define SHARED_ROW 0xffffffff
+
+// row_here returns the row of the processor that this runs on.
 static __always_inline __u64 row_here(void)
 {
 	__u64 cpu = processor();
 
-	return cpu < rows ? cpu : rows;
+	return cpu < rows ? cpu : SHARED_ROW;
 }
 
 static __always_inline void add(struct size *s, __u64 row, __u64 bytes, __u64 packets)
 {
-	if (row < rows) {
+	if (row != SHARED_ROW) {
 		s->bytes += bytes;
 		s->packets += packets;
 	} else {
@@ -74,7 +77,7 @@ static __always_inline __u64 interface_of(const struct frame f)
 // add_sum adds to one of the sums of an interface.
 static __always_inline void add_sum(__u64 row, __u64 interface, __u64 sum, __u64 bytes, __u64 packets)
 {
-	__u64 key = KEY((row * interfaces + interface) * SUMS + sum);
+	__u64 at = row != SHARED_ROW ? row : rows, key = KEY((at * interfaces + interface) * SUMS + sum);
 	struct size *s = bpf_map_lookup_elem(&sums, &key);
 
 	if (s)
@@ -122,7 +125,7 @@ static __always_inline void add_slot(__u64 row, __u64 interface, __u64 slot, enu
 		add_sum(row, interface, SUM_OTHER + d, bytes, packets);
 		return;
 	}
-	if (row >= rows) {
+	if (row == SHARED_ROW) {
 		key = KEY(d * slots + slot);
 		s = bpf_map_lookup_elem(&shared_row, &key);
 		if (s)
