@@ -83,6 +83,7 @@ func (c *config) check(ctx context.Context, duration time.Duration) (*check.Repo
 		}
 		c.explainLabels(setup.Table.Subnets().Monitored, log)
 		c.explainFlows(log)
+		c.explainMirror(log)
 		return l, l.Backend, nil
 	}
 	chosen, err := chooseExporters(c, log.Logger())

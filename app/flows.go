@@ -117,6 +117,14 @@ func (c *config) checkCapture() error {
 	return nil
 }
 
+// explainMirror logs that nothing arrives to be dropped.
+func (c *config) explainMirror(log *slog.Logger) {
+	if c.mirror && !c.promiscuous {
+		log.Warn("without --promiscuous, network cards keep frames for other machines to themselves: nothing is counted of a mirror port",
+			c.givenBy("promiscuous"), false)
+	}
+}
+
 // explainFlows logs settings that have no effect on flows, or without them.
 func (c *config) explainFlows(log *slog.Logger) {
 	collects := live.CollectsFlows(c.backend)

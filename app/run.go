@@ -139,6 +139,7 @@ func (c *config) count(filesChanged func(), log *slog.Logger, use func(_ *live.L
 	capture.WarnOfDetours()
 	c.explainLabels(table.Subnets().Monitored, log)
 	c.explainFlows(log)
+	c.explainMirror(log)
 	c.makeDataDir()
 	if err := c.dropPrivileges(capture.Keeps(), log); err != nil {
 		c.removeDataDir()

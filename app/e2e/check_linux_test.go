@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"promflow/app/check"
 	"promflow/app/live"
 	"promflow/capture/nettest"
@@ -205,27 +203,6 @@ func TestCheckWithXDP(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestCheckOfADriverThatKeepsDropsToItself has a tap device, which does not count what XDP drops among the packets that it received.
-func TestCheckOfADriverThatKeepsDropsToItself(t *testing.T) {
-	here := nettest.NewNamespace(t)
-	tap := here.Tun("here", unix.IFF_TAP|unix.IFF_NO_PI)
-	f := nettest.UDP(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.9"), 28) // less than what a merged segment saves
-	const packets = 3000
-	r := checks(t, inside(t, here, "check", "--interface=here", "--monitor-subnets=10.1.0.0/24", "--capture=xdp", "--mirror"), 0, func(*exec.Cmd) {
-		for range packets {
-			if _, err := tap.Write(f); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
-	i, share := r.one(t)
-	if share != 1 || i.ByOutcome["counted"].Packets != packets || i.Kernel.RxPackets != 0 {
-		t.Errorf("saw a share of %v: %+v", share, i)
-	}
-	r.want(t, "share", "ok", "it is not known whether the driver tun counts that")
-	r.want(t, "share", "ok", fmt.Sprintf("promflow counts %d more, which XDP dropped", packets))
 }
 
 // TestCheckRecommendsMirror floods an interface with what is for other machines.

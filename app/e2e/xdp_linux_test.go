@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -413,5 +414,60 @@ func TestXDPCountsJumboFrames(t *testing.T) {
 	all := counts{transmitBytes: size * count, transmitPackets: count}
 	programs{"xdp": p}.agree(t, func() (map[string]counts, error) {
 		return map[string]counts{"10.0.0.1": all, "fd00::1": all}, nil
+	})
+}
+
+// TestXDPReloadsWhileInterfacesGo has other subnets again and again, while one interface is deleted and made anew, and another one has traffic:
+// nothing of that is lost, and no reload fails.
+func TestXDPReloadsWhileInterfacesGo(t *testing.T) {
+	const rounds, perRound = 20, 100
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	here.Veth("b0", there, "b0")
+	file := filepath.Join(t.TempDir(), "subnets")
+	nettest.Check(t, os.WriteFile(file, []byte("10.0.0.0/24"), 0o644))
+	p := serve(t, here, "--capture=xdp", "--interface=a0,b0", "--monitor-subnets=@"+file, "--packets", "--labels=vlan", "--user=root")
+	var cycles sync.WaitGroup
+	done := make(chan struct{})
+	cycles.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(50 * time.Millisecond): // others need the lock of network devices, too
+			}
+			here.Command("ip", "link", "del", "b0").Run()
+			here.Command("ip", "link", "add", "b0", "netns", here.Name, "type", "veth", "peer", "name", "b0", "netns", there.Name).Run()
+		}
+	})
+	s := nettest.NewSender(t, there, "a0")
+	var before bpf
+	for round := range rounds {
+		nettest.Check(t, os.WriteFile(file, fmt.Appendf(nil, "10.0.0.0/24,172.16.%d.0/24", round), 0o644))
+		nettest.Check(t, p.cmd.Process.Signal(syscall.SIGHUP))
+		for range perRound {
+			s.Send(packet())
+		}
+		eventually(t, func() error {
+			if page := p.get("/metrics"); !strings.Contains(page, fmt.Sprintf(`subnet="172.16.%d.0/24"`, round)) {
+				return errors.New(page)
+			}
+			return nil
+		})
+		if round == 0 {
+			before = bpfObjects(t, p.cmd.Process.Pid)
+		}
+	}
+	close(done)
+	cycles.Wait()
+	p.awaitPackets("a0", rounds*perRound)
+	if log := p.log.String(); strings.Contains(log, "level=ERROR") {
+		t.Error("the log has errors")
+	}
+	eventually(t, func() error {
+		if now := bpfObjects(t, p.cmd.Process.Pid); len(now.maps) > len(before.maps) {
+			return fmt.Errorf("%d maps, %d before", len(now.maps), len(before.maps))
+		}
+		return nil
 	})
 }

@@ -33,12 +33,12 @@ func Run(t *testing.T, b capture.Backend) {
 	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "tun") })
 }
 
-// RunOnEthernet runs the suite for a backend that captures only on interfaces with an Ethernet header, and refuses others. Nothing is merged
-// when it counts what arrives.
+// RunOnEthernet runs the suite for a backend that captures only on interfaces with an Ethernet header on which nothing is merged when it counts
+// what arrives, and refuses others.
 func RunOnEthernet(t *testing.T, b capture.Backend) {
 	runAll(t, b, onEthernet)
 	t.Run("moves between interfaces", func(t *testing.T) { movesBetweenInterfaces(t, b, "other") })
-	t.Run("refuses interfaces without an Ethernet header", func(t *testing.T) { refusesOthers(t, b) })
+	t.Run("refuses other interfaces", func(t *testing.T) { refusesOthers(t, b) })
 }
 
 func runAll(t *testing.T, b capture.Backend, cases []suiteCase) {
@@ -57,7 +57,6 @@ var onEthernet = []suiteCase{
 	{"counts frames that end early as package frame does", countsCutFrames},
 	{"keeps as many addresses apart as there is room for", keepsLimit},
 	{"counts merged segments that are sent as their packets", func(t *testing.T, b capture.Backend) { countsSegments(t, b, false) }},
-	{"counts nothing for a segment that the kernel cannot describe", skipsUndescribed},
 	{"accounts for packets that it has no room for", accountsForDrops},
 	{"counts the last packets before the end", countsTheLast},
 	{"goes on when the interface was down", survivesDown},
@@ -76,6 +75,7 @@ var onEthernet = []suiteCase{
 }
 
 var onOthers = []suiteCase{
+	{"counts nothing for a segment that the kernel cannot describe", skipsUndescribed},
 	{"counts a packet on lo once", countsLoopback},
 	{"counts packets of an interface without link header", countsTun},
 	{"agrees on frames that are not what the interface says", countsMislabelled},
@@ -906,9 +906,10 @@ func refusesUnprivileged(t *testing.T, b capture.Backend) {
 func refusesOthers(t *testing.T, b capture.Backend) {
 	n := nettest.NewNamespace(t)
 	n.Tun("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
+	n.Tun("tap0", unix.IFF_TAP|unix.IFF_NO_PI)
 	c := openCapture(t, b, n, 1, plain())
 	r := openSource(t, c, n, nil)
-	for _, name := range []string{"lo", "tun0"} {
+	for _, name := range []string{"lo", "tun0", "tap0"} {
 		err := r.tryAttach(n.Interface(name))
 		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "--capture=ebpf") {
 			t.Errorf("%s: the error is %v", name, err)

@@ -15,8 +15,7 @@ import (
 	"promflow/capture/frame"
 )
 
-// Tap brings the packets of one interface at a time to a program. It is a part of a backend. Its methods are not called concurrently,
-// except for Up.
+// Tap brings the packets of one interface at a time to a program. It is a part of a backend. Its methods are not called concurrently.
 type Tap interface {
 	// Attach and Detach are those of [capture.Source].
 	Attach(to capture.Interface, p *Program) error
@@ -129,9 +128,7 @@ func (k *counting) Update() error {
 		return errors.Join(err, next.close())
 	}
 	if err := k.moveTo(next); err != nil { // some packets may have been counted by the new program
-		if back := k.moveTo(now); back != nil {
-			return errors.Join(err, back)
-		}
+		err = errors.Join(err, k.moveTo(now))
 		k.retire(next, newReader(next, k.counter))
 		return err
 	}

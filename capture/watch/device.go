@@ -16,6 +16,7 @@ type device struct {
 	up       bool
 	master   int // index of the bridge or bond that it is a port of, 0 for none
 	parent   int // index of the device that sends the same packets, as for a VLAN; 0 for none, or for one in another network namespace
+	below    int // index of the device from which it takes frames: parent, or that of a MACsec device, whose packets are others
 }
 
 // news is a report of a device.
@@ -54,8 +55,8 @@ func overlaps(devices map[int]device, captured []int) (pairs []pair) {
 }
 
 // sharedBy returns the name of a device that takes frames to other MAC addresses from a device: a bridge or a bond of which that is a port, or
-// a device that sends by it under an address of its own, as macvlan devices do. It returns nothing if there is none. A VRF is none: it takes
-// what is for the machine.
+// a device on top of it that has an address of its own, as macvlan devices do, or is shared itself. It returns nothing if there is none. A VRF
+// is none: it takes what is for the machine.
 func sharedBy(devices map[int]device, d device) string {
 	if d.master != 0 && devices[d.master].kind != "vrf" {
 		if name := devices[d.master].Name; name != "" {
@@ -64,11 +65,19 @@ func sharedBy(devices map[int]device, d device) string {
 		return fmt.Sprintf("interface %d", d.master) // not reported yet
 	}
 	for _, index := range slices.Sorted(maps.Keys(devices)) { // the first one, whenever it is asked
-		switch other := devices[index]; {
-		case other.parent != d.Index || other.kind == "veth":
-		case other.kind == "macvlan", other.kind == "macvtap", other.kind == "dsa", other.Address != d.Address:
-			return other.Name
+		above := devices[index]
+		if above.below != d.Index || above.kind == "veth" || index == d.Index {
+			continue
+		}
+		if takesAll(above) || above.Address != d.Address {
+			return above.Name
+		}
+		if by := sharedBy(devices, above); by != "" {
+			return by
 		}
 	}
 	return ""
 }
+
+// takesAll tells whether a device takes frames to further MAC addresses from the one below.
+func takesAll(d device) bool { return d.kind == "macvlan" || d.kind == "macvtap" || d.kind == "dsa" }

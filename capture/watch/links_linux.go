@@ -33,7 +33,11 @@ func deviceOf(link netlink.Link) device {
 	switch link.Type() {
 	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // not a tunnel: it sends other packets than it has itself
 		if a.NetNsID < 0 {
-			d.parent = a.ParentIndex
+			d.parent, d.below = a.ParentIndex, a.ParentIndex
+		}
+	case "macsec":
+		if a.NetNsID < 0 {
+			d.below = a.ParentIndex
 		}
 	}
 	return d
@@ -101,20 +105,21 @@ func (s *subscription) newsOf(u netlink.LinkUpdate) ([]news, error) {
 	return []news{n}, nil
 }
 
-// strangerOn returns a MAC address that a device has for somebody else, such as a macvlan device that is in another network namespace by now;
-// nothing if there is none.
-func (s *subscription) strangerOn(d device) (string, error) {
-	entries, err := s.handle.NeighList(d.Index, unix.AF_BRIDGE) // the forwarding database, as bridge(8) calls it
+// addresses returns the MAC addresses that each device takes frames to, besides groups: its own, and those of others, such as a macvlan device
+// that is in another network namespace by now.
+func (s *subscription) addresses() (map[int][][6]byte, error) {
+	entries, err := s.handle.NeighList(0, unix.AF_BRIDGE) // the forwarding database, as bridge(8) calls it
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return "", err
+		return nil, fmt.Errorf("listing the MAC addresses of interfaces: %w", err)
 	}
+	all := map[int][][6]byte{}
 	for _, e := range entries {
 		const group = 1 // the bit of multicast and broadcast
-		if a := e.HardwareAddr; e.Flags&netlink.NTF_SELF != 0 && len(a) == len(d.Address) && a[0]&group == 0 && [6]byte(a) != d.Address {
-			return "the address " + a.String(), nil
+		if a := e.HardwareAddr; e.Flags&netlink.NTF_SELF != 0 && len(a) == 6 && a[0]&group == 0 {
+			all[e.LinkIndex] = append(all[e.LinkIndex], [6]byte(a))
 		}
 	}
-	return "", nil
+	return all, nil
 }
 
 // close ends the subscription, and waits for its end.

@@ -10,5 +10,5 @@ func subscribe() (*subscription, error) { return poll(net.Interfaces), nil }
 
 func (*polling) close() {}
 
-// strangerOn returns nothing: no backend of these systems has to know.
-func (*polling) strangerOn(device) (string, error) { return "", nil }
+// addresses returns nothing: no backend of these systems has to know.
+func (*polling) addresses() (map[int][][6]byte, error) { return nil, nil }

@@ -110,14 +110,19 @@ func TestSharedBy(t *testing.T) {
 		17: {name: "early0", address: own, master: 99},
 		18: {name: "shared0", address: own},
 		19: {name: "i0", kind: "ipvlan", address: own, parent: 18},
+		20: {name: "trunk0", address: own},
+		21: {name: "trunk0.7", kind: "vlan", address: own, parent: 20, master: 3},
+		22: {name: "deep0", address: own},
+		23: {name: "deep0.7", kind: "vlan", address: own, parent: 22},
+		24: {name: "m2", kind: "macvlan", address: another, parent: 23},
 	} {
 		if d.name != "" {
-			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i, Address: d.address}, kind: d.kind, master: d.master, parent: d.parent}
+			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i, Address: d.address}, kind: d.kind, master: d.master, parent: d.parent, below: d.parent}
 		}
 	}
 	for name, want := range map[string]string{
 		"alone0": "", "port0": "br0", "customer0": "", "tagged0": "", "renumbered0": "renumbered0.7", "parent0": "m0", "veth0": "", "conduit0": "lan1",
-		"early0": "interface 99", "shared0": "",
+		"early0": "interface 99", "shared0": "", "trunk0": "br0", "deep0": "m2",
 	} {
 		for _, d := range devices {
 			if d.Name == name {

@@ -21,6 +21,7 @@ type tap struct {
 	attachment
 	left     time.Time      // when it last lost its interface
 	err      error          // why the interface cannot be captured
+	failed   int            // index of the interface with which an attempt failed since the last retry; 0 for none
 	said     string         // the last error that was logged since it was captured
 	repeated rate.Sometimes // logs that error
 	retired  []*feed        // earlier sources that are not closed yet

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"syscall"
@@ -75,17 +76,21 @@ type Watch struct {
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
 	listed  map[int]device // all of them, while they are taken one by one
-	byName  map[string]int
-	taps    map[string]*tap // by the name that was asked for or that a glob found
-	gone    capture.Status  // sum of the names that were forgotten
-	warned  map[pair]bool   // of an overlap
-	crowded bool            // the log has it that too many interfaces match
+	left    map[int]leaver // by the index of the device below
+
+	// What each device takes frames to, by index; only where sources have to know.
+	addresses map[int][][6]byte
+	byName    map[string]int
+	taps      map[string]*tap // by the name that was asked for or that a glob found
+	gone      capture.Status  // sum of the names that were forgotten
+	warned    map[pair]bool   // of an overlap
+	crowded   bool            // the log has it that too many interfaces match
 }
 
 // Open starts to capture on the interfaces that exist. It opens sources in the network namespace of the calling thread.
 func Open(c Config) (_ *Watch, err error) {
 	c.Names.Exact = slices.Clone(c.Names.Exact) // real names replace alternative ones
-	w := &Watch{Config: c, aliases: map[string]string{}, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
+	w := &Watch{Config: c, aliases: map[string]string{}, devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{}, left: map[int]leaver{},
 		lost: rate.Sometimes{First: 3, Interval: logEvery}}
 	defer func() {
 		if err != nil {
@@ -150,7 +155,8 @@ func (w *Watch) follow(ctx context.Context) error {
 		case <-w.again:
 			w.retry()
 		case <-w.look:
-			w.retry()
+			w.lookAround()
+			w.settleAll()
 		case update, ok := <-w.subscription.updates:
 			if !ok {
 				w.resubscribe(ctx, errors.New("the receive buffer was full"))
@@ -173,11 +179,23 @@ func (w *Watch) tryAgain() {
 	}
 }
 
-// retry tries to capture all interfaces that are not captured yet, and looks at the others anew.
+// retry tries to capture all interfaces that are not captured yet.
 func (w *Watch) retry() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.again = nil
+	for _, t := range w.taps {
+		t.failed = 0
+	}
+	for name := range w.byName {
+		w.settle(name)
+	}
+}
+
+// settleAll looks at all interfaces anew.
+func (w *Watch) settleAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for name := range w.byName {
 		w.settle(name)
 	}
@@ -215,6 +233,9 @@ func (w *Watch) subscribe() (err error) {
 	devices, err := w.subscription.list()
 	if err != nil {
 		return err
+	}
+	if w.Shared {
+		w.lookAround()
 	}
 	w.takeAll(devices)
 	return nil
@@ -264,8 +285,11 @@ func (w *Watch) change(n news) bool {
 	}
 	if n.gone {
 		if known {
+			if takesAll(was) {
+				w.left[was.below] = leaver{was.Name, time.Now()}
+			}
 			w.settle(was.Name)
-			w.settle(w.devices[was.parent].Name)
+			w.settle(w.devices[was.below].Name)
 		}
 		return false
 	}
@@ -277,8 +301,8 @@ func (w *Watch) change(n news) bool {
 		w.settle(was.Name)
 	}
 	w.settle(n.Name)
-	w.settle(w.devices[was.parent].Name) // whose frames it may have taken
-	w.settle(w.devices[n.parent].Name)   // and may take now
+	w.settle(w.devices[was.below].Name) // whose frames it may have taken
+	w.settle(w.devices[n.below].Name)   // and may take now
 	return !known || was.master != n.master || was.parent != n.parent || was.Name != n.Name
 }
 
@@ -302,6 +326,10 @@ func (w *Watch) settle(name string) {
 	if there {
 		d.Shared = w.sharedBy(d)
 		if t.to.Index == 0 || t.to.Ethernet != d.Ethernet || t.to.Loopback != d.Loopback {
+			if t.failed == d.Index { // an attempt may make news of the device itself: without end, if that made another attempt
+				w.tryAgain()
+				return
+			}
 			w.join(t, d)
 		} else if t.to != d.Interface {
 			t.to = d.Interface
@@ -327,16 +355,39 @@ func (w *Watch) sharedBy(d device) string {
 	if w.listed != nil {
 		all = w.listed
 	}
-	by := sharedBy(all, d)
-	if by == "" && w.subscription != nil {
-		var err error
-		if by, err = w.subscription.strangerOn(d); err != nil {
-			w.lost.Do(func() {
-				w.Log.Error("the addresses of an interface cannot be listed", "interface", d.Name, "error", err)
-			})
+	if by := sharedBy(all, d); by != "" {
+		return by
+	}
+	if by, ok := w.left[d.Index]; ok && time.Since(by.at) < grace {
+		return by.name
+	}
+	for _, a := range w.addresses[d.Index] {
+		if a != d.Address {
+			return "the address " + net.HardwareAddr(a[:]).String()
 		}
 	}
-	return by
+	return ""
+}
+
+// leaver is a device that took frames from another one, and is not in this network namespace any more.
+type leaver struct {
+	name string
+	at   time.Time
+}
+
+// grace is how long a device may take to be up in another network namespace. Until then, nothing tells of it.
+const grace = 10 * time.Second
+
+// lookAround looks for what the kernel does not report: MAC addresses that devices have for others.
+func (w *Watch) lookAround() {
+	all, err := w.subscription.addresses()
+	if err != nil {
+		w.lost.Do(func() { w.Log.Error("it is not known who else takes frames from interfaces", "error", err) })
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.addresses = all
 }
 
 // resolve has the real name of a device take the place of alternative ones that are asked for exactly, or of the real name that these stood for
@@ -448,6 +499,7 @@ func (w *Watch) join(t *tap, d device) {
 		t.err = t.source.Attach(d.Interface)
 	}
 	if t.err != nil {
+		t.failed = d.Index
 		if again {
 			t.to.Index, t.left = 0, time.Now()
 		}
@@ -461,7 +513,7 @@ func (w *Watch) join(t *tap, d device) {
 		}
 		return
 	}
-	t.to, t.said = d.Interface, ""
+	t.to, t.said, t.failed = d.Interface, "", 0
 	if again {
 		t.log.Info("interface has another link layer: it is captured anew", "interface", t.name, "ethernet", d.Ethernet)
 		return

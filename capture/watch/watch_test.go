@@ -20,9 +20,10 @@ import (
 
 // links is a capture that counts one packet each time that a source is attached. Who uses it holds the lock of the Watch.
 type links struct {
-	on    map[int]*link // by index
-	open  int           // sources
-	fails error         // of Attach
+	on     map[int]*link // by index
+	open   int           // sources
+	fails  error         // of Attach
+	failed int           // attempts
 }
 
 func (l *links) Open() (capture.Source, error) {
@@ -46,6 +47,7 @@ type link struct {
 func (l *link) Attach(to capture.Interface) error {
 	switch {
 	case l.links.fails != nil:
+		l.links.failed++
 		return l.links.fails
 	case l.links.on[to.Index] != nil && l.links.on[to.Index] != l:
 		return fmt.Errorf("%s has a source", to.Name)
@@ -88,7 +90,7 @@ func watchLinks(t *testing.T, names string) (*Watch, *links, *output) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &Watch{
 		Config:  Config{Names: parsed, Capture: all, Log: slog.New(slog.NewTextHandler(log, nil))},
-		devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{},
+		devices: map[int]device{}, byName: map[string]int{}, taps: map[string]*tap{}, warned: map[pair]bool{}, left: map[int]leaver{},
 		run: new(errgroup.Group), ctx: ctx, aliases: map[string]string{},
 	}
 	t.Cleanup(func() {
@@ -215,6 +217,26 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestFailedAttachWaits has an attempt make news of the interface, as one that makes it promiscuous for a moment does.
+func TestFailedAttachWaits(t *testing.T) {
+	w, captured, _ := watchLinks(t, "d1")
+	captured.fails = errors.New("no memory")
+	for range 100 {
+		w.link(1, false)
+	}
+	if captured.failed != 1 {
+		t.Errorf("%d attempts, want 1", captured.failed)
+	}
+	w.retry()
+	if captured.failed != 2 {
+		t.Errorf("%d attempts after another second, want 2", captured.failed)
+	}
+	w.take(news{device: deviceCalled("d1", 1, false), gone: true}, news{device: deviceCalled("d1", 3, true)})
+	if captured.failed != 3 {
+		t.Errorf("%d attempts with another interface of the name, want 3", captured.failed)
+	}
+}
+
 // TestFailedAttachIsSaidRarely has an interface that cannot be captured for long: attempts come each second, the log does not.
 func TestFailedAttachIsSaidRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -223,6 +245,7 @@ func TestFailedAttachIsSaidRarely(t *testing.T) {
 			captured.fails = errors.New(err)
 			for range attempts {
 				w.link(1, false)
+				w.retry()
 				time.Sleep(retryAfter)
 			}
 			return strings.Count(log.take(), err)
@@ -243,7 +266,7 @@ func TestFailedAttachIsSaidRarely(t *testing.T) {
 			}
 		}
 		captured.fails = nil
-		w.link(1, false)
+		w.retry()
 		w.link(1, true)
 		if got := said("no permission", 1); got != 1 {
 			t.Errorf("it fails after it was captured: said %d times, want once", got)

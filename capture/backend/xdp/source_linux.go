@@ -93,6 +93,9 @@ func (t *tap) Attach(to capture.Interface, p *kernel.Program) error {
 		return err
 	}
 	err := t.attach(to, p)
+	if err != nil && isGone(to) {
+		err = fmt.Errorf("%s: %w", to.Name, unix.ENODEV)
+	}
 	if err != nil {
 		return errors.Join(err, t.Detach())
 	}
@@ -102,9 +105,17 @@ func (t *tap) Attach(to capture.Interface, p *kernel.Program) error {
 
 // check says why XDP is not for an interface.
 func (t *tap) check(to capture.Interface) error {
+	kind := ""
+	if l, err := netlink.LinkByIndex(to.Index); err == nil {
+		kind = l.Type()
+	}
 	switch {
 	case to.Loopback || !to.Ethernet:
 		return fmt.Errorf("%s has no driver with XDP: use --capture=ebpf there: %w", to.Name, errors.ErrUnsupported)
+	case kind == "tuntap":
+		return fmt.Errorf("%s is a tap device, where XDP may see merged segments: use --capture=ebpf there: %w", to.Name, errors.ErrUnsupported)
+	case kind == "bond":
+		return fmt.Errorf("%s is a bond, which leaves XDP to its ports: capture these, or use --capture=ebpf: %w", to.Name, errors.ErrUnsupported)
 	case t.config.Mirror && to.Shared != "" && !t.was:
 		return fmt.Errorf("--mirror would drop frames of %s that are for %s: leave --mirror out, or capture an interface that nothing else uses",
 			to.Name, to.Shared)
@@ -113,14 +124,6 @@ func (t *tap) check(to capture.Interface) error {
 }
 
 func (t *tap) attach(to capture.Interface, p *kernel.Program) (err error) {
-	if t.hooks == kernel.XDPAndTCX {
-		err = t.socket.Hold(to, t.config.Promiscuous)
-	} else {
-		err = t.socket.Attach(to, t.config.Promiscuous)
-	}
-	if err != nil {
-		return err
-	}
 	t.to = to
 	if t.tags, err = t.tagsOf(p); err != nil {
 		return err
@@ -139,8 +142,9 @@ func (t *tap) attach(to capture.Interface, p *kernel.Program) (err error) {
 			t.sent = nil
 			return fmt.Errorf("attaching an eBPF program to what %s sends: %w", to.Name, err)
 		}
+		return t.socket.Hold(to, t.config.Promiscuous)
 	}
-	return nil
+	return t.socket.Attach(to, t.config.Promiscuous)
 }
 
 // tagsOf tells whether the driver is to be asked for VLAN tags that it has removed. It is an error if these are needed and it cannot tell.
@@ -180,8 +184,11 @@ func explain(to capture.Interface, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%s: its driver%s has no XDP, or not with its present offloads (ethtool -K %s lro off rx-gro-hw off): use --capture=ebpf there: %w (%w)",
-			doing, driverOf(to.Name), to.Name, errors.ErrUnsupported, err)
+		offloads := ""
+		if driverOf(to.Name) != "" {
+			offloads = fmt.Sprintf(", or not with its present offloads (ethtool -K %s lro off rx-gro-hw off)", to.Name)
+		}
+		return fmt.Errorf("%s: its driver%s has no XDP%s: use --capture=ebpf there: %w (%w)", doing, driverOf(to.Name), offloads, errors.ErrUnsupported, err)
 	case errors.Is(err, os.ErrPermission):
 		return &capture.MissingCapabilityError{Capability: "cap_net_admin", Doing: doing, Err: err}
 	}
@@ -216,10 +223,25 @@ func (t *tap) Detach() error {
 	return errors.Join(errs...)
 }
 
+// Move leaves a tap whose interface is gone as it is: package watch will hear of that.
 func (t *tap) Move(to *kernel.Program) error {
 	if err := t.moveSocket(to); err != nil {
 		return err
 	}
+	err := t.moveLinks(to)
+	if err != nil && (errors.Is(err, unix.ENOLINK) || isGone(t.to)) {
+		return nil
+	}
+	return err
+}
+
+// isGone tells whether an interface was deleted.
+func isGone(i capture.Interface) bool {
+	_, err := netlink.LinkByIndex(i.Index)
+	return errors.As(err, new(netlink.LinkNotFoundError))
+}
+
+func (t *tap) moveLinks(to *kernel.Program) error {
 	if t.arriving != nil {
 		arriving, end, err := t.arrivingOn(to)
 		if err != nil {
@@ -246,6 +268,22 @@ func (t *tap) moveSocket(to *kernel.Program) error {
 	return to.Ethernet.AttachTo(t.socket)
 }
 
-func (t *tap) Up() bool { return t.socket.Up() }
+func (t *tap) Up() bool { return t.socket.Up() && !isCut(t.arriving) && !isCut(t.sent) }
+
+// isCut tells whether somebody else has detached the program of a link, as bpftool(8) can.
+func isCut(l link.Link) bool {
+	if l == nil {
+		return false
+	}
+	info, err := l.Info()
+	if err != nil {
+		return false // an old kernel does not tell without CAP_BPF
+	}
+	if x := info.XDP(); x != nil {
+		return x.Ifindex == 0
+	}
+	x := info.TCX()
+	return x != nil && x.Ifindex == 0
+}
 
 func (t *tap) Close() error { return errors.Join(t.Detach(), t.socket.Close()) }

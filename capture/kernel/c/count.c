@@ -490,6 +490,8 @@ static __always_inline int arrive(struct xdp_md *xdp, const int grouped, const i
 	__be16 protocol;
 	__u16 tag = 0;
 
+	if (interface == NO_INTERFACE)
+		return XDP_PASS;
 	if (tells && !bpf_xdp_metadata_rx_vlan_tag(xdp, &protocol, &tag))
 		removed = TAG_PRESENT | tag;
 	count_driver(xdp, interface, removed, grouped);

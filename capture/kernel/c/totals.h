@@ -59,7 +59,10 @@ struct {
 
 volatile const __u32 interfaces;
 
-// interface_of returns the number of a frame's interface in sums.
+#define NO_INTERFACE 0xffffffff
+
+// interface_of returns the number of a frame's interface in sums. It returns NO_INTERFACE in XDP if the interface is none of those: it went to
+// another network namespace just now, and its driver still runs the program.
 static __always_inline __u64 interface_of(const struct frame f)
 {
 	__u64 key, of = 0;
@@ -70,6 +73,8 @@ static __always_inline __u64 interface_of(const struct frame f)
 		slot = bpf_map_lookup_elem(&interface_slots, &key);
 		if (slot)
 			of = *slot;
+		else if (f.xdp)
+			of = NO_INTERFACE;
 	}
 	return of;
 }
