@@ -85,7 +85,7 @@ func withTags(spec *ebpf.CollectionSpec, g *labels.Grouping, h Hooks) *ebpf.Coll
 	spec = spec.Copy()
 	p := spec.Programs[countProgGroupArrivingWithTags]
 	p.Flags |= xdpHasFrags | xdpDevBoundOnly
-	p.License = "GPL" // the source may be used under it, too
+	p.License = "GPL" // the sources may be used under it, too: the kernel asks for it
 	spec.Programs = map[string]*ebpf.ProgramSpec{countProgGroupArrivingWithTags: p}
 	delete(spec.Maps, countMapStages)
 	return spec

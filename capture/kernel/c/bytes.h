@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // The bytes of a frame. They are in a socket buffer, or still in the driver's memory (XDP).
 
 // frame has one of the two, and 0 for the other. The compiler knows which one: all functions are inlined.

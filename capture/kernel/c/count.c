@@ -1,5 +1,7 @@
 //go:build ignore
 
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // The programs of package kernel. They count frames; Go reads the maps. The rules are those of the Go packages frame (what a frame counts
 // as), subnets and labels (which addresses count). Reasons and sources of the rules are there.
 
@@ -516,5 +518,5 @@ int group_arriving_with_tags(struct xdp_md *xdp)
 	return arrive(xdp, 1, 1);
 }
 
-// No helper that is called here requires the GPL.
+// No helper that is called here requires the GPL. Go sets it for the program that asks a driver for tags.
 char _license[] SEC("license") = "Apache-2.0";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // From a frame to its addresses, and the bytes and packets that it counts as: package frame in C. Once numbers are read, they are in the
 // byte order of the machine.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // A flow is the packets from one IPv4 address to another with the same labels of the packet (protocol, VLAN, interface). Most packets
 // follow another one of their flow. A cache has the slots that were found for that one: the packet needs no search for subnets, addresses
 // and series. Programs that count by single addresses alone have no such cache: their search is as fast.

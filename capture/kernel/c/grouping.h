@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // Totals by prefixes and labels, instead of by single addresses alone: the Go type labels.Grouping in C. Programs that need none of this
 // have none of it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // What is dropped at a mirror port, once it was counted: frames for other machines, which the kernel would throw away later.
 
 volatile const __u32 mirror;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // What a merged frame (GRO, GSO, BIG TCP) counts as: the packets that it was or will be, each with all headers. Users of virtio_net_hdr are
 // told where the innermost transport header is. A socket filter has to find it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // Which slot an address has, of the slots that addresses share. A hash map of the kernel decides. The table found caches what that map
 // says: one load from memory finds nearly every address in it.
 

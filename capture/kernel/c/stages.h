@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // The programs that a frame goes through. The verifier checks each of them by itself. Programs pass on what they know of a frame in the
 // frame's control buffer, of which a socket filter may write 20 bytes.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // Which addresses count. Subnets come as sorted ranges that do not overlap. Up to FEW ranges are constants, which the verifier turns into
 // code. More of them are a search tree in a map.
 

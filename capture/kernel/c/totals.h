@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
 // What was counted. Totals only grow. Every processor that was online at the start has a row of its own: it needs no atomic operation, and
 // no two processors write the same cache line. If the kernel allows for more processors, those that come later share one more row, and add
 // to it by atomic operations.
