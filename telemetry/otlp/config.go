@@ -82,7 +82,8 @@ type SettingError struct {
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// choice returns chosen, or else the value of a variable. An unknown value is ignored with a warning, as the specification says:
+// choice returns chosen, or else the value of a variable, or else known[0]. An unknown value is ignored with a warning, as the specification
+// says:
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum
 func choice(log *slog.Logger, chosen, name string, known ...string) string {
 	if chosen != "" {
@@ -102,7 +103,7 @@ func choice(log *slog.Logger, chosen, name string, known ...string) string {
 
 // resolve completes o by the environment.
 func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
-	o.Protocol = choice(log, o.Protocol, "PROTOCOL", GRPC, HTTPProtobuf)
+	o.Protocol = choice(log, o.Protocol, "PROTOCOL", protocolsFor(o.endpointSetting().value)...)
 	o.Compression = choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip)
 	o.Temporality = choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory)
 	o.Interval = cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second))

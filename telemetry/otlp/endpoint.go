@@ -37,14 +37,7 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	fail := func(format string, args ...any) (endpoint, error) {
 		return endpoint{}, fmt.Errorf("OTLP endpoint %q: "+format, append([]any{masked(value)}, args...)...)
 	}
-	text := value
-	if !strings.Contains(value, "://") {
-		if addr, err := netip.ParseAddr(value); err == nil && addr.Is6() {
-			text = "[" + strings.Replace(value, "%", "%25", 1) + "]" // URLs escape the % of a zone
-		}
-		text = "//" + text
-	}
-	u, err := url.Parse(text)
+	u, err := parseURL(value)
 	switch {
 	case strings.Contains(value, "@"):
 		return fail("user information is not supported; send a header")
@@ -101,6 +94,26 @@ func parseEndpoint(value, protocol string, insecure *bool) (endpoint, error) {
 	}
 	e.address, e.path = net.JoinHostPort(e.host, port), u.Path
 	return e, nil
+}
+
+// parseURL parses an endpoint, which may have no scheme.
+func parseURL(value string) (*url.URL, error) {
+	if strings.Contains(value, "://") {
+		return url.Parse(value)
+	}
+	if addr, err := netip.ParseAddr(value); err == nil && addr.Is6() {
+		value = "[" + strings.Replace(value, "%", "%25", 1) + "]" // URLs escape the % of a zone
+	}
+	return url.Parse("//" + value)
+}
+
+// protocolsFor returns the protocols of OTLP. The first one is that of an endpoint which comes without a protocol: 4318 is the default port
+// of OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/#otlphttp-default-port).
+func protocolsFor(value string) []string {
+	if u, err := parseURL(value); err == nil && u.Port() == "4318" {
+		return []string{HTTPProtobuf, GRPC}
+	}
+	return []string{GRPC, HTTPProtobuf}
 }
 
 // masked returns an endpoint for messages, without what may be a password or a token: all of it if there is an @ somewhere, since a user part

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -113,6 +114,60 @@ func TestParseEndpoint(t *testing.T) {
 				t.Errorf("%q by %s: bad error %+v, %q", c.value, protocol, e, err)
 			}
 		}
+	}
+}
+
+// TestProtocolFollowsThePort has endpoints with and without a protocol, of flags and of variables.
+func TestProtocolFollowsThePort(t *testing.T) {
+	const all, metrics = "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_METRICS_"
+	type set map[string]string
+	for _, c := range []struct {
+		o    Config
+		env  set
+		want string // gRPC's target, or the URL
+	}{
+		{Config{}, nil, "dns:///localhost:4317"},
+		{Config{Endpoint: "a"}, nil, "dns:///a:4317"},
+		{Config{Endpoint: "a:4317"}, nil, "dns:///a:4317"},
+		{Config{Endpoint: "a:4319"}, nil, "dns:///a:4319"},
+		{Config{Endpoint: "a.4318:443"}, nil, "dns:///a.4318:443"},
+		{Config{Endpoint: "2001:db8::4318"}, nil, "dns:///[2001:db8::4318]:4317"},
+		{Config{Endpoint: "unix:///run/a:4318"}, nil, "unix:///run/a:4318"},
+		{Config{Endpoint: "a:4318"}, nil, "http://a:4318/v1/metrics"},
+		{Config{Endpoint: " a:4318 "}, nil, "http://a:4318/v1/metrics"},
+		{Config{Endpoint: "[::1]:4318"}, nil, "http://[::1]:4318/v1/metrics"},
+		{Config{Endpoint: "http://a:4318"}, nil, "http://a:4318/v1/metrics"},
+		{Config{Endpoint: "https://a:4318/b"}, nil, "https://a:4318/b/v1/metrics"},
+		{Config{Endpoint: "a:4318", Protocol: GRPC}, nil, "dns:///a:4318"},
+		{Config{Endpoint: "a:4317", Protocol: HTTPProtobuf}, nil, "http://a:4317/v1/metrics"},
+		{Config{Endpoint: "a:4318"}, set{all + "PROTOCOL": "grpc"}, "dns:///a:4318"},
+		{Config{Endpoint: "a:4318"}, set{metrics + "PROTOCOL": "grpc", all + "PROTOCOL": "http/protobuf"}, "dns:///a:4318"},
+		{Config{Endpoint: "a:4317"}, set{all + "PROTOCOL": "http/protobuf"}, "http://a:4317/v1/metrics"},
+		{Config{Endpoint: "a:4318"}, set{all + "PROTOCOL": "http/json"}, "http://a:4318/v1/metrics"}, // which is ignored
+		{Config{Endpoint: "a:4317"}, set{all + "ENDPOINT": "http://b:4318"}, "dns:///a:4317"},
+		{Config{}, set{all + "ENDPOINT": "http://a:4318"}, "http://a:4318/v1/metrics"},
+		{Config{}, set{all + "ENDPOINT": "http://a:4317"}, "dns:///a:4317"},
+		{Config{}, set{all + "ENDPOINT": "http://a:4318", all + "PROTOCOL": "grpc"}, "dns:///a:4318"},
+		{Config{Protocol: GRPC}, set{all + "ENDPOINT": "http://a:4318"}, "dns:///a:4318"},
+		{Config{}, set{metrics + "ENDPOINT": "http://a:4318/m", all + "ENDPOINT": "http://b:4317"}, "http://a:4318/m"},
+		{Config{}, set{metrics + "ENDPOINT": "http://a:4317", all + "ENDPOINT": "http://b:4318"}, "dns:///a:4317"},
+	} {
+		t.Run("", func(t *testing.T) {
+			for name, value := range c.env {
+				t.Setenv(name, value)
+			}
+			r, err := c.o.resolve(slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatalf("%+v: %v", c, err)
+			}
+			got := r.endpoint.target()
+			if r.Protocol == HTTPProtobuf {
+				got = r.endpoint.url()
+			}
+			if got != c.want {
+				t.Errorf("%+v: got %s", c, got)
+			}
+		})
 	}
 }
 

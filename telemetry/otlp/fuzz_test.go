@@ -98,6 +98,7 @@ func FuzzVariables(f *testing.F) {
 		{"https://a", "HTTP/PROTOBUF", "false", "authorization", "-1", "GZIP", "Cumulative", "ca.pem", "9223372036854775807"},
 		{"https://[fe80::1%25eth0]:1", "http/json", "maybe", "a=%", "9223372036855", "zstd", "none", "nosuch.pem", " 7 "},
 		{"unix:///run/otel.sock", "grpc", "", "", "", "", "", "", ""},
+		{"http://a:4318/b", "", "", "", "", "", "", "", ""},
 		{"u:p@http://a", " grpc ", "TRUE", "grpc-a=b", "1e3", "", "", "", "1ms"},
 	} {
 		f.Add(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8])

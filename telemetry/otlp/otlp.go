@@ -62,7 +62,7 @@ const (
 // Config says how to push to a collector. Zero fields are taken from the variables OTEL_EXPORTER_OTLP_METRICS_*, then
 // OTEL_EXPORTER_OTLP_*, then from the defaults.
 type Config struct {
-	Protocol string // GRPC, which is the default, or HTTPProtobuf
+	Protocol string // GRPC or HTTPProtobuf; the default is HTTPProtobuf for an Endpoint with port 4318, else GRPC
 
 	// Endpoint is the collector's address; see parseEndpoint. The default is this machine.
 	Endpoint string
