@@ -1,13 +1,20 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	otlpmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	"google.golang.org/grpc"
 
 	"promflow/capture/nettest"
 	"promflow/telemetry/otlp/otlptest"
@@ -165,4 +172,94 @@ func TestCollectorByEnvironment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCollectorsProtocol has collectors with one protocol each, at their default ports. A push works where only the endpoint is set, and
+// where the protocol is set wrongly, the log and the check name the setting.
+func TestCollectorsProtocol(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	listen := func(address string) (l net.Listener) {
+		t.Helper()
+		if err := here.Do(func() (err error) { l, err = net.Listen("tcp", address); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	taken := map[string]*atomic.Int64{"grpc": {}, "http/protobuf": {}}
+	g := grpc.NewServer()
+	otlpmetrics.RegisterMetricsServiceServer(g, grpcCollector{taken: taken["grpc"]})
+	go g.Serve(listen("127.0.0.1:4317"))
+	t.Cleanup(g.Stop)
+	h := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		taken["http/protobuf"].Add(1)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	})}
+	go h.Serve(listen("127.0.0.1:4318"))
+	t.Cleanup(func() { h.Close() })
+
+	const grpcPort, httpPort = "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
+	for _, c := range []struct {
+		env, args string
+		over      string // the protocol of pushes that arrive
+		names     string // the setting, where none do
+	}{
+		{grpcPort, "", "grpc", ""},
+		{httpPort, "", "http/protobuf", ""},
+		{"", "--otlp-endpoint=127.0.0.1:4317", "grpc", ""},
+		{"", "--otlp-endpoint=127.0.0.1:4318", "http/protobuf", ""},
+		{httpPort, "--otlp-protocol=grpc", "", "127.0.0.1:4318 speaks http/protobuf, not grpc: set --otlp-protocol=http/protobuf"},
+		{grpcPort, "--otlp-protocol=http/protobuf", "", "127.0.0.1:4317 speaks grpc, not http/protobuf: set --otlp-protocol=grpc"},
+		{httpPort + " OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "", "",
+			"127.0.0.1:4318 speaks http/protobuf, not grpc: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "--otlp-endpoint=127.0.0.1:4317", "",
+			"127.0.0.1:4317 speaks grpc, not http/protobuf: set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"},
+	} {
+		t.Run(c.env+c.args, func(t *testing.T) {
+			for _, variable := range strings.Fields(c.env) {
+				name, value, _ := strings.Cut(variable, "=")
+				t.Setenv(name, value)
+			}
+			args := append(strings.Fields(c.args), "--interface=here", "--otlp-timeout=1s")
+			report := func(status int) checked {
+				return finishes(t, inside(t, here, append([]string{"check"}, args...)...), status)
+			}
+			if c.over != "" {
+				report(0).want(t, "collector", "ok", "takes pushes")
+			} else {
+				report(1).want(t, "collector", "error", c.names)
+			}
+			before := map[string]int64{}
+			for protocol, n := range taken {
+				before[protocol] = n.Load()
+			}
+			p := serve(t, here, append(args, "--otlp-interval=100ms")...)
+			eventually(t, func() error {
+				if c.over != "" && taken[c.over].Load() < before[c.over]+2 || !strings.Contains(p.log.String(), c.names) {
+					return fmt.Errorf("%v pushes have arrived; log:\n%s", taken[c.over], p.log)
+				}
+				return nil
+			})
+			p.terminate()
+			if said := strings.Contains(p.log.String(), "OTLP export fails"); said != (c.names != "") {
+				t.Errorf("log:\n%s", p.log)
+			}
+		})
+	}
+}
+
+// grpcCollector counts the pushes that it takes.
+type grpcCollector struct {
+	otlpmetrics.UnimplementedMetricsServiceServer
+	taken *atomic.Int64
+}
+
+func (c grpcCollector) Export(context.Context, *otlpmetrics.ExportMetricsServiceRequest) (*otlpmetrics.ExportMetricsServiceResponse, error) {
+	c.taken.Add(1)
+	return &otlpmetrics.ExportMetricsServiceResponse{}, nil
 }

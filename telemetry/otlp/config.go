@@ -16,8 +16,11 @@ import (
 // resolved is a [Config] completed by the environment.
 type resolved struct {
 	Config
-	endpoint endpoint
-	tls      *tls.Config // nil without TLS
+	endpoint   endpoint
+	tls        *tls.Config // nil without TLS
+	protocolBy string      // the setting that changes the protocol
+	once       bool        // a message is not sent again
+	log        *slog.Logger
 }
 
 const metricsPrefix = "OTEL_EXPORTER_OTLP_METRICS_"
@@ -103,12 +106,13 @@ func choice(log *slog.Logger, chosen, name string, known ...string) string {
 
 // resolve completes o by the environment.
 func (o Config) resolve(log *slog.Logger) (c *resolved, err error) {
+	protocolBy := cmp.Or(newSetting("", o.Protocol, "PROTOCOL").variable, "--otlp-protocol")
 	o.Protocol = choice(log, o.Protocol, "PROTOCOL", protocolsFor(o.endpointSetting().value)...)
 	o.Compression = choice(log, o.Compression, "COMPRESSION", NoCompression, Gzip)
 	o.Temporality = choice(log, o.Temporality, "TEMPORALITY_PREFERENCE", Cumulative, Delta, LowMemory)
 	o.Interval = cmp.Or(o.Interval, sdk.DefaultInterval(log, 60*time.Second))
 	o.Timeout = cmp.Or(o.Timeout, otlpVariable("TIMEOUT").Milliseconds(log), defaultTimeout)
-	c = &resolved{}
+	c = &resolved{protocolBy: protocolBy, log: log}
 	if c.endpoint, err = o.endpoint(log); err != nil {
 		return nil, err
 	}

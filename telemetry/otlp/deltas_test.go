@@ -143,7 +143,7 @@ func TestDeltasOfAddressesThatComeAndGo(t *testing.T) {
 			failing := false
 			collector := &takes{fails: func() bool { return failing && random.IntN(2) == 0 }, totals: map[string]int64{}}
 			deltas := newDeltas(source.Kept)
-			x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: Config{Timeout: time.Second}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+			x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: &resolved{Config: Config{Timeout: time.Second}}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 			want := map[string]int64{}
 			push := func() error {
 				deltas.prune = slots // forgets as often as it can
@@ -268,7 +268,7 @@ func TestDeltasForgetWhoWasEvicted(t *testing.T) {
 	}, false)
 	deltas := newDeltas(source.Kept)
 	collector := &takes{fails: func() bool { return false }, totals: map[string]int64{}}
-	x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: Config{Timeout: time.Second}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
+	x := &exporter{health: source.NewHealth("test"), Exporter: collector, config: &resolved{Config: Config{Timeout: time.Second}}, deltas: deltas, log: slog.New(slog.DiscardHandler)}
 	for range pushes {
 		metrics, _ := source.Produce(t.Context())
 		if err := x.Export(t.Context(), &metricdata.ResourceMetrics{ScopeMetrics: metrics}); err != nil {

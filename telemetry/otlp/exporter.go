@@ -3,6 +3,7 @@ package otlp
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -24,14 +25,16 @@ import (
 // timeout for each batch, and one that accepts some batches would be logged as failing and working in turn.
 type exporter struct {
 	sdkmetric.Exporter
-	config    Config  // completed by the environment
+	config    *resolved
 	deltas    *deltas // nil for totals
 	closeIdle func()  // closes idle connections that the exporter does not close
 	log       *slog.Logger
 	health    *telemetry.ExportHealth
 
-	arrived bool // the collector answered the last request, perhaps rejecting points
-	failing bool // the last collection did not arrive completely
+	arrived bool   // the collector answered the last request, perhaps rejecting points
+	answer  answer // to the last request
+	failing bool   // the last collection did not arrive completely
+	named   bool   // the log has named the setting that makes it fail
 }
 
 // Export sends a collection.
@@ -65,15 +68,22 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		if x.failing {
 			x.log.Info("OTLP export works again")
 		}
-		x.failing = false
+		x.failing, x.named = false, false
 		return nil
 	}
-	failure = &sdk.LoggedError{Err: failure}
 	if ctx.Err() == context.Canceled { // the shutdown pushes again
-		return failure
+		return &sdk.LoggedError{Err: failure}
 	}
 	x.health.Failures.Add(1)
-	if !x.failing {
+	news := !x.failing
+	if !x.named && x.answer <= stranger { // also later: it may not have been there at first
+		if wrong := x.config.wrongProtocol(ctx); wrong != nil {
+			failure = fmt.Errorf("%w (%w)", wrong, failure)
+			news, x.named = true, true
+		}
+	}
+	failure = &sdk.LoggedError{Err: failure}
+	if news {
 		x.log.Error("OTLP export fails", "err", failure)
 	}
 	x.failing = true
@@ -84,8 +94,15 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 func (x *exporter) send(ctx context.Context, message *metricdata.ResourceMetrics) error {
 	ctx, cancel := context.WithTimeout(ctx, x.config.Timeout)
 	defer cancel()
-	x.arrived = false
+	x.arrived, x.answer = false, silence
 	return x.Exporter.Export(ctx, message)
+}
+
+// close is Shutdown where there is nothing to lose.
+func (x *exporter) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = x.Shutdown(ctx)
 }
 
 // Shutdown closes the connections.
@@ -103,8 +120,9 @@ func (x *exporter) intercept(ctx context.Context, method string, request, reply 
 	for key, value := range headers {
 		ctx = metadata.AppendToOutgoingContext(ctx, key, value)
 	}
-	err = invoke(ctx, method, request, reply, conn, options...)
-	x.arrived = err == nil
+	var header, trailer metadata.MD
+	err = invoke(ctx, method, request, reply, conn, append(options, grpc.Header(&header), grpc.Trailer(&trailer))...)
+	x.arrived, x.answer = err == nil, answerOverGRPC(err, conn.GetState(), header, trailer)
 	return err
 }
 
@@ -123,8 +141,12 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.Header.Set(key, value)
 	}
 	response, err := t.RoundTripper.RoundTrip(r)
-	t.exporter.arrived = err == nil && response.StatusCode/100 == 2
-	return response, err
+	if err != nil {
+		t.exporter.arrived, t.exporter.answer = false, silence
+		return nil, err
+	}
+	t.exporter.arrived, t.exporter.answer = response.StatusCode/100 == 2, answerOverHTTP(response)
+	return response, nil
 }
 
 // batches splits metrics into batches of at most size points.

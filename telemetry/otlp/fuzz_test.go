@@ -137,7 +137,7 @@ func FuzzVariables(f *testing.F) {
 			!slices.Contains([]string{Cumulative, Delta, LowMemory}, c.Temporality) {
 			t.Errorf("%q: %+v", set, c)
 		}
-		x, err := c.newExporter(log)
+		x, err := c.newExporter()
 		if err != nil {
 			t.Fatalf("%q: %v", set, err)
 		}

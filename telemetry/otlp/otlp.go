@@ -106,11 +106,10 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 	if err != nil {
 		return nil, err
 	}
-	log = log.With("endpoint", c.endpoint.String())
 	if (len(c.Headers) > 0 || c.HeadersFile != "") && !c.endpoint.tls && !c.endpoint.loopback() {
-		log.Warn("OTLP headers, which may have credentials, are sent unencrypted: use https://")
+		c.log.Warn("OTLP headers, which may have credentials, are sent unencrypted: use https://", "endpoint", c.endpoint.String())
 	}
-	x, err := c.newExporter(log)
+	x, err := c.newExporter()
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +118,7 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 			x.deltas = newDeltas(source.Kept)
 			x.deltas.pass(source)
 		}
-		log.Info("pushing to a collector", "protocol", c.Protocol)
+		x.log.Info("pushing to a collector", "protocol", c.Protocol)
 		x.health = source.NewHealth("otlp")
 		return sdk.NewPeriodicReader(x, source, c.Interval, log)
 	}, nil
@@ -129,9 +128,9 @@ func Prepare(o Config, log *slog.Logger) (func(*telemetry.Source) sdkmetric.Read
 const maxHeaders = 64 << 10
 
 // newExporter returns an exporter, which connects when it is used.
-func (c *resolved) newExporter(log *slog.Logger) (x *exporter, err error) {
-	x = &exporter{config: c.Config, closeIdle: func() {}, log: log}
-	sdk.Quietly(log, func() {
+func (c *resolved) newExporter() (x *exporter, err error) {
+	x = &exporter{config: c, closeIdle: func() {}, log: c.log.With("endpoint", c.endpoint.String())}
+	sdk.Quietly(c.log, func() {
 		if c.Protocol == HTTPProtobuf {
 			x.Exporter, err = otlpmetrichttp.New(context.Background(), c.httpOptions(x)...)
 		} else {
@@ -158,7 +157,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 		otlpmetricgrpc.WithHeaders(nil), // not those of the variable, which c has
 		otlpmetricgrpc.WithTimeout(0),   // x has one
 		otlpmetricgrpc.WithTemporalitySelector(sdkmetric.CumulativeTemporalitySelector),
-		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
+		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: !c.once, InitialInterval: firstRetry, MaxInterval: lastRetry}),
 		otlpmetricgrpc.WithDialOption(
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: maxReconnect}),
 			// gRPC also uses Timeout as TCP_USER_TIMEOUT: without it a push would wait for minutes on a connection whose other end has
@@ -173,7 +172,7 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 
 func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.TLSClientConfig = c.tls
+	base.TLSClientConfig = c.tls.Clone() // to which it adds
 	x.closeIdle = base.CloseIdleConnections
 	compressions := map[string]otlpmetrichttp.Compression{
 		NoCompression: otlpmetrichttp.NoCompression, Gzip: otlpmetrichttp.GzipCompression,
@@ -189,6 +188,6 @@ func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
 		otlpmetrichttp.WithTemporalitySelector(sdkmetric.CumulativeTemporalitySelector),
-		otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: true, InitialInterval: firstRetry, MaxInterval: lastRetry}),
+		otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: !c.once, InitialInterval: firstRetry, MaxInterval: lastRetry}),
 	}
 }

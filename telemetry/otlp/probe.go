@@ -9,9 +9,6 @@ import (
 	"net"
 	"time"
 
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.opentelemetry.io/otel/sdk/resource"
-
 	"promflow/telemetry/sdk"
 )
 
@@ -26,17 +23,20 @@ func Probe(ctx context.Context, o Config, log *slog.Logger) (endpoint string, er
 		return masked(o.endpointSetting().value), err
 	}
 	endpoint = c.endpoint.String()
-	x, err := c.newExporter(log)
+	x, err := c.newExporter()
 	if err != nil {
 		return endpoint, err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = x.Shutdown(ctx) // there is nothing to lose
-	}()
-	if err := x.send(ctx, &metricdata.ResourceMetrics{Resource: resource.Empty()}); err != nil {
-		return endpoint, errors.Join(&sdk.LoggedError{Err: err}, c.explain(ctx))
+	defer x.close(ctx)
+	if err := x.send(ctx, nothing); err != nil {
+		reason := error(nil)
+		if x.answer <= stranger {
+			reason = c.wrongProtocol(ctx)
+		}
+		if reason == nil {
+			reason = c.explain(ctx)
+		}
+		return endpoint, errors.Join(&sdk.LoggedError{Err: err}, reason)
 	}
 	return endpoint, nil
 }
@@ -64,7 +64,9 @@ func (c *resolved) explain(ctx context.Context) error {
 		works = "and TLS works, "
 		config := c.tls.Clone()
 		config.ServerName = c.endpoint.host
-		config.NextProtos = []string{"h2"}
+		if config.NextProtos = []string{"h2"}; c.Protocol == HTTPProtobuf {
+			config.NextProtos = append(config.NextProtos, "http/1.1")
+		}
 		ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 		defer cancel()
 		if err := tls.Client(connection, config).HandshakeContext(ctx); err != nil {
