@@ -94,6 +94,7 @@ func ByAddress(name string) bool {
 type Source struct {
 	read    func() Reading
 	packets bool
+	clock   func() time.Time
 	begin   time.Time
 
 	mu      sync.Mutex
@@ -139,8 +140,37 @@ type infoSet struct {
 // Each collection of each reader calls read once. Calls do not overlap, and the last one is at the provider's shutdown. read and the
 // sequence that it returns must not block.
 func NewSource(read func() Reading, packets bool) *Source {
-	now := time.Now().Truncate(time.Millisecond)
-	return &Source{read: read, packets: packets, begin: now, last: now}
+	now := truncate(time.Now())
+	return &Source{read: read, packets: packets, clock: time.Now, begin: now, last: now}
+}
+
+// truncate returns t in milliseconds, which is how exact a start time is kept. t.Truncate would take the monotonic clock's reading from it.
+func truncate(t time.Time) time.Time {
+	return t.Add(-time.Duration(t.Nanosecond()) % time.Millisecond)
+}
+
+// AsOf returns t, which is not after now, as the clock that says now has it. Where t would be in the future, the clock has stepped back: t is
+// as long ago then as the monotonic clock says. By that clock t stays what it was, as for Equal, if both have its reading.
+func AsOf(now, t time.Time) time.Time {
+	if t.Round(0).After(now.Round(0)) {
+		return now.Add(min(t.Sub(now), 0))
+	}
+	return t
+}
+
+// now returns the time. No start time is after it.
+func (s *Source) now() time.Time {
+	now := s.clock()
+	if !s.last.Round(0).After(now.Round(0)) {
+		return now
+	}
+	s.begin, s.last = AsOf(now, s.begin), AsOf(now, s.last)
+	for i := range s.hosts {
+		for direction, began := range s.hosts[i].began {
+			s.hosts[i].began[direction] = AsOf(now, began)
+		}
+	}
+	return now
 }
 
 // ExportHealth counts the successes and failures of an exporter that pushes.
@@ -164,8 +194,8 @@ func (s *Source) NewHealth(exporter string) *ExportHealth {
 func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &collection{begin: s.begin, now: time.Now(), observed: map[string][]point{}, ofHosts: map[string][]point{}}
-	r := s.read()
+	now, r := s.now(), s.read()
+	c := &collection{begin: s.begin, now: now, observed: map[string][]point{}, ofHosts: map[string][]point{}}
 	c.observe("promflow_tracked_ips", r.Tracked)
 	c.observe("promflow_tracked_ips_limit", r.Limit)
 	if r.SeriesLimit > 0 {
@@ -214,7 +244,7 @@ func (s *Source) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 			}
 		}
 	}
-	s.last = c.now.Truncate(time.Millisecond) // which is how exact a start time is kept
+	s.last = truncate(now)
 	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: "promflow"}, Metrics: c.metrics()}}, nil
 }
 
@@ -280,7 +310,7 @@ func (s *Source) Restored() iter.Seq2[string, metricdata.DataPoint[int64]] {
 	return func(yield func(string, point) bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		now, r := time.Now(), s.read()
+		now, r := s.now(), s.read()
 		if r.Restored == nil {
 			return
 		}
@@ -341,9 +371,9 @@ func (s *Source) match(hosts []Host, labels func(Host) []Label, restored func(Ho
 			h = newHost(now, labels)
 			if restored != nil {
 				h.began = restored(*now).Began
-				for i, began := range h.began { // the clock may not be right yet
-					if began.After(s.last) {
-						h.began[i] = s.last
+				for i, began := range h.began {
+					if !began.IsZero() { // the clock may not be right yet
+						h.began[i] = s.last.Add(min(began.Sub(s.last), 0))
 					}
 				}
 			}

@@ -66,7 +66,7 @@ func (d *deltas) points(metric string, totals []metricdata.DataPoint[int64]) (gr
 	for _, p := range totals {
 		last, known := d.received[series{metric, p.Attributes.Equivalent()}]
 		if known && p.StartTime.Equal(last.began) { // else it was reset
-			p.StartTime = last.at
+			p.StartTime = telemetry.AsOf(p.Time, last.at)
 			if last.total <= p.Value { // else it was reset, too
 				p.Value -= last.total
 			}
