@@ -107,15 +107,6 @@ func parseURL(value string) (*url.URL, error) {
 	return url.Parse("//" + value)
 }
 
-// protocolsFor returns the protocols of OTLP. The first one is that of an endpoint which comes without a protocol: 4318 is the default port
-// of OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/#otlphttp-default-port).
-func protocolsFor(value string) []string {
-	if u, err := parseURL(value); err == nil && u.Port() == "4318" {
-		return []string{HTTPProtobuf, GRPC}
-	}
-	return []string{GRPC, HTTPProtobuf}
-}
-
 // masked returns an endpoint for messages, without what may be a password or a token: all of it if there is an @ somewhere, since a user part
 // may also stand in front of the scheme or have a slash; a query; a fragment; a port that is none, as in http://user:password; and a host with
 // colons that is no IP address.

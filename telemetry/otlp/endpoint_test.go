@@ -222,6 +222,9 @@ func FuzzParseEndpoint(f *testing.F) {
 		if len(e.path) > 1 && !overHTTP || e.host == "" && overHTTP {
 			t.Fatalf("%q by %s: %+v", s, protocol, e)
 		}
+		if follows := protocolsFor(s)[0] == HTTPProtobuf; !overHTTP && e.host != "" && follows != strings.HasSuffix(e.address, ":4318") {
+			t.Fatalf("%q, which is %s, goes by %s", s, e.address, protocolsFor(s)[0])
+		}
 		var address string
 		if overHTTP {
 			u, err := url.Parse(e.url()) // as the SDK does

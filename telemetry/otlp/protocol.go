@@ -15,7 +15,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// answer is what a request tells of the protocol that the other end speaks. It is no matter of an error's text.
+// protocolsFor returns the protocols of OTLP. The first one is that of an endpoint which comes without a protocol: 4318 is the default port
+// of OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/#otlphttp-default-port).
+func protocolsFor(value string) []string {
+	if u, err := parseURL(value); err == nil && u.Port() == "4318" {
+		return []string{HTTPProtobuf, GRPC}
+	}
+	return []string{GRPC, HTTPProtobuf}
+}
+
+// answer is what a request tells of the protocol that the other end speaks.
 type answer int
 
 const (
