@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -38,17 +37,17 @@ const (
 // answerOverHTTP returns what the response to a request tells.
 func answerOverHTTP(r *http.Response) answer {
 	content, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	taken := r.StatusCode/100 == 2
 	switch proxy, _ := http.ProxyFromEnvironment(r.Request); {
 	case strings.HasPrefix(content, "application/grpc"):
 		return silence
-	case slices.Contains([]string{"application/x-protobuf", "application/json"}, content):
-		if r.StatusCode/100 == 2 {
-			return accepted
-		}
+	case taken && (content == "application/x-protobuf" || content == "application/json"):
+		return accepted
+	case content == "application/x-protobuf":
 		return refused
 	case proxy != nil:
 		return unclear
-	case r.StatusCode/100 == 2:
+	case taken:
 		return stranger
 	}
 	switch r.StatusCode {

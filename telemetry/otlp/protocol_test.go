@@ -157,6 +157,7 @@ func TestWrongProtocol(t *testing.T) {
 		{"pages over HTTP/2", h2(http.NotFoundHandler()), none, none},
 		{"HTTP/2 that knows nobody", h2(answers(401, text)), none, none},
 		{"a proxy without its server", h1(503, text), none, none},
+		{"a proxy without its server, with JSON", h1(502, "application/json"), none, none},
 		{"a proxy without its server, with TLS", h2(answers(502, text)), none, none},
 		{"a redirection to TLS", serveHTTP(t, nil, false, http.RedirectHandler("https://127.0.0.1:1/", http.StatusMovedPermanently)), none, none},
 		{"plain text to HTTP with TLS", serveHTTP(t, secure(), true, answers(200, protobuf)), none, none},
