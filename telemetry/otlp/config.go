@@ -85,8 +85,7 @@ type SettingError struct {
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// choice returns chosen, or else the value of a variable, or else known[0]. An unknown value is ignored with a warning, as the specification
-// says:
+// choice returns chosen, or else the value of a variable, or else known[0]. An unknown value is ignored with a warning:
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#enum
 func choice(log *slog.Logger, chosen, name string, known ...string) string {
 	if chosen != "" {
