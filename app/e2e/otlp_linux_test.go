@@ -253,6 +253,29 @@ func TestCollectorsProtocol(t *testing.T) {
 	}
 }
 
+// TestProxyIsNoCollector has a proxy for HTTP, which gRPC does not use, refuse what it is asked: that tells nothing of the collector.
+func TestProxyIsNoCollector(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	var l net.Listener
+	if err := here.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:3128"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	proxy := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Error(w, "not from here", http.StatusForbidden)
+	})}
+	go proxy.Serve(l)
+	t.Cleanup(func() { proxy.Close() })
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:3128")
+	r := finishes(t, inside(t, here, "check", "--interface=here", "--otlp-endpoint=192.0.2.1:4317", "--otlp-timeout=500ms"), 1)
+	r.want(t, "collector", "error", "connecting to 192.0.2.1:4317")
+	if asked.Load() == 0 {
+		t.Error("the proxy was not asked: the test shows nothing")
+	}
+}
+
 // grpcCollector counts the pushes that it takes.
 type grpcCollector struct {
 	otlpmetrics.UnimplementedMetricsServiceServer

@@ -193,6 +193,17 @@ func TestWrongProtocol(t *testing.T) {
 	}
 }
 
+// TestProbeOfHTTP1 has a server with TLS and without HTTP/2, which refuses: TLS is not what is wrong.
+func TestProbeOfHTTP1(t *testing.T) {
+	authority := otlptest.NewAuthority(t)
+	o := otlp.Config{Protocol: otlp.HTTPProtobuf, CAFile: authority.File,
+		Endpoint: "https://" + serveHTTP(t, authority.Server(t, false), false, answers(http.StatusUnauthorized, "text/plain"))}
+	_, err := otlp.Probe(t.Context(), o, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "can be reached, and TLS works, but does not accept the push") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestWrongProtocolInTheLog has a collector that is away at first, then there with the other protocol, and then with the right one.
 func TestWrongProtocolInTheLog(t *testing.T) {
 	forEach(t, func(t *testing.T, protocol string) {
