@@ -64,9 +64,11 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 		}
 	}
 	if failure == nil {
-		x.health.LastSuccess.Store(time.Now().Unix())
-		if x.failing {
+		switch before := x.health.LastSuccess.Swap(time.Now().Unix()); {
+		case x.failing:
 			x.log.Info("OTLP export works again")
+		case before == 0:
+			x.log.Info("metrics are exported by OTLP", "protocol", x.config.Protocol)
 		}
 		x.failing, x.named = false, false
 		return nil

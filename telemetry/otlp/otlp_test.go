@@ -70,7 +70,7 @@ type pusher struct {
 func push(t *testing.T, o otlp.Config, read func() telemetry.Reading) pusher {
 	t.Helper()
 	logged := &telemetrytest.Lines{}
-	log := slog.New(slog.NewTextHandler(logged, nil))
+	log := slog.New(withoutArrival{slog.NewTextHandler(logged, nil)})
 	source := telemetry.NewSource(read, false)
 	newReader, err := otlp.Prepare(o, log)
 	if err != nil {
@@ -80,6 +80,45 @@ func push(t *testing.T, o otlp.Config, read func() telemetry.Reading) pusher {
 	logged.Forget("pushing to a collector")
 	other := sdkmetric.NewManualReader(sdkmetric.WithProducer(source))
 	return pusher{telemetry.New("router:9088", log, reader, other), logged, other}
+}
+
+// withoutArrival leaves out what is logged when the first push arrives, which TestOTLPSaysThatItArrives tests.
+type withoutArrival struct{ slog.Handler }
+
+const arrival = "metrics are exported by OTLP"
+
+func (h withoutArrival) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == arrival {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h withoutArrival) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return withoutArrival{h.Handler.WithAttrs(attributes)}
+}
+
+// TestOTLPSaysThatItArrives pushes several times: the log says once that a push has arrived, and how.
+func TestOTLPSaysThatItArrives(t *testing.T) {
+	forEach(t, func(t *testing.T, protocol string) {
+		r := listen(t, protocol, "", nil)
+		logged := &telemetrytest.Lines{}
+		newReader, err := otlp.Prepare(otlp.Config{Protocol: protocol, Endpoint: r.Addr, Interval: time.Hour}, slog.New(slog.NewTextHandler(logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := newReader(telemetry.NewSource(telemetrytest.Example, false))
+		p := pusher{telemetry.New("router:9088", slog.New(slog.DiscardHandler), reader), logged, nil}
+		for range 3 {
+			if err := p.flush(t); err != nil {
+				t.Error(err)
+			}
+		}
+		p.shutdown(t)
+		if p.count(arrival) != 1 || p.count("protocol="+protocol) < 1 {
+			t.Errorf("the log is\n%s", logged)
+		}
+	})
 }
 
 // flush pushes and returns what ForceFlush does.
