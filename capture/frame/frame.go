@@ -3,14 +3,14 @@
 // It is pure: it has no I/O and no state, does not allocate, and does not panic on any input.
 //
 // It follows a frame through its link headers (Ethernet with up to [MaxTags] VLAN tags, MPLS with up to [MaxLabels] labels, PPPoE sessions,
-// PPP, Linux cooked capture, BSD loopback) to the first IP header. This outermost header counts. What is behind it does not matter, except
-// the transport header of merged segments (see [Segments]) and the extension headers before the protocol.
+// PPP, 802.11, Frame Relay and others: see [Link]) to the first IP header. This outermost header counts. What is behind it does not matter,
+// except the transport header of merged segments (see [Segments]) and the extension headers before the protocol.
 //
 // The rules:
 //
 //   - Bytes are those of the network layer on the wire: the total length of an IPv4 header, or 40 plus the payload length of an IPv6
-//     header. They are never more than the frame had on the wire after its link headers. A length of 0 (IPv4 BIG TCP, an IPv6 jumbogram)
-//     stands for all of that.
+//     header. They are never more than the frame had on the wire after its link headers, and before its frame check sequence. A length of
+//     0 (IPv4 BIG TCP, an IPv6 jumbogram) stands for all of that.
 //   - An IP header is valid if its version fits, an IPv4 header's IHL is at least 5 and its total length at least the header's or 0, and
 //     its fixed part (20 or 40 bytes) was captured. Otherwise, and if the capture ends inside a link header, the frame is [Malformed].
 //   - A frame that carries something else than IP is [NonIP].
@@ -59,7 +59,7 @@ type Frame struct {
 // Packet is what a frame counts as.
 type Packet struct {
 	Source, Destination netip.Addr // of the outermost IP header, so of one version; invalid unless the outcome is Counted
-	Bytes               int64      // network-layer bytes on the wire; the frame's length if there is no valid IP header
+	Bytes               int64      // network-layer bytes on the wire; the frame's (or aggregated packet's) length if there is no valid IP header
 	Packets             int64      // packets on the wire: 1, or more for merged segments
 	Outcome             Outcome    // Counted, NonIP or Malformed
 	Protocol            uint8      // of the outermost IP header, behind IPv6 extension headers ([NoProtocol] if they were not all captured)
@@ -91,7 +91,7 @@ const (
 	ipv6HeaderLen = 40
 )
 
-// Decode fills p from f. It is safe for concurrent use on distinct values.
+// Decode fills p from f, or from the first packet of it (see [Frame.Next]). It is safe for concurrent use on distinct values.
 func (p *Packet) Decode(f *Frame) {
 	d := f.Data
 	wire := max(f.Wire, len(d))
@@ -103,6 +103,10 @@ func (p *Packet) Decode(f *Frame) {
 		if f.Tagged && p.Outcome == Counted {
 			p.VLAN = f.Tag & vlanID
 		}
+		return
+	}
+	if f.Link >= firstInside {
+		p.inside(f)
 		return
 	}
 	off, etherType, outcome := f.Link.open(d, f.EtherType)

@@ -62,7 +62,11 @@ func TestLinkOfTypeKnowsTheNumbersOfCaptureFiles(t *testing.T) {
 		uint32(layers.LinkTypePPPEthernet): frame.LinkPPPoE, uint32(layers.LinkTypeRaw): frame.LinkRaw,
 		uint32(layers.LinkTypeLoop): frame.LinkLoop, uint32(layers.LinkTypeLinuxSLL): frame.LinkSLL,
 		uint32(layers.LinkTypeIPv4): frame.LinkIPv4, uint32(layers.LinkTypeIPv6): frame.LinkIPv6,
-		12: frame.LinkRaw, 14: frame.LinkRaw, 204: frame.LinkPPPDir, 276: frame.LinkSLL2,
+		uint32(layers.LinkTypeC_HDLC): frame.LinkCHDLC, uint32(layers.LinkTypeFRelay): frame.LinkFrameRelay,
+		uint32(layers.LinkTypeIEEE802_11): frame.Link80211, uint32(layers.LinkTypeIEEE80211Radio): frame.LinkRadiotap,
+		uint32(layers.LinkTypePrismHeader): frame.LinkPrism, 163: frame.LinkPrism, 192: frame.LinkPPI,
+		12: frame.LinkRaw, 14: frame.LinkRaw, 204: frame.LinkPPPDir, 239: frame.LinkNFLOG, 242: frame.LinkIPoIB,
+		247: frame.LinkInfiniBand, 276: frame.LinkSLL2,
 	}
 	for number := range uint32(400) {
 		if got := frame.LinkOfType(number); got != want[number] {

@@ -15,8 +15,8 @@ import (
 	"promflow/capture/frame/frametest"
 )
 
-// FuzzDecode compares with what gopacket makes of the same bytes, has captures end early, takes a tag out, and holds merged
-// frames to their bounds.
+// FuzzDecode compares with what gopacket makes of the same bytes, has captures end early, goes on to aggregated packets, takes a tag out,
+// and holds merged frames to their bounds.
 func FuzzDecode(f *testing.F) {
 	for _, c := range slices.Concat(frametest.DecodeCases(f), frametest.SegmentCases(f)) {
 		s := c.In.Segments
@@ -24,13 +24,25 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, link uint8, etherType uint16, wire, size int, udp bool, transport int, data []byte) {
 		data = data[:min(len(data), 60_000)] // gopacket keeps lengths in 16 bits
-		in := frame.Frame{Link: frame.Link(link % 16), EtherType: etherType, Data: data, Wire: int(int32(wire))}
+		in := frame.Frame{Link: frame.Link(link % 32), EtherType: etherType, Data: data, Wire: int(int32(wire))}
 		whole := decode(in)
 		if want := reference(in); whole != want {
 			t.Errorf("got %+v, gopacket says %+v", whole, want)
 		}
 		if n, got := countsOtherwiseWhenCut(in, whole); n >= 0 {
 			t.Errorf("with %d of %d bytes captured: got %+v, want %+v or malformed", n, len(data), got, whole)
+		}
+		// Together, packets that are aggregated have no more than their frame.
+		bytes := whole.Bytes
+		for next := in; next.Next(); {
+			got := decode(next)
+			if want := reference(next); got != want {
+				t.Errorf("next: got %+v, gopacket says %+v", got, want)
+			}
+			bytes += got.Bytes
+		}
+		if wire := int64(max(in.Wire, len(data))); bytes > wire {
+			t.Errorf("%d bytes in a frame of %d", bytes, wire)
 		}
 		// A tag that was taken out is the outermost, and all that it changes is the VLAN.
 		tagged, want := in, whole
@@ -48,9 +60,30 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// reference decodes a frame with gopacket, one layer at a time up to the first IP header. Where gopacket follows other
-// rules than the documentation of package frame, a comment says so.
+// reference decodes a frame with gopacket, where that has a decoder for its link layer, or for what is inside.
 func reference(f frame.Frame) frame.Packet {
+	p := frame.Packet{Bytes: int64(max(f.Wire, len(f.Data))), Packets: 1}
+	for f.Link >= frame.LinkFrameRelay && f.Link <= linkMSDUs {
+		if f.Link == linkMSDUs { // each is a packet
+			p.Bytes = int64(max(f.Wire, len(f.Data)))
+			if len(f.Data) >= 14 {
+				p.Bytes = min(p.Bytes, 14+int64(binary.BigEndian.Uint16(f.Data[12:])))
+			}
+		}
+		if f, p.Outcome = referenceInside(f); p.Outcome != frame.Counted {
+			return p
+		}
+	}
+	inner := referenceOutermost(f)
+	if inner.Outcome != frame.Counted {
+		inner.Bytes = p.Bytes
+	}
+	return inner
+}
+
+// referenceOutermost decodes a frame with gopacket, one layer at a time up to the first IP header. Where gopacket follows other
+// rules than the documentation of package frame, a comment says so.
+func referenceOutermost(f frame.Frame) frame.Packet {
 	p := frame.Packet{Bytes: int64(max(f.Wire, len(f.Data))), Packets: 1}
 	end := func(outcome frame.Outcome) frame.Packet {
 		p.Outcome = outcome
@@ -195,6 +228,18 @@ func start(link frame.Link, etherType uint16, data *[]byte) gopacket.Decoder {
 		}
 		*data = d[20:]
 		return layers.EthernetType(binary.BigEndian.Uint16(d))
+	case frame.LinkCHDLC:
+		if len(d) < 4 {
+			return nil
+		}
+		*data = d[4:]
+		return layers.EthernetType(binary.BigEndian.Uint16(d[2:]))
+	case frame.LinkIPoIB:
+		if len(d) < 44 {
+			return nil
+		}
+		*data = d[44:]
+		return layers.EthernetType(binary.BigEndian.Uint16(d[40:]))
 	}
 	return nil
 }

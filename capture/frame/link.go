@@ -23,13 +23,29 @@ const (
 	LinkPPPoE                // PPPoE session header without Ethernet
 	LinkSLL                  // Linux cooked capture, version 1
 	LinkSLL2                 // Linux cooked capture, version 2
+	LinkCHDLC                // Cisco's HDLC: address, control, EtherType
+	LinkIPoIB                // IP over InfiniBand: global route header, EtherType, reserved
+
+	// Those whose headers tell where the packet ends, or which other link layer follows: see inside.
+	LinkFrameRelay // Q.922 address, then NLPID, SNAP or Cisco's encapsulation
+	LinkInfiniBand // local route header, then those that its transport needs
+	LinkNFLOG      // attributes of Linux' netfilter
+	LinkPPI        // per-packet information, then a frame of any other link layer
+	LinkRadiotap   // radiotap, then 802.11
+	LinkPrism      // Prism or AVS, then 802.11
+	Link80211      // 802.11 without frame check sequence
+	linkMSDUs      // the packets that a frame of 802.11 aggregates
+
+	firstInside = LinkFrameRelay
 )
 
 // linkTypes has the numbers of capture files (https://www.tcpdump.org/linktypes.html). 12 and 14 are values of DLT_RAW that some systems
 // write to files.
 var linkTypes = map[uint32]Link{
 	0: LinkNull, 1: LinkEthernet, 9: LinkPPP, 12: LinkRaw, 14: LinkRaw, 50: LinkPPP, 51: LinkPPPoE, 101: LinkRaw,
-	108: LinkLoop, 113: LinkSLL, 204: LinkPPPDir, 228: LinkIPv4, 229: LinkIPv6, 276: LinkSLL2,
+	104: LinkCHDLC, 105: Link80211, 107: LinkFrameRelay, 108: LinkLoop, 113: LinkSLL, 119: LinkPrism, 127: LinkRadiotap, 163: LinkPrism,
+	192: LinkPPI, 204: LinkPPPDir, 228: LinkIPv4, 229: LinkIPv6, 239: LinkNFLOG, 242: LinkIPoIB, 247: LinkInfiniBand,
+	276: LinkSLL2,
 }
 
 // LinkOfType returns the link layer of a capture file's LINKTYPE_ number, LinkUnknown if it is not supported.
@@ -61,6 +77,10 @@ func (l Link) open(d []byte, etherType uint16) (int, uint16, Outcome) {
 		return typed(d, 14, 16)
 	case LinkSLL2:
 		return typed(d, 0, 20)
+	case LinkCHDLC:
+		return typed(d, 2, 4)
+	case LinkIPoIB:
+		return typed(d, 40, 44)
 	}
 	return 0, 0, Malformed
 }

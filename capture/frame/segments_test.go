@@ -97,7 +97,7 @@ func outOfBounds(f frame.Frame, got frame.Packet) string {
 	switch got.Outcome {
 	case frame.Counted:
 	case frame.NonIP, frame.Malformed:
-		if got.Bytes != wire {
+		if got.Bytes != wire && !(got.Bytes < wire && aggregates(f)) {
 			return fmt.Sprintf("a frame of %d bytes without IP counts for %d", wire, got.Bytes)
 		}
 	default:

@@ -32,6 +32,9 @@ func FuzzCount(f *testing.F) {
 		f.Add(join(section(o, 1, 0), words(o, 0x0bad, 0xfffffffc)))
 		f.Add(join(pcapHeader(o, pcapMagic, 2, 4, 1), pcapPacket(o, 16, 20, -1, make([]byte, 20)))) // not IP, of 4 GiB
 	}
+	for _, of := range capturesOfLinks(f) {
+		f.Add(of.plain())
+	}
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, (27 - 10) << 3, 1, 0, 0})
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x10, 1, 0, 0}) // a single segment of 1 EiB
 

@@ -45,10 +45,12 @@ const (
 )
 
 // supported lists the link types that package frame supports.
-const supported = "Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2)"
+const supported = "Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2), " +
+	"802.11 (plain, radiotap, Prism and AVS), PPI, Cisco HDLC, Frame Relay, InfiniBand, IPoIB, NFLOG"
 
 // Count counts the packets of the capture file r with c. It locks c for each batch of packets, not while it reads, and allocates nothing
-// per packet. Meanwhile [capture.Counter.Outcomes] tells how many packets were counted: each packet has exactly one outcome.
+// per packet. Meanwhile [capture.Counter.Outcomes] tells how many packets were counted: each packet has exactly one outcome, also each of
+// those that a frame of 802.11 aggregates.
 //
 // The error is nil at the end of a valid file. Otherwise it begins with name, and has what is wrong and where: the packet of a pcap file or
 // block of a pcapng file, and the byte after decompression. All packets before this place are counted. Packets of a link type that is not
@@ -157,10 +159,11 @@ type format interface {
 
 // record is a record of a capture file. Only a packet has a frame.
 type record struct {
-	isPacket bool
-	linkType uint32     // the number in the file
-	on       *Interface // nil if the file does not tell
-	frame    frame.Frame
+	isPacket  bool
+	linkType  uint32     // the number in the file, or in the header of PPI
+	supported bool       // whether package frame supports that
+	on        *Interface // nil if the file does not tell
+	frame     frame.Frame
 }
 
 // setPacket makes r a packet. Its captured bytes are the first of data, as far as the buffer has them: far more than the headers.
@@ -168,10 +171,14 @@ func (r *record) setPacket(linkType uint32, link frame.Link, data []byte, captur
 	if captured > maxCaptured {
 		return fmt.Errorf("claims %d captured bytes, more than the limit of %d", captured, maxCaptured)
 	}
-	r.isPacket, r.linkType, r.on = true, linkType, nil
+	r.isPacket, r.linkType, r.supported, r.on = true, linkType, link != frame.LinkUnknown, nil
 	r.frame.Link = link
 	r.frame.Data = data[:min(len(data), int(captured))]
 	r.frame.Wire = int(min(int64(max(captured, original)), math.MaxInt)) // an int may have 32 bits
+	if link == frame.LinkPPI {
+		r.linkType = frame.PPIType(r.frame.Data)
+		r.supported = frame.LinkOfType(r.linkType) != frame.LinkUnknown
+	}
 	return nil
 }
 
@@ -252,7 +259,8 @@ func (f *file) open() error {
 // buffered counts all packets in the buffer. It returns how many bytes it needs there for the next one.
 func (f *file) buffered() (need int, err error) {
 	for {
-		if f.rest == 0 {
+		whole := f.rest == 0
+		if whole {
 			b := f.buf[f.begin:f.end]
 			f.start = f.base + int64(f.begin)
 			size, err := f.format.next(b, &f.record)
@@ -275,13 +283,22 @@ func (f *file) buffered() (need int, err error) {
 		}
 		f.records++
 		if f.record.isPacket {
-			f.packets++
-			f.out.add(&f.packet)
-			if f.record.frame.Link == frame.LinkUnknown {
+			f.count()
+			if !f.record.supported {
 				f.unsupported[f.record.linkType]++
+			}
+			for whole && f.record.frame.Next() {
+				f.packet.Decode(&f.record.frame)
+				f.count()
 			}
 		}
 	}
+}
+
+// count counts the packet that was decoded.
+func (f *file) count() {
+	f.packets++
+	f.out.add(&f.packet)
 }
 
 // fill reads until at least need bytes, no more than bufferSize, are in the buffer. It returns io.EOF if the file ends

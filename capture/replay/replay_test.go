@@ -395,15 +395,19 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
+// ppi is a frame of 30 bytes with a header of PPI, and nothing inside.
+func ppi(linkType byte) []byte { return append([]byte{0, 0, 8, 0, linkType}, make([]byte, 25)...) }
+
 func TestUnsupportedLinkTypes(t *testing.T) {
-	const supported = "supported are Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2)"
+	const supported = "supported are Ethernet, raw IP, BSD loopback, PPP, PPPoE, Linux cooked capture (SLL and SLL2), " +
+		"802.11 (plain, radiotap, Prism and AVS), PPI, Cisco HDLC, Frame Relay, InfiniBand, IPoIB, NFLOG"
 	many := section(little, 1, 0)
 	for i := range 10 {
 		many = append(many, iface(little, uint16(147+i), 0)...)
 		many = append(many, enhanced(little, uint32(i), 30, make([]byte, 30))...)
 	}
 	mixed := join(section(little, 1, 0),
-		iface(little, 1, 0), iface(little, 105, 0), iface(little, 147, 0), iface(little, 148, 0),
+		iface(little, 1, 0), iface(little, 147, 0), iface(little, 148, 0), iface(little, 149, 0),
 		enhanced(little, 2, 30, make([]byte, 30)), enhanced(little, 1, 30, make([]byte, 30)), enhanced(little, 0, 64, ethernet(50)),
 		enhanced(little, 1, 30, make([]byte, 30)))
 	for _, test := range []struct {
@@ -412,14 +416,16 @@ func TestUnsupportedLinkTypes(t *testing.T) {
 		counted, malformed int64
 		err                string
 	}{
-		{"pcap", pcapFile(105, make([]byte, 30), make([]byte, 30)), 0, 2,
-			"link type 105 is not supported (2 packets not counted); " + supported},
-		{"pcap without packets", pcapFile(105), 0, 0, ""},
-		{"pcapng", mixed, 1, 3, "link type 105 is not supported (2 packets not counted); " +
-			"link type 147 is not supported (1 packets not counted); " + supported},
+		{"pcap", pcapFile(147, make([]byte, 30), make([]byte, 30)), 0, 2,
+			"link type 147 is not supported (2 packets not counted); " + supported},
+		{"pcap without packets", pcapFile(147), 0, 0, ""},
+		{"inside PPI", pcapFile(192, ppi(147), ppi(148), ppi(101)), 0, 3, "link type 147 is not supported (1 packets not counted); " +
+			"link type 148 is not supported (1 packets not counted); " + supported},
+		{"pcapng", mixed, 1, 3, "link type 147 is not supported (2 packets not counted); " +
+			"link type 148 is not supported (1 packets not counted); " + supported},
 		{"damaged, too", mixed[:len(mixed)-1], 1, 2, "ends inside block 9 (byte 368); " +
-			"link type 105 is not supported (1 packets not counted); " +
-			"link type 147 is not supported (1 packets not counted); " + supported},
+			"link type 147 is not supported (1 packets not counted); " +
+			"link type 148 is not supported (1 packets not counted); " + supported},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := counted(test.counted, test.counted*50)
@@ -629,9 +635,12 @@ func readWithPcapgo(t testing.TB, file []byte, link frame.Link) (outcomes, error
 			c.Unlock()
 			return c.Outcomes(), err
 		}
-		var p frame.Packet
-		p.Decode(&frame.Frame{Link: link, Data: data, Wire: info.Length})
-		c.Count(&p)
+		in := frame.Frame{Link: link, Data: data, Wire: info.Length}
+		for more := true; more; more = in.Next() {
+			var p frame.Packet
+			p.Decode(&in)
+			c.Count(&p)
+		}
 	}
 }
 

@@ -162,7 +162,7 @@ func LinkCases(t testing.TB) []Case {
 	}
 
 	// Nothing at all.
-	for link := frame.LinkUnknown; link <= frame.LinkSLL2; link++ {
+	for link := frame.LinkUnknown; link <= frame.Link80211; link++ {
 		f := frame.Frame{Link: link, EtherType: uint16(ipv4)}
 		all.frame(fmt.Sprint("no data, link ", link), f, malformed(0))
 		f.Wire = 1500
