@@ -1,6 +1,7 @@
 package frame_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -55,6 +56,40 @@ func countsOtherwiseWhenCut(f frame.Frame, whole frame.Packet) (n int, got frame
 	return -1, whole
 }
 
+// Each of the packets that a frame of 802.11 aggregates is one, and what was not captured of them is one together.
+func TestAggregatedPackets(t *testing.T) {
+	cases := frametest.InsideCases(t)
+	for _, test := range []struct {
+		name     string
+		captured int // 0 for all
+		want     []string
+	}{
+		{"802.11/aggregated", 0, []string{"counted 120", "counted 140"}},
+		{"802.11/aggregated, ARP first", 0, []string{"non_ip 50", "counted 140"}},
+		{"802.11/aggregated, empty", 0, []string{"malformed 14", "counted 140"}},
+		{"802.11/aggregated, header cut short", 0, []string{"malformed 13"}},
+		{"802.11/aggregated", 26 + 14 + 8 + 20, []string{"counted 120", "malformed 162"}},
+		{"802.11/aggregated", 26 + 144 + 13, []string{"counted 120", "malformed 162"}},
+		{"802.11/aggregated", 26 + 144 + 14 + 8 + 39, []string{"counted 120", "malformed 162"}},
+		{"802.11/aggregated", 26 + 144 + 14 + 8 + 40, []string{"counted 120", "counted 140"}},
+		{"radiotap/aggregated, padded header, FCS", 0, []string{"counted 120", "counted 120"}},
+		{"802.11/QoS", 0, []string{"counted 120"}},
+	} {
+		i := slices.IndexFunc(cases, func(c frametest.Case) bool { return c.Name == test.name })
+		f, got := cases[i].In, []string{}
+		if test.captured > 0 {
+			f.Data = f.Data[:test.captured]
+		}
+		for more := true; more; more = f.Next() {
+			p := decode(f)
+			got = append(got, fmt.Sprint(p.Outcome, " ", p.Bytes))
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s, captured %d: got %q, want %q", test.name, test.captured, got, test.want)
+		}
+	}
+}
+
 func TestLinkOfTypeKnowsTheNumbersOfCaptureFiles(t *testing.T) {
 	want := map[uint32]frame.Link{
 		uint32(layers.LinkTypeNull): frame.LinkNull, uint32(layers.LinkTypeEthernet): frame.LinkEthernet,
@@ -87,7 +122,12 @@ func TestOutcomeNames(t *testing.T) {
 func TestDecodeDoesNotAllocate(t *testing.T) {
 	for _, c := range slices.Concat(frametest.DecodeCases(t), frametest.SegmentCases(t)) {
 		var p frame.Packet
-		if n := testing.AllocsPerRun(10, func() { p.Decode(&c.In) }); n != 0 {
+		all := func() {
+			for f, more := c.In, true; more; more = f.Next() {
+				p.Decode(&f)
+			}
+		}
+		if n := testing.AllocsPerRun(10, all); n != 0 {
 			t.Errorf("%s: %v allocations", c.Name, n)
 		}
 	}

@@ -117,7 +117,7 @@ func referenceLLC(f frame.Frame) (frame.Frame, frame.Outcome) {
 	}
 	layer, _ := decodeOne(layers.LayerTypeLLC, f.Data)
 	llc, ok := layer.(*layers.LLC)
-	if !ok || llc.DSAP != 0xaa || llc.SSAP != 0xaa || llc.IG || llc.CR || llc.Control != 3 {
+	if !ok || llc.DSAP != 0xaa || llc.SSAP != 0xaa || llc.IG || llc.CR || llc.Control != 3 || len(llc.Contents) != 3 {
 		return fail(frame.NonIP)
 	}
 	snap, _ := behind(f, len(llc.Contents), all, f.Link, 0)
@@ -193,7 +193,13 @@ func referenceNFLOG(f frame.Frame) (frame.Frame, frame.Outcome) {
 			break
 		}
 		if kind == 9 {
-			return behind(f, at+4, size-4, frame.LinkNone, etherType)
+			packet, outcome := behind(f, at+4, size-4, frame.LinkNone, etherType)
+			if h := packet.Data; d[0] == 2 && len(h) >= 20 {
+				packet.Wire = max(packet.Wire, int(h[2])<<8|int(h[3]))
+			} else if d[0] == 10 && len(h) >= 40 {
+				packet.Wire = max(packet.Wire, 40+(int(h[4])<<8|int(h[5])))
+			}
+			return packet, outcome
 		}
 		if kind == 1 && etherType == 0 && size >= 6 && at+6 <= len(d) {
 			etherType = binary.BigEndian.Uint16(d[at+4:])

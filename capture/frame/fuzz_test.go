@@ -33,16 +33,15 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("with %d of %d bytes captured: got %+v, want %+v or malformed", n, len(data), got, whole)
 		}
 		// Together, packets that are aggregated have no more than their frame.
-		bytes := whole.Bytes
+		bytes, held := whole.Bytes, int64(max(in.Wire, len(data)))
 		for next := in; next.Next(); {
 			got := decode(next)
 			if want := reference(next); got != want {
 				t.Errorf("next: got %+v, gopacket says %+v", got, want)
 			}
-			bytes += got.Bytes
-		}
-		if wire := int64(max(in.Wire, len(data))); bytes > wire {
-			t.Errorf("%d bytes in a frame of %d", bytes, wire)
+			if bytes += got.Bytes; bytes > held {
+				t.Errorf("%d bytes in a frame of %d", bytes, held)
+			}
 		}
 		// A tag that was taken out is the outermost, and all that it changes is the VLAN.
 		tagged, want := in, whole

@@ -72,7 +72,8 @@ const (
 // a control field, up to one byte of padding and an NLPID (RFC 2427). Cisco's has an EtherType instead.
 func (f *Frame) frameRelay() (Frame, Outcome) {
 	d, at := f.Data, 0
-	for ; at < len(d) && d[at]&1 == 0; at++ {
+	for at < min(len(d), 4) && d[at]&1 == 0 {
+		at++
 	}
 	if at++; at < 2 || at > 4 || len(d) < at+2 {
 		return Frame{}, Malformed
@@ -178,12 +179,15 @@ func (f *Frame) infiniBand() (Frame, Outcome) {
 // nflog reads an address family, a version, a resource ID, and then attributes until that of the packet. Each has its length and type in the
 // byte order of the machine that captured, and is padded to four bytes (https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html). No type is
 // over 255, which tells the byte order. Families are those of Linux: others than IP leave it to an attribute what the packet is.
+//
+// A rule of netfilter may copy only the start of a packet, and nothing tells how long it was but its header. Linux has checked that
+// (net/ipv4/ip_input.c, net/ipv6/ip6_input.c), unless it comes from a bridge.
 func (f *Frame) nflog() (Frame, Outcome) {
 	const (
-		ipv4, ipv6 = 2, 10  // AF_INET, AF_INET6
-		header     = 1      // NFULA_PACKET_HDR (linux/netfilter/nfnetlink_log.h), begins with an EtherType
-		payload    = 9      // NFULA_PAYLOAD
-		flags      = 0xc000 // NLA_F_NESTED, NLA_F_NET_BYTEORDER (linux/netlink.h)
+		inet, inet6 = 2, 10  // AF_INET, AF_INET6
+		header      = 1      // NFULA_PACKET_HDR (linux/netfilter/nfnetlink_log.h), begins with an EtherType
+		payload     = 9      // NFULA_PAYLOAD
+		flags       = 0xc000 // NLA_F_NESTED, NLA_F_NET_BYTEORDER (linux/netlink.h)
 	)
 	d := f.Data
 	if len(d) < 4 || d[1] != 0 {
@@ -195,9 +199,9 @@ func (f *Frame) nflog() (Frame, Outcome) {
 	}
 	var etherType uint16
 	switch d[0] {
-	case ipv4:
+	case inet:
 		etherType = etherTypeIPv4
-	case ipv6:
+	case inet6:
 		etherType = etherTypeIPv6
 	}
 	for at := 4; len(d) >= at+4; {
@@ -206,7 +210,14 @@ func (f *Frame) nflog() (Frame, Outcome) {
 		case size < 4:
 			return Frame{}, Malformed
 		case kind == payload:
-			return f.part(at+4, at+size, LinkNone, etherType)
+			packet, outcome := f.part(at+4, at+size, LinkNone, etherType)
+			switch h := packet.Data; {
+			case d[0] == inet && len(h) >= ipv4HeaderLen:
+				packet.Wire = max(packet.Wire, int(binary.BigEndian.Uint16(h[2:])))
+			case d[0] == inet6 && len(h) >= ipv6HeaderLen:
+				packet.Wire = max(packet.Wire, ipv6HeaderLen+int(binary.BigEndian.Uint16(h[4:])))
+			}
+			return packet, outcome
 		case kind == header && etherType == 0 && size >= 6 && len(d) >= at+6:
 			etherType = binary.BigEndian.Uint16(d[at+4:])
 		}

@@ -106,6 +106,9 @@ func outOfBounds(f frame.Frame, got frame.Packet) string {
 
 	f.Segments = frame.Segments{}
 	whole := decode(f)
+	if f.Link == frame.LinkNFLOG || f.Link == frame.LinkPPI {
+		wire = max(wire, 40+65535) // the header tells
+	}
 	if whole.Packets != 1 || whole.Bytes < 0 || whole.Bytes > wire {
 		return fmt.Sprintf("a frame of %d bytes counts for %+v", wire, whole)
 	}

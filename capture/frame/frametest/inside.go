@@ -199,7 +199,7 @@ func nflogCases(t testing.TB) []Case {
 		nested := attribute(o, 0x8014, make([]byte, 8))
 		add(fmt.Sprintf("%v, begins with a nested attribute", o), Counted4(121), Concat([]byte{2, 0, 0, 5}, nested, attribute(o, 9, v4)))
 		length := attribute(o, 9, With(v4, 2, 0xff, 0xff))
-		add(fmt.Sprintf("%v, length over the packet", o), Counted4(121), Concat([]byte{2, 0, 0, 5}, length, attribute(o, 11, make([]byte, 4))))
+		add(fmt.Sprintf("%v, copied in part", o), Counted4(65535), Concat([]byte{2, 0, 0, 5}, length, attribute(o, 11, make([]byte, 4))))
 		add(fmt.Sprintf("%v, length 0", o), Counted4(121), nflog(o, 2, With(v4, 2, 0, 0)))
 	}
 	le := binary.LittleEndian
@@ -208,6 +208,9 @@ func nflogCases(t testing.TB) []Case {
 	add("bridge, tag", in(7, Counted4(121)), tagged)
 	arp := Concat([]byte{3, 0, 0, 5}, attribute(le, 1, []byte{8, 6, 1, 0}), attribute(le, 9, make([]byte, 28)))
 	add("ARP", nonIP(len(arp)), arp)
+	add("IPv6, copied in part", counted6(1440), nflog(le, 10, IP6(t, 1400)[:64]))
+	add("IPv4, copied in part of the header", malformed(len(nflog(le, 2, v4[:19]))), nflog(le, 2, v4[:19]))
+	add("bridge, length over the packet", Counted4(121), nflog(le, 7, With(v4, 2, 0xff, 0xff)))
 	untold := Concat([]byte{7, 0, 0, 5}, attribute(le, 9, v4))
 	add("bridge, of no type", nonIP(len(untold)), untold)
 	add("IPv4 called IPv6", malformed(len(nflog(le, 10, v4))), nflog(le, 10, v4))
