@@ -2,25 +2,26 @@ package frame
 
 import "encoding/binary"
 
-// inside decodes a frame by the frame that is inside it.
-func (p *Packet) inside(f *Frame) {
-	bytes := p.Bytes
-	if f.Link == linkMSDUs {
-		bytes = int64(min(f.wire(), f.msduLen()))
+// inside decodes the frame that is inside another one.
+func (p *Packet) inside(outer *Frame) {
+	f, bytes := *outer, p.Bytes
+	for f.Link >= firstInside {
+		if f.Link == linkMSDUs {
+			bytes = int64(min(f.wire(), f.msduLen()))
+		}
+		if p.Outcome = f.peel(); p.Outcome != Counted {
+			p.Bytes = bytes
+			return
+		}
 	}
-	inner, outcome := f.inside()
-	if outcome == Counted {
-		p.Decode(&inner)
-		outcome = p.Outcome
-	}
-	if p.Outcome = outcome; outcome != Counted && inner.Link != linkMSDUs {
+	if p.Decode(&f); p.Outcome != Counted {
 		p.Bytes = bytes
 	}
 }
 
-// inside takes off the headers of a link layer from firstInside on, and what follows the packet. If the outcome is Counted, it returns the
-// rest as a frame of another link layer.
-func (f *Frame) inside() (Frame, Outcome) {
+// peel takes off the headers of a link layer from firstInside on, and what follows the packet: if the outcome is Counted, f is then of
+// another link layer.
+func (f *Frame) peel() Outcome {
 	switch f.Link {
 	case LinkFrameRelay:
 		return f.frameRelay()
@@ -39,20 +40,19 @@ func (f *Frame) inside() (Frame, Outcome) {
 	case linkMSDUs:
 		return f.msdu()
 	}
-	return Frame{}, Malformed
+	return Malformed
 }
 
-// part returns the bytes of f from off to end as a frame of another link layer, for LinkNone of etherType. The frame may end before end,
-// and may be captured in part.
-func (f *Frame) part(off, end int, link Link, etherType uint16) (Frame, Outcome) {
+// part makes f its bytes from off to end, of another link layer, for LinkNone of etherType. The frame may end before end, and may be
+// captured in part.
+func (f *Frame) part(off, end int, link Link, etherType uint16) Outcome {
 	end = min(end, f.wire())
 	if off > len(f.Data) || off > end {
-		return Frame{}, Malformed
+		return Malformed
 	}
-	part := *f
-	part.Link, part.EtherType, part.Data, part.Wire = link, etherType, f.Data[off:min(len(f.Data), end)], end-off
-	part.Segments.Transport -= off
-	return part, Counted
+	f.Link, f.EtherType, f.Data, f.Wire = link, etherType, f.Data[off:min(len(f.Data), end)], end-off
+	f.Segments.Transport -= off
+	return Counted
 }
 
 func (f *Frame) wire() int { return max(f.Wire, len(f.Data)) }
@@ -70,17 +70,17 @@ const (
 
 // frameRelay reads an address of two to four bytes, the last of which is the odd one (ITU-T Q.922, annex A). Multiprotocol encapsulation has
 // a control field, up to one byte of padding and an NLPID (RFC 2427). Cisco's has an EtherType instead.
-func (f *Frame) frameRelay() (Frame, Outcome) {
+func (f *Frame) frameRelay() Outcome {
 	d, at := f.Data, 0
 	for at < min(len(d), 4) && d[at]&1 == 0 {
 		at++
 	}
 	if at++; at < 2 || at > 4 || len(d) < at+2 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	if d[at] != llcUI {
 		if signaling := at == 2 && d[0]>>2 == 0 && d[1]>>4 == 0; signaling {
-			return Frame{}, NonIP
+			return NonIP
 		}
 		return f.part(at+2, f.wire(), LinkNone, binary.BigEndian.Uint16(d[at:]))
 	}
@@ -88,7 +88,7 @@ func (f *Frame) frameRelay() (Frame, Outcome) {
 		at++
 	}
 	if len(d) <= at {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	switch d[at] {
 	case nlpidIPv4:
@@ -100,15 +100,15 @@ func (f *Frame) frameRelay() (Frame, Outcome) {
 	case nlpidSNAP:
 		return f.snap(at + 1)
 	}
-	return Frame{}, NonIP
+	return NonIP
 }
 
 // snap reads an organization and its protocol number at off (IEEE 802): EtherTypes of RFC 1042 and IEEE 802.1H, and bridged Ethernet of
 // RFC 2427, with or without its frame check sequence.
-func (f *Frame) snap(off int) (Frame, Outcome) {
+func (f *Frame) snap(off int) Outcome {
 	const rfc1042, bridgeTunnel, bridged = 0x000000, 0x0000f8, 0x0080c2
 	if len(f.Data) < off+5 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	organization := binary.BigEndian.Uint32(f.Data[off:]) >> 8
 	protocol := binary.BigEndian.Uint16(f.Data[off+3:])
@@ -120,13 +120,13 @@ func (f *Frame) snap(off int) (Frame, Outcome) {
 	case organization == bridged && protocol == 7:
 		return f.part(off+5, f.wire(), LinkEthernet, 0)
 	}
-	return Frame{}, NonIP
+	return NonIP
 }
 
 // infiniBand reads a local route header, a global one if there is one, and a base transport header. Behind those, a message may begin with
 // an EtherType and two reserved bytes (RFC 4391, RFC 4755). Padding and checksums follow the packet (InfiniBand Architecture Specification,
 // volume 1, chapters 7 to 9).
-func (f *Frame) infiniBand() (Frame, Outcome) {
+func (f *Frame) infiniBand() Outcome {
 	const (
 		localLen, globalLen, baseLen, datagramLen, immediateLen, checksumLen = 8, 40, 12, 8, 4, 4 // bytes
 
@@ -136,7 +136,7 @@ func (f *Frame) infiniBand() (Frame, Outcome) {
 	)
 	d := f.Data
 	if len(d) < localLen {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	off, end := localLen, int(binary.BigEndian.Uint16(d[4:])&0x7ff)*4
 	switch d[1] & 3 {
@@ -146,10 +146,10 @@ func (f *Frame) infiniBand() (Frame, Outcome) {
 	case nextGlobal:
 		off += globalLen
 	default:
-		return Frame{}, NonIP
+		return NonIP
 	}
 	if len(d) < off+baseLen {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	opcode, padding := d[off], int(d[off+1]>>4&3)
 	off, end = off+baseLen, end-checksumLen-padding
@@ -158,20 +158,20 @@ func (f *Frame) infiniBand() (Frame, Outcome) {
 	case datagram:
 		off += datagramLen
 	default:
-		return Frame{}, NonIP
+		return NonIP
 	}
 	switch opcode & 0x1f {
 	case sendFirst, sendOnly:
 	case sendOnlyImmediate:
 		off += immediateLen
 	default:
-		return Frame{}, NonIP
+		return NonIP
 	}
 	if len(d) < off+4 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	if d[off+2] != 0 || d[off+3] != 0 {
-		return Frame{}, NonIP
+		return NonIP
 	}
 	return f.part(off+4, end, LinkNone, binary.BigEndian.Uint16(d[off:]))
 }
@@ -182,7 +182,7 @@ func (f *Frame) infiniBand() (Frame, Outcome) {
 //
 // A rule of netfilter may copy only the start of a packet, and nothing tells how long it was but its header. Linux has checked that
 // (net/ipv4/ip_input.c, net/ipv6/ip6_input.c), unless it comes from a bridge.
-func (f *Frame) nflog() (Frame, Outcome) {
+func (f *Frame) nflog() Outcome {
 	const (
 		inet, inet6 = 2, 10  // AF_INET, AF_INET6
 		header      = 1      // NFULA_PACKET_HDR (linux/netfilter/nfnetlink_log.h), begins with an EtherType
@@ -191,7 +191,7 @@ func (f *Frame) nflog() (Frame, Outcome) {
 	)
 	d := f.Data
 	if len(d) < 4 || d[1] != 0 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	var order binary.ByteOrder = binary.LittleEndian
 	if len(d) >= 8 && order.Uint16(d[6:])&^flags > 0xff {
@@ -208,38 +208,39 @@ func (f *Frame) nflog() (Frame, Outcome) {
 		size := int(order.Uint16(d[at:]))
 		switch kind := order.Uint16(d[at+2:]) &^ flags; {
 		case size < 4:
-			return Frame{}, Malformed
+			return Malformed
 		case kind == payload:
-			packet, outcome := f.part(at+4, at+size, LinkNone, etherType)
-			switch h := packet.Data; {
+			outcome := f.part(at+4, at+size, LinkNone, etherType)
+			switch h := f.Data; {
+			case outcome != Counted:
 			case d[0] == inet && len(h) >= ipv4HeaderLen:
-				packet.Wire = max(packet.Wire, int(binary.BigEndian.Uint16(h[2:])))
+				f.Wire = max(f.Wire, int(binary.BigEndian.Uint16(h[2:])))
 			case d[0] == inet6 && len(h) >= ipv6HeaderLen:
-				packet.Wire = max(packet.Wire, ipv6HeaderLen+int(binary.BigEndian.Uint16(h[4:])))
+				f.Wire = max(f.Wire, ipv6HeaderLen+int(binary.BigEndian.Uint16(h[4:])))
 			}
-			return packet, outcome
+			return outcome
 		case kind == header && etherType == 0 && size >= 6 && len(d) >= at+6:
 			etherType = binary.BigEndian.Uint16(d[at+4:])
 		}
 		at += (size + 3) &^ 3
 	}
-	return Frame{}, Malformed
+	return Malformed
 }
 
 // ppi reads a header with the number of the link layer inside, then fields. One field tells that a frame of 802.11 has its frame check
 // sequence (CACE Technologies, Per-Packet Information Header Specification).
-func (f *Frame) ppi() (Frame, Outcome) {
+func (f *Frame) ppi() Outcome {
 	const (
 		aligned = 1 // a flag: fields are padded to four bytes
 		common  = 2 // type of the field of 802.11: eight bytes of time, then flags
 	)
 	d := f.Data
 	if len(d) < 8 || d[0] != 0 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	size, link, end := int(binary.LittleEndian.Uint16(d[2:])), LinkOfType(binary.LittleEndian.Uint32(d[4:])), f.wire()
 	if size < 8 || size > len(d) || link == LinkPPI {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	for at := 8; at+4 <= size && link == Link80211; {
 		kind, n := binary.LittleEndian.Uint16(d[at:]), int(binary.LittleEndian.Uint16(d[at+2:]))

@@ -26,7 +26,7 @@ const (
 	LinkCHDLC                // Cisco's HDLC: address, control, EtherType
 	LinkIPoIB                // IP over InfiniBand: global route header, EtherType, reserved
 
-	// Those whose headers tell where the packet ends, or which other link layer follows: see inside.
+	// Those whose headers tell where the packet ends, or which other link layer follows: see peel.
 	LinkFrameRelay // Q.922 address, then NLPID, SNAP or Cisco's encapsulation
 	LinkInfiniBand // local route header, then those that its transport needs
 	LinkNFLOG      // attributes of Linux' netfilter

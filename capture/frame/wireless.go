@@ -20,13 +20,13 @@ const (
 
 // wireless reads a header of 802.11, which may be padded to four bytes. Only data that is not encrypted can be IP, and only the first
 // fragment begins with an LLC header.
-func (f *Frame) wireless(padded bool) (Frame, Outcome) {
+func (f *Frame) wireless(padded bool) Outcome {
 	d := f.Data
 	if len(d) < 2 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	if d[0]&wirelessKind != wirelessData || d[0]&wirelessNoData != 0 || d[1]&wirelessProtected != 0 {
-		return Frame{}, NonIP
+		return NonIP
 	}
 	off := 24
 	if d[1]&wirelessDirection == wirelessDirection {
@@ -40,10 +40,10 @@ func (f *Frame) wireless(padded bool) (Frame, Outcome) {
 		}
 	}
 	if len(d) < off {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	if fragment := d[22] & 0xf; fragment != 0 {
-		return Frame{}, NonIP
+		return NonIP
 	}
 	aggregated := d[0]&wirelessQoS != 0 && d[qos]&aggregated != 0
 	if padded {
@@ -56,14 +56,14 @@ func (f *Frame) wireless(padded bool) (Frame, Outcome) {
 }
 
 // llc reads a header of LLC at off. Only SNAP tells of IP (RFC 1042).
-func (f *Frame) llc(off int) (Frame, Outcome) {
+func (f *Frame) llc(off int) Outcome {
 	const sap = 0xaa // of SNAP
 	d := f.Data
 	if len(d) < off+3 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	if d[off] != sap || d[off+1] != sap || d[off+2] != llcUI {
-		return Frame{}, NonIP
+		return NonIP
 	}
 	return f.snap(off + 3)
 }
@@ -72,12 +72,11 @@ func (f *Frame) llc(off int) (Frame, Outcome) {
 const msduHeader = 14
 
 // msdu reads the first of the packets that a frame of 802.11 aggregates.
-func (f *Frame) msdu() (Frame, Outcome) {
-	first, outcome := f.part(msduHeader, f.msduLen(), LinkNone, 0)
-	if outcome != Counted {
-		return Frame{}, outcome
+func (f *Frame) msdu() Outcome {
+	if outcome := f.part(msduHeader, f.msduLen(), LinkNone, 0); outcome != Counted {
+		return outcome
 	}
-	return first.llc(0)
+	return f.llc(0)
 }
 
 // msduLen is the length of the first aggregated packet with its header, or of all of them if that was not captured.
@@ -93,40 +92,40 @@ func (f *Frame) msduLen() int {
 func (f *Frame) Next() bool { return f.Link >= firstInside && f.next() }
 
 func (f *Frame) next() bool {
-	at, outcome := *f, Counted
+	at := *f
 	for at.Link != linkMSDUs {
-		if at, outcome = at.inside(); outcome != Counted || at.Link < firstInside {
+		if at.peel() != Counted || at.Link < firstInside {
 			return false
 		}
 	}
 	size := (at.msduLen() + 3) &^ 3 // all but the last are padded to four bytes
-	if at.wire()-size < msduHeader {
+	if at.Wire = at.wire() - size; at.Wire < msduHeader {
 		return false
 	}
-	*f, _ = at.part(min(size, len(at.Data)), at.wire(), linkMSDUs, 0)
-	f.Wire = at.wire() - size
+	at.Data = at.Data[min(size, len(at.Data)):]
+	*f = at
 	return true
 }
 
 // radiotap reads a header that tells of the frame of 802.11 behind it whether it has its frame check sequence, and padding behind its
 // header. Of the fields that a bitmap announces, the flags are the first but for the time (https://www.radiotap.org).
-func (f *Frame) radiotap() (Frame, Outcome) {
+func (f *Frame) radiotap() Outcome {
 	const (
 		hasTime, hasFlags, hasMore = 1 << 0, 1 << 1, 1 << 31 // of the bitmap; another one follows
 		withFCS, padded            = 0x10, 0x20              // of the flags
 	)
 	d := f.Data
 	if len(d) < 8 || d[0] != 0 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	size := int(binary.LittleEndian.Uint16(d[2:]))
 	if size < 8 || size > len(d) {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	fields, at := binary.LittleEndian.Uint32(d[4:]), 8
 	for more := fields; more&hasMore != 0; at += 4 {
 		if at+4 > size {
-			return Frame{}, Malformed
+			return Malformed
 		}
 		more = binary.LittleEndian.Uint32(d[at:])
 	}
@@ -136,7 +135,7 @@ func (f *Frame) radiotap() (Frame, Outcome) {
 			at = (at+7)&^7 + 8
 		}
 		if at >= size {
-			return Frame{}, Malformed
+			return Malformed
 		}
 		flags = d[at]
 	}
@@ -144,25 +143,24 @@ func (f *Frame) radiotap() (Frame, Outcome) {
 	if flags&withFCS != 0 {
 		end -= fcsLen
 	}
-	inner, outcome := f.part(size, end, Link80211, 0)
-	if outcome != Counted {
-		return Frame{}, outcome
+	if outcome := f.part(size, end, Link80211, 0); outcome != Counted {
+		return outcome
 	}
-	return inner.wireless(flags&padded != 0)
+	return f.wireless(flags&padded != 0)
 }
 
 // prism reads a header of Prism, which is always as long, or one of AVS, which begins otherwise and has its length
 // (https://www.tcpdump.org/linktypes.html).
-func (f *Frame) prism() (Frame, Outcome) {
+func (f *Frame) prism() Outcome {
 	const prismLen, avs = 144, 0x80211000
 	d := f.Data
 	if len(d) < 8 {
-		return Frame{}, Malformed
+		return Malformed
 	}
 	size := prismLen
 	if binary.BigEndian.Uint32(d)&^0xf == avs {
 		if size = int(min(binary.BigEndian.Uint32(d[4:]), uint32(len(d)+1))); size < 8 {
-			return Frame{}, Malformed
+			return Malformed
 		}
 	}
 	return f.part(size, f.wire(), Link80211, 0)
