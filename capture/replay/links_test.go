@@ -15,6 +15,7 @@ import (
 	"promflow/capture"
 	"promflow/capture/frame"
 	"promflow/capture/frame/frametest"
+	"promflow/capture/nettest"
 	"promflow/capture/subnets"
 )
 
@@ -176,6 +177,7 @@ func TestLinkLayersAreReadAsTsharkReadsThem(t *testing.T) {
 
 // write writes the capture, and what tshark says of it.
 func (of *captureOf) write(t *testing.T, pcap, text string) {
+	nettest.Need(t, tshark[0])
 	if err := os.WriteFile(pcap, of.plain(), 0o644); err != nil {
 		t.Fatal(err)
 	}
