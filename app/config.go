@@ -185,7 +185,7 @@ func (c *config) settings() settings {
 		{category: "OTLP", name: "otlp-endpoint", holder: "ENDPOINT", text: &c.otlp.Endpoint,
 			usage: "push to this OpenTelemetry collector: host:port or http://host:port in plain text,\nhttps://host:port with TLS. Without it OTEL_EXPORTER_OTLP_ENDPOINT is followed, if set"},
 		{category: "OTLP", name: "otlp-protocol", holder: "PROTOCOL", otherwise: "http/protobuf for an endpoint with port 4318, else grpc", text: &c.otlp.Protocol, choices: []string{otlp.GRPC, otlp.HTTPProtobuf},
-			usage: "grpc, by default to port 4317, or http/protobuf, by default to port 4318. Without it\nOTEL_EXPORTER_OTLP_PROTOCOL is followed, if set"},
+			usage: "grpc, whose default port is 4317, or http/protobuf, whose default port is 4318. Without it\nOTEL_EXPORTER_OTLP_PROTOCOL is followed, if set"},
 		{category: "OTLP", name: "otlp-insecure", otherwise: "as the endpoint says", parse: into(&c.otlp.Insecure, parseOptionalBool),
 			usage: "whether to push in plain text to an endpoint without http:// or https://"},
 		{category: "OTLP", name: "otlp-ca-file", holder: "FILE", otherwise: "the system's", text: &c.otlp.CAFile,

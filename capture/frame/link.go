@@ -48,6 +48,9 @@ var linkTypes = map[uint32]Link{
 	276: LinkSLL2,
 }
 
+// InFilesOnly tells whether no interface has the link layer, but its monitor mode or a capture file may: a frame may hold several packets.
+func (l Link) InFilesOnly() bool { return l >= firstInside }
+
 // LinkOfType returns the link layer of a capture file's LINKTYPE_ number, LinkUnknown if it is not supported.
 func LinkOfType(linkType uint32) Link { return linkTypes[linkType] }
 

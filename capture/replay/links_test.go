@@ -229,3 +229,19 @@ func TestFilesOfLinkLayers(t *testing.T) {
 		})
 	}
 }
+
+// TestUnsupportedLinkTypesAreBounded has a type for each packet, as a file of PPI can.
+func TestUnsupportedLinkTypesAreBounded(t *testing.T) {
+	const more = 5000
+	f := file{unsupported: map[uint32]int64{}}
+	for i := range uint32(maxUnsupported + more) {
+		f.unsupport(1000 + i)
+		f.unsupport(1000)
+	}
+	if len(f.unsupported) != maxUnsupported || f.unlisted != more {
+		t.Errorf("%d types are kept, and %d packets of others; want %d and %d", len(f.unsupported), f.unlisted, maxUnsupported, more)
+	}
+	if text := f.unsupportedError().Error(); !strings.Contains(text, "5000 packets of further link types") {
+		t.Error(text)
+	}
+}

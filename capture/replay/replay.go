@@ -199,6 +199,7 @@ type file struct {
 	packets int64
 
 	unsupported map[uint32]int64 // packets by link type
+	unlisted    int64            // packets of further link types
 
 	only       string // the interface that counts; empty for all
 	interfaces Interfaces
@@ -285,7 +286,7 @@ func (f *file) buffered() (need int, err error) {
 		if f.record.isPacket {
 			f.count()
 			if !f.record.supported {
-				f.unsupported[f.record.linkType]++
+				f.unsupport(f.record.linkType)
 			}
 			for whole && f.record.frame.Next() {
 				f.packet.Decode(&f.record.frame)
@@ -294,6 +295,17 @@ func (f *file) buffered() (need int, err error) {
 		}
 	}
 }
+
+// unsupport counts a packet of a link type that is not supported. A file can have as many types as packets: not all are told apart.
+func (f *file) unsupport(linkType uint32) {
+	if _, known := f.unsupported[linkType]; known || len(f.unsupported) < maxUnsupported {
+		f.unsupported[linkType]++
+	} else {
+		f.unlisted++
+	}
+}
+
+const maxUnsupported = 1 << 10
 
 // count counts the packet that was decoded.
 func (f *file) count() {
@@ -331,6 +343,9 @@ func (f *file) unsupportedError() error {
 			break
 		}
 		fmt.Fprintf(&s, "link type %d is not supported (%d packets not counted); ", linkType, f.unsupported[linkType])
+	}
+	if f.unlisted > 0 {
+		fmt.Fprintf(&s, "%d packets of further link types are not counted; ", f.unlisted)
 	}
 	return errors.New(s.String() + "supported are " + supported)
 }

@@ -20,6 +20,7 @@ type resolved struct {
 	tls        *tls.Config // nil without TLS
 	protocolBy string      // the setting that changes the protocol
 	once       bool        // a message is not sent again
+	direct     bool        // no proxy is asked
 	log        *slog.Logger
 }
 
@@ -146,7 +147,7 @@ func (o Config) endpoint(log *slog.Logger) (endpoint, error) {
 		}
 	}
 	e, err := parseEndpoint(value, o.Protocol, insecure)
-	if o.Protocol == HTTPProtobuf && !strings.HasPrefix(s.variable, metricsPrefix) {
+	if e.forAll = !strings.HasPrefix(s.variable, metricsPrefix); e.forAll && o.Protocol == HTTPProtobuf {
 		e.addSignal()
 	}
 	return e, s.wrap(err)

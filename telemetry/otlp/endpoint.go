@@ -17,6 +17,7 @@ type endpoint struct {
 	address string // host:port, or the path of the socket
 	path    string // of the URL, for HTTP
 	tls     bool
+	forAll  bool // signals, of which each has a path of its own below path
 }
 
 // parseEndpoint parses a collector's address for a protocol:

@@ -35,6 +35,7 @@ type exporter struct {
 	answer  answer // to the last request
 	failing bool   // the last collection did not arrive completely
 	named   bool   // the log has named the setting that makes it fail
+	asked   answer // after which it was last asked which protocol the other end speaks
 }
 
 // Export sends a collection.
@@ -66,7 +67,7 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	if failure == nil {
 		switch before := x.health.LastSuccess.Swap(time.Now().Unix()); {
 		case x.failing:
-			x.log.Info("OTLP export works again")
+			x.log.Info("OTLP export works again", "protocol", x.config.Protocol)
 		case before == 0:
 			x.log.Info("metrics are exported by OTLP", "protocol", x.config.Protocol)
 		}
@@ -78,7 +79,8 @@ func (x *exporter) Export(ctx context.Context, all *metricdata.ResourceMetrics) 
 	}
 	x.health.Failures.Add(1)
 	news := !x.failing
-	if !x.named && x.answer <= stranger { // also later: it may not have been there at first
+	if !x.named && (x.answer == silence || x.answer == stranger && x.asked != stranger) { // also later: it may not have been there at first
+		x.asked = x.answer
 		if wrong := x.config.wrongProtocol(ctx); wrong != nil {
 			failure = fmt.Errorf("%w (%w)", wrong, failure)
 			news, x.named = true, true

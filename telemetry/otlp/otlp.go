@@ -173,6 +173,9 @@ func (c *resolved) grpcOptions(x *exporter) []otlpmetricgrpc.Option {
 func (c *resolved) httpOptions(x *exporter) []otlpmetrichttp.Option {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = c.tls.Clone() // to which it adds
+	if c.direct {
+		base.Proxy = nil
+	}
 	x.closeIdle = base.CloseIdleConnections
 	compressions := map[string]otlpmetrichttp.Compression{
 		NoCompression: otlpmetrichttp.NoCompression, Gzip: otlpmetrichttp.GzipCompression,

@@ -94,7 +94,11 @@ func (c *resolved) wrongProtocol(ctx context.Context) error {
 	if ctx.Err() != nil || here != silence && (here != stranger || there != accepted) {
 		return nil
 	}
-	return fmt.Errorf("%s speaks %s, not %s: set %s=%[2]s", c.endpoint.address, other, c.Protocol, c.protocolBy)
+	speaks := "speaks"
+	if there == stranger {
+		speaks = "seems to speak"
+	}
+	return fmt.Errorf("%s %s %s, not %s: set %s=%[3]s", c.endpoint.address, speaks, other, c.Protocol, c.protocolBy)
 }
 
 // ask returns how the endpoint answers an empty message in a protocol.
@@ -102,7 +106,10 @@ func (c *resolved) ask(ctx context.Context, protocol string) answer {
 	o := *c
 	o.Protocol, o.once, o.Timeout = protocol, true, min(c.Timeout, explainTimeout)
 	if protocol == HTTPProtobuf && c.Protocol != protocol {
-		o.endpoint.addSignal()
+		o.direct = !c.endpoint.tls // as gRPC is: a proxy for HTTP would get the headers, too
+		if c.endpoint.forAll {
+			o.endpoint.addSignal()
+		}
 	}
 	x, err := o.newExporter()
 	if err != nil {

@@ -105,7 +105,7 @@ func (d *device) attach(to capture.Interface) error {
 	if d.link = frame.LinkOfType(dlt); dlt == unix.DLT_LOOP {
 		d.link = frame.LinkLoop
 	}
-	if d.link == frame.LinkUnknown {
+	if d.link == frame.LinkUnknown || d.link.InFilesOnly() {
 		return fmt.Errorf("the link layer of %s (DLT %d) is not supported", to.Name, dlt)
 	}
 	return nil

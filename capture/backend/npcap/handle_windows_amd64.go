@@ -63,7 +63,7 @@ func openHandle(on capture.Interface, promiscuous bool) (*handle, error) {
 	}
 	h := &handle{Handle: active, index: on.Index}
 	linkType := uint32(active.LinkType())
-	if h.link = frame.LinkOfType(linkType); h.link == frame.LinkUnknown {
+	if h.link = frame.LinkOfType(linkType); h.link == frame.LinkUnknown || h.link.InFilesOnly() {
 		h.Close()
 		return nil, fmt.Errorf("the link layer of %s (DLT %d) is not supported", on.Name, linkType)
 	}
