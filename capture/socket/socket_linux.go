@@ -28,6 +28,7 @@ type Socket struct {
 	mu          sync.Mutex
 	index       int // of the interface; 0 is none
 	promiscuous bool
+	receives    bool // it is bound to a protocol
 	receiveOnly bool // PACKET_IGNORE_OUTGOING is set
 }
 
@@ -62,9 +63,10 @@ func (s *Socket) Attach(to capture.Interface, promiscuous bool) error {
 	return s.attach(to, promiscuous, unix.ETH_P_ALL)
 }
 
-// Hold is Attach without receiving anything: the interface may be promiscuous, and Up knows whether it is there.
+// Hold is Attach without receiving anything: the interface may be promiscuous, and Up knows whether it is there. A socket that was attached
+// receives again what it received then.
 func (s *Socket) Hold(to capture.Interface, promiscuous bool) error {
-	return s.attach(to, promiscuous, unused)
+	return s.attach(to, promiscuous, none)
 }
 
 func (s *Socket) attach(to capture.Interface, promiscuous bool, protocol uint16) error {
@@ -86,7 +88,7 @@ func (s *Socket) attach(to capture.Interface, promiscuous bool, protocol uint16)
 	if err := s.bind(protocol, to.Index); err != nil {
 		return fmt.Errorf("binding a packet socket to %s: %w", to.Name, err)
 	}
-	s.index = to.Index
+	s.index, s.receives = to.Index, protocol != none
 	if promiscuous {
 		if err := s.member(unix.PACKET_ADD_MEMBERSHIP); err != nil {
 			return errors.Join(fmt.Errorf("making %s promiscuous: %w", to.Name, err), s.detach())
@@ -103,6 +105,9 @@ func (s *Socket) Detach() error {
 	return s.detach()
 }
 
+// none as a protocol leaves it as it was before: the socket was opened with none, and the kernel has no work with it for each packet.
+const none = 0
+
 // unused is an EtherType that no frame has, because it would be a length (IEEE 802.3). A socket cannot be unbound, but receives nothing if
 // it is bound to this. It is none of the kernel's own numbers, which begin at 1.
 const unused = 0x05ff
@@ -116,7 +121,9 @@ func (s *Socket) detach() error {
 		if s.promiscuous {
 			errs = append(errs, s.member(unix.PACKET_DROP_MEMBERSHIP))
 		}
-		errs = append(errs, s.bind(unused, s.index))
+		if s.receives {
+			errs = append(errs, s.bind(unused, s.index))
+		}
 		for i, err := range errs {
 			if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) { // deleted just now
 				errs[i] = nil

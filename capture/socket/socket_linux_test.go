@@ -3,7 +3,9 @@ package socket
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -97,4 +99,54 @@ func refuseIgnoreOutgoing() error {
 		return failed
 	}
 	return nil
+}
+
+// TestHold makes interfaces promiscuous one after the other, and receives nothing.
+func TestHold(t *testing.T) {
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("a0", there, "a0")
+	here.Veth("a1", there, "a1")
+	var s *Socket
+	nettest.Check(t, here.Do(func() (err error) {
+		s, err = Open(Raw)
+		return err
+	}))
+	defer s.Close()
+	is := func(name, want string) {
+		t.Helper()
+		if out := here.IP("-d", "link", "show", name); !strings.Contains(out, "promiscuity "+want+" ") {
+			t.Errorf("want promiscuity %s: %s", want, out)
+		}
+	}
+	for range 2 {
+		for _, name := range []string{"a0", "a1"} {
+			if err := s.Hold(here.Interface(name), true); err != nil {
+				t.Fatal(err)
+			}
+			is(name, "1")
+			if !s.Up() {
+				t.Errorf("not up on %s", name)
+			}
+			nettest.NewSender(t, there, name).Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 100))
+			if n, _, err := unix.Recvfrom(s.FD, make([]byte, 2000), unix.MSG_DONTWAIT); err == nil {
+				t.Errorf("%d bytes were received on %s", n, name)
+			}
+		}
+		is("a0", "0")
+	}
+	nettest.Check(t, s.Detach())
+	is("a1", "0")
+	if s.Up() {
+		t.Error("up without an interface")
+	}
+	nettest.Check(t, s.Hold(here.Interface("a0"), true))
+	here.IP("link", "del", "a0")
+	if s.Up() {
+		t.Error("up on an interface that was deleted")
+	}
+	nettest.Check(t, s.Hold(here.Interface("a1"), true))
+	here.IP("link", "set", "a1", "netns", there.Name, "name", "b1")
+	if s.Up() {
+		t.Error("up on an interface that is in another namespace")
+	}
 }
