@@ -162,8 +162,8 @@ func echo(t *testing.T, l *nettest.Link, address string, least int, end <-chan s
 	nettest.Check(t, err)
 	nettest.Check(t, raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil || info.Total_retrans > 0 {
-			t.Errorf("%+v, %v: %d segments were sent again", info, err, info.Total_retrans)
+		if err != nil || info.Total_retrans > info.Dsack_dups { // on a busy machine an answer may be late
+			t.Errorf("%+v, %v: %d segments were sent again, %d of them in vain", info, err, info.Total_retrans, info.Dsack_dups)
 		}
 	}))
 	return rounds
