@@ -240,8 +240,12 @@ func TestCollectorsProtocol(t *testing.T) {
 			}
 			p := serve(t, here, append(args, "--otlp-interval=100ms")...)
 			eventually(t, func() error {
-				if c.over != "" && taken[c.over].Load() < before[c.over]+2 || !strings.Contains(p.log.String(), c.names) {
-					return fmt.Errorf("%v pushes have arrived; log:\n%s", taken[c.over], p.log)
+				arrived := int64(2)
+				if c.over != "" {
+					arrived = taken[c.over].Load() - before[c.over]
+				}
+				if arrived < 2 || !strings.Contains(p.log.String(), c.names) {
+					return fmt.Errorf("%d pushes have arrived; log:\n%s", arrived, p.log)
 				}
 				return nil
 			})
@@ -253,8 +257,8 @@ func TestCollectorsProtocol(t *testing.T) {
 	}
 }
 
-// TestProxyIsNoCollector has a proxy for HTTP, which gRPC does not use, refuse what it is asked: that tells nothing of the collector.
-func TestProxyIsNoCollector(t *testing.T) {
+// TestProxyHearsNothing has a proxy for HTTP, which gRPC does not use: whoever asks for the other protocol must not send the headers there.
+func TestProxyHearsNothing(t *testing.T) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	var l net.Listener
@@ -271,8 +275,8 @@ func TestProxyIsNoCollector(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:3128")
 	r := finishes(t, inside(t, here, "check", "--interface=here", "--otlp-endpoint=192.0.2.1:4317", "--otlp-timeout=500ms"), 1)
 	r.want(t, "collector", "error", "connecting to 192.0.2.1:4317")
-	if asked.Load() == 0 {
-		t.Error("the proxy was not asked: the test shows nothing")
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the proxy was asked %d times", n)
 	}
 }
 
