@@ -399,9 +399,9 @@ func TestRenamed(t *testing.T) {
 			if now := captured.on[1]; now != nil && now.name != "d2" {
 				t.Errorf("the source still has the name %s", now.name)
 			}
-			for name := range c.counted {
-				if up := w.taps[name].status().Up; up != (name == "d2") {
-					t.Errorf("%s is up: %v", name, up)
+			for _, s := range w.Statuses() {
+				if _, asked := c.counted[s.Interface]; asked && s.Up != (s.Interface == "d2") {
+					t.Errorf("%s is up: %v", s.Interface, s.Up)
 				}
 			}
 			w.take(news{device: deviceCalled("d2", 1, false), gone: true})

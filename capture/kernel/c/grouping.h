@@ -323,7 +323,7 @@ static __always_inline __u64 series_slot(__u64 row, __u64 slot, __u64 labels, co
 {
 	struct series_key of = {slot, labels};
 	__u64 key = KEY(row * series_cache_size + ((slot ^ (__u32)(labels * GOLDEN >> 32)) & (series_cache_size - 1)));
-	struct series_found *found = row != SHARED_ROW ? bpf_map_lookup_elem(&series_cache, &key) : 0;
+	struct series_found *found = bpf_map_lookup_elem(&series_cache, &key); // no entry has a key of SHARED_ROW
 	__u32 *series;
 
 	if (found && found->labels == labels && found->slot == slot && found->generation == generation)
