@@ -61,28 +61,37 @@ func features(name string) (map[string]bool, error) {
 	return e.Features(name)
 }
 
-// clockSince checks the system clock, which gives Prometheus and collectors the times of counts.
+// clockSince checks the system clock, which gives collectors the times of counts, and --data-dir its hours.
 func clockSince(begin time.Time) Finding {
 	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
+	_, err := unix.Adjtimex(&t)
 	now := time.Now()
-	return clockFinding(state, &t, err, now.Round(0).Sub(begin.Round(0)), now.Sub(begin))
+	return clockFinding(&t, err, now.Round(0).Sub(begin.Round(0)), now.Sub(begin))
 }
 
-// maxStep is how much the clock may be adjusted during a check.
-const maxStep = 100 * time.Millisecond
+const (
+	// maxStep is how much the clock may be adjusted during a check.
+	maxStep = 100 * time.Millisecond
 
-// clockFinding judges an answer of adjtimex(2), and how far the wall clock and the monotonic clock have advanced during the check.
-func clockFinding(state int, t *unix.Timex, err error, wall, monotonic time.Duration) Finding {
+	// unsynchronised is the maximum error of a clock that nobody has set, or of one that was left alone for so long that the kernel no longer
+	// takes it to be right (NTP_PHASE_LIMIT, linux/timex.h).
+	unsynchronised = 16 * time.Second
+)
+
+// clockFinding judges an answer of adjtimex(2), and how far the wall clock and the monotonic clock have advanced during the check. It does so by
+// the maximum error, which all daemons set, and to which the kernel adds 0.5 ms each second. STA_UNSYNC says less: chrony clears it only
+// with rtcsync, as the flag also has the kernel copy the time to the hardware's clock.
+func clockFinding(t *unix.Timex, err error, wall, monotonic time.Duration) Finding {
 	f := Finding{Name: "clock", Summary: "synchronised"}
+	off := time.Duration(t.Maxerror) * time.Microsecond
 	switch {
 	case err != nil:
 		f.set(Info, "the kernel does not tell whether it is synchronised: %v", err)
-	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
+	case off >= unsynchronised:
 		f.set(Warning, "not synchronised, as far as the kernel knows")
-		f.detail("counts do not depend on it; the times of pushes do")
+		f.detail("counts do not depend on it; the times of pushes and the hours of --data-dir do")
 	default:
-		f.detail("at most %v off", time.Duration(t.Maxerror)*time.Microsecond)
+		f.detail("at most %v off", off)
 	}
 	if step := wall - monotonic; step.Abs() > maxStep {
 		f.atLeast(Warning)

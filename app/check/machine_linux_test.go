@@ -48,26 +48,36 @@ func TestClock(t *testing.T) {
 	const second = time.Second
 	for _, c := range []struct {
 		name            string
-		state           int
 		timex           unix.Timex
 		err             error
 		wall, monotonic time.Duration
 		status          Status
 		says            string
 	}{
-		{"synchronised", 0, unix.Timex{Maxerror: 1500}, nil, 5 * second, 5 * second, OK, "synchronised; at most 1.5ms off"},
-		{"not synchronised", unix.TIME_ERROR, unix.Timex{Status: unix.STA_UNSYNC}, nil, second, second, Warning, "not synchronised"},
-		{"unknown", -1, unix.Timex{}, errors.New("not permitted"), second, second, Info, "does not tell whether it is synchronised: not permitted"},
-		{"set back", 0, unix.Timex{}, nil, 2 * second, 5 * second, Warning, "set by -3s"},
-		{"hardly adjusted", 0, unix.Timex{}, nil, 5*second + 50*time.Millisecond, 5 * second, OK, "synchronised"},
+		{"synchronised", unix.Timex{Maxerror: 1500}, nil, 5 * second, 5 * second, OK, "synchronised; at most 1.5ms off"},
+		{"by chrony without rtcsync", unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 17288}, nil, second, second, OK, "synchronised; at most 17.288ms off"},
+		{"by a daemon that is gone for hours", unix.Timex{Maxerror: 15_999_500}, nil, second, second, OK, "at most 15.9995s off"},
+		{"by one that is gone for longer", unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 16_000_000}, nil, second, second, Warning, "not synchronised"},
+		{"never", unix.Timex{Status: unix.STA_UNSYNC, Maxerror: 16_000_000, Esterror: 16_000_000}, nil, second, second, Warning, "the times of pushes"},
+		{"unknown", unix.Timex{}, errors.New("not permitted"), second, second, Info, "does not tell whether it is synchronised: not permitted"},
+		{"set back", unix.Timex{}, nil, 2 * second, 5 * second, Warning, "set by -3s"},
+		{"hardly adjusted", unix.Timex{}, nil, 5*second + 50*time.Millisecond, 5 * second, OK, "synchronised"},
 	} {
-		f := clockFinding(c.state, &c.timex, c.err, c.wall, c.monotonic)
+		f := clockFinding(&c.timex, c.err, c.wall, c.monotonic)
 		if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != c.status || !strings.Contains(text, c.says) {
 			t.Errorf("%s: got %v: %s", c.name, f.Status, text)
 		}
 	}
-	if f := clockSince(time.Now()); f.Status == Error {
-		t.Errorf("this machine's is %+v", f)
+	var now unix.Timex
+	if _, err := unix.Adjtimex(&now); err != nil {
+		t.Fatal(err)
+	}
+	want := OK
+	if now.Maxerror >= 16_000_000 {
+		want = Warning
+	}
+	if f := clockSince(time.Now()); f.Status != want {
+		t.Errorf("with a maximum error of %d us this machine's is %+v", now.Maxerror, f)
 	}
 }
 
