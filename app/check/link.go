@@ -12,6 +12,7 @@ type Link struct {
 	Index       int
 	Up, Carrier bool
 	Loopback    bool
+	Both        bool // it counts each packet as received and as transmitted, as lo and ifb devices do
 	MTU         int
 	Master      string // the bridge or bond that it is a port of, if any
 	Shared      bool   // devices above it have MAC addresses of their own, as macvlan devices do

@@ -34,7 +34,7 @@ func links() (map[string]Link, error) {
 		is := func(flag uint32) bool { return a.RawFlags&flag != 0 }
 		all[a.Name] = Link{
 			Name: a.Name, Index: a.Index, Up: is(unix.IFF_UP), Carrier: is(unix.IFF_LOWER_UP), Loopback: is(unix.IFF_LOOPBACK),
-			MTU: a.MTU, Master: names[a.MasterIndex], Shared: shared[a.Index], Promiscuity: a.Promisc, Promiscuous: is(unix.IFF_PROMISC),
+			Both: is(unix.IFF_LOOPBACK) || l.Type() == "ifb", MTU: a.MTU, Master: names[a.MasterIndex], Shared: shared[a.Index], Promiscuity: a.Promisc, Promiscuous: is(unix.IFF_PROMISC),
 			Counters: countersOf(a.Statistics),
 		}
 	}

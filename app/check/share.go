@@ -26,11 +26,10 @@ func (c Counters) minus(o Counters) Counters {
 	}
 }
 
-// sum returns the packets and bytes that a capture on a link should see. On lo, each transmitted packet is also received, and counts once.
-// No driver tells the bytes of packets that it counts apart.
+// sum returns the packets and bytes that a capture on a link should see. Where each transmitted packet is also received, it counts once. No driver tells the bytes of packets that it counts apart.
 func (c Counters) sum(l Link) Size {
 	s := Size{c.RxPackets, c.RxBytes}
-	if !l.Loopback {
+	if !l.Both {
 		s.Packets += c.TxPackets
 		s.Bytes += c.TxBytes
 	}

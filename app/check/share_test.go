@@ -88,7 +88,7 @@ func TestShareOfWhatXDPDrops(t *testing.T) {
 
 func TestLoopbackHasEachPacketTwice(t *testing.T) {
 	o := saw(10, 1000, 0, Counters{RxPackets: 10, TxPackets: 10, RxBytes: 1140, TxBytes: 1140})
-	o.link.Loopback = true
+	o.link.Both = true
 	if share := o.share(); *share != 1 {
 		t.Errorf("the share is %v, want 1", *share)
 	}

@@ -333,6 +333,26 @@ func TestCheckOfLoopback(t *testing.T) {
 	}
 }
 
+// TestCheckOfAnIFB has 200 packets redirected to such a device, 160 of them without IP.
+func TestCheckOfAnIFB(t *testing.T) {
+	const ip, other, size = 40, 160, 100
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	nettest.NewIFB(here, "ifb0", "here")
+	packet := nettest.UDP(netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("192.0.2.1"), size)
+	loopDetection := slices.Clone(packet)
+	copy(loopDetection[12:], "\x90\x00") // the EtherType of Ethernet's Configuration Testing Protocol
+	sender := nettest.NewSender(t, there, "there")
+	r := checks(t, inside(t, here, "check", "--interface=ifb0", "--monitor-subnets=10.1.0.0/24", "--exporters=none"), 0, func(*exec.Cmd) {
+		sender.Send(slices.Repeat([][]byte{packet}, ip)...)
+		sender.Send(slices.Repeat([][]byte{loopDetection}, other)...)
+	})
+	if i, share := r.one(t); share != 1 || i.Packets != ip+other || i.Kernel.RxPackets != ip+other || i.Kernel.TxPackets != ip+other {
+		t.Errorf("saw %v, %d packets of %+v", share, i.Packets, i.Kernel)
+	}
+	r.want(t, "share", "ok", fmt.Sprintf("kernel: %d packets, %d bytes with link headers", ip+other, (ip+other)*(14+size)))
+}
+
 func TestCheckWithoutTraffic(t *testing.T) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
