@@ -85,19 +85,25 @@ func (t *traffic) subnetsFinding() Finding {
 	return f
 }
 
-// maxElsewhere is the largest share of unmonitored or excluded packets that looks intended.
-const maxElsewhere = 0.9
+const (
+	// maxElsewhere is the largest share of unmonitored or excluded packets that looks intended.
+	maxElsewhere = 0.9
 
-// monitoredFinding says how many packets are of monitored addresses, and how many are excluded.
+	// maxNonIP is the largest share of packets without IP that does: ARP and spanning tree have as much of a quiet network.
+	maxNonIP = 0.5
+)
+
+// monitoredFinding says how many packets are of monitored addresses, how many are excluded, and how many are not IP.
 func (t *traffic) monitoredFinding() Finding {
 	f := Finding{Name: "monitored"}
 	counted, unmonitored, excluded := t.outcomes[frame.Counted], t.outcomes[frame.Unmonitored], t.outcomes[frame.Excluded]
 	all := counted.Packets + unmonitored.Packets + excluded.Packets
 	if all == 0 {
-		f.set(Info, "no packets to judge by")
+		f.set(Info, "no IP packets to judge by")
+		t.mentionNonIP(&f, all)
 		return f
 	}
-	f.set(OK, "%s of the packets are of monitored addresses", percent(float64(counted.Packets)/float64(all)))
+	f.set(OK, "%s of the IP packets are of monitored addresses", percent(float64(counted.Packets)/float64(all)))
 	if excluded.Packets > 0 {
 		f.Summary += fmt.Sprintf(", %s are excluded", percent(float64(excluded.Packets)/float64(all)))
 	}
@@ -115,7 +121,23 @@ func (t *traffic) monitoredFinding() Finding {
 		f.Status = max(f.Status, Warning)
 		f.detail("subnets of the interfaces are not monitored: add %s, or auto, which follows them", strings.Join(missing, ","))
 	}
+	t.mentionNonIP(&f, all)
 	return f
+}
+
+// mentionNonIP adds to a finding how many packets there are besides the IP packets.
+func (t *traffic) mentionNonIP(f *Finding, ip int64) {
+	other := t.outcomes[frame.NonIP]
+	if other.Packets == 0 {
+		return
+	}
+	all := ip + other.Packets
+	share := float64(other.Packets) / float64(all)
+	f.detail("%d of %d packets (%s) are not IP: %d bytes, which no address has", other.Packets, all, percent(share), other.Bytes)
+	if all >= fewPackets && share > maxNonIP {
+		f.atLeast(Warning)
+		f.detail("they may be ARP or spanning tree, or have headers before IP that promflow does not know: tcpdump -enn 'not ip and not ip6' shows them")
+	}
 }
 
 // missing returns the interfaces' own subnets that are neither monitored nor excluded.

@@ -87,7 +87,7 @@ func TestTrafficElsewhereNamesSubnets(t *testing.T) {
 		status                         Status
 		summary, says                  string
 	}{
-		{"nothing", 0, 0, 0, Info, "no packets", ""},
+		{"nothing", 0, 0, 0, Info, "no IP packets", ""},
 		{"mostly monitored", 75, 25, 0, Warning, "75.00 %", missing},
 		{"too few", 0, 19, 0, Warning, "0.00 %", missing},
 		{"hardly monitored", 1, 99, 0, Warning, "1.00 %", "--monitor-subnets=0.0.0.0/0,::/0 counts all"},
@@ -102,6 +102,31 @@ func TestTrafficElsewhereNamesSubnets(t *testing.T) {
 		f := tr.monitoredFinding()
 		if f.Status != c.status || !strings.Contains(f.Summary, c.summary) || !strings.Contains(strings.Join(f.Details, "\n"), c.says) {
 			t.Errorf("%s: got %v: %s: %q", c.name, f.Status, f.Summary, f.Details)
+		}
+	}
+}
+
+func TestPacketsThatAreNotIP(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		counted, no int64
+		status      Status
+		says        string
+	}{
+		{"none", 200, 0, OK, "100 % of the IP packets are of monitored addresses; "},
+		{"a few", 190, 10, OK, "monitored addresses; 10 of 200 packets (5.00 %) are not IP: 600 bytes"},
+		{"half", 100, 100, OK, "100 of 200 packets (50.00 %)"},
+		{"most", 40, 160, Warning, "100 % of the IP packets are of monitored addresses; 160 of 200 packets (80.00 %) are not IP: 9600 bytes, which no address has; they may be"},
+		{"too few", 4, 15, OK, "15 of 19 packets"},
+		{"all", 0, 160, Warning, "no IP packets to judge by; 160 of 160 packets (100 %) are not IP"},
+		{"all of a few", 0, 3, Info, "no IP packets to judge by; 3 of 3 packets"},
+	} {
+		var tr traffic
+		tr.outcomes[frame.Counted].Packets = c.counted
+		tr.outcomes[frame.NonIP] = capture.OutcomeSize{Packets: c.no, Bytes: 60 * c.no}
+		f := tr.monitoredFinding()
+		if text := f.Summary + "; " + strings.Join(f.Details, "; "); f.Status != c.status || !strings.Contains(text, c.says) {
+			t.Errorf("%s: got %v: %s; want %v and %q", c.name, f.Status, text, c.status, c.says)
 		}
 	}
 }

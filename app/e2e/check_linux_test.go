@@ -306,7 +306,7 @@ func TestCheckOfASubnetThatCameLater(t *testing.T) {
 					sender.Send(slices.Repeat([][]byte{f}, packets)...)
 				}
 			})
-			says := "of the packets are of monitored addresses"
+			says := "of the IP packets are of monitored addresses"
 			if c.adds != "" {
 				says = "subnets of the interfaces are not monitored: add " + c.adds + ", or auto"
 			}
@@ -351,6 +351,7 @@ func TestCheckOfAnIFB(t *testing.T) {
 		t.Errorf("saw %v, %d packets of %+v", share, i.Packets, i.Kernel)
 	}
 	r.want(t, "share", "ok", fmt.Sprintf("kernel: %d packets, %d bytes with link headers", ip+other, (ip+other)*(14+size)))
+	r.want(t, "monitored", "warning", "100 % of the IP packets are of monitored addresses; 160 of 200 packets (80.00 %) are not IP")
 }
 
 func TestCheckWithoutTraffic(t *testing.T) {
