@@ -303,6 +303,95 @@ func TestTopPausesAndComesBack(t *testing.T) {
 	term.mustBeBack(0, "what was before")
 }
 
+// TestTopIsSuspended has a shell suspend it and continue it, each time with a terminal as it should be.
+func TestTopIsSuspended(t *testing.T) {
+	t.Parallel() // most of the time is for the shell to do so
+	here := nettest.NewNamespace(t)
+	p := serve(t, here, "--interface=lo")
+	term, file := inTerminal(t, here, 80, 24, "top", p.address)
+	drawing := func() {
+		t.Helper()
+		term.until(has("q quit"))
+		if !term.is("alternate_on") || term.is("cursor_flag") {
+			t.Error("it draws beside what was before, or with a cursor")
+		}
+		term.typeText("p") // without Enter, and not to be seen
+		term.until(has("PAUSED"))
+		term.typeText("p")
+		term.until(hasNot("PAUSED"))
+	}
+	drawing()
+	number, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(number)))
+	group, err := syscall.Getpgid(pid)
+	if err != nil || group == syscall.Getpgrp() {
+		t.Fatalf("process %d is in the group %d of this test: %v", pid, group, err)
+	}
+	signal := func(s syscall.Signal) func() {
+		return func() {
+			if err := syscall.Kill(pid, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		suspend func()
+		caught  bool // it can leave the terminal to the shell
+	}{
+		{"by a key", func() { term.press("C-z") }, true},
+		{"by a signal", signal(syscall.SIGTSTP), true},
+		{"by one that it cannot catch", signal(syscall.SIGSTOP), false},
+	} {
+		c.suspend()
+		eventually(t, func() error {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if !strings.Contains(string(stat), ") T ") {
+				return fmt.Errorf("%s: it is not stopped: %s, %v", c.name, stat, err)
+			}
+			return nil
+		})
+		if err := syscall.Kill(-group, syscall.SIGSTOP); err != nil { // the script that runs it, too; a key has done that
+			t.Fatal(err)
+		}
+		if c.caught {
+			term.until(has("Stopped"))
+			term.typeText("clear; stty -a")
+			term.press("Enter")
+			term.until(has(" icanon", " echo "))
+			if term.is("alternate_on") || !term.is("cursor_flag") {
+				t.Errorf("%s: the shell has another screen, or no cursor", c.name)
+			}
+		} else { // what other shells do by themselves
+			term.typeText("stty sane; clear")
+			term.press("C-j")
+			term.until(hasNot("q quit"))
+		}
+		term.typeText("fg")
+		term.press("Enter")
+		drawing()
+	}
+	term.typeText("q")
+	term.mustBeBack(0, "icanon")
+}
+
+// TestTopWithoutAShell is not suspended where nothing could continue it.
+func TestTopWithoutAShell(t *testing.T) {
+	t.Parallel()
+	here := nettest.NewNamespace(t)
+	p := serve(t, here, "--interface=lo")
+	term := newTerminal(t, 80, 24, func(args ...string) *exec.Cmd { return here.Command(args...) })
+	term.typeText(fmt.Sprintf("exec env %s=1 %s top %s", beProgram, self(t), p.address))
+	term.press("Enter")
+	term.until(has("q quit"))
+	term.press("C-z")
+	term.typeText("p")
+	term.until(has("PAUSED"))
+}
+
 // TestTopTellsOfItsInterface has the interface go down while top captures, and logs what it has to say at the end.
 func TestTopTellsOfItsInterface(t *testing.T) {
 	t.Parallel() // most of the time is for windows to pass

@@ -34,7 +34,9 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 	defer screen.Fini()
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP) // else SIGHUP would end the program without restoring the terminal
 	defer cancel()
-	v := &view{Model: NewModel(o), screen: screen, ask: ask, answers: make(chan answer, 1)}
+	job := newJob()
+	defer job.close()
+	v := &view{Model: NewModel(o), screen: screen, job: job, ask: ask, answers: make(chan answer, 1)}
 	v.Tick(time.Now())
 	v.Resize(screen.Size())
 	tick := time.Tick(refreshEvery)
@@ -47,7 +49,11 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 		case <-ctx.Done():
 			return nil
 		case event := <-screen.EventQ():
-			if quit, err := v.handle(event); quit || err != nil {
+			if quit, err := v.handle(ctx, event); quit || err != nil {
+				return err
+			}
+		case s := <-job.signals:
+			if err := v.suspend(ctx, s); err != nil {
 				return err
 			}
 		case a := <-v.answers:
@@ -68,6 +74,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 type view struct {
 	*Model
 	screen  tcell.Screen
+	job     *job
 	ask     Ask
 	asked   talkers.Query // the last query
 	asking  bool          // its answer is still to come
@@ -113,8 +120,37 @@ func (v *view) take(a answer) {
 	}
 }
 
+// suspend leaves the terminal to the shell, and draws again once the shell has continued this process. It is called for a signal of the shell,
+// and with nil for a key. After a signal that cannot be caught (SIGSTOP) only the one that continues comes; meanwhile the shell has set other
+// modes. In the background, the kernel stops what sets modes until it is in the foreground.
+func (v *view) suspend(ctx context.Context, s os.Signal) (err error) {
+	stops := s == nil || !continues(s)
+	if stops && !isControlled() {
+		return nil
+	}
+	if err = v.screen.Suspend(); err != nil {
+		return fmt.Errorf("leaving the terminal: %w", err)
+	}
+	if s == nil {
+		err = v.job.stopAll(ctx)
+	}
+	if stops && err == nil {
+		err = v.job.stop(ctx)
+	}
+	if err == nil && ctx.Err() == nil {
+		err = v.screen.Resume()
+	}
+	if err != nil {
+		return fmt.Errorf("suspending: %w", err)
+	}
+	v.Tick(time.Now())
+	v.Resize(v.screen.Size())
+	v.screen.Sync()
+	return nil
+}
+
 // handle processes an event of the terminal.
-func (v *view) handle(event tcell.Event) (quit bool, err error) {
+func (v *view) handle(ctx context.Context, event tcell.Event) (quit bool, err error) {
 	switch e := event.(type) {
 	case nil:
 		return true, nil // the terminal is gone
@@ -124,6 +160,9 @@ func (v *view) handle(event tcell.Event) (quit bool, err error) {
 		v.Resize(e.Size())
 		v.screen.Sync()
 	case *tcell.EventKey:
+		if e.Key() == tcell.KeyCtrlZ {
+			return false, v.suspend(ctx, nil)
+		}
 		if e.Key() != tcell.KeyRune {
 			return v.Press(Key{Name: tcell.KeyNames[e.Key()]}), nil
 		}
