@@ -16,6 +16,7 @@ import (
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,7 +31,7 @@ const kubernetes = "../../examples/kubernetes"
 // decode gives the objects of a manifest. Kinds and fields that the API does not have, and fields that are there twice, are errors.
 func decode(manifest []byte) (objects []runtime.Object, err error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{apps.AddToScheme, core.AddToScheme, monitoring.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{apps.AddToScheme, core.AddToScheme, rbac.AddToScheme, monitoring.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -99,7 +100,7 @@ func TestKubernetesManifests(t *testing.T) {
 // TestKubernetesReferences follows labels and names of ports from one object to another, which the types know nothing of.
 func TestKubernetesReferences(t *testing.T) {
 	var objects []runtime.Object
-	for _, name := range []string{"daemonset.yaml", "podmonitor.yaml"} {
+	for _, name := range []string{"daemonset.yaml", "podmonitor.yaml", "collector-access.yaml"} {
 		manifest, err := os.ReadFile(filepath.Join(kubernetes, name))
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +114,9 @@ func TestKubernetesReferences(t *testing.T) {
 	var (
 		daemons *apps.DaemonSet
 		monitor *monitoring.PodMonitor
+		binding *rbac.ClusterRoleBinding
 		spaces  = map[string]bool{}
+		named   = map[string]bool{} // accounts and roles, as bindings name them
 	)
 	for _, object := range objects {
 		switch o := object.(type) {
@@ -123,10 +126,20 @@ func TestKubernetesReferences(t *testing.T) {
 			monitor = o
 		case *core.Namespace:
 			spaces[o.Name] = true
+		case *core.ServiceAccount:
+			named["ServiceAccount "+o.Namespace+"/"+o.Name] = true
+		case *rbac.ClusterRole:
+			named["ClusterRole "+o.Name] = true
+		case *rbac.ClusterRoleBinding:
+			binding = o
 		}
 	}
-	if daemons == nil || monitor == nil {
-		t.Fatalf("DaemonSet %v, PodMonitor %v", daemons, monitor)
+	if daemons == nil || monitor == nil || binding == nil {
+		t.Fatalf("DaemonSet %v, PodMonitor %v, ClusterRoleBinding %v", daemons, monitor, binding)
+	}
+	account := binding.Subjects[0]
+	if !named[binding.RoleRef.Kind+" "+binding.RoleRef.Name] || !named[account.Kind+" "+account.Namespace+"/"+account.Name] || !spaces[account.Namespace] {
+		t.Errorf("%+v is given %+v, there are %v in %v", account, binding.RoleRef, named, spaces)
 	}
 	pods := labels.Set(daemons.Spec.Template.Labels)
 	for of, selects := range map[string]*meta.LabelSelector{"DaemonSet": daemons.Spec.Selector, "PodMonitor": &monitor.Spec.Selector} {

@@ -124,10 +124,9 @@ func pushedLines(page string) []string {
 	})
 }
 
-// sameAtCollector wants the collector's page to have just what promflow's own has, with job and instance as further labels.
-func (p *program) sameAtCollector() {
+// linesAtCollector gives the lines of the collector's page that are about what promflow pushes, without job and instance.
+func (p *program) linesAtCollector() []string {
 	p.t.Helper()
-	own := pushedLines(p.get("/metrics"))
 	page, err := p.fetch("http://127.0.0.1:8889/metrics")
 	if err != nil {
 		p.t.Fatal(err)
@@ -140,7 +139,14 @@ func (p *program) sameAtCollector() {
 		job+",", "",
 		","+job+"}", "}",
 	).Replace(page)
-	if err := sameLines(pushedLines(page), own); err != nil {
+	return pushedLines(page)
+}
+
+// sameAtCollector wants the collector's page to have just what promflow's own has, with job and instance as further labels.
+func (p *program) sameAtCollector() {
+	p.t.Helper()
+	own := pushedLines(p.get("/metrics"))
+	if err := sameLines(p.linesAtCollector(), own); err != nil {
 		p.t.Errorf("the collector's page is not promflow's own: %v", err)
 	}
 }
