@@ -20,15 +20,6 @@ import (
 	"promflow/telemetry/otlp/otlptest"
 )
 
-// realCollector is an OpenTelemetry collector with the configuration of examples/otel-collector, in a namespace of its own:
-// it has the ports of the example.
-type realCollector struct {
-	ns  *nettest.Namespace
-	env []string
-	of  []string // names of its configuration files
-	cmd *exec.Cmd
-}
-
 const collectorExample = "../../examples/otel-collector"
 
 // needCollector skips the test, or fails it in CI, unless there is a collector.
@@ -39,41 +30,64 @@ func needCollector(t *testing.T) {
 	}
 }
 
-// startCollector starts a collector and waits until it listens. The test's end kills it.
-func startCollector(t *testing.T, ns *nettest.Namespace, env []string, of ...string) *realCollector {
+// startCollector starts an OpenTelemetry collector with files of examples/otel-collector or yaml:..., in a namespace of its own: it has the
+// ports of the example.
+func startCollector(t *testing.T, ns *nettest.Namespace, env []string, of ...string) *server {
 	t.Helper()
-	c := &realCollector{ns: ns, env: env, of: of}
+	c := &server{ns: ns, ready: "Everything is ready.", env: append(env, "GOGC=400")} // making its page takes less time
+	c.command = []string{"otelcol-promflow"}
+	for _, name := range of {
+		if !strings.HasPrefix(name, "yaml:") {
+			name = filepath.Join(collectorExample, name)
+		}
+		c.command = append(c.command, "--config="+name)
+	}
 	c.start(t)
 	return c
 }
 
-func (c *realCollector) start(t *testing.T) {
+// server is another program than promflow, which may end and start again.
+type server struct {
+	ns      *nettest.Namespace
+	env     []string
+	command []string
+	ready   string // what it prints once it serves
+	cmd     *exec.Cmd
+}
+
+// start starts the server and waits until it serves. The test's end kills it.
+func (s *server) start(t *testing.T) {
 	t.Helper()
-	args := []string{"otelcol-promflow"}
-	for _, name := range c.of {
-		args = append(args, "--config="+filepath.Join(collectorExample, name))
-	}
-	ready := newLineWaiter("Everything is ready.")
-	c.cmd = c.ns.Command(args...)
-	c.cmd.Env = append(append(os.Environ(), "GOGC=400"), c.env...) // making its page takes less time
-	c.cmd.Stderr = ready
-	if err := c.cmd.Start(); err != nil {
+	ready := newLineWaiter(s.ready)
+	s.cmd = s.ns.Command(s.command...)
+	s.cmd.Env = append(os.Environ(), s.env...)
+	s.cmd.Stdout, s.cmd.Stderr = ready, ready
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.kill)
+	t.Cleanup(s.kill)
 	ready.wait(t)
 }
 
-// kill ends the collector without giving it a chance to do anything.
-func (c *realCollector) kill() {
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
+// kill ends the server without giving it a chance to do anything.
+func (s *server) kill() {
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
 }
 
-// signal stops the collector, or lets it go on.
-func (c *realCollector) signal(t *testing.T, s os.Signal) {
+// terminate asks the server to end, and waits.
+func (s *server) terminate(t *testing.T) {
 	t.Helper()
-	if err := c.cmd.Process.Signal(s); err != nil {
+	s.signal(t, syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// signal stops the server, or lets it go on.
+func (s *server) signal(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 }
