@@ -2,17 +2,18 @@
 //
 // It is pure: it has no I/O and no state, does not allocate, and does not panic on any input.
 //
-// It follows a frame through its link headers (Ethernet with up to [MaxTags] VLAN tags, MPLS with up to [MaxLabels] labels, PPPoE sessions,
-// PPP, 802.11, Frame Relay and others: see [Link]) to the first IP header. This outermost header counts. What is behind it does not matter,
+// It follows a frame through its link headers (Ethernet with up to [MaxTags] VLAN tags and others, MPLS with up to [MaxLabels] labels, PPPoE
+// sessions, PPP, 802.11, Frame Relay and others: see [Link]) to the first IP header. This outermost header counts. What is behind it does not matter,
 // except the transport header of merged segments (see [Segments]) and the extension headers before the protocol.
 //
 // The rules:
 //
 //   - Bytes are those of the network layer on the wire: the total length of an IPv4 header, or 40 plus the payload length of an IPv6
-//     header. They are never more than the frame had on the wire after its link headers, and before its frame check sequence. A length of
-//     0 (IPv4 BIG TCP, an IPv6 jumbogram) stands for all of that.
+//     header. They are never more than the frame had on the wire after its link headers, and before its frame check sequence or what its
+//     802.3 length calls padding. A length of 0 (IPv4 BIG TCP, an IPv6 jumbogram) stands for all of that.
 //   - An IP header is valid if its version fits, an IPv4 header's IHL is at least 5 and its total length at least the header's or 0, and
-//     its fixed part (20 or 40 bytes) was captured. Otherwise, and if the capture ends inside a link header, the frame is [Malformed].
+//     its fixed part (20 or 40 bytes) was captured and is not padding. Otherwise, and if the capture ends inside a link header, the frame
+//     is [Malformed].
 //   - A frame that carries something else than IP is [NonIP].
 //   - The protocol and the VLAN of a packet are those of the outermost header, too.
 package frame
@@ -22,7 +23,7 @@ import (
 	"net/netip"
 )
 
-// Limits for VLAN tags and MPLS labels. A frame with more is malformed.
+// Limits for headers of Ethernet (VLAN tags, VNTags, I-tags of 802.1ah, LLC) and MPLS labels. A frame with more is malformed.
 const (
 	MaxTags   = 8
 	MaxLabels = 16
@@ -79,6 +80,11 @@ const (
 	etherTypeMPLS  = 0x8847
 	etherTypeMPLSM = 0x8848 // MPLS with an upstream-assigned label
 	etherTypePPPoE = 0x8864 // PPPoE session stage
+	etherTypePBB   = 0x88e7 // I-tag of IEEE 802.1ah, with an Ethernet frame behind it
+	etherTypeVNTag = 0x8926 // Cisco's VNTag
+
+	// Up to here, what stands in place of an EtherType is the length of a frame that begins with LLC (IEEE 802.3, clause 3.2.6).
+	maxLength = 1500
 
 	pppIPv4  = 0x0021
 	pppIPv6  = 0x0057
@@ -89,6 +95,10 @@ const (
 const (
 	ipv4HeaderLen = 20
 	ipv6HeaderLen = 40
+
+	llcLen  = 3
+	snapLen = 5
+	llcUI   = 0x03 // control field of unnumbered information (ISO 8802-2)
 )
 
 // Decode fills p from f, or from the first packet of it (see [Frame.Next]). It is safe for concurrent use on distinct values.
@@ -110,63 +120,134 @@ func (p *Packet) Decode(f *Frame) {
 		return
 	}
 	off, etherType, outcome := f.Link.open(d, f.EtherType)
-	tag := f.Tag
-	if outcome == Counted {
-		first, firstType := off, etherType
-		off, etherType, outcome = unwrap(d, off, etherType)
-		if outcome == Counted && !f.Tagged && isTag(firstType) {
-			tag = binary.BigEndian.Uint16(d[first:])
-		}
+	if outcome == Counted && etherType <= maxLength && f.Link != LinkEthernet {
+		outcome = NonIP
 	}
-	if outcome != Counted {
+	w := way{off: off, end: wire, etherType: etherType}
+	if outcome == Counted && etherType != etherTypeIPv6 {
+		w, outcome = w.unwrap(d)
+	}
+	switch {
+	case outcome != Counted:
 		p.Outcome = outcome
-		return
-	}
-	if etherType == etherTypeIPv4 {
-		p.ipv4(f, off, wire)
-	} else {
-		p.ipv6(f, off, wire)
+	case w.etherType == etherTypeIPv4 && w.end >= w.off+ipv4HeaderLen:
+		p.ipv4(f, w.off, w.end)
+	case w.etherType == etherTypeIPv6 && w.end >= w.off+ipv6HeaderLen:
+		p.ipv6(f, w.off, w.end)
 	}
 	if p.Outcome == Counted {
-		p.VLAN = tag & vlanID
-	}
-}
-
-const vlanID = 0xfff // of tag control information; the rest is priority (IEEE 802.1Q, clause 9.6)
-
-func isTag(etherType uint16) bool {
-	return etherType == etherTypeVLAN || etherType == etherTypeQinQ || etherType == etherTypeQinQ1
-}
-
-// unwrap follows tags, labels and sessions to an IP header, from data of etherType at off on. If the outcome is Counted, it returns the
-// offset and type of the IP header.
-func unwrap(d []byte, off int, etherType uint16) (int, uint16, Outcome) {
-	for tags := 0; ; {
-		switch etherType {
-		case etherTypeIPv4, etherTypeIPv6:
-			return off, etherType, Counted
-		case etherTypeVLAN, etherTypeQinQ, etherTypeQinQ1:
-			// Tag control information, then the type of what follows (IEEE 802.1Q, clause 9).
-			if tags++; tags > MaxTags || len(d) < off+4 {
-				return 0, 0, Malformed
-			}
-			etherType = binary.BigEndian.Uint16(d[off+2:])
-			off += 4
-		case etherTypeMPLS, etherTypeMPLSM:
-			return labels(d, off)
-		case etherTypePPPoE:
-			// Version and type (both 1), code (0 in a session), session, length, then a PPP protocol number (RFC 2516).
-			if len(d) < off+6 {
-				return 0, 0, Malformed
-			}
-			if d[off] != 0x11 || d[off+1] != 0 {
-				return 0, 0, NonIP
-			}
-			return ppp(d, off+6)
-		default:
-			return 0, 0, NonIP
+		if p.VLAN = uint16(w.tag & vlanID); f.Tagged {
+			p.VLAN = f.Tag & vlanID
 		}
 	}
+}
+
+const (
+	vlanID     = 0xfff   // of tag control information; the rest is priority (IEEE 802.1Q, clause 9.6)
+	tagPresent = 1 << 16 // with tag control information
+)
+
+// way is a way through the link headers of a frame to its IP header. It fits into registers.
+type way struct {
+	off       int    // of what comes next
+	end       int    // of the frame on the wire, without padding if an 802.3 length tells
+	etherType uint16 // of what comes next
+	tag       uint32 // the control information of the outermost VLAN tag, with tagPresent; 0 without a tag
+}
+
+// unwrap follows tags, LLC, labels and sessions. If the outcome is Counted, the way that it returns leads to an IP header.
+func (w way) unwrap(d []byte) (_ way, outcome Outcome) {
+	for headers := 0; ; headers++ {
+		var skip int // bytes from an EtherType to the next one
+		switch w.etherType {
+		case etherTypeIPv4, etherTypeIPv6:
+			return w, Counted
+		case etherTypeVLAN, etherTypeQinQ, etherTypeQinQ1:
+			skip = 2 // tag control information (IEEE 802.1Q, clause 9)
+		case etherTypeVNTag:
+			skip = 4 // flags, destination and source interface
+		case etherTypePBB:
+			skip = 16 // I-tag control information, then addresses (IEEE 802.1Q, clause 9.7)
+		case etherTypeMPLS, etherTypeMPLSM:
+			w.off, w.etherType, outcome = labels(d, w.off)
+			return w, outcome
+		case etherTypePPPoE:
+			w.off, w.etherType, outcome = session(d, w.off)
+			return w, outcome
+		default:
+			if w.etherType > maxLength {
+				return w, NonIP
+			}
+		}
+		if headers == MaxTags {
+			return w, Malformed
+		}
+		if w.etherType <= maxLength {
+			w.end = min(w.end, w.off+int(w.etherType))
+			if w.off, w.etherType, outcome = encapsulated(d, w.off); outcome != Counted {
+				return w, outcome
+			}
+			continue
+		}
+		next := w.off + skip
+		if len(d) < next+2 {
+			return w, Malformed
+		}
+		if skip == 2 && w.tag == 0 {
+			w.tag = tagPresent | uint32(binary.BigEndian.Uint16(d[w.off:]))
+		}
+		w.off, w.etherType = next+2, binary.BigEndian.Uint16(d[next:])
+	}
+}
+
+// encapsulated reads LLC and SNAP at off. If the outcome is Counted, it returns the offset and EtherType of what follows.
+func encapsulated(d []byte, off int) (int, uint16, Outcome) {
+	if outcome := llc(d, off); outcome != Counted {
+		return 0, 0, outcome
+	}
+	off += llcLen
+	organization, protocol, outcome := snap(d, off)
+	if outcome == Counted && (!hasEtherTypes(organization) || protocol <= maxLength) {
+		outcome = NonIP
+	}
+	return off + snapLen, protocol, outcome
+}
+
+// llc reads a header of LLC at off. The outcome is Counted if SNAP follows: nothing else carries IP (RFC 1042).
+func llc(d []byte, off int) Outcome {
+	const sap = 0xaa // of SNAP
+	if len(d) < off+llcLen {
+		return Malformed
+	}
+	if d[off] != sap || d[off+1] != sap || d[off+2] != llcUI {
+		return NonIP
+	}
+	return Counted
+}
+
+// snap reads an organization and its protocol number at off (IEEE 802).
+func snap(d []byte, off int) (organization uint32, protocol uint16, outcome Outcome) {
+	if len(d) < off+snapLen {
+		return 0, 0, Malformed
+	}
+	return binary.BigEndian.Uint32(d[off:]) >> 8, binary.BigEndian.Uint16(d[off+3:]), Counted
+}
+
+// hasEtherTypes tells whether an organization's protocol numbers are EtherTypes: those of RFC 1042 and IEEE 802.1H are.
+func hasEtherTypes(organization uint32) bool {
+	return organization == 0x000000 || organization == 0x0000f8
+}
+
+// session reads a PPPoE header at off (RFC 2516): version and type (both 1), code (0 in a session), session, length. A PPP protocol number
+// follows.
+func session(d []byte, off int) (int, uint16, Outcome) {
+	if len(d) < off+6 {
+		return 0, 0, Malformed
+	}
+	if d[off] != 0x11 || d[off+1] != 0 {
+		return 0, 0, NonIP
+	}
+	return ppp(d, off+6)
 }
 
 // labels follows an MPLS label stack at off to its bottom. There is no type for what follows: by common practice (RFC 4928) a first nibble

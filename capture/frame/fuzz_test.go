@@ -88,10 +88,11 @@ func referenceOutermost(f frame.Frame) frame.Packet {
 		p.Outcome = outcome
 		return p
 	}
-	data, uncaptured := f.Data, p.Bytes-int64(len(f.Data))
+	data, uncaptured, padding := f.Data, p.Bytes-int64(len(f.Data)), int64(0)
 	next := start(f.Link, f.EtherType, &data)
-	inPPPoE, tags, labels := false, 0, 0
-	var vlan uint16 // of the first tag
+	inPPPoE, headers, labels := false, 0, 0
+	tagged, vlan := false, uint16(0) // of the first tag
+	mayBeLength := f.Link == frame.LinkEthernet
 	behindTags := func(p frame.Packet) frame.Packet {
 		if p.Outcome == frame.Counted {
 			p.VLAN = vlan
@@ -99,12 +100,33 @@ func referenceOutermost(f frame.Frame) frame.Packet {
 		return p
 	}
 	for {
+		if length, ok := next.(layers.EthernetType); ok && length <= 1500 {
+			cooked := !mayBeLength && length == 4 && (f.Link == frame.LinkSLL || f.Link == frame.LinkSLL2)
+			switch {
+			case mayBeLength:
+				padding = max(padding, int64(len(data))+uncaptured-int64(length))
+				if headers++; headers > frame.MaxTags {
+					return end(frame.Malformed)
+				}
+			case !cooked:
+				return end(frame.NonIP)
+			}
+			inner, outcome := referenceLLC(frame.Frame{Data: data})
+			if outcome == frame.Counted && (inner.Link != frame.LinkNone || inner.EtherType <= 1500) {
+				outcome = frame.NonIP
+			}
+			if outcome != frame.Counted {
+				return end(outcome)
+			}
+			next, data = layers.EthernetType(inner.EtherType), inner.Data
+		}
+		mayBeLength = true
 		switch next {
 		case layers.EthernetTypeIPv4, layers.PPPTypeIPv4, layers.ProtocolFamilyIPv4:
-			return behindTags(referenceIPv4(p, data, uncaptured))
+			return behindTags(referenceIPv4(p, data, uncaptured, padding))
 		case layers.EthernetTypeIPv6, layers.PPPTypeIPv6, layers.ProtocolFamilyIPv6BSD, layers.ProtocolFamilyIPv6FreeBSD,
 			layers.ProtocolFamilyIPv6Darwin, layers.ProtocolFamilyIPv6Linux:
-			return behindTags(referenceIPv6(p, data, uncaptured))
+			return behindTags(referenceIPv6(p, data, uncaptured, padding))
 		case nil:
 			return end(frame.Malformed)
 		case layers.LayerTypeEthernet, layers.LayerTypeLinuxSLL, layers.LayerTypeLoopback, layers.LayerTypePPP,
@@ -112,6 +134,18 @@ func referenceOutermost(f frame.Frame) frame.Packet {
 			layers.PPPTypeMPLSUnicast, layers.PPPTypeMPLSMulticast, layers.PPPoECodeSession:
 		case frametest.OldQinQ:
 			next = layers.EthernetTypeDot1Q // gopacket does not know this number for the same tag
+		case frametest.VNTag, frametest.ITag: // gopacket has neither
+			size := map[gopacket.Decoder]int{frametest.VNTag: 6, frametest.ITag: 4}[next]
+			if headers++; headers > frame.MaxTags || len(data) < size {
+				return end(frame.Malformed)
+			}
+			if next == frametest.ITag {
+				next = layers.LayerTypeEthernet
+			} else {
+				next = layers.EthernetType(binary.BigEndian.Uint16(data[4:]))
+			}
+			data = data[size:]
+			continue
 		case layers.EthernetTypePPPoESession:
 			// gopacket cuts off what is behind PPPoE's own length.
 			if len(data) >= 6 {
@@ -126,18 +160,20 @@ func referenceOutermost(f frame.Frame) frame.Packet {
 		var cutShort runtime.Error
 		switch l := layer.(type) {
 		case *layers.Ethernet:
-			next, data = l.EthernetType, l.Payload
+			if next, data = l.EthernetType, data[14:]; next == layers.EthernetTypeLLC {
+				next = layers.EthernetType(l.Length)
+			}
 		case *layers.LinuxSLL:
-			next, data = l.EthernetType, l.Payload
+			next, data, mayBeLength = l.EthernetType, l.Payload, false
 		case *layers.Loopback:
 			next, data = l.Family, l.Payload
 		case *layers.Dot1Q:
 			next, data = l.Type, l.Payload
-			if tags++; tags > frame.MaxTags {
+			if headers++; headers > frame.MaxTags {
 				return end(frame.Malformed)
 			}
-			if tags == 1 {
-				vlan = l.VLANIdentifier
+			if !tagged {
+				tagged, vlan = true, l.VLANIdentifier
 			}
 		case *layers.MPLS:
 			next, data = layers.EthernetTypeMPLSUnicast, l.Payload
@@ -255,12 +291,13 @@ func version(d []byte) gopacket.Decoder {
 }
 
 // referenceIPv4 applies the rules to the fields that gopacket read: its own checks also look at what follows the fixed
-// header and at what was captured. The frame held uncaptured bytes more than data.
-func referenceIPv4(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
+// header and at what was captured. The frame held uncaptured bytes more than data, and ends with padding.
+func referenceIPv4(p frame.Packet, data []byte, uncaptured, padding int64) frame.Packet {
 	var ip layers.IPv4
 	err := catch(func() error { return ip.DecodeFromBytes(data, gopacket.NilDecodeFeedback) })
 	p.Outcome = frame.Malformed
-	if len(data) < 20 || ip.Version != 4 || ip.IHL < 5 {
+	held := int64(len(data)) + uncaptured - padding
+	if len(data) < 20 || held < 20 || ip.Version != 4 || ip.IHL < 5 {
 		return p
 	}
 	total := int64(binary.BigEndian.Uint16(data[2:])) // gopacket replaces a total length of 0
@@ -271,15 +308,16 @@ func referenceIPv4(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
 		total = int64(len(ip.Contents) + len(ip.Payload)) // its own opinion, where it has one
 	}
 	p.Protocol = uint8(ip.Protocol)
-	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
+	return referenceCounted(p, held, ip.SrcIP, ip.DstIP, total)
 }
 
 // referenceIPv6 does the same for IPv6.
-func referenceIPv6(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
+func referenceIPv6(p frame.Packet, data []byte, uncaptured, padding int64) frame.Packet {
 	var ip layers.IPv6
 	err := catch(func() error { return ip.DecodeFromBytes(data, gopacket.NilDecodeFeedback) })
 	p.Outcome = frame.Malformed
-	if len(data) < 40 || ip.Version != 6 {
+	held := int64(len(data)) + uncaptured - padding
+	if len(data) < 40 || held < 40 || ip.Version != 6 {
 		return p
 	}
 	total := int64(0)
@@ -290,7 +328,7 @@ func referenceIPv6(p frame.Packet, data []byte, uncaptured int64) frame.Packet {
 		total = int64(len(ip.Contents) + len(ip.Payload))
 	}
 	p.Protocol = referenceProtocol(ip.NextHeader, data[40:], 8)
-	return referenceCounted(p, int64(len(data))+uncaptured, ip.SrcIP, ip.DstIP, total)
+	return referenceCounted(p, held, ip.SrcIP, ip.DstIP, total)
 }
 
 // referenceProtocol gives the protocol of data that begins with a header of kind next, and may have up to most extension

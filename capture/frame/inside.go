@@ -59,8 +59,6 @@ func (f *Frame) wire() int { return max(f.Wire, len(f.Data)) }
 
 // Values of frames that carry several protocols.
 const (
-	llcUI = 0x03 // control field of unnumbered information (ISO 8802-2)
-
 	// Network layer protocol identifiers (ISO/IEC TR 9577).
 	nlpidIPv4 = 0xcc
 	nlpidIPv6 = 0x8e
@@ -103,22 +101,20 @@ func (f *Frame) frameRelay() Outcome {
 	return NonIP
 }
 
-// snap reads an organization and its protocol number at off (IEEE 802): EtherTypes of RFC 1042 and IEEE 802.1H, and bridged Ethernet of
-// RFC 2427, with or without its frame check sequence.
+// snap reads a header of SNAP at off: EtherTypes, and bridged Ethernet of RFC 2427, with or without its frame check sequence.
 func (f *Frame) snap(off int) Outcome {
-	const rfc1042, bridgeTunnel, bridged = 0x000000, 0x0000f8, 0x0080c2
-	if len(f.Data) < off+5 {
-		return Malformed
-	}
-	organization := binary.BigEndian.Uint32(f.Data[off:]) >> 8
-	protocol := binary.BigEndian.Uint16(f.Data[off+3:])
+	const bridged = 0x0080c2
+	organization, protocol, outcome := snap(f.Data, off)
+	off += snapLen
 	switch {
-	case organization == rfc1042, organization == bridgeTunnel:
-		return f.part(off+5, f.wire(), LinkNone, protocol)
+	case outcome != Counted:
+		return outcome
+	case hasEtherTypes(organization):
+		return f.part(off, f.wire(), LinkNone, protocol)
 	case organization == bridged && protocol == 1:
-		return f.part(off+5, f.wire()-fcsLen, LinkEthernet, 0)
+		return f.part(off, f.wire()-fcsLen, LinkEthernet, 0)
 	case organization == bridged && protocol == 7:
-		return f.part(off+5, f.wire(), LinkEthernet, 0)
+		return f.part(off, f.wire(), LinkEthernet, 0)
 	}
 	return NonIP
 }

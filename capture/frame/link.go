@@ -77,9 +77,9 @@ func (l Link) open(d []byte, etherType uint16) (int, uint16, Outcome) {
 	case LinkPPPoE:
 		return 0, etherTypePPPoE, Counted
 	case LinkSLL:
-		return typed(d, 14, 16)
+		return cooked(d, 14, 16)
 	case LinkSLL2:
-		return typed(d, 0, 20)
+		return cooked(d, 0, 20)
 	case LinkCHDLC:
 		return typed(d, 2, 4)
 	case LinkIPoIB:
@@ -94,6 +94,16 @@ func typed(d []byte, at, n int) (int, uint16, Outcome) {
 		return 0, 0, Malformed
 	}
 	return n, binary.BigEndian.Uint16(d[at:]), Counted
+}
+
+// cooked is typed for headers of Linux, which have a number for frames that begin with LLC.
+func cooked(d []byte, at, n int) (int, uint16, Outcome) {
+	const llc = 4 // ETH_P_802_2 (linux/if_ether.h)
+	off, etherType, outcome := typed(d, at, n)
+	if outcome == Counted && etherType == llc {
+		return encapsulated(d, off)
+	}
+	return off, etherType, outcome
 }
 
 // framed reads PPP at off, behind the address and control bytes 0xff 0x03 of HDLC framing, if any (RFC 1662).

@@ -55,17 +55,12 @@ func (f *Frame) wireless(padded bool) Outcome {
 	return f.llc(off)
 }
 
-// llc reads a header of LLC at off. Only SNAP tells of IP (RFC 1042).
+// llc reads headers of LLC and SNAP at off.
 func (f *Frame) llc(off int) Outcome {
-	const sap = 0xaa // of SNAP
-	d := f.Data
-	if len(d) < off+3 {
-		return Malformed
+	if outcome := llc(f.Data, off); outcome != Counted {
+		return outcome
 	}
-	if d[off] != sap || d[off+1] != sap || d[off+2] != llcUI {
-		return NonIP
-	}
-	return f.snap(off + 3)
+	return f.snap(off + llcLen)
 }
 
 // msduHeader is the length of the header of an aggregated packet: destination, source, length (IEEE 802.11, clause 9.3.2.2).

@@ -39,9 +39,9 @@ func capturesOfLinks(t testing.TB) []*captureOf {
 	all := []*captureOf{
 		{"chdlc", 104, little, nil}, {"frame-relay", 107, little, nil}, {"ipoib", 242, little, nil}, {"infiniband", 247, little, nil},
 		{"nflog", 239, little, nil}, {"nflog-big-endian", 239, big, nil}, {"ppi", 192, little, nil}, {"radiotap", 127, little, nil},
-		{"prism", 119, little, nil}, {"80211", 105, little, nil},
+		{"prism", 119, little, nil}, {"80211", 105, little, nil}, {"ethernet", 1, little, nil},
 	}
-	for _, c := range frametest.InsideCases(t) {
+	for _, c := range slices.Concat(frametest.InsideCases(t), frametest.EthernetCases(t)) {
 		i := slices.IndexFunc(all, func(of *captureOf) bool {
 			return frame.LinkOfType(of.linkType) == c.In.Link && (of.order == big) == strings.Contains(c.Name, "BigEndian")
 		})
@@ -126,6 +126,13 @@ var otherwise = map[string]string{
 	"InfiniBand/last packet of a message":            "it looks into each of them",
 	"InfiniBand/length less than the headers":        "it does not use the length",
 	"InfiniBand/padding does not count":              "it counts padding",
+	"802.3/total length over the length":             lies,
+	"802.3/IPv6, length over the length":             lies,
+	"802.3/length of the fixed header":               lies,
+	"802.3/length in a tag":                          lies,
+	"802.3/other version of IPv4":                    "it guesses the version",
+	"802.1ah/802.3":                                  "it takes any number for an EtherType there",
+	"several headers/one too many":                   "it follows any number",
 	"NFLOG/IPv4 called IPv6":                         "it guesses the version",
 	"NFLOG/other version":                            "it reads any version",
 	"NFLOG/bridge, length over the packet":           lies,

@@ -37,7 +37,7 @@ func (c *collector) eth(name string, want frame.Packet, layers ...gopacket.Seria
 	c.add(name, frame.LinkEthernet, Build(c.t, layers...), want)
 }
 
-// DecodeCases has LinkCases, InsideCases, HeaderCases, VLANCases and ProtocolCases.
+// DecodeCases has LinkCases, EthernetCases, InsideCases, HeaderCases, VLANCases and ProtocolCases.
 func DecodeCases(t testing.TB) []Case {
-	return slices.Concat(LinkCases(t), InsideCases(t), HeaderCases(t), VLANCases(t), ProtocolCases(t))
+	return slices.Concat(LinkCases(t), EthernetCases(t), InsideCases(t), HeaderCases(t), VLANCases(t), ProtocolCases(t))
 }

@@ -46,8 +46,6 @@ func LinkCases(t testing.TB) []Case {
 	eth("tagged ARP", nonIP(60), Ethernet(dot1q), Tag(layers.EthernetTypeARP), make(gopacket.Payload, 28))
 	eth("LLC, spanning tree", nonIP(60), &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeLLC, Length: 38},
 		With(make([]byte, 38), 0, 0x42, 0x42, 3))
-	eth("SNAP, even with IPv4 in it", nonIP(142), &layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeLLC, Length: 128},
-		Concat([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, v4))
 	eth("PPPoE discovery", nonIP(60), Ethernet(layers.EthernetTypePPPoEDiscovery), gopacket.Payload{0x11, 9, 0, 0, 0, 0})
 	eth("loopback test", nonIP(60), Ethernet(layers.EthernetTypeEthernetCTP), gopacket.Payload{})
 
@@ -94,7 +92,13 @@ func LinkCases(t testing.TB) []Case {
 		add(version.name+", tag", version.link, Concat(version.header(dot1q), Build(t, Tag(ipv6), v6)), in(7, counted6(140)))
 		add(version.name+", PPPoE", version.link, Concat(version.header(pppoe), Build(t, Session(), ppp4, v4)), Counted4(120))
 		add(version.name+", ARP", version.link, Concat(version.header(layers.EthernetTypeARP), make([]byte, 28)), nonIP(n+28))
-		add(version.name+", 802.3 frame", version.link, Concat(version.header(4), v4), nonIP(n+120))
+		add(version.name+", LLC", version.link, Concat(version.header(4), v4), nonIP(n+120))
+		add(version.name+", SNAP", version.link, Concat(version.header(4), snap(0, ipv4), v4), Counted4(120))
+		add(version.name+", SNAP, tag", version.link, Concat(version.header(4), snap(0, dot1q), Build(t, Tag(ipv6), v6)), in(7, counted6(140)))
+		add(version.name+", LLC behind a tag", version.link, Concat(version.header(dot1q), Build(t, Tag(128)), snap(0, ipv4), v4),
+			in(7, Counted4(120)))
+		add(version.name+", Novell", version.link, Concat(version.header(1), snap(0, ipv4), v4), nonIP(n+128))
+		add(version.name+", no length", version.link, Concat(version.header(128), snap(0, ipv4), v4), nonIP(n+128))
 		add(version.name+", cut short", version.link, version.header(ipv4)[:n-1], malformed(n-1))
 		add(version.name+", header only", version.link, version.header(ipv4), malformed(n))
 	}
@@ -155,6 +159,8 @@ func LinkCases(t testing.TB) []Case {
 		{"tag", qinq, Build(t, Tag(ipv6), v6), in(7, counted6(140))},
 		{"MPLS", mpls, Build(t, Label(3, true), v4), Counted4(120)},
 		{"ARP", layers.EthernetTypeARP, make([]byte, 28), nonIP(28)},
+		{"no length", 128, Concat(snap(0, ipv4), v4), nonIP(128)},
+		{"LLC behind a tag", dot1q, Concat(Build(t, Tag(128)), snap(0, ipv4), v4), in(7, Counted4(120))},
 		{"IPv4 called IPv6", ipv6, v4, malformed(120)},
 	} {
 		f := frame.Frame{Link: frame.LinkNone, EtherType: uint16(none.kind), Data: none.data, Wire: len(none.data)}

@@ -133,7 +133,7 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 			outcome = find_ends4(bpf_ntohl(h.ip.source), bpf_ntohl(h.ip.destination), &e, 1);
 		}
 	} else {
-		if (decode6(in_skb(skb), link, &p) != COUNTED || (grouped && is_extension(p.protocol)))
+		if (decode6(in_skb(skb), link, skb->len, &p) != COUNTED || (grouped && is_extension(p.protocol)))
 			goto rare;
 		bytes = p.bytes;
 		row = row_here();
@@ -155,7 +155,7 @@ static __always_inline int first(struct __sk_buff *skb, const __u32 link, const 
 	add_sum(row, interface, outcome, bytes, 1);
 	return done;
 rare:
-	to_any(skb, link, bpf_ntohs(type), 0);
+	to_any(skb, link, bpf_ntohs(type), 0, skb->len);
 	return done;
 }
 
@@ -187,22 +187,21 @@ static __always_inline int is_bare(struct __sk_buff *skb)
 SEC("socket")
 int strip_any(struct __sk_buff *skb)
 {
-	__u32 known = skb->cb[WORD_VLAN], next = skb->cb[WORD_NEXT], at = next >> 16, type = next & 0xffff, vlan = 0;
+	__u32 known = skb->cb[WORD_VLAN], next = skb->cb[WORD_NEXT], at = next >> 16, type = next & 0xffff;
+	struct way w = {.end = skb->len};
 	enum tried tried = known >> TRIED_AT & 3;
-	__be16 tag;
 	place ip;
 
 	// The frame ends before its EtherType does.
-	ip = at > skb->len ? nowhere(MALFORMED) : strip(in_skb(skb), at, type);
+	ip = at > skb->len ? nowhere(MALFORMED) : strip(in_skb(skb), at, type, &w);
 	if (tried == NOTHING) { // this is the outermost IP header
+		ip = in_frame(ip, w.end);
 		if (!type_of(ip)) {
 			if (outcome_of(ip) != NON_IP || at != ETHERNET_LEN || !is_bare(skb))
 				return lost(skb, outcome_of(ip));
 			ip = place_of(0, bpf_ntohs(skb->protocol));
 		}
-		if (is_tag(type) && !bpf_skb_load_bytes(skb, at, &tag, sizeof(tag)))
-			vlan = bpf_ntohs(tag) & VLAN_ID;
-		to_any(skb, at_of(ip), type_of(ip), vlan);
+		to_any(skb, at_of(ip), type_of(ip), w.tag & VLAN_ID, w.end);
 		return done;
 	}
 	if (type_of(ip) && (tried == GRE || reaches(skb, ip, skb->cb[WORD_END]))) {
@@ -229,7 +228,8 @@ int merged_any(struct __sk_buff *skb)
 	place next;
 
 	if (!depth && !tried) {
-		outcome = type == ETHERTYPE_IPV4 ? decode4(in_skb(skb), at, &p) : decode6(in_skb(skb), at, &p);
+		bytes = skb->cb[WORD_END];
+		outcome = type == ETHERTYPE_IPV4 ? decode4(in_skb(skb), at, bytes, &p) : decode6(in_skb(skb), at, bytes, &p);
 		if (outcome != COUNTED)
 			return lost(skb, outcome);
 		skb->cb[WORD_END] = at + (__u32)p.bytes;
@@ -284,10 +284,10 @@ int merged_any(struct __sk_buff *skb)
 	return done;
 }
 
-// count_at counts a frame by the IP header at an offset, in a VLAN. bytes and packets are what a merged frame counts as; bytes is 0 if the
-// frame is one packet.
-static __always_inline void count_at(const struct frame f, __u64 interface, __u32 at, __u32 type, __u32 vlan, __u32 bytes, __u32 many,
-				     const int grouped)
+// count_at counts a frame that ends at end by the IP header at an offset, in a VLAN. bytes and packets are what a merged frame counts as;
+// bytes is 0 if the frame is one packet.
+static __always_inline void count_at(const struct frame f, __u64 interface, __u32 at, __u32 end, __u32 type, __u32 vlan, __u32 bytes,
+				     __u32 many, const int grouped)
 {
 	__u64 row = opaque(row_here()), packets = 1, labels = 0;
 	enum outcome outcome;
@@ -296,7 +296,7 @@ static __always_inline void count_at(const struct frame f, __u64 interface, __u3
 	__u32 protocol;
 
 	interface = opaque(interface);
-	outcome = type == ETHERTYPE_IPV4 ? decode4(f, at, &p) : decode6(f, at, &p);
+	outcome = type == ETHERTYPE_IPV4 ? decode4(f, at, end, &p) : decode6(f, at, end, &p);
 	if (outcome != COUNTED) {
 		lose(f, interface, outcome);
 		return;
@@ -329,8 +329,8 @@ static __always_inline int any(struct __sk_buff *skb, const int grouped)
 
 	if (grouped && skb->vlan_present)
 		vlan = opaque(removed_vlan(skb));
-	count_at(in_skb(skb), interface_of(in_skb(skb)), skb->cb[WORD_IP] >> 16, skb->cb[WORD_IP] & 0xffff, vlan, skb->cb[WORD_BYTES],
-		 skb->cb[WORD_PACKETS], grouped);
+	count_at(in_skb(skb), interface_of(in_skb(skb)), skb->cb[WORD_IP] >> 16, skb->cb[WORD_END], skb->cb[WORD_IP] & 0xffff, vlan,
+		 skb->cb[WORD_BYTES], skb->cb[WORD_PACKETS], grouped);
 	return done;
 }
 
@@ -401,20 +401,17 @@ int enter_network(struct __sk_buff *skb)
 // removed, or 0.
 static __always_inline void count_odd(const struct frame f, __u64 interface, __u32 removed, const int grouped)
 {
-	__u32 vlan = removed & VLAN_ID, type;
-	__be16 read;
+	struct way w = {.end = length_of(f), .tag = removed};
+	__be16 type;
 	place ip;
 
-	if (load(f, ETHERNET_LEN - sizeof(read), &read, sizeof(read))) {
+	if (load(f, ETHERNET_LEN - sizeof(type), &type, sizeof(type))) {
 		lose(f, interface, MALFORMED);
 		return;
 	}
-	type = bpf_ntohs(read);
-	if (!removed && is_tag(type) && !load(f, ETHERNET_LEN, &read, sizeof(read)))
-		vlan = bpf_ntohs(read) & VLAN_ID;
-	ip = strip(f, ETHERNET_LEN, type);
+	ip = in_frame(strip(f, ETHERNET_LEN, bpf_ntohs(type), &w), w.end);
 	if (type_of(ip))
-		count_at(f, interface, at_of(ip), type_of(ip), vlan, 0, 0, grouped);
+		count_at(f, interface, at_of(ip), w.end, type_of(ip), w.tag & VLAN_ID, 0, 0, grouped);
 	else
 		lose(f, interface, outcome_of(ip));
 }
@@ -478,8 +475,6 @@ static __always_inline void count_driver(struct xdp_md *xdp, __u64 interface, __
 odd:
 	count_odd(in_driver(xdp), interface, removed, grouped);
 }
-
-#define TAG_PRESENT 0x10000 // with a tag of 16 bits
 
 // A driver that removes VLAN tags may tell them (Linux 6.8). It does so only to programs that are loaded for one interface, which cannot call
 // other programs, and only to those under the GPL.

@@ -3,7 +3,7 @@
 // From a frame to its addresses, and the bytes and packets that it counts as: package frame in C. Once numbers are read, they are in the
 // byte order of the machine.
 
-#define MAX_TAGS 8
+#define MAX_TAGS 8 // of headers between Ethernet and what MPLS or PPPoE begin with
 #define MAX_LABELS 16
 #define MAX_EXTENSIONS 8
 
@@ -17,6 +17,11 @@
 #define ETHERTYPE_MPLS 0x8847
 #define ETHERTYPE_MPLSM 0x8848
 #define ETHERTYPE_PPPOE 0x8864
+#define ETHERTYPE_ITAG 0x88e7
+#define ETHERTYPE_VNTAG 0x8926
+
+#define MAX_LENGTH 1500 // up to here, what stands in place of an EtherType is the length of a frame of 802.3
+#define NO_ETHERTYPE 0x0600 // the lowest one, which is not that of IP
 
 #define PPP_IPV4 0x0021
 #define PPP_IPV6 0x0057
@@ -138,21 +143,72 @@ static __always_inline int is_tag(__u32 type)
 	return type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ1;
 }
 
-// strip follows VLAN tags, then a PPPoE session, then MPLS labels to an IP header. Each of these is in the code once: the verifier checks
-// code again for every way that leads to it.
-static __always_inline place strip(const struct frame f, __u32 at, __u32 type)
+static __always_inline int has_header(__u32 type)
+{
+	return is_tag(type) || type == ETHERTYPE_VNTAG || type == ETHERTYPE_ITAG || type <= MAX_LENGTH;
+}
+
+#define TAG_PRESENT 0x10000 // with a tag of 16 bits
+
+// way is what strip finds out besides a place.
+struct way {
+	__u32 end; // of the frame, without padding if an 802.3 length tells
+	__u32 tag; // the control information of the outermost VLAN tag, with TAG_PRESENT; 0 without a tag
+};
+
+// encapsulated returns the EtherType behind LLC and SNAP, or the outcome of the frame.
+static __always_inline place encapsulated(const struct frame f, __u32 at)
+{
+	__u8 llc[3], snap[5];
+	__u32 type;
+
+	if (load(f, at, llc, sizeof(llc)))
+		return nowhere(MALFORMED);
+	if (llc[0] != 0xaa || llc[1] != 0xaa || llc[2] != 0x03)
+		return nowhere(NON_IP);
+	if (load(f, at + sizeof(llc), snap, sizeof(snap)))
+		return nowhere(MALFORMED);
+	type = snap[3] << 8 | snap[4];
+	if (snap[0] || snap[1] || (snap[2] && snap[2] != 0xf8) || type <= MAX_LENGTH)
+		return nowhere(NON_IP);
+	return place_of(at + sizeof(llc) + sizeof(snap), type);
+}
+
+// strip follows VLAN tags and other headers of Ethernet, then a PPPoE session, then MPLS labels to an IP header. Each of the last two is in
+// the code once: the verifier checks code again for every way that leads to it.
+static __always_inline place strip(const struct frame f, __u32 at, __u32 type, struct way *w)
 {
 	__be16 tag[2];
+	__u32 skip;
 	place p;
 
 #pragma unroll
-	for (int tags = 0; tags < MAX_TAGS; tags++) {
-		if (!is_tag(type))
+	for (int headers = 0; headers < MAX_TAGS; headers++) {
+		if (is_tag(type)) {
+			if (load(f, at, tag, sizeof(tag)))
+				return nowhere(MALFORMED);
+			if (!w->tag)
+				w->tag = TAG_PRESENT | bpf_ntohs(tag[0]);
+			type = bpf_ntohs(tag[1]);
+			at += sizeof(tag);
+		} else if (type == ETHERTYPE_VNTAG || type == ETHERTYPE_ITAG) {
+			skip = type == ETHERTYPE_VNTAG ? 4 : 16;
+			if (load(f, at + skip, tag, sizeof(tag[0])))
+				return nowhere(MALFORMED);
+			type = bpf_ntohs(tag[0]);
+			at += skip + sizeof(tag[0]);
+		} else if (type <= MAX_LENGTH) {
+			p = encapsulated(f, at);
+			if (!type_of(p))
+				return p;
+			if (at + type < w->end)
+				w->end = at + type;
+			at = at_of(p);
+			type = type_of(p);
+		} else {
 			break;
-		if (load(f, at, tag, sizeof(tag)))
-			return nowhere(MALFORMED);
-		type = bpf_ntohs(tag[1]);
-		at += sizeof(tag);
+		}
+		at = opaque(at); // else the verifier checks what follows for each sum of lengths
 	}
 	if (type == ETHERTYPE_PPPOE) {
 		p = session(f, at);
@@ -165,15 +221,23 @@ static __always_inline place strip(const struct frame f, __u32 at, __u32 type)
 		return labels(f, at);
 	if (type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6)
 		return place_of(at, type);
-	return nowhere(is_tag(type) ? MALFORMED : NON_IP);
+	return nowhere(has_header(type) ? MALFORMED : NON_IP);
 }
 
-// decode4 and decode6 read the IP header at an offset. If they return COUNTED, p is complete. They take the frame for one packet: for a
-// merged frame, MERGED finds the bytes and packets.
-
-static __always_inline enum outcome decode4(const struct frame f, __u32 at, struct packet *p)
+// in_frame returns the place of an IP header whose fixed part is in the frame, and no padding.
+static __always_inline place in_frame(place ip, __u32 end)
 {
-	__u32 header, total, held = length_of(f) - at;
+	__u32 type = type_of(ip), length = type == ETHERTYPE_IPV4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
+
+	return type && at_of(ip) + length > end ? nowhere(MALFORMED) : ip;
+}
+
+// decode4 and decode6 read the IP header at an offset, of a frame that ends at end. If they return COUNTED, p is complete. They take the
+// frame for one packet: for a merged frame, MERGED finds the bytes and packets.
+
+static __always_inline enum outcome decode4(const struct frame f, __u32 at, __u32 end, struct packet *p)
+{
+	__u32 header, total, held = end - at;
 	struct ipv4 ip;
 
 	if (load(f, at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4)
@@ -191,9 +255,9 @@ static __always_inline enum outcome decode4(const struct frame f, __u32 at, stru
 	return COUNTED;
 }
 
-static __always_inline enum outcome decode6(const struct frame f, __u32 at, struct packet *p)
+static __always_inline enum outcome decode6(const struct frame f, __u32 at, __u32 end, struct packet *p)
 {
-	__u32 payload, total, held = length_of(f) - at;
+	__u32 payload, total, held = end - at;
 	struct ipv6 ip;
 
 	if (load(f, at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)

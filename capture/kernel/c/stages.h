@@ -11,7 +11,7 @@
 enum stage {
 	ETHERNET, // counts plain frames that begin with an Ethernet header
 	NETWORK,  // counts plain frames that begin at the network layer (SOCK_DGRAM)
-	STRIP,    // finds the IP header behind VLAN tags, a PPPoE session and MPLS labels
+	STRIP,    // finds the IP header behind VLAN tags, LLC and others, a PPPoE session and MPLS labels
 	MERGED,   // finds out what a merged frame counts as, one IP header at a time
 	ANY,      // counts any frame with an IP header
 	STAGES
@@ -41,7 +41,7 @@ enum {
 	WORD_VLAN,    // the ID of the outermost VLAN tag in the frame; in the upper half the state of MERGED, see below
 	WORD_BYTES,   // the bytes that a merged frame counts as; 0 if the frame was not merged
 	WORD_PACKETS, // the packets that a merged frame counts as
-	WORD_END,     // for MERGED: where the outermost IP packet ends
+	WORD_END,     // where the frame ends, without padding if an 802.3 length tells; for MERGED: where the outermost IP packet ends
 	WORD_INNER = WORD_BYTES, // for MERGED: the IP header to look at
 	WORD_NEXT = WORD_PACKETS, // for STRIP: the header to begin with
 };
@@ -59,22 +59,25 @@ static __always_inline __u32 header_of(__u32 at, __u32 type)
 
 enum tried { NOTHING, GRE, GENEVE, VXLAN };
 
-// to_strip goes on to STRIP, with the header that the link header announces.
-static __always_inline void to_strip(struct __sk_buff *skb, __u32 at, __u32 type)
+// to_strip goes on to STRIP, with the header that the link header announces. Only Ethernet has lengths in place of an EtherType.
+static __always_inline void to_strip(struct __sk_buff *skb, const __u32 link, __u32 type)
 {
+	if (!link && type <= MAX_LENGTH)
+		type = NO_ETHERTYPE;
 	skb->cb[WORD_VLAN] = 0;
-	skb->cb[WORD_NEXT] = header_of(at, type);
+	skb->cb[WORD_NEXT] = header_of(link, type);
 	go_on(skb, STRIP);
 }
 
-// to_any goes on with the outermost IP header, in a VLAN: to MERGED with a merged frame, else to ANY.
-static __always_inline void to_any(struct __sk_buff *skb, __u32 at, __u32 type, __u32 vlan)
+// to_any goes on with the outermost IP header, in a VLAN, of a frame that ends at end: to MERGED with a merged frame, else to ANY.
+static __always_inline void to_any(struct __sk_buff *skb, __u32 at, __u32 type, __u32 vlan, __u32 end)
 {
 	__u64 merged = skb->gso_size;
 
 	skb->cb[WORD_IP] = header_of(at, type);
 	skb->cb[WORD_VLAN] = vlan;
 	skb->cb[WORD_BYTES] = merged ? header_of(at, type) : 0;
+	skb->cb[WORD_END] = end;
 	if (merged)
 		go_on(skb, MERGED);
 	else
