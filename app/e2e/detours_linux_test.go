@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -11,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"promflow/app/live"
@@ -137,6 +142,105 @@ func bond(n network) {
 	n.router.IP("link", "add", "bond0", "up", "type", "bond", "mode", "balance-xor")
 	n.router.IP("link", "set", "lan1", "down")
 	n.router.IP("link", "set", "lan1", "master", "bond0")
+}
+
+// TestRedirectedPastAPodsDevice has a node hand on a pod's packets as Cilium does with BPF host routing: what arrives by the network card goes
+// right into the pod, past the pod's device on the node (bpf_redirect_peer), and what the pod sends right to the card. By veth the device still
+// sees that; by netkit, which redirects as the pod sends, it sees nothing.
+func TestRedirectedPastAPodsDevice(t *testing.T) {
+	const datagrams = 50
+	for _, c := range []struct {
+		device string
+		join   func(*testing.T, network)
+		want   map[string]int // packets on each device
+	}{
+		{"veth", joinPodByVeth, map[string]int{"wan": 2 * datagrams, "lxc0": datagrams}},
+		{"netkit", joinPodByNetkit, map[string]int{"wan": 2 * datagrams, "lxc0": 0}},
+	} {
+		t.Run(c.device, func(t *testing.T) {
+			n := network{nettest.NewNamespace(t), nettest.NewNamespace(t), nettest.NewNamespace(t)}
+			n.router.Veth("wan", n.server, "s0")
+			c.join(t, n)
+			addresses(n.client, "c0", "10.1.0.2/24")
+			addresses(n.router, "lxc0", "10.1.0.1/24")
+			addresses(n.router, "wan", "10.2.0.1/24")
+			addresses(n.server, "s0", "10.2.0.2/24")
+			n.client.IP("route", "add", "default", "via", "10.1.0.1")
+			n.server.IP("route", "add", "default", "via", "10.2.0.1")
+			neighbours(t, n.server, "s0", n.router, "wan", "10.2.0.1")
+			neighbours(t, n.router, "wan", n.server, "s0", "10.2.0.2")
+			filter(t, n.router, "wan", netlink.HANDLE_MIN_INGRESS, asm.Instructions{
+				asm.Mov.Imm(asm.R1, int32(n.router.Interface("lxc0").Index)),
+				asm.Mov.Imm(asm.R2, 0),
+				asm.FnRedirectPeer.Call(),
+				asm.Return(),
+			})
+
+			backends := live.Backends()
+			if testing.Short() { // in a guest, loading a program takes long; backends see packets at the same place
+				backends = []string{"afpacket"}
+			}
+			all := serveBackends(t, n.router, backends, "--interface=lxc0,wan", "--monitor-subnets=10.1.0.2")
+			n.exchange(t, datagrams)
+			for backend, p := range all {
+				for device, want := range c.want {
+					eventually(t, func() error {
+						if got := sample(t, p.get("/metrics"), fmt.Sprintf(`promflow_capture_packets_total{interface="%s",outcome="counted"}`, device)); got != float64(want) {
+							return fmt.Errorf("%s saw %v packets on %s, want %d", backend, got, device, want)
+						}
+						return nil
+					})
+				}
+			}
+		})
+	}
+}
+
+// toTheCard are the instructions of a program that sends a packet right out of the node's network card.
+func toTheCard(n network) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Imm(asm.R1, int32(n.router.Interface("wan").Index)),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnRedirectNeigh.Call(),
+		asm.Return(),
+	}
+}
+
+func joinPodByVeth(t *testing.T, n network) {
+	t.Helper()
+	n.client.Veth("c0", n.router, "lxc0")
+	neighbours(t, n.client, "c0", n.router, "lxc0", "10.1.0.1")
+	filter(t, n.router, "lxc0", netlink.HANDLE_MIN_INGRESS, toTheCard(n))
+}
+
+// joinPodByNetkit makes the pair as Cilium does, without link-layer addresses.
+func joinPodByNetkit(t *testing.T, n network) {
+	t.Helper()
+	pair := &netlink.Netkit{LinkAttrs: netlink.NewLinkAttrs(), Mode: netlink.NETKIT_MODE_L3}
+	pair.Name = "lxc0"
+	peer := netlink.NewLinkAttrs()
+	peer.Name = "c0"
+	err := n.router.Do(func() error {
+		pair.SetPeerAttrs(&peer)
+		return netlink.LinkAdd(pair)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		nettest.KernelLacks(t, "netkit devices")
+	}
+	nettest.Check(t, err)
+	n.router.IP("link", "set", "c0", "netns", n.client.Name)
+	n.router.IP("link", "set", "lxc0", "up")
+	n.client.IP("link", "set", "c0", "up")
+	program := classifier(t, ebpf.ProgramSpec{AttachType: ebpf.AttachNetkitPeer, Instructions: toTheCard(n)})
+	var attached link.Link
+	nettest.Check(t, n.router.Do(func() (err error) {
+		attached, err = link.AttachNetkit(link.NetkitOptions{
+			Interface: n.router.Interface("lxc0").Index, Program: program, Attach: ebpf.AttachNetkitPeer})
+		return err
+	}))
+	t.Cleanup(func() { attached.Close() })
 }
 
 // needKinds skips the test unless the kernel has such devices.

@@ -138,42 +138,46 @@ func tagDevice(t *testing.T, ns *nettest.Namespace, device string, tags []vlan) 
 			asm.FnSkbVlanPush.Call())
 		pop = append(pop, asm.Mov.Reg(asm.R1, asm.R6), asm.FnSkbVlanPop.Call())
 	}
+	verdict := asm.Instructions{asm.Mov.Imm(asm.R0, int32(netlink.TC_ACT_OK)), asm.Return()}
+	filter(t, ns, device, netlink.HANDLE_MIN_EGRESS, append(push, verdict...))
+	filter(t, ns, device, netlink.HANDLE_MIN_INGRESS, append(pop, verdict...))
+}
+
+// classifier loads a program for packets, until the end of the test.
+func classifier(t *testing.T, spec ebpf.ProgramSpec) *ebpf.Program {
+	t.Helper()
+	spec.Type, spec.License = ebpf.SchedCLS, "GPL"
+	program, err := ebpf.NewProgram(&spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	return program
+}
+
+// filter has a program decide on what a device receives or sends.
+func filter(t *testing.T, ns *nettest.Namespace, device string, at uint32, instructions asm.Instructions) {
+	t.Helper()
+	program := classifier(t, ebpf.ProgramSpec{Instructions: instructions})
 	err := ns.Do(func() error {
 		iface, err := net.InterfaceByName(device)
 		if err != nil {
 			return err
 		}
-		return netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		err = netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: iface.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}})
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return netlink.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs:  netlink.FilterAttrs{LinkIndex: iface.Index, Parent: at, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL},
+			Fd:           program.FD(),
+			Name:         "test",
+			DirectAction: true,
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for at, instructions := range map[uint32]asm.Instructions{netlink.HANDLE_MIN_EGRESS: push, netlink.HANDLE_MIN_INGRESS: pop} {
-		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Type:         ebpf.SchedCLS,
-			Instructions: append(instructions, asm.Mov.Imm(asm.R0, int32(netlink.TC_ACT_OK)), asm.Return()),
-			License:      "GPL",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer program.Close() // the filter keeps it
-		err = ns.Do(func() error {
-			iface, err := net.InterfaceByName(device)
-			if err != nil {
-				return err
-			}
-			return netlink.FilterAdd(&netlink.BpfFilter{
-				FilterAttrs:  netlink.FilterAttrs{LinkIndex: iface.Index, Parent: at, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL},
-				Fd:           program.FD(),
-				Name:         "tags",
-				DirectAction: true,
-			})
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
