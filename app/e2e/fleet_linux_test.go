@@ -170,7 +170,7 @@ func TestFleet(t *testing.T) {
 	agree := func() {
 		t.Helper()
 		for _, store := range []string{pushed, scraped} {
-			f.arrived(t, prometheusServer{store}, "increase_pure(%s[1h])")
+			f.arrived(t, prometheusServer{address: store}, "increase_pure(%s[1h])")
 		}
 	}
 	for range 3 {
@@ -202,7 +202,7 @@ func TestFleet(t *testing.T) {
 
 	pushedTo.terminate(t)
 	f.send()
-	f.arrived(t, prometheusServer{scraped}, "increase_pure(%s[1h])") // or nobody would scrape what the next one had
+	f.arrived(t, prometheusServer{address: scraped}, "increase_pure(%s[1h])") // or nobody would scrape what the next one had
 	f[leaves].terminate()                                            // its last totals are in the collector's log until there is a store
 	f[leaves].program = nil
 	collector.terminate(t)

@@ -3,24 +3,109 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"promflow/capture/nettest"
 )
 
-// TestPrometheusRates has a real Prometheus scrape the program while a generator sends at known rates, and asks the queries
-// that the README gives.
+// release is an installed Prometheus.
+type release struct{ version, folder string }
+
+// releases gives the Prometheus of each folder of PATH. Tests that take long run the first: .ci/run has the newest there, ahead of
+// Debian's. Without any, the test is skipped.
+var releases = func() func(t *testing.T) []release {
+	find := sync.OnceValue(func() (all []release) {
+		version := regexp.MustCompile(`version ([0-9]+\.[0-9]+\.[0-9]+)`)
+		for _, folder := range filepath.SplitList(os.Getenv("PATH")) {
+			said, err := exec.Command(filepath.Join(folder, "prometheus"), "--version").CombinedOutput()
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			r := release{"unknown", folder}
+			if found := version.FindSubmatch(said); found != nil {
+				r.version = string(found[1])
+			}
+			if !slices.ContainsFunc(all, func(a release) bool { return a.version == r.version }) { // /bin may be /usr/bin
+				all = append(all, r)
+			}
+		}
+		return all
+	})
+	return func(t *testing.T) []release {
+		t.Helper()
+		nettest.Need(t, "prometheus", "promtool")
+		return find()
+	}
+}()
+
+// prometheus3 gives the first Prometheus, if it is of version 3.
+func prometheus3(t *testing.T) release {
+	t.Helper()
+	first := releases(t)[0]
+	if !strings.HasPrefix(first.version, "3.") {
+		nettest.Lacks(t, "Prometheus 3, which is built as CONTRIBUTING.md says, first in PATH")
+	}
+	return first
+}
+
+// prometheusServer is a Prometheus in a namespace of its own.
+type prometheusServer struct {
+	release
+	address string
+}
+
+// serve starts the release, with data of its own unless flags have some, and waits until it serves. The test's end kills it.
+func (r release) serve(t *testing.T, ns *nettest.Namespace, address, config string, flags ...string) prometheusServer {
+	t.Helper()
+	const data = "--storage.tsdb.path="
+	if !slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, data) }) {
+		flags = append(flags, data+filepath.Join(t.TempDir(), "data"))
+	}
+	cmd := ns.Command(append([]string{filepath.Join(r.folder, "prometheus"), "--config.file=" + write(t, "prometheus.yml", config),
+		"--web.listen-address=" + address}, flags...)...)
+	ready := newLineWaiter("Server is ready to receive web requests")
+	cmd.Stderr = ready
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	ready.wait(t)
+	return prometheusServer{r, address}
+}
+
+// startPrometheus starts the first Prometheus.
+func startPrometheus(t *testing.T, ns *nettest.Namespace, config string) prometheusServer {
+	t.Helper()
+	return releases(t)[0].serve(t, ns, "127.0.0.1:9090", config)
+}
+
+// startReleases starts each Prometheus that there is, in one namespace.
+func startReleases(t *testing.T, ns *nettest.Namespace, config string) (all []prometheusServer) {
+	t.Helper()
+	for i, r := range releases(t) {
+		all = append(all, r.serve(t, ns, fmt.Sprint("127.0.0.1:", 9090+i), config))
+	}
+	return all
+}
+
+// TestPrometheusRates has each Prometheus scrape the program while a generator sends at known rates, and asks the queries that the
+// README gives.
 func TestPrometheusRates(t *testing.T) {
 	t.Parallel()
-	nettest.Need(t, "prometheus", "promtool")
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	p := serve(t, here, "--interface=here", "--monitor-subnets=192.168.0.0/24", "--packets")
@@ -35,34 +120,43 @@ func TestPrometheusRates(t *testing.T) {
 			talker{ip.String(), "transmit", float64(2 * least * (i + 1)), nettest.UDP(ip, peer, size)},
 			talker{ip.String(), "receive", float64(least * (i + 1)), nettest.UDP(peer, ip, size)})
 	}
-	prometheus := startPrometheus(t, here, fmt.Sprintf(`
-global: {scrape_interval: 1s}
-scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
-`, p.address))
+	servers := startReleases(t, here, scrapesPromflow(p.address))
 	took := generate(nettest.NewSender(t, there, "there"), talkers, seconds*time.Second)
 
-	for _, direction := range []string{"receive", "transmit"} {
-		query := fmt.Sprintf(`topk(5, sum(rate(promflow_%s_bytes_total{ip=~"192.168.0.*"}[30s])) by (ip)) * 8`, direction)
-		got := prometheus.query(t, p, query, "ip")
-		if len(got) != 5 {
-			t.Errorf("%s gives %v, want five hosts", query, got)
-		}
-		for _, talker := range talkers[2:] { // without the host that talks least
-			if talker.direction != direction {
-				continue
+	for _, prometheus := range servers {
+		t.Run(prometheus.version, func(t *testing.T) {
+			for _, direction := range []string{"receive", "transmit"} {
+				query := fmt.Sprintf(`topk(5, sum(rate(promflow_%s_bytes_total{ip=~"192.168.0.*"}[30s])) by (ip)) * 8`, direction)
+				got := prometheus.query(t, p, query, "ip")
+				if len(got) != 5 {
+					t.Errorf("%s gives %v, want five hosts", query, got)
+				}
+				for _, talker := range talkers[2:] { // without the host that talks least
+					if talker.direction != direction {
+						continue
+					}
+					want := talker.perSecond * size * 8 * float64(seconds*time.Second) / float64(took)
+					if bits := got[talker.ip]; math.Abs(bits-want) > 0.05*want {
+						t.Errorf("%s gives %.0f bit/s for %s, want %.0f", query, bits, talker.ip, want)
+					}
+				}
 			}
-			want := talker.perSecond * size * 8 * float64(seconds*time.Second) / float64(took)
-			if bits := got[talker.ip]; math.Abs(bits-want) > 0.05*want {
-				t.Errorf("%s gives %.0f bit/s for %s, want %.0f", query, bits, talker.ip, want)
-			}
-		}
-	}
 
-	check := here.Command("promtool", "check", "metrics")
-	check.Stdin = strings.NewReader(p.get("/metrics"))
-	if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
-		t.Errorf("promtool check metrics: %v: %s", err, out)
+			check := here.Command(filepath.Join(prometheus.folder, "promtool"), "check", "metrics")
+			check.Stdin = strings.NewReader(p.get("/metrics"))
+			if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
+				t.Errorf("promtool check metrics: %v: %s", err, out)
+			}
+		})
 	}
+}
+
+// scrapesPromflow is a configuration.
+func scrapesPromflow(address string) string {
+	return fmt.Sprintf(`
+global: {scrape_interval: 1s}
+scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
+`, address)
 }
 
 // talker sends a frame so often.
@@ -90,24 +184,6 @@ func generate(s *nettest.Sender, talkers []talker, total time.Duration) time.Dur
 		}
 	}
 	return time.Since(begin)
-}
-
-// prometheusServer is a Prometheus in a namespace of its own.
-type prometheusServer struct{ address string }
-
-func startPrometheus(t *testing.T, ns *nettest.Namespace, config string) prometheusServer {
-	t.Helper()
-	const address = "127.0.0.1:9090"
-	cmd := ns.Command("prometheus", "--config.file="+write(t, "prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(t.TempDir(), "data"),
-		"--web.listen-address="+address)
-	ready := newLineWaiter("Server is ready to receive web requests")
-	cmd.Stderr = ready
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	ready.wait(t)
-	return prometheusServer{address}
 }
 
 // query asks for an instant vector and returns its values by what its series have for labels.

@@ -230,26 +230,24 @@ func recipesOfTraffic() []recipe {
 }
 
 func askAboutTraffic(t *testing.T, backend string) {
-	nettest.Need(t, "prometheus")
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
 	p := serve(t, here, "--interface=here", "--capture="+backend, recipeLabels, recipeSubnets, recipePeers)
-	prometheus := startPrometheus(t, here, fmt.Sprintf(`
-global: {scrape_interval: 1s}
-scrape_configs: [{job_name: promflow, static_configs: [{targets: ["%s"]}]}]
-`, p.address))
-
-	at := prometheus.seeTraffic(t, p, nettest.NewSender(t, there, "there"))
-	for _, r := range recipesOfTraffic() {
-		prometheus.ask(t, p, r, at, 0.05)
+	servers := startReleases(t, here, scrapesPromflow(p.address))
+	for i, at := range seeTraffic(t, p, nettest.NewSender(t, there, "there"), servers...) {
+		t.Run(servers[i].version, func(t *testing.T) {
+			for _, r := range recipesOfTraffic() {
+				servers[i].ask(t, p, r, at, 0.05)
+			}
+		})
 	}
 }
 
-// seeTraffic sends the traffic to the program's interface, and gives when Prometheus has scraped all of it.
-func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *nettest.Sender) (at float64) {
+// seeTraffic sends the traffic to the program's interface, and gives when each Prometheus has scraped all of it.
+func seeTraffic(t *testing.T, p *program, sender *nettest.Sender, servers ...prometheusServer) (at []float64) {
 	t.Helper()
-	// scraped gives when Prometheus took a page that has so many packets.
-	scraped := func(packets int) (at float64) {
+	// scraped gives when each took a page that has so many packets.
+	scraped := func(packets int) []float64 {
 		eventually(t, func() error {
 			const counted = `promflow_capture_packets_total{interface="here",outcome="counted"}`
 			if got := sample(t, p.get("/metrics"), counted); got != float64(packets) {
@@ -258,12 +256,15 @@ func (s prometheusServer) seeTraffic(t *testing.T, p *program, sender *nettest.S
 			return nil
 		})
 		complete := float64(time.Now().UnixMilli()) / 1000
-		eventually(t, func() error {
-			if at = s.query(t, p, "max(timestamp(promflow_receive_bytes_total))")[""]; at <= complete {
-				return errors.New("Prometheus does not scrape")
-			}
-			return nil
-		})
+		at := make([]float64, len(servers))
+		for i, s := range servers {
+			eventually(t, func() error {
+				if at[i] = s.query(t, p, "max(timestamp(promflow_receive_bytes_total))")[""]; at[i] <= complete {
+					return fmt.Errorf("Prometheus %s does not scrape", s.version)
+				}
+				return nil
+			})
+		}
 		return at
 	}
 	send := func(from, to string, protocol byte, size, packets int) {
@@ -366,12 +367,12 @@ func recipesOfMonth() []recipe {
 
 func askAboutMonth(t *testing.T) {
 	t.Parallel()
-	nettest.Need(t, "prometheus", "promtool")
+	prometheus := releases(t)[0]
 	here := nettest.NewNamespace(t)
 	end := time.Date(2025, 1, 31, 0, 0, 0, 0, time.UTC)
 	data := filepath.Join(t.TempDir(), "data")
 	// Without a longer duration, the blocks would be of two hours, and take a minute to make.
-	backfill := here.Command("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=744h",
+	backfill := here.Command(filepath.Join(prometheus.folder, "promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet", "--max-block-duration=744h",
 		writeMonth(t, monthSeries(t), end), data)
 	var said strings.Builder
 	backfill.Stdout, backfill.Stderr = &said, &said
@@ -379,22 +380,12 @@ func askAboutMonth(t *testing.T) {
 		t.Fatalf("%v: %s", err, &said)
 	}
 
-	const address = "127.0.0.1:9090"
-	cmd := here.Command("prometheus", "--config.file="+write(t, "prometheus.yml", "{}"), "--storage.tsdb.path="+data,
-		"--storage.tsdb.retention.time=31d", "--web.listen-address="+address)
-	ready := newLineWaiter("Server is ready to receive web requests")
-	cmd.Stderr = ready
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	ready.wait(t)
-
+	server := prometheus.serve(t, here, "127.0.0.1:9090", "{}", "--storage.tsdb.path="+data, "--storage.tsdb.retention.time=31d")
 	transport := &http.Transport{DialContext: here.Dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	inside := &program{t: t, client: &http.Client{Timeout: deadline, Transport: transport}}
 	for _, r := range recipesOfMonth() {
-		prometheusServer{address}.ask(t, inside, r, float64(end.Unix()), 0.005)
+		server.ask(t, inside, r, float64(end.Unix()), 0.005)
 	}
 }
 

@@ -1,0 +1,263 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"promflow/capture/nettest"
+)
+
+// formatsCase is a job that scrapes the program: with options, and of which releases.
+type formatsCase struct {
+	job, options string
+	old          bool   // Prometheus 2, too
+	want         string // how the page's Content-Type begins
+}
+
+const (
+	typeText        = "text/plain; version=0.0.4"
+	typeOpenMetrics = "application/openmetrics-text; version=1.0.0"
+	typeProtobuf    = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+)
+
+var formatsCases = []formatsCase{
+	{"default", "", true, typeOpenMetrics},
+	{"protobuf", "scrape_protocols: [PrometheusProto]", false, typeProtobuf},
+	{"openmetrics-0", "scrape_protocols: [OpenMetricsText0.0.1]", false, "application/openmetrics-text; version=0.0.1"},
+	{"text", "scrape_protocols: [PrometheusText0.0.4]", false, typeText},
+	{"text-1", "scrape_protocols: [PrometheusText1.0.0]", false, typeText},
+	{"fallback", "scrape_protocols: [PrometheusText1.0.0], fallback_scrape_protocol: PrometheusProto", false, typeText},
+	{"native-histograms", "scrape_native_histograms: true", false, typeProtobuf},
+	{"legacy", "metric_name_validation_scheme: legacy", false, typeOpenMetrics},
+	{"underscores", "metric_name_escaping_scheme: underscores", false, typeOpenMetrics},
+	{"dots", "metric_name_escaping_scheme: dots", false, typeOpenMetrics},
+	{"values", "metric_name_escaping_scheme: values", false, typeOpenMetrics},
+}
+
+// TestPrometheusFormats has each Prometheus scrape the program by every format and escaping of names that it can ask for: it gets that
+// format, and has the same series and values, with a network whose name is not ASCII.
+func TestPrometheusFormats(t *testing.T) {
+	t.Parallel()
+	for _, r := range releases(t) {
+		t.Run(r.version, func(t *testing.T) {
+			t.Parallel()
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			p := serve(t, here, "--interface=here", "--monitor-subnets=Küche 1.5 °C=10.0.0.0/24", "--labels=network")
+			proxy := newScrapeProxy(t, here, p)
+			config := "global: {scrape_interval: 1s}\nscrape_configs:\n"
+			types, values := map[string]string{}, map[string]float64{}
+			for _, c := range formatsCases {
+				if strings.HasPrefix(r.version, "2.") && !c.old {
+					continue
+				}
+				config += fmt.Sprintf("- {job_name: %s, metrics_path: /%[1]s, static_configs: [{targets: [%q]}], %s}\n", c.job, proxy.address, c.options)
+				types[c.job] = c.want
+				values[c.job+" promflow_transmit_bytes_total 10.0.0.1 Küche 1.5 °C"] = 1000
+				values[c.job+" promflow_receive_bytes_total 10.0.0.2 Küche 1.5 °C"] = 1000
+			}
+			prometheus := r.serve(t, here, "127.0.0.1:9090", config)
+			nettest.NewSender(t, there, "there").Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000))
+			const query = `{__name__=~"promflow_+(receive|transmit)_.*"}`
+			eventually(t, func() error {
+				if got := prometheus.query(t, p, query, "job", "__name__", "ip", "network"); !maps.Equal(got, values) {
+					return fmt.Errorf("Prometheus has %v, want %v", got, values)
+				}
+				return nil
+			})
+			for job, want := range types {
+				if asked, got := proxy.seen(job); !strings.HasPrefix(got, want) {
+					t.Errorf("%s: asked for %q, Prometheus got %q, want %q", job, asked, got, want)
+				}
+			}
+		})
+	}
+}
+
+// scrapeProxy hands on scrapes of /JOB to a program's page, and remembers each job's Accept and Content-Type.
+type scrapeProxy struct {
+	address string
+
+	mu   sync.Mutex
+	last map[string][2]string
+}
+
+func newScrapeProxy(t *testing.T, ns *nettest.Namespace, p *program) *scrapeProxy {
+	t.Helper()
+	var l net.Listener
+	nettest.Check(t, ns.Do(func() (err error) {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	}))
+	s := &scrapeProxy{address: l.Addr().String(), last: map[string][2]string{}}
+	server := &http.Server{Handler: &httputil.ReverseProxy{
+		Transport: p.client.Transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: p.address})
+			r.Out.URL.Path = "/metrics"
+			r.Out.Header.Set("X-Job", strings.TrimPrefix(r.In.URL.Path, "/"))
+		},
+		ModifyResponse: func(r *http.Response) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.last[r.Request.Header.Get("X-Job")] = [2]string{r.Request.Header.Get("Accept"), r.Header.Get("Content-Type")}
+			return nil
+		},
+	}}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return s
+}
+
+func (s *scrapeProxy) seen(job string) (accept, contentType string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last[job][0], s.last[job][1]
+}
+
+// TestPrometheusStartTimes has Prometheus 3 take the times when counters began from the page: it has what an address moved before the
+// first scrape, too.
+func TestPrometheusStartTimes(t *testing.T) {
+	t.Parallel()
+	r := prometheus3(t)
+	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+	here.Veth("here", there, "there")
+	p := serve(t, here, "--interface=here", "--monitor-subnets=10.0.0.1")
+	s := nettest.NewSender(t, there, "there")
+	send := func(bytes int) {
+		s.Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), bytes))
+	}
+	send(500)
+	eventually(t, func() error {
+		if got := hosts(t, p.get("/metrics"))["10.0.0.1"].transmitBytes; got != 500 {
+			return fmt.Errorf("%d bytes counted", got)
+		}
+		return nil
+	})
+	features := []struct {
+		name        string
+		least, most float64 // that the increase is, which Prometheus extrapolates
+	}{
+		{"", 300, 400}, // the series begins with the first scrape
+		{"created-timestamp-zero-ingestion", 800, 810},
+		{"st-storage,use-start-timestamps", 800, 810},
+	}
+	var servers []prometheusServer
+	for i, f := range features {
+		servers = append(servers, r.serve(t, here, fmt.Sprint("127.0.0.1:", 9090+i), scrapesPromflow(p.address), "--enable-feature="+f.name))
+	}
+	for _, s := range servers {
+		s.has(t, p, "promflow_transmit_bytes_total", 500)
+	}
+	send(300)
+	for i, f := range features {
+		servers[i].has(t, p, "promflow_transmit_bytes_total", 800)
+		const increase = "increase(promflow_transmit_bytes_total[2m])"
+		if got := servers[i].query(t, p, increase)[""]; got < f.least || got > f.most {
+			t.Errorf("with %q, %s is %v, want %v to %v", f.name, increase, got, f.least, f.most)
+		}
+	}
+}
+
+// has waits until a query without labels gives a value.
+func (s prometheusServer) has(t *testing.T, p *program, query string, want float64) {
+	t.Helper()
+	eventually(t, func() error {
+		if got := s.query(t, p, query)[""]; got != want {
+			return fmt.Errorf("Prometheus has %s %v, want %v", query, got, want)
+		}
+		return nil
+	})
+}
+
+// TestPrometheusOTLP has the program push to the OTLP receiver of Prometheus 3: totals by its ways to translate names, and what was added
+// since the last push with the features that take it.
+func TestPrometheusOTLP(t *testing.T) {
+	t.Parallel()
+	r := prometheus3(t)
+	const (
+		total  = "promflow_transmit_bytes_total"
+		labels = "__name__ instance ip job"
+		delta  = "--otlp-temporality=delta"
+	)
+	for _, c := range []struct {
+		name, config, feature string
+		args                  []string
+		query, labels         string
+		want                  string // values of these labels
+	}{
+		{"totals", "{}", "", nil, total, labels, total + " $INSTANCE 10.0.0.1 promflow"},
+		{"no translation", "otlp: {translation_strategy: NoTranslation}", "", nil,
+			"promflow_transmit_bytes", labels, "promflow_transmit_bytes $INSTANCE 10.0.0.1 promflow"},
+		{"UTF-8 names", `otlp: {translation_strategy: NoUTF8EscapingWithSuffixes, promote_resource_attributes: [service.name]}`, "", nil,
+			`{"` + total + `", "service.name"="promflow"}`, labels + " service.name", total + " $INSTANCE 10.0.0.1 promflow promflow"},
+		{"deltas to totals", "{}", "otlp-deltatocumulative", []string{delta}, total, labels, total + " $INSTANCE 10.0.0.1 promflow"},
+		{"native deltas", "{}", "otlp-native-delta-ingestion", []string{delta},
+			"sum_over_time(" + total + "[1m])", "instance ip job", "$INSTANCE 10.0.0.1 promflow"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			prometheus := r.serve(t, here, "127.0.0.1:9090", c.config, "--web.enable-otlp-receiver", "--enable-feature="+c.feature)
+			p := servePushing(t, here, c.args...)
+			s := nettest.NewSender(t, there, "there")
+			for n := 1; n <= 3; n++ {
+				s.Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 500))
+				want := map[string]float64{strings.ReplaceAll(c.want, "$INSTANCE", p.instance()): float64(500 * n)}
+				eventually(t, func() error {
+					got, err := prometheus.instant(p, c.query, float64(time.Now().UnixMilli())/1000, strings.Fields(c.labels)...)
+					if err == nil && !maps.Equal(got, want) {
+						err = fmt.Errorf("Prometheus has %v, want %v", got, want)
+					}
+					return err
+				})
+			}
+			if c.feature == "" && !strings.Contains(c.config, "NoTranslation") {
+				// The names are those of the page, and all are there that are pushed.
+				onPage := map[string]float64{}
+				for _, line := range pushedLines(p.get("/metrics")) {
+					if name, _, _ := strings.Cut(strings.Fields(line)[0], "{"); name != "#" {
+						onPage[name] = 1
+					}
+				}
+				eventually(t, func() error {
+					if got := prometheus.query(t, p, `group by (__name__) ({__name__=~"promflow_.+", __name__!~"promflow_export_.+"})`, "__name__"); !maps.Equal(got, onPage) {
+						return fmt.Errorf("Prometheus has %v, want %v", got, onPage)
+					}
+					return nil
+				})
+			}
+			if got := p.pushes(); got.failures != 0 {
+				t.Errorf("%v pushes failed", got.failures)
+			}
+		})
+	}
+	t.Run("deltas that it does not take", func(t *testing.T) {
+		t.Parallel()
+		here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+		here.Veth("here", there, "there")
+		r.serve(t, here, "127.0.0.1:9090", "{}", "--web.enable-otlp-receiver")
+		p := servePushing(t, here, delta)
+		p.failing()
+		if log := p.log.String(); !strings.Contains(log, "invalid temporality") {
+			t.Errorf("the log does not say why: %s", log)
+		}
+	})
+}
+
+// servePushing starts a program that pushes to the OTLP receiver of a Prometheus.
+func servePushing(t *testing.T, ns *nettest.Namespace, args ...string) *program {
+	t.Helper()
+	return serve(t, ns, append(args, "--interface=here", "--monitor-subnets=10.0.0.1", "--otlp-interval=500ms",
+		"--otlp-protocol=http/protobuf", "--otlp-endpoint=http://127.0.0.1:9090/api/v1/otlp")...)
+}
