@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"promflow/capture/capturetest"
@@ -269,6 +271,58 @@ func TestOverlapsAreNamed(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestWhatCountsTwiceIsNamed has 10 packets of 1000 bytes pass two captured interfaces.
+func TestWhatCountsTwiceIsNamed(t *testing.T) {
+	arriving := func(here, there *nettest.Namespace) *nettest.Sender {
+		here.Veth("a0", there, "a0")
+		return nettest.NewSender(t, there, "a0")
+	}
+	for _, c := range []struct {
+		name string
+		join func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender // makes a0 and b0
+		says string
+	}{
+		{"redirected to an ifb", func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender {
+			s := arriving(here, there)
+			nettest.NewIFB(here, "b0", "a0")
+			return s
+		}, "interface=a0 and=b0"},
+		{"mirrored to a dummy", func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender {
+			s := arriving(here, there)
+			nettest.NewMirror(here, "b0", "a0")
+			return s
+		}, "interface=a0 and=b0"},
+		{"both ends of a netkit", func(t *testing.T, here, _ *nettest.Namespace) *nettest.Sender {
+			pair := &netlink.Netkit{LinkAttrs: netlink.LinkAttrs{Name: "a0"}, Mode: netlink.NETKIT_MODE_L2}
+			peer := netlink.NewLinkAttrs()
+			peer.Name = "b0"
+			pair.SetPeerAttrs(&peer)
+			if err := here.Do(func() error { return netlink.LinkAdd(pair) }); err != nil {
+				nettest.KernelLacks(t, "netkit devices: "+err.Error())
+			}
+			here.IP("link", "set", "a0", "up")
+			here.IP("link", "set", "b0", "up")
+			return nettest.NewSender(t, here, "b0")
+		}, "interface=a0 and=b0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+			sender := c.join(t, here, there)
+			p := serve(t, here, "--interface=a0,b0", "--monitor-subnets=10.1.0.0/24")
+			sender.Send(slices.Repeat([][]byte{nettest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.1.0.5"), 1000)}, 10)...)
+			eventually(t, func() error {
+				if got := sample(t, p.get("/metrics"), `promflow_receive_bytes_total{ip="10.1.0.5"}`); got != 20_000 {
+					return fmt.Errorf("counted %v bytes, want 20000", got)
+				}
+				return nil
+			})
+			if log := p.log.String(); strings.Count(log, "two interfaces see the same packets") != 1 || !strings.Contains(log, c.says) {
+				t.Errorf("it should say %s: %s", c.says, log)
+			}
+		})
+	}
 }
 
 // TestLinkLayerChanges gives a device another link layer again and again, and sends 10 packets of 100 bytes from 10.1.0.3 after each

@@ -30,12 +30,12 @@ type news struct {
 type pair struct{ upper, lower string }
 
 // overlaps returns the pairs among captured devices: one is a port of the other (a bridge or a bond) or sends by it (as a VLAN does),
-// directly or through further devices.
-func overlaps(devices map[int]device, captured []int) (pairs []pair) {
+// directly or through further devices. unreported has, by index, further devices that have the packets of a device.
+func overlaps(devices map[int]device, captured []int, unreported map[int][]int) (pairs []pair) {
 	for _, index := range captured {
 		above := map[int]bool{index: true}
 		for queue := []int{index}; len(queue) > 0; queue = queue[1:] {
-			for _, next := range []int{devices[queue[0]].master, devices[queue[0]].parent} {
+			for _, next := range append([]int{devices[queue[0]].master, devices[queue[0]].parent}, unreported[queue[0]]...) {
 				if next == 0 || above[next] {
 					continue
 				}
@@ -45,7 +45,7 @@ func overlaps(devices map[int]device, captured []int) (pairs []pair) {
 					continue
 				}
 				p := pair{devices[next].Name, devices[index].Name}
-				if !slices.Contains(pairs, p) && !slices.Contains(pairs, pair{p.lower, p.upper}) { // veths are each other's parent
+				if !slices.Contains(pairs, p) && !slices.Contains(pairs, pair{p.lower, p.upper}) { // both ends of a veth have the other as parent
 					pairs = append(pairs, p)
 				}
 			}
@@ -66,7 +66,7 @@ func sharedBy(devices map[int]device, d device) string {
 	}
 	for _, index := range slices.Sorted(maps.Keys(devices)) { // the first one, whenever it is asked
 		above := devices[index]
-		if above.below != d.Index || above.kind == "veth" || index == d.Index {
+		if above.below != d.Index || isEnd(above) || index == d.Index {
 			continue
 		}
 		if takesAll(above) || above.Address != d.Address {
@@ -81,3 +81,6 @@ func sharedBy(devices map[int]device, d device) string {
 
 // takesAll tells whether a device takes frames to further MAC addresses from the one below.
 func takesAll(d device) bool { return d.kind == "macvlan" || d.kind == "macvtap" || d.kind == "dsa" }
+
+// isEnd tells whether a device is one end of a pair, whose parent is the other end.
+func isEnd(d device) bool { return d.kind == "veth" || d.kind == "netkit" }

@@ -31,7 +31,7 @@ func deviceOf(link netlink.Link) device {
 		d.Ethernet = false // whatever its type (TUNSETLINK): the kernel neither reads nor writes a link header there
 	}
 	switch link.Type() {
-	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "dsa": // not a tunnel: it sends other packets than it has itself
+	case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "veth", "netkit", "dsa": // not a tunnel: it sends other packets than it has itself
 		if a.NetNsID < 0 {
 			d.parent, d.below = a.ParentIndex, a.ParentIndex
 		}

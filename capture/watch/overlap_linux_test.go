@@ -27,16 +27,22 @@ func TestOverlaps(t *testing.T) {
 		9:  {name: "loop0", master: 10},
 		10: {name: "loop1", master: 9},
 		11: {name: "lost0", master: 99},
+		12: {name: "ppp0"},
+		13: {name: "eth1.7", parent: 2},
 	} {
 		if d.name != "" {
 			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i}, master: d.master, parent: d.parent}
 		}
 	}
+	unreported := map[int][]int{12: {13}}
 	for _, c := range []struct {
 		name     string
 		captured []int
 		want     []pair
 	}{
+		{"PPPoE and the VLAN that carries it", []int{12, 13}, []pair{{"eth1.7", "ppp0"}}},
+		{"PPPoE and what is below", []int{2, 12}, []pair{{"eth1", "ppp0"}}},
+		{"PPPoE and another", []int{1, 12}, nil},
 		{"none", nil, nil},
 		{"ports of one bridge", []int{1, 2}, nil},
 		{"unrelated", []int{1, 8}, nil},
@@ -49,7 +55,7 @@ func TestOverlaps(t *testing.T) {
 		{"a circle", []int{9, 10}, []pair{{"loop1", "loop0"}}},
 		{"a master that is not there", []int{11}, nil},
 	} {
-		if got := overlaps(devices, c.captured); !slices.Equal(got, c.want) {
+		if got := overlaps(devices, c.captured, unreported); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -73,6 +79,8 @@ func TestDeviceOf(t *testing.T) {
 		{&netlink.IPVlan{LinkAttrs: attributes(here)}, 3},
 		{&netlink.Veth{LinkAttrs: attributes(here)}, 3},
 		{&netlink.Veth{LinkAttrs: attributes(elsewhere)}, 0},
+		{&netlink.Netkit{LinkAttrs: attributes(here)}, 3},
+		{&netlink.Netkit{LinkAttrs: attributes(elsewhere)}, 0},
 		{&netlink.Gretun{LinkAttrs: attributes(here)}, 0},
 		{&netlink.Vxlan{LinkAttrs: attributes(here)}, 0},
 		{&netlink.GenericLink{LinkAttrs: attributes(here), LinkType: "dsa"}, 3},
@@ -115,6 +123,8 @@ func TestSharedBy(t *testing.T) {
 		22: {name: "deep0", address: own},
 		23: {name: "deep0.7", kind: "vlan", address: own, parent: 22},
 		24: {name: "m2", kind: "macvlan", address: another, parent: 23},
+		25: {name: "netkit0", kind: "netkit", address: own, parent: 26},
+		26: {name: "netkit1", kind: "netkit", address: another, parent: 25},
 	} {
 		if d.name != "" {
 			devices[i] = device{Interface: capture.Interface{Name: d.name, Index: i, Address: d.address}, kind: d.kind, master: d.master, parent: d.parent, below: d.parent}
@@ -123,6 +133,7 @@ func TestSharedBy(t *testing.T) {
 	for name, want := range map[string]string{
 		"alone0": "", "port0": "br0", "customer0": "", "tagged0": "", "renumbered0": "renumbered0.7", "parent0": "m0", "veth0": "", "conduit0": "lan1",
 		"early0": "interface 99", "shared0": "", "trunk0": "br0", "deep0": "m2",
+		"netkit0": "",
 	} {
 		for _, d := range devices {
 			if d.Name == name {
@@ -130,6 +141,21 @@ func TestSharedBy(t *testing.T) {
 					t.Errorf("%s is shared with %q, want %q", name, got, want)
 				}
 			}
+		}
+	}
+}
+
+// TestDevicesWithPPPoE has what the kernel prints (pppoe_seq_show, drivers/net/ppp/pppoe.c).
+func TestDevicesWithPPPoE(t *testing.T) {
+	const headline = "Id       Address              Device\n"
+	for text, want := range map[string][]string{
+		"":       nil,
+		headline: nil,
+		headline + "0000002A 02:00:00:00:00:01     eth1\n": {"eth1"},
+		headline + "0000002A 02:00:00:00:00:01 enp3s0f1.7\n00000001 02:00:00:00:00:02     eth1\n00000002 02:00:00:00:00:02     eth1\n": {"enp3s0f1.7", "eth1"},
+	} {
+		if got := pppoeDevices(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }

@@ -595,7 +595,11 @@ func (w *Watch) warnOfOverlaps() {
 		}
 	}
 	slices.Sort(captured)
-	for _, p := range overlaps(w.devices, captured) {
+	var unreported map[int][]int
+	if w.subscription != nil {
+		unreported = w.subscription.unreported(w.devices, captured)
+	}
+	for _, p := range overlaps(w.devices, captured, unreported) {
 		if !w.warned[p] && len(w.warned) < maxFound {
 			w.warned[p] = true
 			w.Log.Warn("two interfaces see the same packets, which count twice: leave one out", "interface", p.upper, "and", p.lower)
