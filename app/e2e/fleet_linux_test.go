@@ -203,7 +203,7 @@ func TestFleet(t *testing.T) {
 	pushedTo.terminate(t)
 	f.send()
 	f.arrived(t, prometheusServer{address: scraped}, "increase_pure(%s[1h])") // or nobody would scrape what the next one had
-	f[leaves].terminate()                                            // its last totals are in the collector's log until there is a store
+	f[leaves].terminate()                                                     // its last totals are in the collector's log until there is a store
 	f[leaves].program = nil
 	collector.terminate(t)
 	scrapedTo.terminate(t)

@@ -16,12 +16,8 @@ import (
 	"promflow/capture/nettest"
 )
 
-// formatsCase is a job that scrapes the program: with options, and of which releases.
-type formatsCase struct {
-	job, options string
-	old          bool   // Prometheus 2, too
-	want         string // how the page's Content-Type begins
-}
+// formatsCase is a job that scrapes the program: its options, and how the Content-Type of the page that it gets begins.
+type formatsCase struct{ job, options, want string }
 
 const (
 	typeText        = "text/plain; version=0.0.4"
@@ -30,25 +26,38 @@ const (
 )
 
 var formatsCases = []formatsCase{
-	{"default", "", true, typeOpenMetrics},
-	{"protobuf", "scrape_protocols: [PrometheusProto]", false, typeProtobuf},
-	{"openmetrics-0", "scrape_protocols: [OpenMetricsText0.0.1]", false, "application/openmetrics-text; version=0.0.1"},
-	{"text", "scrape_protocols: [PrometheusText0.0.4]", false, typeText},
-	{"text-1", "scrape_protocols: [PrometheusText1.0.0]", false, typeText},
-	{"fallback", "scrape_protocols: [PrometheusText1.0.0], fallback_scrape_protocol: PrometheusProto", false, typeText},
-	{"native-histograms", "scrape_native_histograms: true", false, typeProtobuf},
-	{"legacy", "metric_name_validation_scheme: legacy", false, typeOpenMetrics},
-	{"underscores", "metric_name_escaping_scheme: underscores", false, typeOpenMetrics},
-	{"dots", "metric_name_escaping_scheme: dots", false, typeOpenMetrics},
-	{"values", "metric_name_escaping_scheme: values", false, typeOpenMetrics},
+	{"default", "", typeOpenMetrics}, // all others are of Prometheus 3
+	{"protobuf", "scrape_protocols: [PrometheusProto]", typeProtobuf},
+	{"openmetrics-0", "scrape_protocols: [OpenMetricsText0.0.1]", "application/openmetrics-text; version=0.0.1"},
+	{"text", "scrape_protocols: [PrometheusText0.0.4]", typeText},
+	{"text-1", "scrape_protocols: [PrometheusText1.0.0]", typeText},
+	{"fallback", "scrape_protocols: [PrometheusText1.0.0], fallback_scrape_protocol: PrometheusProto", typeText},
+	{"native-histograms", "scrape_native_histograms: true", typeProtobuf},
+	{"legacy", "metric_name_validation_scheme: legacy", typeOpenMetrics},
+	{"underscores", "metric_name_escaping_scheme: underscores", typeOpenMetrics},
+	{"dots", "metric_name_escaping_scheme: dots", typeOpenMetrics},
+	{"values", "metric_name_escaping_scheme: values", typeOpenMetrics},
 }
 
 // TestPrometheusFormats has each Prometheus scrape the program by every format and escaping of names that it can ask for: it gets that
 // format, and has the same series and values, with a network whose name is not ASCII.
 func TestPrometheusFormats(t *testing.T) {
 	t.Parallel()
+	type run struct {
+		release
+		features string
+		cases    []formatsCase
+	}
+	var runs []run
 	for _, r := range releases(t) {
-		t.Run(r.version, func(t *testing.T) {
+		if strings.HasPrefix(r.version, "2.") {
+			runs = append(runs, run{r, "", formatsCases[:1]})
+		} else {
+			runs = append(runs, run{r, "", formatsCases}, run{r, "openmetrics2,type-and-unit-labels,zstd-scrape", formatsCases[:1]})
+		}
+	}
+	for _, r := range runs {
+		t.Run(strings.TrimSpace(r.version+" "+r.features), func(t *testing.T) {
 			t.Parallel()
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 			here.Veth("here", there, "there")
@@ -56,16 +65,13 @@ func TestPrometheusFormats(t *testing.T) {
 			proxy := newScrapeProxy(t, here, p)
 			config := "global: {scrape_interval: 1s}\nscrape_configs:\n"
 			types, values := map[string]string{}, map[string]float64{}
-			for _, c := range formatsCases {
-				if strings.HasPrefix(r.version, "2.") && !c.old {
-					continue
-				}
+			for _, c := range r.cases {
 				config += fmt.Sprintf("- {job_name: %s, metrics_path: /%[1]s, static_configs: [{targets: [%q]}], %s}\n", c.job, proxy.address, c.options)
 				types[c.job] = c.want
 				values[c.job+" promflow_transmit_bytes_total 10.0.0.1 Küche 1.5 °C"] = 1000
 				values[c.job+" promflow_receive_bytes_total 10.0.0.2 Küche 1.5 °C"] = 1000
 			}
-			prometheus := r.serve(t, here, "127.0.0.1:9090", config)
+			prometheus := r.serve(t, here, "127.0.0.1:9090", config, "--enable-feature="+r.features)
 			nettest.NewSender(t, there, "there").Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000))
 			const query = `{__name__=~"promflow_+(receive|transmit)_.*"}`
 			eventually(t, func() error {
