@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
+
+// more has tests that do the same again and again do so more often, for those who have the time.
+var more = flag.Int("more", 1, "how many times as many clients, reloads of a flooded program and interfaces that come and go there are")
 
 // deadline is how long anything may take on a busy machine before a test is lost. PROMFLOW_TEST_DEADLINE is for an emulated one.
 var deadline = func() time.Duration {

@@ -19,10 +19,7 @@ import (
 // followsSubnets changes the subnets again and again while packets come: none is lost or counted twice.
 func followsSubnets(t *testing.T, b capture.Backend) {
 	const hosts, size = 50, 100
-	changes := 20
-	if testing.Short() { // for an emulated processor, which takes seconds to load each program
-		changes = 6
-	}
+	changes := rounds(20, 3) // three of which bring every outcome
 	lists := []capture.Subnets{
 		{Monitored: parse(t, "lan=10.0.0.0/8,fd00::/16"), Excluded: parse(t, "10.66.0.0/16")},
 		{Monitored: parse(t, "office=10.1.0.0/16,10.2.0.0/15")},

@@ -81,6 +81,15 @@ var onOthers = []suiteCase{
 	{"agrees on frames that are not what the interface says", countsMislabelled},
 }
 
+// rounds is how often a test does something: less often where testing.Short says so, as on an emulated processor, which takes seconds to load a
+// program.
+func rounds(usual, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return usual
+}
+
 // deadline is how long packets may take to be counted on a busy machine.
 const deadline = 10 * time.Second
 
@@ -599,7 +608,7 @@ func countsMislabelled(t *testing.T, b capture.Backend) {
 			if c.arphrd == first {
 				first = unix.ARPHRD_ETHER
 			}
-			for range 3 {
+			for range rounds(3, 1) {
 				n.SetTunType(tun, "t0", first)
 				r.attach(n.Interface("t0"))
 				n.SetTunType(tun, "t0", c.arphrd)
@@ -677,10 +686,11 @@ func survivesDown(t *testing.T, b capture.Backend) {
 
 // survivesDeletion deletes the interface and makes it anew, again and again, and attaches the source to each.
 func survivesDeletion(t *testing.T, b capture.Backend) {
-	const cycles, perCycle = 20, 50
+	const perCycle = 50
+	cycles := int64(rounds(20, 5))
 	here, there := link(t)
 	r := start(t, b, here, "here", plain())
-	for cycle := range int64(cycles) {
+	for cycle := range cycles {
 		nettest.NewSender(t, there, "there").Send(slices.Repeat(Frames()[:1], perCycle)...)
 		r.seen((cycle + 1) * perCycle)
 		here.IP("link", "del", "here")
@@ -715,7 +725,7 @@ func movesBetweenInterfaces(t *testing.T, b capture.Backend, second string) {
 		sendSecond()
 	}
 	var sent []frame.Frame
-	for round := range 20 {
+	for round := range rounds(20, 4) {
 		link, data := frame.LinkEthernet, f
 		if round%2 == 1 && second == "tun" {
 			link, data = frame.LinkRaw, f[14:]
@@ -776,6 +786,7 @@ func countsSeveral(t *testing.T, b capture.Backend) {
 func expires(t *testing.T, b capture.Backend) {
 	for name, monitored := range map[string]string{"small subnets": "10.0.0.0/28,fd00::/124", "large subnets": "10.0.0.0/8,fd00::/16"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it mostly sleeps
 			const limit, size, expireAfter = 20, 100, 500 * time.Millisecond
 			here, there := link(t)
 			table := capture.NewTable(limit, expireAfter)

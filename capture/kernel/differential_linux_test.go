@@ -312,7 +312,7 @@ func TestProgramAgreesOnCraftedFrames(t *testing.T) {
 		{"all labels", allLabels(), 3}, // each frame takes longer, and the code that both share was tested with addresses
 	} {
 		if testing.Short() {
-			c.step *= 3
+			c.step *= 6
 		}
 		t.Run(c.name, func(t *testing.T) {
 			agreesOnCraftedFrames(t, newGroupedKernel(t, allSubnets, c.labels), c.step)
@@ -373,12 +373,12 @@ func TestProgramAgreesOnRandomSubnets(t *testing.T) {
 		}
 		return subnets.Of(prefixes...)
 	}
-	counts := []int{0, 1, 2, 4, 5, 9, 40, 200}
-	if testing.Short() { // for an emulated processor, which takes a second to load each program
-		counts = []int{1, 4, 5, 200}
+	counts, rounds := []int{0, 1, 2, 4, 5, 9, 40, 200}, 3
+	if testing.Short() { // for an emulated processor, which takes seconds to load each program
+		counts, rounds = []int{1, 5, 200}, 2
 	}
 	for _, count := range counts {
-		for round := range 3 {
+		for round := range rounds {
 			monitored, g := some(count), (*labels.Grouping)(nil)
 			if round >= 1 {
 				set := labels.Set(random.IntN(1 << len(labels.Names())))
