@@ -208,6 +208,62 @@ func TestKubernetesSubnetsInAConfigMap(t *testing.T) {
 	}
 }
 
+// TestKubernetesWebConfigFromASecret has the kustomization as it is once somebody uncomments the component. The kubelet's own requests
+// have no password.
+func TestKubernetesWebConfigFromASecret(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS(kubernetes)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "kustomization.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commented := regexp.MustCompile(`(?m)^# (components:\n)#( +- web-config\b)`)
+	if !commented.Match(text) {
+		t.Fatal("the kustomization has no component that is a comment")
+	}
+	if err := os.WriteFile(file, commented.ReplaceAll(text, []byte("$1 $2")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	built, err := build(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		daemons, ok := object.(*apps.DaemonSet)
+		if !ok {
+			continue
+		}
+		pod := daemons.Spec.Template.Spec
+		container := pod.Containers[0]
+		for name, probe := range map[string]*core.Probe{"liveness": container.LivenessProbe, "readiness": container.ReadinessProbe} {
+			if probe == nil || probe.HTTPGet != nil || probe.Exec == nil {
+				t.Errorf("%s probe %+v, want one without a request of the kubelet's", name, probe)
+			}
+		}
+		files := map[string]bool{}
+		for _, volume := range pod.Volumes {
+			for _, mount := range container.VolumeMounts {
+				if volume.Secret != nil && mount.Name == volume.Name && mount.SubPath == "" {
+					files[mount.MountPath+"/web.yml"] = true
+				}
+			}
+		}
+		for _, variable := range container.Env {
+			if variable.Name == "PROMFLOW_WEB_CONFIG_FILE" && files[variable.Value] {
+				return
+			}
+		}
+		t.Errorf("variables %v, mounted are %v", container.Env, files)
+	}
+}
+
 func TestKubernetesMistakes(t *testing.T) {
 	manifest, err := os.ReadFile(filepath.Join(kubernetes, "daemonset.yaml"))
 	if err != nil {
