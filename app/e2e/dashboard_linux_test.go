@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -187,15 +188,20 @@ var dashboardCases = []struct {
 	args  []string
 	empty map[string]string // by variable, or by panel and query
 }{
-	{"plain", nil, needLabels},
-	{"labels and names", []string{recipeLabels, recipePeers, "--host-info", "--reverse-dns=false", "--lease-files=$LEASES"}, nil},
+	{"plain", nil, needFlags},
+	{"all", []string{recipeLabels, recipePeers, "--host-info", "--reverse-dns=false", "--lease-files=$LEASES", "--data-dir=$DATA"}, nil}, // and an exporter of flows
 }
 
-var needLabels = map[string]string{
+var needFlags = map[string]string{
 	"$network":             "--labels=network",
 	"Networks, receive A":  "--labels=network",
 	"Networks, transmit A": "--labels=network",
 	"Tables B":             "--labels",
+
+	"History and settings A":  "--data-dir",
+	"Records by outcome A":    "--capture=netflow",
+	"Share of lost reports A": "--capture=netflow",
+	"Refused datagrams A":     "--capture=netflow",
 }
 
 // TestDashboard has each Prometheus, which scrapes the program and evaluates the example's rules, answer each query of the
@@ -212,17 +218,29 @@ func TestDashboard(t *testing.T) {
 			// Nobody takes the pushes, so that they fail.
 			args := []string{"--interface=here", recipeSubnets, "--otlp-endpoint=127.0.0.1:9", "--otlp-interval=1s", "--otlp-timeout=500ms"}
 			for _, arg := range c.args {
-				args = append(args, strings.ReplaceAll(arg, "$LEASES", leases))
+				args = append(args, strings.NewReplacer("$LEASES", leases, "$DATA", t.TempDir()).Replace(arg))
 			}
 			p := serve(t, here, args...)
+			targets, report := []string{p.address}, func() {}
+			if c.empty == nil {
+				collects := serve(t, here, "--capture=netflow", "--netflow-address=127.0.0.1:2055", "--monitor-subnets=198.51.100.0/24")
+				targets = append(targets, collects.address)
+				exporter := &router{addr: netip.MustParseAddr("127.0.0.2"), clock: uint32(time.Now().Unix())}
+				report = func() {
+					exporter.send(true, flowOf{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2"), 1000, 1}) // not monitored
+					exporter.flush(t, here, "127.0.0.1:2055", nil)
+				}
+			}
+			report()
 			servers := startReleases(t, here, fmt.Sprintf(`
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [%q, %q]
 scrape_configs:
   - {job_name: promflow, static_configs: [{targets: ["%s"]}]}
   - {job_name: prometheus, static_configs: [{targets: ["127.0.0.1:9090"]}]} # a process that is none of the dashboard's
-`, quickRules(t, "rules.yml"), quickRules(t, "alerts.yml"), p.address))
+`, quickRules(t, "rules.yml"), quickRules(t, "alerts.yml"), strings.Join(targets, `", "`)))
 			seeTraffic(t, p, nettest.NewSender(t, there, "there"), servers...)
+			report()
 			for _, prometheus := range servers {
 				t.Run(prometheus.version, func(t *testing.T) {
 					// What is sent last has to be in some of the recorded rates, for their means to be in order.
