@@ -267,3 +267,31 @@ func servePushing(t *testing.T, ns *nettest.Namespace, args ...string) *program 
 	return serve(t, ns, append(args, "--interface=here", "--monitor-subnets=10.0.0.1", "--otlp-interval=500ms",
 		"--otlp-protocol=http/protobuf", "--otlp-endpoint=http://127.0.0.1:9090/api/v1/otlp")...)
 }
+
+// TestPrometheusRemoteWrite has the program push to a collector, which hands on to each Prometheus by remote write.
+func TestPrometheusRemoteWrite(t *testing.T) {
+	t.Parallel()
+	needCollector(t)
+	for _, r := range releases(t) {
+		t.Run(r.version, func(t *testing.T) {
+			t.Parallel()
+			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
+			here.Veth("here", there, "there")
+			prometheus := r.serve(t, here, "127.0.0.1:9090", "{}", "--web.enable-remote-write-receiver")
+			startCollector(t, here, []string{"REMOTE_WRITE_URL=http://" + prometheus.address + "/api/v1/write"}, "collector.yaml", "remote-write.yaml")
+			p := serve(t, here, "--interface=here", "--monitor-subnets=10.0.0.1", "--otlp-interval=500ms", "--otlp-endpoint=127.0.0.1:4317")
+			s := nettest.NewSender(t, there, "there")
+			for n := 1; n <= 2; n++ {
+				s.Send(nettest.UDP(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 500))
+				want := map[string]float64{p.instance() + " 10.0.0.1 promflow": float64(500 * n)}
+				eventually(t, func() error {
+					got := prometheus.query(t, p, "promflow_transmit_bytes_total", "instance", "ip", "job")
+					if !maps.Equal(got, want) {
+						return fmt.Errorf("Prometheus has %v, want %v", got, want)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
