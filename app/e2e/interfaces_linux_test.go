@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -274,28 +275,30 @@ func TestOverlapsAreNamed(t *testing.T) {
 	})
 }
 
-// TestWhatCountsTwiceIsNamed has 10 packets of 1000 bytes pass two captured interfaces.
+// TestWhatCountsTwiceIsNamed has 10 packets of 1000 bytes pass two captured interfaces, a0 and the other.
 func TestWhatCountsTwiceIsNamed(t *testing.T) {
-	arriving := func(here, there *nettest.Namespace) *nettest.Sender {
+	frame := nettest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.1.0.5"), 1000)
+	arriving := func(here, there *nettest.Namespace, frame func() []byte) func() {
 		here.Veth("a0", there, "a0")
-		return nettest.NewSender(t, there, "a0")
+		f := frame()
+		return func() { nettest.NewSender(t, there, "a0").Send(slices.Repeat([][]byte{f}, 10)...) }
 	}
 	for _, c := range []struct {
-		name string
-		join func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender // makes a0 and b0
-		says string
+		name, other string
+		join        func(t *testing.T, here, there *nettest.Namespace) (send func())
 	}{
-		{"redirected to an ifb", func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender {
-			s := arriving(here, there)
-			nettest.NewIFB(here, "b0", "a0")
-			return s
-		}, "interface=a0 and=b0"},
-		{"mirrored to a dummy", func(t *testing.T, here, there *nettest.Namespace) *nettest.Sender {
-			s := arriving(here, there)
-			nettest.NewMirror(here, "b0", "a0")
-			return s
-		}, "interface=a0 and=b0"},
-		{"both ends of a netkit", func(t *testing.T, here, _ *nettest.Namespace) *nettest.Sender {
+		{"redirected to an ifb", "ifb0", func(t *testing.T, here, there *nettest.Namespace) func() {
+			return arriving(here, there, func() []byte { nettest.NewIFB(here, "ifb0", "a0"); return frame })
+		}},
+		{"mirrored to a dummy", "dummy0", func(t *testing.T, here, there *nettest.Namespace) func() {
+			return arriving(here, there, func() []byte { nettest.NewMirror(here, "dummy0", "a0"); return frame })
+		}},
+		{"PPPoE", "ppp0", func(t *testing.T, here, there *nettest.Namespace) func() {
+			return arriving(here, there, func() []byte {
+				return nettest.NewPPPoE(here, "a0", net.HardwareAddr{2, 0, 0, 0, 0, 1}).Frame(frame)
+			})
+		}},
+		{"both ends of a netkit", "b0", func(t *testing.T, here, _ *nettest.Namespace) func() {
 			pair := &netlink.Netkit{LinkAttrs: netlink.LinkAttrs{Name: "a0"}, Mode: netlink.NETKIT_MODE_L2}
 			peer := netlink.NewLinkAttrs()
 			peer.Name = "b0"
@@ -305,22 +308,22 @@ func TestWhatCountsTwiceIsNamed(t *testing.T) {
 			}
 			here.IP("link", "set", "a0", "up")
 			here.IP("link", "set", "b0", "up")
-			return nettest.NewSender(t, here, "b0")
-		}, "interface=a0 and=b0"},
+			return func() { nettest.NewSender(t, here, "b0").Send(slices.Repeat([][]byte{frame}, 10)...) }
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
-			sender := c.join(t, here, there)
-			p := serve(t, here, "--interface=a0,b0", "--monitor-subnets=10.1.0.0/24")
-			sender.Send(slices.Repeat([][]byte{nettest.UDP(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.1.0.5"), 1000)}, 10)...)
+			send := c.join(t, here, there)
+			p := serve(t, here, "--interface=a0,"+c.other, "--monitor-subnets=10.1.0.0/24")
+			send()
 			eventually(t, func() error {
 				if got := sample(t, p.get("/metrics"), `promflow_receive_bytes_total{ip="10.1.0.5"}`); got != 20_000 {
 					return fmt.Errorf("counted %v bytes, want 20000", got)
 				}
 				return nil
 			})
-			if log := p.log.String(); strings.Count(log, "two interfaces see the same packets") != 1 || !strings.Contains(log, c.says) {
-				t.Errorf("it should say %s: %s", c.says, log)
+			if log := p.log.String(); strings.Count(log, "two interfaces see the same packets") != 1 || !strings.Contains(log, "interface=a0 and="+c.other) {
+				t.Errorf("it should name a0 and %s: %s", c.other, log)
 			}
 		})
 	}
