@@ -198,6 +198,11 @@ var needFlags = map[string]string{
 	"Networks, transmit A": "--labels=network",
 	"Tables B":             "--labels",
 
+	"By peer A":     "--labels=peer",
+	"By peer B":     "--labels=peer",
+	"By protocol A": "--labels=protocol",
+	"By protocol B": "--labels=protocol",
+
 	"History and settings A":  "--data-dir",
 	"Records by outcome A":    "--capture=netflow",
 	"Share of lost reports A": "--capture=netflow",
