@@ -122,6 +122,7 @@ type Interface struct {
 	Index    int
 	Ethernet bool // frames begin with an Ethernet header; else the kernel says where the network layer begins
 	Loopback bool // sent packets come back as received packets
+	MTU      int  // in network-layer bytes; 0 if it is not known
 
 	Address [6]byte // the MAC address; 0 if there is none
 

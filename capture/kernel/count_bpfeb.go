@@ -264,6 +264,7 @@ const (
 	countMapMoreExcluded6          = "more_excluded6"
 	countMapMoreMonitored4         = "more_monitored4"
 	countMapMoreMonitored6         = "more_monitored6"
+	countMapMtus                   = "mtus"
 	countMapOwners                 = "owners"
 	countMapPlaces4                = "places4"
 	countMapPlaces6                = "places6"
@@ -398,6 +399,7 @@ type countMapSpecs struct {
 	MoreExcluded6    *ebpf.MapSpec `ebpf:"more_excluded6"`
 	MoreMonitored4   *ebpf.MapSpec `ebpf:"more_monitored4"`
 	MoreMonitored6   *ebpf.MapSpec `ebpf:"more_monitored6"`
+	Mtus             *ebpf.MapSpec `ebpf:"mtus"`
 	Owners           *ebpf.MapSpec `ebpf:"owners"`
 	Places4          *ebpf.MapSpec `ebpf:"places4"`
 	Places6          *ebpf.MapSpec `ebpf:"places6"`
@@ -484,6 +486,7 @@ type countMaps struct {
 	MoreExcluded6    *ebpf.Map `ebpf:"more_excluded6"`
 	MoreMonitored4   *ebpf.Map `ebpf:"more_monitored4"`
 	MoreMonitored6   *ebpf.Map `ebpf:"more_monitored6"`
+	Mtus             *ebpf.Map `ebpf:"mtus"`
 	Owners           *ebpf.Map `ebpf:"owners"`
 	Places4          *ebpf.Map `ebpf:"places4"`
 	Places6          *ebpf.Map `ebpf:"places6"`
@@ -514,6 +517,7 @@ func (m *countMaps) Close() error {
 		m.MoreExcluded6,
 		m.MoreMonitored4,
 		m.MoreMonitored6,
+		m.Mtus,
 		m.Owners,
 		m.Places4,
 		m.Places6,

@@ -10,8 +10,9 @@
 //   - The programs see the whole frame. No snap length cuts headers off.
 //   - They learn the segment size of a merged packet, but not the kind of merging. They look for the innermost transport header by
 //     themselves, through extension headers and up to two tunnels (IP in IP, GRE, VXLAN, Geneve). A merged frame in which they find no TCP,
-//     UDP or SCTP header is malformed, such as one of IPsec. They take other tunnels in UDP (FOU, GUE, bare UDP) for UDP, and UDP that will
-//     be fragmented for UDP that will be segmented: these count with UDP's headers only. In XDP nothing is merged yet.
+//     UDP or SCTP header is malformed, such as one of IPsec. They take other tunnels in UDP (FOU, GUE, bare UDP) for UDP: these count with
+//     UDP's headers only. UDP that will be fragmented they take for UDP that will be segmented, unless they can know: see
+//     will_be_fragmented. In XDP nothing is merged yet.
 //   - Totals only grow. Each processor that is online at start adds to totals of its own, without atomic operations. Such a total has two
 //     halves. If it is read between their updates, it may be too low until the next read. Processors that come later add to one shared row
 //     by atomic operations. Its totals are whole, and so are the sums of outcomes.

@@ -59,3 +59,38 @@ func TestMergedFramesThatOnlyTheKernelKnows(t *testing.T) {
 		}
 	}
 }
+
+// TestMergedUDPThatWillBeFragmented has merged UDP that is one datagram (UFO) and such that is several (USO).
+func TestMergedUDPThatWillBeFragmented(t *testing.T) {
+	k := newKernel(t, everything, subnets.Set{})
+	const v4, v6, payload = 20 + 3000, 40 + 3000, 3000 // with UDP's header
+	data4 := ipv4(17, make([]byte, payload)...)
+	data6 := append([]byte{0x60, 0, 0, 0, payload >> 8, payload & 0xff, 17, 64, 31: 1, 39: 2}, make([]byte, payload)...)
+	for _, c := range []struct {
+		name                string
+		data                []byte
+		size, segments, mtu int
+		bytes               int64 // of 3 packets
+	}{
+		{"fragments", data4, 1480, 0, 1500, v4 + 2*20},
+		{"segments as long as can be", data4, 1472, 0, 1500, v4 + 2*28},
+		{"fragments of an interface with a larger MTU", data4, 1480, 0, 1507, v4 + 2*20},
+		{"segments of an interface with a larger MTU", data4, 1480, 0, 1508, v4 + 2*28},
+		{"segments of this machine", data4, 1480, 6, 1500, v4 + 2*28},
+		{"no length of a fragment", data4, 1481, 0, 1500, v4 + 2*28},
+		{"an MTU that is not known", data4, 1480, 0, 0, v4 + 2*28},
+		{"IPv6", data6, 1448, 0, 1500, v6 + 2*48}, // may be either
+		{"fragments, before Linux 6.2", data4, 1376, 0, noUSO, v4 + 2*20},
+		{"IPv6 fragments, before Linux 6.2", data6, 1448, 0, noUSO, v6 + 2*40 + 3*8},
+	} {
+		k.network.mtus[0] = uint64(c.mtu)
+		f := frame.Frame{Link: frame.LinkNone, EtherType: 0x0800, Data: c.data}
+		if c.data[0]>>4 == 6 {
+			f.EtherType = 0x86dd
+		}
+		want := capture.OutcomeSize{Packets: 3, Bytes: c.bytes}
+		if got := k.run(&f, c.size, c.segments).outcomes[frame.Counted]; got != want {
+			t.Errorf("%s: counted %v, want %v", c.name, got, want)
+		}
+	}
+}

@@ -62,6 +62,7 @@ type Program struct {
 	series     pool
 	interfaces int
 	stations   []uint64             // see mirror.h
+	mtus       []uint64             // see segments.h
 	withTags   *ebpf.CollectionSpec // see ArrivingWithTags
 
 	slots4, slots6, interfaceSlots *ebpf.Map
@@ -165,6 +166,7 @@ func (p *Program) mapMemory() error {
 	p.seriesCounts = view[uint64](p, countMapSeriesCounts)
 	p.interfaceNumbers = view[uint64](p, countMapInterfaceNumbers)
 	p.stations = view[uint64](p, countMapStations)
+	p.mtus = view[uint64](p, countMapMtus)
 	return p.mapErr
 }
 
@@ -227,6 +229,7 @@ func (p *Program) configure(spec *ebpf.CollectionSpec, c capture.Config, hooks H
 	}
 	spec.Maps[countMapSums].MaxEntries = uint32((p.rows + 1) * p.interfaces * sums)
 	spec.Maps[countMapInterfaceSlots].MaxEntries = uint32(p.interfaces)
+	spec.Maps[countMapMtus].MaxEntries = uint32(p.interfaces)
 	for _, name := range []string{countMapLow, countMapHigh} {
 		spec.Maps[name].MaxEntries = uint32(max(1, p.rows*directions*p.slots))
 	}
@@ -294,8 +297,9 @@ func (p *Program) tellIndex(index uint32, number int) error {
 	return nil
 }
 
-// describe tells the program the name and the MAC address of the interface with a number.
+// describe tells the program the MTU, the name and the MAC address of the interface with a number.
 func (p *Program) describe(number int, of capture.Interface) {
+	atomic.StoreUint64(&p.mtus[number], mtuOf(of))
 	if p.interfaceNumbers != nil {
 		atomic.StoreUint64(&p.interfaceNumbers[number], uint64(p.grouping.InterfaceNumber(of.Name)))
 	}
@@ -303,6 +307,17 @@ func (p *Program) describe(number int, of capture.Interface) {
 		atomic.StoreUint64(&p.stations[number], stationOf(of))
 	}
 }
+
+// mtuOf returns what segments.h compares merged UDP with. Before Linux 6.2, which brought VIRTIO_NET_HDR_GSO_UDP_L4, virtual machines can
+// send merged UDP only to be fragmented.
+func mtuOf(i capture.Interface) uint64 {
+	if Before(6, 2) {
+		return noUSO
+	}
+	return uint64(max(i.MTU, 0))
+}
+
+const noUSO = 1
 
 // stationOf returns what mirror.h compares the destination of a frame with: the MAC address in words of 16 and 32 bits, as they are in memory.
 func stationOf(i capture.Interface) uint64 {

@@ -141,7 +141,7 @@ func (n *Namespace) Interface(name string) capture.Interface {
 	a := link.Attrs()
 	tun, is := link.(*netlink.Tuntap)
 	ethernet := (a.EncapType == "ether" || a.EncapType == "loopback") && !(is && tun.Mode == netlink.TUNTAP_MODE_TUN)
-	i := capture.Interface{Name: name, Index: a.Index, Ethernet: ethernet, Loopback: a.Flags&net.FlagLoopback != 0}
+	i := capture.Interface{Name: name, Index: a.Index, Ethernet: ethernet, Loopback: a.Flags&net.FlagLoopback != 0, MTU: a.MTU}
 	copy(i.Address[:], a.HardwareAddr)
 	return i
 }

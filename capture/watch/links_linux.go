@@ -18,6 +18,7 @@ func deviceOf(link netlink.Link) device {
 			Name: a.Name, Index: a.Index,
 			Ethernet: a.EncapType == "ether" || a.EncapType == "loopback",
 			Loopback: a.Flags&net.FlagLoopback != 0,
+			MTU:      a.MTU,
 		},
 		altNames: a.AltNames,
 		kind:     link.Type(),

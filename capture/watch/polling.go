@@ -35,6 +35,7 @@ func (p *polling) list() (map[int]device, error) {
 				Name: i.Name, Index: i.Index,
 				Ethernet: len(i.HardwareAddr) > 0, // a guess: sources find out themselves
 				Loopback: i.Flags&net.FlagLoopback != 0,
+				MTU:      i.MTU,
 			},
 			up: i.Flags&net.FlagUp != 0,
 		}

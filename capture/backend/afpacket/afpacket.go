@@ -10,7 +10,8 @@
 //     whatever its type) the kernel says where the network layer begins, and its protocol.
 //   - The kernel removes a VLAN tag from the frame. That changes no count, as link headers do not count.
 //   - A merged segment (GSO, GRO, BIG TCP) comes with a virtio_net_hdr that has the size of its packets. The kernel has such a header for
-//     TCP and UDP only. It drops other merged segments, such as those of SCTP, and counts them as dropped.
+//     TCP and for UDP that will be segmented only. It drops other merged segments, such as those of SCTP and UDP that will be fragmented
+//     (UFO), and counts them as dropped.
 //   - On lo a socket sees each packet twice, sent and received. It is told to take received packets only.
 //   - The kernel drops and counts packets for which the ring has no room.
 package afpacket

@@ -220,7 +220,7 @@ SEC("socket")
 int merged_any(struct __sk_buff *skb)
 {
 	__u32 known = skb->cb[WORD_VLAN], inner = skb->cb[WORD_INNER], at = inner >> 16, type = inner & 0xffff;
-	__u32 depth = known >> DEPTH_AT & 15, size = skb->gso_size, segments = skb->gso_segs, begin, headers, bytes, length;
+	__u32 depth = known >> DEPTH_AT & 15, size = skb->gso_size, segments = skb->gso_segs, begin, headers, bytes, length, more = 0;
 	enum tried tried = known >> TRIED_AT & 3;
 	struct packet p = {};
 	enum outcome outcome;
@@ -270,13 +270,17 @@ int merged_any(struct __sk_buff *skb)
 	begin = (skb->cb[WORD_IP] >> 16) + (known >> JUMBO_AT);
 	bytes = skb->cb[WORD_END] - begin;
 	headers = at_of(t) - begin + length;
+	if (protocol_of(t) == PROTOCOL_UDP && !depth && will_be_fragmented(skb, interface_of(in_skb(skb)), headers)) {
+		headers -= length; // only the first fragment has that of UDP
+		more = type == ETHERTYPE_IPV4 ? 0 : FRAGMENT_LEN;
+	}
 	skb->cb[WORD_BYTES] = bytes;
 	skb->cb[WORD_PACKETS] = 1;
 	if (at_of(t) >= begin && at_of(t) - begin < bytes && bytes > headers) {
 		if (size && size != GSO_BY_FRAGS)
 			segments = (bytes - headers - 1) / size + 1;
 		if (segments > 1) {
-			skb->cb[WORD_BYTES] = bytes + (segments - 1) * headers;
+			skb->cb[WORD_BYTES] = bytes + (segments - 1) * headers + segments * more;
 			skb->cb[WORD_PACKETS] = segments;
 		}
 	}

@@ -22,6 +22,7 @@
 #define TCP_LEN 20
 #define SCTP_LEN 12 // the common header, which each packet repeats
 #define JUMBO_LEN 8
+#define FRAGMENT_LEN 8 // the fragment header of IPv6
 
 // gso_size of a frame whose packets differ in size, as SCTP's do (include/linux/skbuff.h).
 #define GSO_BY_FRAGS 0xffff
@@ -152,6 +153,29 @@ static __always_inline place in_udp(struct __sk_buff *skb, __u32 at, enum tried 
 	else if (t[0] & 4 && t[3] == 2)
 		type = ETHERTYPE_IPV6;
 	return in_bridged(skb, at, type);
+}
+
+// mtus has the MTU of each interface, by its number in sums; 0 if it is not known, 1 on kernels whose merged UDP from virtual machines will
+// always be fragmented.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} mtus SEC(".maps");
+
+// will_be_fragmented tells of a merged frame with headers of some bytes, up to the end of that of UDP, whether its payload is that of one UDP
+// packet in fragments (UFO), if that can be known. Only virtual machines send such frames, and for these the kernel does not say how many
+// segments there are. Segments would not be as long: each of them has a UDP header, and fits.
+static __always_inline int will_be_fragmented(struct __sk_buff *skb, __u64 interface, __u32 headers)
+{
+	__u64 key = KEY(interface), *mtu;
+
+	if (skb->gso_segs || skb->gso_size % 8)
+		return 0;
+	mtu = bpf_map_lookup_elem(&mtus, &key);
+	return mtu && *mtu && headers + skb->gso_size > *mtu;
 }
 
 // length_of_transport returns the length of the transport header, which each packet repeats; 0 if the kernel merges no such packets.
