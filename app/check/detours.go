@@ -48,6 +48,25 @@ func flowtablesFindings(n *detour.Namespace, interfaces []string) []Finding {
 	})
 }
 
+// switchFindings look for interfaces whose frames have tags of a switch. Most machines have none, and then there is no finding.
+func switchFindings(n *detour.Namespace, interfaces []string) (all []Finding) {
+	for _, i := range interfaces {
+		if c, ok := n.Conduit(i); ok {
+			all = append(all, switchFinding(i, c))
+		}
+	}
+	return all
+}
+
+func switchFinding(name string, c detour.Conduit) Finding {
+	f := Finding{Name: "switch", Interface: name}
+	f.set(Warning, "a switch puts tags into its frames (%s), which hide what is IP: it counts as non_ip", c.Tags)
+	if len(c.Ports) > 0 {
+		f.detail("the switch's ports have no tags: capture with --interface=%s instead", strings.Join(c.Ports, ","))
+	}
+	return f
+}
+
 // ipsecFindings look for interfaces that see packets decrypted by IPsec.
 func ipsecFindings(n *detour.Namespace, interfaces []string, monitored, excluded subnets.Set) []Finding {
 	return perInterface("ipsec", interfaces, n.IPsecErr, "no captured interface sees packets decrypted", func(f *Finding) bool {

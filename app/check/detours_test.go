@@ -25,3 +25,15 @@ func TestDetoursThatCannotBeLookedAt(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 }
+
+func TestConduitOfASwitch(t *testing.T) {
+	f := switchFinding("eth0", detour.Conduit{Tags: "mtk", Ports: []string{"lan1", "lan2"}})
+	if f.Name != "switch" || f.Interface != "eth0" || f.Status != Warning ||
+		f.Summary != "a switch puts tags into its frames (mtk), which hide what is IP: it counts as non_ip" ||
+		!slices.Equal(f.Details, []string{"the switch's ports have no tags: capture with --interface=lan1,lan2 instead"}) {
+		t.Errorf("got %+v", f)
+	}
+	if f := switchFinding("eth0", detour.Conduit{Tags: "mtk"}); len(f.Details) > 0 {
+		t.Errorf("without ports got %+v", f)
+	}
+}

@@ -181,6 +181,7 @@ func (s *Setup) reportCounts(r *Report, all []*observed, others map[string]float
 		}
 	}
 	t.onLink, _ = watch.OnLink(watch.Names{Exact: names}) // which only help to suggest subnets
+	r.add(switchFindings(detours, names)...)
 	r.add(flowtablesFindings(detours, names)...)
 	r.add(ipsecFindings(detours, names, in.Monitored, in.Excluded)...)
 	r.add(t.directionsFinding(), t.subnetsFinding(), t.monitoredFinding())

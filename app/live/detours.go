@@ -6,7 +6,7 @@ import (
 	"promflow/capture/detour"
 )
 
-// WarnOfDetours warns of captured interfaces that miss packets, or see packets twice. The kernel shows the reasons only with CAP_NET_ADMIN,
+// WarnOfDetours warns of captured interfaces that miss packets, see packets twice, or see what promflow cannot read. The kernel shows the reasons only with CAP_NET_ADMIN,
 // which promflow has before it gives up root.
 func (l *Live) WarnOfDetours() {
 	if l.flows != nil {
@@ -30,6 +30,10 @@ func (l *Live) WarnOfDetours() {
 				attributes = append(attributes, "ports", strings.Join(b.Ports, ","))
 			}
 			log.Warn(text, attributes...)
+		}
+		if c, ok := found.Conduit(s.Interface); ok {
+			log.Warn("a switch puts tags into the frames of an interface, which hide what is IP: capture the switch's ports instead",
+				"interface", s.Interface, "tags", c.Tags, "ports", strings.Join(c.Ports, ","))
 		}
 		if d, ok := found.Decryption(s.Interface, in.Monitored, in.Excluded); ok {
 			text := "what arrives by IPsec counts twice, encrypted and decrypted: exclude the subnets in the tunnels, or use an xfrm interface"

@@ -1,5 +1,5 @@
-// Package detour finds interfaces that packets bypass, or pass twice. It reads the configuration of nftables and IPsec, and captures
-// nothing.
+// Package detour finds interfaces that packets bypass, or pass twice, or pass with tags of a switch that hide their IP headers. It reads the
+// configuration of nftables, IPsec and DSA, and captures nothing.
 //
 // A flowtable of nftables (software flow offloading) forwards packets of known connections from port to port as they arrive. A capture on
 // a port sees them before that. A capture on a bridge, VLAN device or VRF above the port does not. The kernel does not look through other
@@ -10,6 +10,9 @@
 // its own (xfrm, vti). A packet that leaves passes it encrypted only. No field of a socket's filter or ring marks decrypted packets. A
 // program with CAP_PERFMON could read the kernel's mark (the secpath) from its memory. But to leave out marked packets would be wrong,
 // too: with the modules esp4_offload and esp6_offload, GRO decrypts packets before any capture sees them.
+//
+// Most tags of DSA stand behind the Ethernet addresses, and few of them begin with an EtherType: a frame does not tell that it has one. The
+// ports of the switch are interfaces of their own, which have the same packets without tags. A capture on these says more, too: which port.
 package detour
 
 import (
@@ -38,6 +41,7 @@ type link struct {
 	index          int
 	kind           string // as in ip -d link: bridge, vlan, ...
 	master, parent int    // indexes; 0 for none, or for one in another namespace
+	tags           string // the kind of tags that a switch puts into its frames; empty without a switch
 }
 
 type flowtable struct {

@@ -20,10 +20,10 @@ func Look() *Namespace {
 		err = fmt.Errorf("listing the network interfaces: %w", err)
 		return &Namespace{FlowtablesErr: err, IPsecErr: err}
 	}
-	n := &Namespace{}
+	n, interfaces := &Namespace{}, os.DirFS("/sys/class/net")
 	for _, l := range links {
 		a := l.Attrs()
-		of := link{name: a.Name, index: a.Index, kind: l.Type(), master: a.MasterIndex}
+		of := link{name: a.Name, index: a.Index, kind: l.Type(), master: a.MasterIndex, tags: tagsOf(interfaces, a.Name)}
 		if a.NetNsID < 0 {
 			of.parent = a.ParentIndex
 		}

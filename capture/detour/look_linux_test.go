@@ -41,7 +41,8 @@ func TestLinks(t *testing.T) {
 			}
 		}
 	}
-	has(t, link{"lo", 1, "device", 0, 0}, link{"lan1", index("lan1"), "veth", index("br-lan"), 0}, link{"br-lan", index("br-lan"), "bridge", 0, 0})
+	has(t, link{"lo", 1, "device", 0, 0, ""}, link{"lan1", index("lan1"), "veth", index("br-lan"), 0, ""},
+		link{"br-lan", index("br-lan"), "bridge", 0, 0, ""})
 	for _, c := range []struct{ name, kind, option, value string }{{"br-lan.7", "vlan", "id", "7"}, {"red", "vrf", "table", "10"}} {
 		t.Run(c.kind, func(t *testing.T) {
 			args := []string{"ip", "link", "add", "link", "br-lan", "name", c.name, "type", c.kind, c.option, c.value}
@@ -52,7 +53,7 @@ func TestLinks(t *testing.T) {
 			if out, err := here.Command(args...).CombinedOutput(); err != nil {
 				nettest.KernelLacks(t, c.kind+": "+string(out))
 			}
-			has(t, link{c.name, index(c.name), c.kind, 0, parent})
+			has(t, link{c.name, index(c.name), c.kind, 0, parent, ""})
 		})
 	}
 }
