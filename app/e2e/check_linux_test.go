@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -209,19 +207,7 @@ func TestCheckWithXDP(t *testing.T) {
 func TestCheckRecommendsMirror(t *testing.T) {
 	link := nettest.NewLink(t)
 	flood := nettest.NewFlood(t, link, 254, 60)
-	done := make(chan struct{})
-	var flooding sync.WaitGroup
-	flooding.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				flood.Send(1 << 16)
-			}
-		}
-	})
-	defer func() { close(done); flooding.Wait() }()
+	defer flood.Start()()
 	r := checks(t, inside(t, link.Receiver, "check", "--interface="+nettest.Receiving, "--monitor-subnets=10.0.0.0/16", "--capture=ebpf"), 0,
 		func(*exec.Cmd) {
 			for until := link.Received() + 1<<20; link.Received() < until; {
@@ -404,10 +390,7 @@ func TestCheckOfAPortInUse(t *testing.T) {
 	finishes(t, inside(t, here, "check", "--interface=here", "--metrics-address="+p.address), 0).
 		want(t, "metrics_address", "ok", "a promflow answers there (version ")
 
-	var l net.Listener
-	if err := here.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:9100"); return err }); err != nil {
-		t.Fatal(err)
-	}
+	l := here.Listen("127.0.0.1:9100")
 	other := http.Server{Handler: http.NotFoundHandler()}
 	go other.Serve(l)
 	t.Cleanup(func() { other.Close() })
@@ -418,15 +401,8 @@ func TestCheckOfAPortInUse(t *testing.T) {
 func TestCheckOfACollector(t *testing.T) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
-	listen := func(address string) (l net.Listener) {
-		t.Helper()
-		if err := here.Do(func() (err error) { l, err = net.Listen("tcp", address); return err }); err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
-	otlptest.Start(t, listen("127.0.0.1:4317"), nil)
-	defer listen("127.0.0.1:4318").Close() // which never answers
+	otlptest.Start(t, here.Listen("127.0.0.1:4317"), nil)
+	defer here.Listen("127.0.0.1:4318").Close() // which never answers
 	for _, c := range []struct {
 		endpoint    string
 		status      int

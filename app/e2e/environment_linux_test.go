@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"maps"
-	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -227,14 +226,7 @@ func (c environmentCase) run(t *testing.T, ns *nettest.Namespace) {
 // receiver starts the case's receiver, and gives what to replace in variables and flags.
 func (c environmentCase) receiver(t *testing.T, ns *nettest.Namespace) (*otlptest.Receiver, *strings.Replacer) {
 	t.Helper()
-	var l net.Listener
-	listen := func() (err error) {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	}
-	if err := ns.Do(listen); err != nil {
-		t.Fatal(err)
-	}
+	l := ns.Listen("127.0.0.1:0")
 	words := []string{"{}", l.Addr().String()}
 	if strings.Contains(c.args, "FROZEN") {
 		words = append(words, "FROZEN", frozen(t, ns))

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -86,8 +85,7 @@ type podChange struct{ before, after *pod }
 func startKubernetesAPI(t *testing.T, ns *nettest.Namespace, a *kubernetesAPI) string {
 	t.Helper()
 	a.pods, a.changed = map[string]*pod{}, make(chan struct{})
-	var l net.Listener
-	nettest.Check(t, ns.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:0"); return err }))
+	l := ns.Listen("127.0.0.1:0")
 	server := &http.Server{Handler: a}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })

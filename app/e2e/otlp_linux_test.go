@@ -46,15 +46,7 @@ func (c *crowd) send() {
 // collector starts a receiver in the namespace.
 func collector(t *testing.T, ns *nettest.Namespace, address string) *otlptest.Receiver {
 	t.Helper()
-	var l net.Listener
-	err := ns.Do(func() (err error) {
-		l, err = net.Listen("tcp", address)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return otlptest.Start(t, l, nil)
+	return otlptest.Start(t, ns.Listen(address), nil)
 }
 
 var pushedSeries = regexp.MustCompile(`^promflow_(receive|transmit)_(bytes|packets) ip=(.+)$`)
@@ -179,17 +171,10 @@ func TestCollectorByEnvironment(t *testing.T) {
 func TestCollectorsProtocol(t *testing.T) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
-	listen := func(address string) (l net.Listener) {
-		t.Helper()
-		if err := here.Do(func() (err error) { l, err = net.Listen("tcp", address); return err }); err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
 	taken := map[string]*atomic.Int64{"grpc": {}, "http/protobuf": {}}
 	g := grpc.NewServer()
 	otlpmetrics.RegisterMetricsServiceServer(g, grpcCollector{taken: taken["grpc"]})
-	go g.Serve(listen("127.0.0.1:4317"))
+	go g.Serve(here.Listen("127.0.0.1:4317"))
 	t.Cleanup(g.Stop)
 	h := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/metrics" {
@@ -200,7 +185,7 @@ func TestCollectorsProtocol(t *testing.T) {
 		taken["http/protobuf"].Add(1)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	})}
-	go h.Serve(listen("127.0.0.1:4318"))
+	go h.Serve(here.Listen("127.0.0.1:4318"))
 	t.Cleanup(func() { h.Close() })
 
 	const grpcPort, httpPort = "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
@@ -261,10 +246,7 @@ func TestCollectorsProtocol(t *testing.T) {
 func TestProxyHearsNothing(t *testing.T) {
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	here.Veth("here", there, "there")
-	var l net.Listener
-	if err := here.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:3128"); return err }); err != nil {
-		t.Fatal(err)
-	}
+	l := here.Listen("127.0.0.1:3128")
 	var asked atomic.Int64
 	proxy := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
@@ -99,11 +98,7 @@ type scrapeProxy struct {
 
 func newScrapeProxy(t *testing.T, ns *nettest.Namespace, p *program) *scrapeProxy {
 	t.Helper()
-	var l net.Listener
-	nettest.Check(t, ns.Do(func() (err error) {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	}))
+	l := ns.Listen("127.0.0.1:0")
 	s := &scrapeProxy{address: l.Addr().String(), last: map[string][2]string{}}
 	server := &http.Server{Handler: &httputil.ReverseProxy{
 		Transport: p.client.Transport,

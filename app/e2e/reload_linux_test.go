@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -276,19 +275,7 @@ func TestReloadsUnderFlood(t *testing.T) {
 			p := serve(t, link.Receiver, "--interface="+nettest.Receiving, "--capture="+backend, "--enable-lifecycle", "--packets", "--user=root",
 				fmt.Sprintf("--max-ips=%d", room), "--monitor-subnets=@"+folder+"/monitored", "--exclude-subnets=@"+folder+"/excluded")
 			flood := nettest.NewFlood(t, link, senders, 60)
-			done := make(chan struct{})
-			var flooding sync.WaitGroup
-			flooding.Go(func() {
-				for {
-					select {
-					case <-done:
-						return
-					default:
-						flood.Send(1 << 16)
-					}
-				}
-			})
-			stop := sync.OnceFunc(func() { close(done); flooding.Wait() })
+			stop := flood.Start()
 			defer stop()
 			var before kept
 			for n := range reloads {

@@ -14,7 +14,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -1184,13 +1183,7 @@ func serveInside(t *testing.T, ns *nettest.Namespace, h http.Handler) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)
 	server.Listener.Close()
-	err := ns.Do(func() (err error) {
-		server.Listener, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server.Listener = ns.Listen("127.0.0.1:0")
 	server.Start()
 	t.Cleanup(server.Close)
 	return server.URL

@@ -133,8 +133,7 @@ func TestMirrorPort(t *testing.T) {
 // No segment may be lost.
 func echo(t *testing.T, l *nettest.Link, address string, least int, end <-chan struct{}) (rounds int) {
 	t.Helper()
-	var server net.Listener
-	nettest.Check(t, l.Receiver.Do(func() (err error) { server, err = net.Listen("tcp", address); return err }))
+	server := l.Receiver.Listen(address)
 	defer server.Close()
 	go func() {
 		if c, err := server.Accept(); err == nil {

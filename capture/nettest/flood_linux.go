@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -88,4 +89,21 @@ func (f *Flood) Send(frames int) (took time.Duration) {
 		return nil
 	}))
 	return took
+}
+
+// Start sends frames until end is called, which waits for the last ones.
+func (f *Flood) Start() (end func()) {
+	done := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				f.Send(1 << 16)
+			}
+		}
+	})
+	return sync.OnceFunc(func() { close(done); sending.Wait() })
 }

@@ -199,6 +199,16 @@ func (n *Namespace) Dial(ctx context.Context, network, address string) (c net.Co
 	return c, err
 }
 
+// Listen listens for TCP within the namespace, at an address such as 127.0.0.1:0. Whoever takes the listener closes it.
+func (n *Namespace) Listen(address string) (l net.Listener) {
+	n.t.Helper()
+	Check(n.t, n.Do(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	}))
+	return l
+}
+
 // Counters are the kernel's of an interface: packets.
 type Counters struct{ Received, ReceiveDropped, Sent, SendDropped int64 }
 
