@@ -62,9 +62,9 @@ func observe(link Link, counted capture.Status, least, most Counters) *observed 
 }
 
 const (
-	// linkOverhead is how many bytes more the kernel may count for a frame than the network-layer packet has: an Ethernet header with
-	// two VLAN tags, and padding or a checksum.
-	linkOverhead = 32
+	// linkOverhead is how many bytes more the kernel may count for a frame than the network-layer packet has: an Ethernet header, 802.1ah
+	// with three VLAN tags, and SNAP, padding or a checksum.
+	linkOverhead = 64
 
 	// leastHeader is the size of the headers that the kernel does not count for each packet after the first of a merged segment: those
 	// of IPv4 and TCP.
@@ -75,6 +75,9 @@ const (
 
 	// Fewer packets than fewPackets are too few to judge by.
 	fewPackets = 20
+
+	// maxNonIP is the largest share of packets without IP that looks intended: ARP and spanning tree have as much of a quiet network.
+	maxNonIP = 0.5
 )
 
 // share returns the share of the kernel's packets or bytes that promflow saw, whichever is smaller, from 0 to 1. It is an upper bound, and
@@ -139,6 +142,11 @@ func (o *observed) shareFinding() Finding {
 	if n := o.outcomes[frame.Malformed].Packets; n*100 > o.Packets {
 		f.atLeast(Warning)
 		f.detail("%d packets are malformed", n)
+	}
+	if n := o.outcomes[frame.NonIP].Packets; o.Packets >= fewPackets && float64(n) > maxNonIP*float64(o.Packets) {
+		f.atLeast(Warning)
+		f.detail("%d of %d packets are not IP: they may be ARP or spanning tree, or have headers before IP that promflow does not know "+
+			"(tcpdump -i %s -enn 'not ip and not ip6' shows them)", n, o.Packets, o.Name)
 	}
 	return f
 }

@@ -29,11 +29,12 @@ func TestShare(t *testing.T) {
 		{"TSO, as measured", saw(14988, 21737404, 0, Counters{RxPackets: 602, RxBytes: 20997418, TxPackets: 366, TxBytes: 24498}), 1, OK, "14020 more"},
 		{"GRO, as measured", saw(15020, 21755581, 0, Counters{RxPackets: 14672, RxBytes: 21737131, TxPackets: 348, TxBytes: 23322}), 1, OK, "every packet"},
 		{"small packets, padded", saw(1000, 28_000, 0, Counters{RxPackets: 1000, RxBytes: 60_000}), 1, OK, "every packet"},
+		{"small packets behind 802.1ah with three tags and SNAP", saw(300, 300*52, 0, Counters{RxPackets: 300, RxBytes: 300 * (52 + 52)}), 1, OK, "every packet"},
 		{"some never come", saw(900, 900_000, 0, Counters{RxPackets: 1000, RxBytes: 1_014_000}), 0.9, Error, "100 packets that never came"},
 		{"a few never come", saw(9950, 9_950_000, 0, Counters{RxPackets: 10000, RxBytes: 10_140_000}), 0.995, OK, "50 packets are not accounted for"},
 		{"some are dropped", saw(900, 900_000, 100, Counters{RxPackets: 1000, RxBytes: 1_014_000}), 0.9, Error, "100 dropped packets"},
 		{"a direction is missing behind merged segments", saw(10_000, 15_000_000, 0, Counters{RxPackets: 400, RxBytes: 14_500_000, TxPackets: 400, TxBytes: 14_500_000}),
-			(15_000_000. - 40*9200) / (29_000_000 - 32*800), Error, "50."},
+			(15_000_000. - 40*9200) / (29_000_000 - linkOverhead*800), Error, "50."},
 		{"nothing comes", saw(0, 0, 0, Counters{RxPackets: 50, RxBytes: 5000}), 0, Error, "50 packets that never came"},
 		{"few do not come", saw(0, 0, 0, Counters{RxPackets: 19, RxBytes: 1900}), 0, Warning, "too few to judge by"},
 		{"few and late", observe(Link{Name: "eth0"}, capture.Status{}, Counters{}, Counters{RxPackets: 3, RxBytes: 300}), -1, Info, "no packets"},
@@ -51,6 +52,32 @@ func TestShare(t *testing.T) {
 				t.Errorf("got %v: %s; want %v and %q", f.Status, text, c.status, c.says)
 			}
 		})
+	}
+}
+
+// TestMostIsNotIP judges each interface by itself: a busy one does not hide one of whose headers promflow knows nothing.
+func TestMostIsNotIP(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		counted, no int64
+		status      Status
+		says        string
+	}{
+		{"none", 200, 0, OK, ""},
+		{"half", 100, 100, OK, ""},
+		{"most", 40, 160, Warning, "160 of 200 packets are not IP: they may be ARP or spanning tree, or have headers before IP that promflow does not know (tcpdump -i eth0 -enn"},
+		{"all", 0, 160, Warning, "160 of 160 packets"},
+		{"most of too few", 4, 15, OK, ""},
+	} {
+		counted := capture.Status{}
+		counted.Outcomes[frame.Counted].Packets = c.counted
+		counted.Outcomes[frame.NonIP].Packets = c.no
+		kernel := Counters{RxPackets: c.counted + c.no}
+		f := observe(Link{Name: "eth0"}, counted, kernel, kernel).shareFinding()
+		text := strings.Join(f.Details, "; ")
+		if f.Status != c.status || !strings.Contains(text, c.says) || strings.Contains(text, "not IP") != (c.says != "") {
+			t.Errorf("%s: got %v: %s; want %v and %q", c.name, f.Status, text, c.status, c.says)
+		}
 	}
 }
 

@@ -85,13 +85,8 @@ func (t *traffic) subnetsFinding() Finding {
 	return f
 }
 
-const (
-	// maxElsewhere is the largest share of unmonitored or excluded packets that looks intended.
-	maxElsewhere = 0.9
-
-	// maxNonIP is the largest share of packets without IP that does: ARP and spanning tree have as much of a quiet network.
-	maxNonIP = 0.5
-)
+// maxElsewhere is the largest share of unmonitored or excluded packets that looks intended.
+const maxElsewhere = 0.9
 
 // monitoredFinding says how many packets are of monitored addresses, how many are excluded, and how many are not IP.
 func (t *traffic) monitoredFinding() Finding {
@@ -132,12 +127,7 @@ func (t *traffic) mentionNonIP(f *Finding, ip int64) {
 		return
 	}
 	all := ip + other.Packets
-	share := float64(other.Packets) / float64(all)
-	f.detail("%d of %d packets (%s) are not IP: %d bytes, which no address has", other.Packets, all, percent(share), other.Bytes)
-	if all >= fewPackets && share > maxNonIP {
-		f.atLeast(Warning)
-		f.detail("they may be ARP or spanning tree, or have headers before IP that promflow does not know: tcpdump -enn 'not ip and not ip6' shows them")
-	}
+	f.detail("%d of %d packets (%s) are not IP: %d bytes, which no address has", other.Packets, all, percent(float64(other.Packets)/float64(all)), other.Bytes)
 }
 
 // missing returns the interfaces' own subnets that are neither monitored nor excluded.

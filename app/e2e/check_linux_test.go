@@ -336,8 +336,9 @@ func TestCheckOfAnIFB(t *testing.T) {
 	if i, share := r.one(t); share != 1 || i.Packets != ip+other || i.Kernel.RxPackets != ip+other || i.Kernel.TxPackets != ip+other {
 		t.Errorf("saw %v, %d packets of %+v", share, i.Packets, i.Kernel)
 	}
-	r.want(t, "share", "ok", fmt.Sprintf("kernel: %d packets, %d bytes with link headers", ip+other, (ip+other)*(14+size)))
-	r.want(t, "monitored", "warning", "100 % of the IP packets are of monitored addresses; 160 of 200 packets (80.00 %) are not IP")
+	r.want(t, "share", "warning", fmt.Sprintf("kernel: %d packets, %d bytes with link headers", ip+other, (ip+other)*(14+size)))
+	r.want(t, "share", "warning", "160 of 200 packets are not IP")
+	r.want(t, "monitored", "ok", "100 % of the IP packets are of monitored addresses; 160 of 200 packets (80.00 %) are not IP")
 }
 
 func TestCheckWithoutTraffic(t *testing.T) {
