@@ -255,31 +255,40 @@ func killWithHistory(t *testing.T, kills int, args []string) {
 	}
 }
 
-// TestPrometheusAcrossARestart has a real Prometheus look at totals that go on.
+// TestPrometheusAcrossARestart has a real Prometheus look at totals that go on: one that only takes totals, and two that take the times
+// when they began, too.
 func TestPrometheusAcrossARestart(t *testing.T) {
 	t.Parallel()
-	nettest.Need(t, "prometheus")
+	release := prometheus3(t)
 	h, dir := newHousehold(t, 3), filepath.Join(t.TempDir(), "data")
 	serve := func() *program {
 		return serve(t, h.here, "--metrics-address=127.0.0.1:9088", "--interface=here", "--monitor-subnets=192.168.0.0/16", "--data-dir="+dir, "--history-interval=1s")
 	}
+	begin := time.Now()
 	p := serve()
-	prometheus := startPrometheus(t, h.here, `
+	const once = 1000 + 1001 + 1002
+	servers := []struct {
+		features string
+		rounds   float64 // of which Prometheus knows
+		prometheusServer
+	}{
+		{"", 4, prometheusServer{}}, // all after the first scrape
+		{"created-timestamp-zero-ingestion", 5, prometheusServer{}},
+		{"st-storage,use-start-timestamps", 5, prometheusServer{}},
+	}
+	for i := range servers {
+		s := &servers[i]
+		s.prometheusServer = release.serve(t, h.here, fmt.Sprint("127.0.0.1:", 9090+i), `
 global: {scrape_interval: 200ms}
 scrape_configs: [{job_name: promflow, static_configs: [{targets: ["127.0.0.1:9088"]}]}]
-`)
-	const total = `sum(promflow_receive_bytes_total)`
+`, "--enable-feature="+s.features)
+	}
 	scraped := func(want float64) {
 		t.Helper()
-		eventually(t, func() error {
-			if got := prometheus.query(t, p, total, "")[""]; got != want {
-				return fmt.Errorf("Prometheus has %v, want %v", got, want)
-			}
-			return nil
-		})
+		for _, s := range servers {
+			s.has(t, p, `sum(promflow_receive_bytes_total)`, want)
+		}
 	}
-	begin := time.Now()
-	const once = 1000 + 1001 + 1002
 	h.send()
 	scraped(once)
 	for n := 1; n <= 4; n++ {
@@ -296,18 +305,20 @@ scrape_configs: [{job_name: promflow, static_configs: [{targets: ["127.0.0.1:908
 		scraped(float64(once * (n + 1)))
 	}
 	seconds := int(time.Since(begin).Seconds()) + 1
-	for query, want := range map[string]float64{
-		fmt.Sprintf(`sum(resets(promflow_receive_bytes_total[%ds]))`, seconds):                                                                         0,
-		fmt.Sprintf(`sum(max_over_time(promflow_receive_bytes_total[%ds])) - sum(min_over_time(promflow_receive_bytes_total[%ds]))`, seconds, seconds): 4 * once,
-	} {
-		if got := prometheus.query(t, p, query, "")[""]; got != want {
-			t.Errorf("%s is %v, want %v", query, got, want)
+	for _, s := range servers {
+		resets := fmt.Sprintf(`sum(resets(promflow_receive_bytes_total[%ds]))`, seconds)
+		if got := s.query(t, p, resets)[""]; got != 0 {
+			t.Errorf("with %q, %s is %v, want 0", s.features, resets, got)
+		}
+		// increase extrapolates to the ends of its range, where there are no samples.
+		increase := fmt.Sprintf(`sum(increase(promflow_receive_bytes_total[%ds]))`, seconds)
+		if got := s.query(t, p, increase)[""]; got < (s.rounds-0.1)*once || got > (s.rounds+0.6)*once {
+			t.Errorf("with %q, %s is %v, want %v or a little more", s.features, increase, got, s.rounds*once)
 		}
 	}
-	// increase extrapolates to the ends of its range, where there are no samples.
-	increase := fmt.Sprintf(`sum(increase(promflow_receive_bytes_total[%ds]))`, seconds)
-	if got := prometheus.query(t, p, increase, "")[""]; got < 3.9*once || got > 4.6*once {
-		t.Errorf("%s is %v, want %v or a little more", increase, got, 4*once)
+	grown := fmt.Sprintf(`sum(max_over_time(promflow_receive_bytes_total[%ds])) - sum(min_over_time(promflow_receive_bytes_total[%[1]ds]))`, seconds)
+	if got := servers[0].query(t, p, grown)[""]; got != 4*once {
+		t.Errorf("%s is %v, want %v", grown, got, 4*once)
 	}
 }
 
