@@ -11,7 +11,7 @@ import (
 
 // unreported returns, by the index of a captured device, other captured devices that have the same packets, which no report of the kernel says:
 // the device that carries the PPPoE of a ppp device, and those whose packets tc(8) redirects or mirrors to an ifb or dummy device. What
-// cannot be read is not known. Nothing is read unless such a device is captured.
+// cannot be read is not known. Nothing is read unless such a device and others are captured: there may be a thousand ppp devices.
 func (s *subscription) unreported(devices map[int]device, captured []int) map[int][]int {
 	of := func(kinds ...string) (all []int) {
 		for _, index := range captured {
@@ -22,7 +22,7 @@ func (s *subscription) unreported(devices map[int]device, captured []int) map[in
 		return all
 	}
 	all := map[int][]int{}
-	if ppp := of("ppp"); len(ppp) > 0 {
+	if ppp := of("ppp"); len(ppp) > 0 && len(ppp) < len(captured) {
 		sessions, _ := os.ReadFile("/proc/thread-self/net/pppoe") // there is none without PPPoE
 		var below []int
 		for _, name := range pppoeDevices(string(sessions)) {
@@ -36,7 +36,7 @@ func (s *subscription) unreported(devices map[int]device, captured []int) map[in
 			all[index] = below
 		}
 	}
-	if targets := of("ifb", "dummy"); len(targets) > 0 {
+	if targets := of("ifb", "dummy"); len(targets) > 0 && len(targets) < len(captured) {
 		maps.Copy(all, s.redirected(captured, targets))
 	}
 	return all
