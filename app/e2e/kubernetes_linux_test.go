@@ -223,9 +223,11 @@ func TestPodsOfCollector(t *testing.T) {
 	failed.Status.Phase = "Failed"
 	proxy := newPod("proxy-x", "DaemonSet", "proxy", 1, "10.1.0.6")
 	proxy.Spec.HostNetwork = true
+	alone := newPod("alone", "", "", 1, "10.1.0.0")
+	alone.Metadata.Owners = nil
 	waits := newPod("waits-x", "Job", "waits", 3)
 	waits.Status.Phase = "Pending"
-	for _, p := range []*pod{web, db, newPod("agent-x", "DaemonSet", "agent", 1, "10.1.0.3"), job, backup, succeeded, failed, proxy, waits} {
+	for _, p := range []*pod{web, db, newPod("agent-x", "DaemonSet", "agent", 1, "10.1.0.3"), job, backup, succeeded, failed, proxy, alone, waits} {
 		api.set(nil, p)
 	}
 
@@ -242,6 +244,7 @@ contexts: [{name: test, context: {cluster: test}}], clusters: [{name: test, clus
 		return fmt.Sprintf(`,namespace="shop",pod="%s",workload="%s",workload_type="%s"}`, pod, workload, kind)
 	}
 	of := map[string]string{ // by address; the rest has no pod
+		"10.1.0.0": `,namespace="shop",pod="alone"}`,
 		"10.1.0.1": labels("web-5d4f-x", "deployment", "web"),
 		"10.1.0.2": labels("db-0", "statefulset", "db"),
 		"10.1.0.3": labels("agent-x", "daemonset", "agent"),
