@@ -16,5 +16,6 @@
 //   - The kernel drops and counts packets for which the ring has no room.
 package afpacket
 
-// SnapLen is the snap length: link headers with two VLAN tags and a tunnel over IPv6 with a TCP header inside fit.
+// SnapLen is the snap length: link headers with two VLAN tags and a tunnel over IPv6 with a TCP header inside fit, and so does IPv6 behind seven
+// 802.1ah tags.
 const SnapLen = 192
