@@ -206,7 +206,9 @@ var needFlags = map[string]string{
 	"History and settings A":  "--data-dir",
 	"Records by outcome A":    "--capture=netflow",
 	"Share of lost reports A": "--capture=netflow",
-	"Refused datagrams A":     "--capture=netflow",
+
+	"Refused and dropped datagrams A": "--capture=netflow",
+	"Refused and dropped datagrams B": "--capture=netflow",
 }
 
 // TestDashboard has each Prometheus, which scrapes the program and evaluates the example's rules, answer each query of the
