@@ -186,6 +186,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 // TestInterfaceCycles deletes an interface and makes it anew again and again: nothing is counted twice or missed, and nothing is left
 // of any but the last.
 func TestInterfaceCycles(t *testing.T) {
+	t.Parallel()
 	for _, interfaces := range []string{"a0", "a*"} {
 		t.Run(interfaces, func(t *testing.T) {
 			const perCycle = 20

@@ -22,6 +22,7 @@ import (
 // TestKilledAtAnyMoment kills programs while they start, give up root, and follow an interface that goes down and up: they cannot
 // tidy up, the kernel must do it.
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	const moments = 12
 	for _, backend := range slices.Concat(live.Backends(), live.OnRequest()) {
 		t.Run(backend, func(t *testing.T) {

@@ -30,6 +30,7 @@ const usagePath = "/api/v1/usage"
 
 // TestUIHistory looks at what the page has of the past, in a browser.
 func TestUIHistory(t *testing.T) {
+	t.Parallel()
 	nettest.Need(t, "chromium")
 	ns, hosts := nettest.NewNamespace(t), nettest.NewNamespace(t)
 	hosts.Veth("h0", ns, "eth0")

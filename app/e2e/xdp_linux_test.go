@@ -423,6 +423,7 @@ func TestXDPCountsJumboFrames(t *testing.T) {
 // TestXDPReloadsWhileInterfacesGo has other subnets again and again, while one interface is deleted and made anew, and another one has traffic:
 // nothing of that is lost, and no reload fails.
 func TestXDPReloadsWhileInterfacesGo(t *testing.T) {
+	t.Parallel()
 	const perRound = 100
 	rounds := 5 * int64(*more)
 	here, there := nettest.NewNamespace(t), nettest.NewNamespace(t)
