@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Measures what a collector and a store take for many promflows. As root, with otelcol-promflow and victoria-metrics or prometheus in PATH,
-# and curl. Everything happens in a network namespace of its own.
+# curl and openssl. Everything happens in a network namespace of its own.
+#
+# The collector is a gateway as the README has it, with TLS and a token. With WAL=yes what it sends waits in a file.
 #
 #	measure.sh victoria-metrics 1000 50 60 180    # 1,000 promflows of 50 addresses push every 60 s, for 180 s
 #	measure.sh prometheus 1000 50 60 180
@@ -14,7 +16,7 @@ declare -A pids empty before
 trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$dir"' EXIT
 ip link set lo up
 go build -o "$dir/fleet" ../../.ci/fleet
-fleet() { exec "$dir/fleet" -agents="$agents" -addresses="$addresses" -interval="$interval"s "$@"; }
+fleet() { exec "$dir/fleet" -endpoint=https://localhost:4317 -agents="$agents" -addresses="$addresses" -interval="$interval"s "$@"; }
 
 answers() { until curl -sf -o /dev/null "$1"; do sleep 0.1; done; }
 victoria_metrics() {
@@ -43,19 +45,20 @@ if [ "$what" = disk ]; then
 	exit
 fi
 
-case $what in
-prometheus)
+if [ "$what" = prometheus ]; then
 	prometheus --config.file=<(echo '{}') --storage.tsdb.path="$dir/prometheus" --web.enable-remote-write-receiver >"$dir/store.log" 2>&1 &
 	pids[store]=$!
 	answers localhost:9090/-/ready
-	export REMOTE_WRITE_URL=http://localhost:9090/api/v1/write
-	;;
-victoria-metrics)
+else
 	victoria_metrics
-	export REMOTE_WRITE_URL=http://localhost:9090/api/v1/write
-	;;
-esac
-REMOTE_WRITE_WAL=$dir/wal otelcol-promflow --config=collector.yaml --config=remote-write.yaml ${WAL:+--config=wal.yaml} 2>"$dir/collector.log" &
+fi
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+	-keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null
+echo sesame >"$dir/tokens"
+export OTEL_EXPORTER_OTLP_CERTIFICATE=$dir/cert.pem OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20sesame
+export COLLECTOR_CERT_FILE=$dir/cert.pem COLLECTOR_KEY_FILE=$dir/key.pem COLLECTOR_TOKEN_FILE=$dir/tokens
+export REMOTE_WRITE_URL=http://localhost:9090/api/v1/write REMOTE_WRITE_WAL=$dir/wal
+otelcol-promflow --config=collector.yaml --config=secure.yaml --config=remote-write.yaml ${WAL:+--config=wal.yaml} 2>"$dir/collector.log" &
 pids[collector]=$!
 answers localhost:13133
 
