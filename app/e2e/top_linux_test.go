@@ -378,18 +378,49 @@ func TestTopIsSuspended(t *testing.T) {
 	term.mustBeBack(0, "icanon")
 }
 
-// TestTopWithoutAShell is not suspended where nothing could continue it.
-func TestTopWithoutAShell(t *testing.T) {
+// TestTopIsSuspendedOnce has several Ctrl-Z arrive in one read.
+func TestTopIsSuspendedOnce(t *testing.T) {
 	t.Parallel()
 	here := nettest.NewNamespace(t)
 	p := serve(t, here, "--interface=lo")
-	term := newTerminal(t, 80, 24, func(args ...string) *exec.Cmd { return here.Command(args...) })
-	term.typeText(fmt.Sprintf("exec env %s=1 %s top %s", beProgram, self(t), p.address))
+	term, _ := inTerminal(t, here, 80, 24, "top", p.address)
+	term.until(has("q quit"))
+	term.press("C-z", "C-z", "C-z")
+	term.until(has("Stopped"))
+	term.typeText("clear; fg")
 	term.press("Enter")
 	term.until(has("q quit"))
-	term.press("C-z")
 	term.typeText("p")
 	term.until(has("PAUSED"))
+	term.press("C-z") // once more
+	term.until(has("Stopped"))
+	term.typeText("fg")
+	term.press("Enter")
+	term.until(has("PAUSED"))
+	term.typeText("q")
+	term.mustBeBack(0, "Stopped")
+}
+
+// TestTopIsNotSuspended where nothing could continue it.
+func TestTopIsNotSuspended(t *testing.T) {
+	t.Parallel()
+	here := nettest.NewNamespace(t)
+	p := serve(t, here, "--interface=lo")
+	for name, command := range map[string]string{
+		"without a shell":                "exec env %s=1 %s top %s",
+		"below one that ignores SIGTSTP": `sh -c 'trap "" TSTP; %s=1 %s top %s; true'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			term := newTerminal(t, 80, 24, func(args ...string) *exec.Cmd { return here.Command(args...) })
+			term.typeText(fmt.Sprintf(command, beProgram, self(t), p.address))
+			term.press("Enter")
+			term.until(has("q quit"))
+			term.press("C-z")
+			term.typeText("p")
+			term.until(has("PAUSED"))
+		})
+	}
 }
 
 // TestTopTellsOfItsInterface has the interface go down while top captures, and logs what it has to say at the end.

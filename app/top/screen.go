@@ -75,6 +75,7 @@ type view struct {
 	*Model
 	screen  tcell.Screen
 	job     *job
+	resumed time.Time // a Ctrl-Z that is still to be handled from before this has had its effect
 	ask     Ask
 	asked   talkers.Query // the last query
 	asking  bool          // its answer is still to come
@@ -125,7 +126,7 @@ func (v *view) take(a answer) {
 // modes. In the background, the kernel stops what sets modes until it is in the foreground.
 func (v *view) suspend(ctx context.Context, s os.Signal) (err error) {
 	stops := s == nil || !continues(s)
-	if stops && !isControlled() {
+	if ctx.Err() != nil || stops && !v.job.isControlled() {
 		return nil
 	}
 	if err = v.screen.Suspend(); err != nil {
@@ -138,6 +139,7 @@ func (v *view) suspend(ctx context.Context, s os.Signal) (err error) {
 		err = v.job.stop(ctx)
 	}
 	if err == nil && ctx.Err() == nil {
+		v.resumed = time.Now()
 		err = v.screen.Resume()
 	}
 	if err != nil {
@@ -161,6 +163,9 @@ func (v *view) handle(ctx context.Context, event tcell.Event) (quit bool, err er
 		v.screen.Sync()
 	case *tcell.EventKey:
 		if e.Key() == tcell.KeyCtrlZ {
+			if e.When().Before(v.resumed) {
+				return false, nil
+			}
 			return false, v.suspend(ctx, nil)
 		}
 		if e.Key() != tcell.KeyRune {

@@ -13,6 +13,6 @@ type job struct{ signals chan os.Signal }
 func newJob() *job                         { return &job{} }
 func (*job) close()                        {}
 func continues(os.Signal) bool             { return false }
-func isControlled() bool                   { return false }
+func (*job) isControlled() bool            { return false }
 func (*job) stopAll(context.Context) error { return nil }
 func (*job) stop(context.Context) error    { return nil }
