@@ -146,10 +146,14 @@ func (o *observed) shareFinding() Finding {
 	if n := o.outcomes[frame.NonIP].Packets; o.Packets >= fewPackets && float64(n) > maxNonIP*float64(o.Packets) {
 		f.atLeast(Warning)
 		f.detail("%d of %d packets are not IP: they may be ARP or spanning tree, or have headers before IP that promflow does not know "+
-			"(tcpdump -i %s -enn 'not ip and not ip6' shows them)", n, o.Packets, o.Name)
+			"(tcpdump -i %s -enn '%s' shows those outside MPLS and PPPoE)", n, o.Packets, o.Name, notIP)
 	}
 	return f
 }
+
+// notIP is a filter for tcpdump (pcap-filter(7)). MPLS and PPPoE are numbers in it: "mpls" and "pppoes" would move what the rest of it looks at.
+// VLAN tags are not left out: Linux has removed the outermost one, and what is not IP behind them is to be shown.
+const notIP = "not ip and not ip6 and not ether proto (0x8847 or 0x8864)"
 
 // dropsFinding reports lost packets.
 func (o *observed) dropsFinding() Finding {

@@ -1,12 +1,20 @@
 package check
 
 import (
+	"bytes"
 	"math"
+	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+
 	"promflow/capture"
 	"promflow/capture/frame"
+	"promflow/capture/frame/frametest"
+	"promflow/capture/nettest"
 )
 
 // saw makes an observation in which the kernel's counters were read while nothing passed.
@@ -78,6 +86,51 @@ func TestMostIsNotIP(t *testing.T) {
 		if f.Status != c.status || !strings.Contains(text, c.says) || strings.Contains(text, "not IP") != (c.says != "") {
 			t.Errorf("%s: got %v: %s; want %v and %q", c.name, f.Status, text, c.status, c.says)
 		}
+	}
+}
+
+// TestNotIP has tcpdump show what promflow does not count, and nothing else.
+func TestNotIP(t *testing.T) {
+	nettest.Need(t, "tcpdump")
+	ip4, ip6 := frametest.IP4(t, 100), frametest.IP6(t, 100)
+	for _, c := range []struct {
+		name   string
+		layers []gopacket.SerializableLayer
+	}{
+		{"IPv4", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeIPv4), ip4}},
+		{"IPv6", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeIPv6), ip6}},
+		{"ARP", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeARP), make(gopacket.Payload, 46)}},
+		{"ARP behind a tag", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeDot1Q), frametest.Tag(layers.EthernetTypeARP),
+			make(gopacket.Payload, 46)}},
+		{"MPLS", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeMPLSUnicast), frametest.Label(16, true), ip4}},
+		{"MPLS, two labels", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypeMPLSUnicast), frametest.Label(16, false),
+			frametest.Label(17, true), ip6}},
+		{"PPPoE", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypePPPoESession), frametest.Session(),
+			&layers.PPP{PPPType: layers.PPPTypeIPv4}, ip4}},
+		{"PPPoE discovery", []gopacket.SerializableLayer{frametest.Ethernet(layers.EthernetTypePPPoEDiscovery), make(gopacket.Payload, 46)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			data := frametest.Build(t, c.layers...)
+			var packet frame.Packet
+			packet.Decode(&frame.Frame{Link: frame.LinkEthernet, Data: data})
+			var file, said bytes.Buffer
+			w := pcapgo.NewWriter(&file)
+			if err := w.WriteFileHeader(65535, layers.LinkTypeEthernet); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(data), Length: len(data)}, data); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("tcpdump", "-enn", "-r", "-", notIP)
+			cmd.Stdin, cmd.Stderr = &file, &said
+			shown, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, &said)
+			}
+			if (len(shown) > 0) != (packet.Outcome == frame.NonIP) {
+				t.Errorf("promflow says %v, tcpdump %q", packet.Outcome, shown)
+			}
+		})
 	}
 }
 
