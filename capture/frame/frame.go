@@ -213,7 +213,8 @@ func encapsulated(d []byte, off int) (int, uint16, Outcome) {
 	return off + snapLen, protocol, outcome
 }
 
-// llc reads a header of LLC at off. The outcome is Counted if SNAP follows: nothing else carries IP (RFC 1042).
+// llc reads a header of LLC at off. The outcome is Counted if SNAP follows, which carries IP (RFC 1042). SAP 06, which once did so directly, is
+// obsolete, and not followed.
 func llc(d []byte, off int) Outcome {
 	const sap = 0xaa // of SNAP
 	if len(d) < off+llcLen {
