@@ -72,6 +72,7 @@ type Watch struct {
 	ctx          context.Context   // of run
 	again        <-chan time.Time  // when to try again what failed; nil if nothing did
 	look         <-chan time.Time  // when to look for what the kernel does not report: who shares an interface; nil if nobody has to know
+	compare      <-chan time.Time  // when to look for overlaps; nil unless there was a change
 
 	mu      sync.Mutex
 	devices map[int]device // of this machine, by index
@@ -154,6 +155,8 @@ func (w *Watch) follow(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-w.again:
 			w.retry()
+		case <-w.compare:
+			w.compareAll()
 		case <-w.look:
 			w.lookAround()
 			w.settleAll()
@@ -263,10 +266,18 @@ func (w *Watch) take(all ...news) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, n := range all {
-		if w.change(n) {
-			w.warnOfOverlaps()
+		if w.change(n) && w.compare == nil {
+			w.compare = time.After(retryAfter) // with a thousand new devices: once
 		}
 	}
+}
+
+// compareAll looks for overlaps some time after a change.
+func (w *Watch) compareAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.compare = nil
+	w.warnOfOverlaps()
 }
 
 // change brings the devices and the taps of their names up to date. It tells whether the device may overlap with others now. The caller
