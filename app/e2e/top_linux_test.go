@@ -401,6 +401,24 @@ func TestTopIsSuspendedOnce(t *testing.T) {
 	term.mustBeBack(0, "Stopped")
 }
 
+// TestTopLeavesAPaste has more keys come than are handled as it is suspended, and as it ends.
+func TestTopLeavesAPaste(t *testing.T) {
+	t.Parallel()
+	here := nettest.NewNamespace(t)
+	p := serve(t, here, "--interface=lo")
+	paste := strings.Repeat("j", 600)
+	term, _ := inTerminal(t, here, 80, 24, "top", p.address)
+	term.until(has("q quit"))
+	term.typeText("\x1a" + paste)
+	term.until(has("Stopped"))
+	term.press("Enter") // what of it came to the shell
+	term.typeText("fg")
+	term.press("Enter")
+	term.until(has("q quit"))
+	term.typeText("q" + paste)
+	term.mustBeBack(0, "Stopped")
+}
+
 // TestTopIsNotSuspended where nothing could continue it.
 func TestTopIsNotSuspended(t *testing.T) {
 	t.Parallel()

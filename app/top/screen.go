@@ -31,7 +31,10 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 	if err != nil {
 		return fmt.Errorf("no terminal to draw on (--plain prints text): %w", err)
 	}
-	defer screen.Fini()
+	defer func() {
+		screen.Suspend() // Fini alone would wait for ever for a reader that has more events
+		screen.Fini()
+	}()
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP) // else SIGHUP would end the program without restoring the terminal
 	defer cancel()
 	job := newJob()
@@ -39,6 +42,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 	v := &view{Model: NewModel(o), screen: screen, job: job, ask: ask, answers: make(chan answer, 1)}
 	v.Tick(time.Now())
 	v.Resize(screen.Size())
+	events := relay(ctx, screen.EventQ())
 	tick := time.Tick(refreshEvery)
 	for {
 		if v.Query() != v.asked {
@@ -48,7 +52,7 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 		select {
 		case <-ctx.Done():
 			return nil
-		case event := <-screen.EventQ():
+		case event := <-events:
 			if quit, err := v.handle(ctx, event); quit || err != nil {
 				return err
 			}
@@ -68,6 +72,25 @@ func Show(ctx context.Context, o Options, ask Ask, warnings func() []string) (er
 			v.refresh(ctx)
 		}
 	}
+}
+
+// relay passes events on, without keys that come faster than they are handled, as in a long paste. tcell waits for room for an event, also as it
+// leaves the terminal, when nothing handles them.
+func relay(ctx context.Context, from <-chan tcell.Event) <-chan tcell.Event {
+	to := make(chan tcell.Event, 128)
+	go func() {
+		defer close(to)
+		for event := range from {
+			if _, is := event.(*tcell.EventKey); is && len(to) == cap(to) {
+				continue
+			}
+			select {
+			case to <- event:
+			case <-ctx.Done(): // to leave, too
+			}
+		}
+	}()
+	return to
 }
 
 // view is a Model on a screen.
