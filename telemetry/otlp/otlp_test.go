@@ -475,7 +475,8 @@ func TestShutdownEndsInTime(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				forEach(t, func(t *testing.T, protocol string) {
 					ignore := goleak.IgnoreCurrent()
-					t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+					collectors := goleak.IgnoreAnyFunction("net/http.(*conn).serve") // it may wait half a second before it closes a connection
+					t.Cleanup(func() { goleak.VerifyNone(t, ignore, collectors) })
 					interval := time.Hour
 					if busy {
 						interval = time.Millisecond
